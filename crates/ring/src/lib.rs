@@ -1,0 +1,43 @@
+//! A lock-free, bounded, overwriting ring: many producers, many readers, one order.
+//!
+//! **What it is.** An append never waits, neither for a reader nor for another producer, wherever
+//! that one has stopped. Every record gets the next number. A reader has a position of its own and
+//! follows, and when it was overtaken it learns exactly which numbers it missed. A *running state*
+//! travels from record to record and can be changed between two of them, atomically with appending.
+//!
+//! **What it is not.** It knows no event, no session, no serialisation and no runtime. It is not a
+//! queue: reading takes nothing away, and what nobody reads in time is overwritten.
+//!
+//! **Start at** [`Ring`], then [`Reader`].
+//!
+//! **Layer.** Floor 0: it depends on no other crate of the house, and holds all of its unsafe code.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tapline_ring::{Item, Lost, Ring};
+//!
+//! // The running state counts what was appended; the decision refuses empty strings.
+//! let ring = Arc::new(Ring::new(4, 0_u64)?);
+//! let mut reader = ring.reader(0);
+//! for word in ["a", "b", "", "c", "d", "e", "f"] {
+//!     let _ = ring.append(word, |word, count, _seq| if word.is_empty() { Err("empty") } else { Ok(count + 1) });
+//! }
+//!
+//! // Six were appended and four are retained: the reader is told of the two that are gone.
+//! assert!(matches!(reader.try_next(), Some(Item::Lost(Lost { first: 1, last: 2 }))));
+//! let Some(Item::Record(record)) = reader.try_next() else { panic!("a record follows") };
+//! assert_eq!((record.seq(), *record.value(), *record.state()), (3, "c", 3));
+//! # Ok::<(), tapline_ring::CapacityError>(())
+//! ```
+
+mod ring;
+mod reader;
+mod record;
+mod slot;
+mod wait;
+mod reclaim;
+mod sync;
+
+pub use reader::{Item, Lost, Reader};
+pub use record::{Kept, Record, RecordRef};
+pub use ring::{CapacityError, Refused, Retained, Ring};

@@ -1,0 +1,208 @@
+//! A position in the ring, and what is read from there.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+#[cfg(not(loom))]
+use std::time::Instant;
+
+use crate::record::{Kept, RecordRef};
+use crate::ring::{Found, Ring};
+use crate::wait::Waiter;
+
+/// An independent reader. It shares nothing that it writes with producers or other readers.
+///
+/// # Lagging
+///
+/// A reader that was overtaken by a whole lap is told so once, by [`Item::Lost`] with the first and
+/// the last seq that it missed, and goes on at the oldest record that is still there.
+pub struct Reader<T, S = ()>
+where
+    T: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    ring: Arc<Ring<T, S>>,
+    next: u64,
+    waiter: Waiter,
+}
+
+/// What a reader comes across: a record, or the hole where records were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item<R> {
+    /// The next record.
+    Record(R),
+    /// These were evicted before the reader got there. Told before the record that follows them.
+    Lost(Lost),
+}
+
+/// The seqs that a reader missed: `first <= seq && seq <= last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lost {
+    /// The first that is gone.
+    pub first: u64,
+    /// The last that is gone.
+    pub last: u64,
+}
+
+impl Lost {
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
+impl<T, S> Reader<T, S>
+where
+    T: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    pub(crate) fn new(ring: Arc<Ring<T, S>>, next: u64) -> Self {
+        Self { ring, next, waiter: Waiter::new() }
+    }
+
+    /// The last seq that this reader has read or lost: it goes on with the one after.
+    pub fn position(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// The ring that it reads.
+    pub fn ring(&self) -> &Arc<Ring<T, S>> {
+        &self.ring
+    }
+
+    /// Goes on after `position`, forward only: what lies between is neither read nor lost.
+    pub fn skip_to(&mut self, position: u64) {
+        self.next = self.next.max(position.saturating_add(1));
+    }
+
+    /// Shows `visit` what there is, in order, up to `limit` records or until it breaks; returns how
+    /// many records it was shown. Does not wait; costs no reference count per record.
+    ///
+    /// All visits run under one guard, which keeps alive what is evicted meanwhile: let `limit` be
+    /// hundreds rather than millions, and `visit` quick.
+    pub fn read(
+        &mut self,
+        limit: usize,
+        mut visit: impl FnMut(Item<RecordRef<'_, T, S>>) -> ControlFlow<()>,
+    ) -> usize {
+        let guard = self.ring.domain.pin();
+        let mut shown = 0;
+        while shown < limit {
+            match self.ring.find(self.next, &guard) {
+                Found::NotYet => break,
+                Found::Evicted => {
+                    let first = self.next;
+                    self.next = self.ring.oldest(&guard);
+                    if visit(Item::Lost(Lost { first, last: self.next - 1 })).is_break() {
+                        break;
+                    }
+                }
+                Found::Record(record) => {
+                    self.next += 1;
+                    shown += 1;
+                    if visit(Item::Record(record)).is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        shown
+    }
+
+    /// The next record or loss, if there is one now. Does not wait.
+    pub fn try_next(&mut self) -> Option<Item<Kept<T, S>>> {
+        let mut next = None;
+        self.read(1, |item| {
+            next = Some(match item {
+                Item::Record(record) => Item::Record(record.keep()),
+                Item::Lost(lost) => Item::Lost(lost),
+            });
+            ControlFlow::Break(())
+        });
+        next
+    }
+
+    /// Whether there is something to read, or a loss to be told.
+    pub fn is_ready(&self) -> bool {
+        !matches!(self.ring.find(self.next, &self.ring.domain.pin()), Found::NotYet)
+    }
+
+    /// Waits for the next record or loss, until `deadline` if there is one; `None` when it passes.
+    /// Blocks the thread: in async code use [`Reader::poll_next`].
+    ///
+    /// # Cancel safety
+    ///
+    /// What is not returned is not read: after `None` nothing was passed over.
+    #[cfg(not(loom))]
+    pub fn next(&mut self, deadline: Option<Instant>) -> Option<Item<Kept<T, S>>> {
+        loop {
+            if let Some(item) = self.try_next() {
+                return Some(item);
+            }
+            self.wait_until(deadline, |reader| reader.is_ready().then_some(()))?;
+        }
+    }
+
+    /// The next record or loss; where there is none yet, wakes `cx` when there may be.
+    ///
+    /// # Cancel safety
+    ///
+    /// What is not returned is not read.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item<Kept<T, S>>> {
+        loop {
+            if let Some(item) = self.try_next() {
+                return Poll::Ready(item);
+            }
+            if self.poll_until(cx, |reader| reader.is_ready().then_some(())).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits until `look` finds what it looks for: asked now and after every append and turn, until
+    /// `deadline` if there is one.
+    #[cfg(not(loom))]
+    pub fn wait_until<R>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut(&Self) -> Option<R>,
+    ) -> Option<R> {
+        let mut waiter = std::mem::replace(&mut self.waiter, Waiter::new());
+        let found = waiter.wait(&self.ring.waiters, &self.ring.domain, deadline, || look(self));
+        self.waiter = waiter;
+        found
+    }
+
+    /// As [`Reader::wait_until`], waking `cx` instead of blocking.
+    pub fn poll_until<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&Self) -> Option<R>,
+    ) -> Poll<R> {
+        let mut waiter = std::mem::replace(&mut self.waiter, Waiter::new());
+        let found = waiter.poll(&self.ring.waiters, &self.ring.domain, cx, || look(self));
+        self.waiter = waiter;
+        found
+    }
+}
+
+impl<T, S> Drop for Reader<T, S>
+where
+    T: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.waiter.leave(&self.ring.waiters, &self.ring.domain);
+    }
+}
+
+impl<T, S> fmt::Debug for Reader<T, S>
+where
+    T: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("next", &self.next).finish_non_exhaustive()
+    }
+}

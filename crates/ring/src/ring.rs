@@ -1,0 +1,379 @@
+//! The ring: append, turn, and finding what is retained.
+//!
+//! Design, invariants, orderings and rejected alternatives: `docs/ring.md`. The tags in brackets
+//! below are explained there.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+
+use crossbeam_utils::{Backoff, CachePadded};
+
+use crate::reader::Reader;
+use crate::reclaim::{Domain, Guard};
+use crate::record::{Kept, Record, RecordRef};
+use crate::slot::{Turn, View, Word};
+use crate::sync::{AtomicPtr, AtomicU64};
+use crate::wait::Waiters;
+
+/// A bounded, overwriting ring of records, in one order that all readers see.
+///
+/// `T` is what is appended. `S` is the *running state*: a value that every append carries one step
+/// further and that every record keeps a copy of, as of its seq. Totals belong there, and whatever
+/// decides what may be appended; [`Ring::turn`] changes it between two records.
+///
+/// Everything takes `&self`; share the ring in an [`Arc`].
+pub struct Ring<T, S = ()> {
+    slots: Box<[AtomicPtr<Record<T, S>>]>,
+    /// The newest seq known to be in its slot. May be one behind for a moment ([I2]).
+    tail: CachePadded<AtomicU64>,
+    pub(crate) waiters: CachePadded<Waiters>,
+    pub(crate) domain: Domain,
+}
+
+/// Why a ring of that capacity cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CapacityError {
+    /// A ring retains at least one record.
+    #[error("the capacity is 0: a ring retains at least 1 record")]
+    Zero,
+    /// More slots than can be addressed or than memory can be had for.
+    #[error("the capacity of {0} records is more than there is memory for")]
+    TooLarge(usize),
+}
+
+/// What an append has decided about its value.
+#[derive(Debug)]
+pub struct Refused<T, R> {
+    /// The value, given back.
+    pub value: T,
+    /// What the decision said.
+    pub reason: R,
+}
+
+/// The seqs that can still be read: `oldest <= seq && seq <= head`. Both 0 before the first record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retained {
+    /// The oldest seq still there.
+    pub oldest: u64,
+    /// The newest seq.
+    pub head: u64,
+}
+
+impl<T, S> Ring<T, S>
+where
+    T: Send + Sync + 'static,
+    S: Send + Sync + 'static,
+{
+    /// A ring that retains `capacity` records, rounded up to a power of two
+    /// ([`Ring::capacity`] tells), and begins with the running state `initial`.
+    ///
+    /// # Errors
+    ///
+    /// [`CapacityError`] for 0, and where the slots (8 bytes each) cannot be allocated.
+    pub fn new(capacity: usize, initial: S) -> Result<Self, CapacityError> {
+        if capacity == 0 {
+            return Err(CapacityError::Zero);
+        }
+        let too_large = CapacityError::TooLarge(capacity);
+        let size = capacity.checked_next_power_of_two().ok_or(too_large)?;
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(size).map_err(|_| too_large)?;
+        // The slot of seq n is n modulo the capacity, so slot 0 is the last of the first lap.
+        slots.extend((0..size as u64).map(|slot| {
+            let awaits = if slot == 0 { size as u64 } else { slot };
+            AtomicPtr::new(Word::<T, S>::empty(awaits).into_raw())
+        }));
+        // The initial state is a turn before the first record: no special case for an empty ring.
+        let first = Word::turn(Box::new(Turn { awaits: 1, state: initial, evictee: None }));
+        slots[1 % size] = AtomicPtr::new(first.into_raw());
+        Ok(Self {
+            slots: slots.into_boxed_slice(),
+            tail: CachePadded::new(AtomicU64::new(0)),
+            waiters: CachePadded::new(Waiters::default()),
+            domain: Domain::default(),
+        })
+    }
+
+    /// How many records are retained at the most.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Appends `value`, if `decide` lets it, and returns the record.
+    ///
+    /// `decide` gets the value, to stamp it, the running state that the record would follow, and
+    /// the seq it would get; it answers with the running state after it, or refuses. What it was
+    /// told is still so when the record takes its place, or it is asked again: it runs once for
+    /// each attempt, and only the last answer counts.
+    ///
+    /// # Ordering
+    ///
+    /// Lock-free: a producer that stops anywhere in here, also inside `decide`, holds up nobody.
+    /// The append is in effect when its record stands in its slot, before this returns. What the
+    /// caller wrote before is visible to whoever sees the record.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] gives the value back with the reason of `decide`; nothing was appended.
+    ///
+    /// # Panics
+    ///
+    /// Where `decide` does; nothing was appended then, and the ring is whole.
+    pub fn append<R>(
+        &self,
+        mut value: T,
+        mut decide: impl FnMut(&mut T, &S, u64) -> Result<S, R>,
+    ) -> Result<Kept<T, S>, Refused<T, R>> {
+        let guard = self.domain.pin();
+        let mut place = self.place(&guard);
+        let mut record = match decide(&mut value, place.state, place.seq()) {
+            Ok(state) => Arc::new(Record { seq: place.seq(), state, value }),
+            Err(reason) => return Err(Refused { value, reason }),
+        };
+        let backoff = Backoff::new();
+        loop {
+            record = match self.put(&place, record, &guard) {
+                Ok(kept) => return Ok(kept),
+                Err(record) => record,
+            };
+            backoff.spin();
+            place = self.place(&guard);
+            let draft = Arc::get_mut(&mut record).expect("a record outside the ring has one owner");
+            match decide(&mut draft.value, place.state, place.seq()) {
+                Ok(state) => {
+                    draft.state = state;
+                    draft.seq = place.seq();
+                }
+                Err(reason) => {
+                    let record = Arc::into_inner(record).expect("a record outside the ring has one owner");
+                    return Err(Refused { value: record.value, reason });
+                }
+            }
+        }
+    }
+
+    /// Changes the running state between two records, and returns the head at that moment.
+    ///
+    /// `decide` gets the running state and the head, and answers with the new state, or refuses.
+    /// It runs once for each attempt, as in [`Ring::append`].
+    ///
+    /// # Ordering
+    ///
+    /// Atomic with every append: a record up to the returned head was decided by the state before,
+    /// every later one by the state that this leaves. An append whose decision was taken before and
+    /// that has no seq yet is decided anew. Lock-free, and no producer waits for it. Sleeping
+    /// readers are woken, so that they can look.
+    ///
+    /// # Errors
+    ///
+    /// What `decide` refuses with; nothing has changed then.
+    pub fn turn<R>(&self, mut decide: impl FnMut(&S, u64) -> Result<S, R>) -> Result<u64, R> {
+        let guard = self.domain.pin();
+        loop {
+            let place = self.place(&guard);
+            let state = decide(place.state, place.head)?;
+            // SAFETY: `place.word` was loaded under this guard.
+            let evictee = unsafe { place.word.view(&guard) }.record().map(|record| record.keep().0);
+            let turn = Word::turn(Box::new(Turn { awaits: place.seq(), state, evictee }));
+            // SeqCst [W1] and Release [P1], as in `put`: to producers a turn is what a record is.
+            let swap = self.slot(place.seq()).compare_exchange(
+                place.word.into_raw(),
+                turn.into_raw(),
+                SeqCst,
+                Relaxed,
+            );
+            match swap {
+                Ok(_) => {
+                    self.retire(place.word, &guard);
+                    self.waiters.wake_all(&guard);
+                    return Ok(place.head);
+                }
+                // SAFETY: the exchange failed, so the turn was not stored.
+                Err(_) => drop(unsafe { turn.into_turn() }),
+            }
+        }
+    }
+
+    /// Looks at the running state and the head that it belongs to, as of one moment. Lock-free.
+    pub fn state<R>(&self, look: impl FnOnce(&S, u64) -> R) -> R {
+        let guard = self.domain.pin();
+        let place = self.place(&guard);
+        look(place.state, place.head)
+    }
+
+    /// The newest seq; 0 before the first record.
+    pub fn head(&self) -> u64 {
+        self.place(&self.domain.pin()).head
+    }
+
+    /// What can be read at this moment.
+    pub fn retained(&self) -> Retained {
+        let head = self.head();
+        Retained { oldest: self.oldest_for(head), head }
+    }
+
+    /// A reader whose first record is `after + 1`, or the oldest retained where that is gone (which
+    /// is then not counted as lost: it was before its time).
+    ///
+    /// An `after` beyond the head makes it wait for the records that follow `after`.
+    pub fn reader(self: &Arc<Self>, after: u64) -> Reader<T, S> {
+        let oldest = self.retained().oldest.max(1);
+        Reader::new(self.clone(), after.saturating_add(1).max(oldest))
+    }
+
+    /// The record with that seq, or what stands in its slot instead.
+    #[inline]
+    pub(crate) fn find<'g>(&self, seq: u64, guard: &'g Guard<'_>) -> Found<'g, T, S> {
+        // SeqCst [W2]: the check before a sleep; pairs with the exchange in `put`.
+        // Acquire [P1]: the record's content; pairs with the exchange in `put`.
+        let word = Word::from_raw(self.slot(seq).load(SeqCst));
+        // SAFETY: loaded from a slot under `guard`.
+        match unsafe { word.view(guard) }.record() {
+            Some(record) if record.seq() == seq => Found::Record(record),
+            Some(record) if record.seq() > seq => Found::Evicted,
+            _ => Found::NotYet,
+        }
+    }
+
+    /// The oldest seq that is retained now.
+    pub(crate) fn oldest(&self, guard: &Guard<'_>) -> u64 {
+        self.oldest_for(self.place(guard).head)
+    }
+
+    fn oldest_for(&self, head: u64) -> u64 {
+        match head.checked_sub(self.slots.len() as u64) {
+            Some(evicted) => evicted + 1,
+            None => head.min(1),
+        }
+    }
+
+    #[inline]
+    fn slot(&self, seq: u64) -> &AtomicPtr<Record<T, S>> {
+        // The length is a power of two and not 0, so this masks and stays within bounds.
+        &self.slots[seq as usize & (self.slots.len() - 1)]
+    }
+
+    /// Where the next record goes, as of one moment within the call ([I3]).
+    #[inline]
+    fn place<'g>(&self, guard: &'g Guard<'_>) -> Place<'g, T, S> {
+        loop {
+            // Acquire [P2]: whoever sees the tail sees the slots up to it; pairs with the advances.
+            let head = self.tail.load(Acquire);
+            // Acquire [P1]: a record's or turn's content; pairs with the exchange in `put`, `turn`.
+            let word = Word::from_raw(self.slot(head + 1).load(Acquire));
+            // SAFETY: loaded from a slot under `guard`.
+            let view = unsafe { word.view(guard) };
+            if view.awaits(self.slots.len() as u64) != head + 1 {
+                // Somebody stored that record and has not advanced the tail yet: do it for them.
+                self.advance(head);
+                continue;
+            }
+            if let View::Turn(turn) = view {
+                return Place { head, word, state: &turn.state };
+            }
+            // Acquire [P1], as above.
+            let newest = Word::from_raw(self.slot(head).load(Acquire));
+            // SAFETY: loaded from a slot under `guard`.
+            match unsafe { newest.view(guard) }.record() {
+                Some(record) if record.seq() == head => {
+                    return Place { head, word, state: &record.get().state };
+                }
+                // Overwritten since: the tail has moved on by a whole lap.
+                _ => {}
+            }
+        }
+    }
+
+    /// Puts the record in its place, unless that has changed since.
+    #[inline]
+    fn put(
+        &self,
+        place: &Place<'_, T, S>,
+        record: Arc<Record<T, S>>,
+        guard: &Guard<'_>,
+    ) -> Result<Kept<T, S>, Arc<Record<T, S>>> {
+        let word = Word::record(record);
+        // Release [P1]: publishes the record; pairs with every load of a slot.
+        // SeqCst [W1]: before the look at the sleepers; pairs with the check before a sleep.
+        let swap =
+            self.slot(place.seq()).compare_exchange(place.word.into_raw(), word.into_raw(), SeqCst, Relaxed);
+        if swap.is_err() {
+            // SAFETY: the exchange failed, so the word was not stored.
+            return Err(unsafe { word.into_record() });
+        }
+        // SAFETY: [R1]: it may be evicted from here on, but not freed while we are pinned.
+        let kept = unsafe { RecordRef::new(word.into_raw()) }.keep();
+        self.advance(place.head);
+        self.retire(place.word, guard);
+        self.waiters.wake_all(guard);
+        Ok(kept)
+    }
+
+    /// Moves the tail from `head` to `head + 1`, which stands in its slot ([I2]).
+    #[inline]
+    fn advance(&self, head: u64) {
+        // Release [P2]: the slot of `head + 1` before the number; pairs with the load in `place`.
+        // A failure means that somebody else has done it.
+        let _ = self.tail.compare_exchange(head, head + 1, AcqRel, Relaxed);
+    }
+
+    fn retire(&self, word: Word<T, S>, guard: &Guard<'_>) {
+        /// A word on its way to be freed, on whichever thread that happens.
+        struct Free<T, S>(Word<T, S>);
+        // SAFETY: the word is the ring's one reference, and `T` and `S` are `Send + Sync`.
+        unsafe impl<T: Send + Sync, S: Send + Sync> Send for Free<T, S> {}
+
+        let free = Free(word);
+        // SAFETY: [R1] an exchange took the word out of its slot, so no new guard finds it, and it
+        // is retired by the one who took it. `T` and `S` are `Send + Sync + 'static`.
+        unsafe {
+            guard.retire(move || {
+                let free = free;
+                // SAFETY: nobody who saw it is left.
+                free.0.free();
+            });
+        }
+    }
+}
+
+/// The answer of [`Ring::find`].
+pub(crate) enum Found<'g, T, S> {
+    Record(RecordRef<'g, T, S>),
+    Evicted,
+    NotYet,
+}
+
+/// The place of the next record: it still is, if its slot still holds `word`.
+struct Place<'g, T, S> {
+    head: u64,
+    word: Word<T, S>,
+    state: &'g S,
+}
+
+impl<T, S> Place<'_, T, S> {
+    fn seq(&self) -> u64 {
+        self.head + 1
+    }
+}
+
+impl<T, S> Drop for Ring<T, S> {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            #[cfg(not(loom))]
+            let raw = *slot.get_mut();
+            #[cfg(loom)]
+            let raw = slot.with_mut(|raw| *raw);
+            // SAFETY: nobody else has the ring, so nobody looks; each slot owns its word.
+            unsafe { Word::from_raw(raw).free() };
+        }
+    }
+}
+
+impl<T, S> fmt::Debug for Ring<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("capacity", &self.slots.len()).finish_non_exhaustive()
+    }
+}
