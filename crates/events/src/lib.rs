@@ -1,1 +1,48 @@
-//! placeholder
+//! The event stream: events in, numbered envelopes out, to readers that know what they missed.
+//!
+//! **What it is.** A ring of events: each gets a seq, the oldest goes when the bound is reached, and
+//! an envelope's JSON is made at most once, by whoever needs it first. A [`Reader`] follows from any
+//! seq, may ask for some categories and types only, and is told by category what was evicted
+//! before it got there.
+//!
+//! **What it is not.** It knows no session and no configuration: the [`Mark`] carries what its
+//! writer wants carried along. It does not know HTTP, and it stores nothing.
+//!
+//! **Start at** [`EventStream`], then [`Reader`].
+//!
+//! **Layer.** Floor 1: above `tapline-ring` and `tapline-oapi`.
+//!
+//! # Lagging
+//!
+//! ```
+//! use tapline_events::{EventStream, Item, Retention};
+//! use tapline_oapi::{Event, KnownType};
+//!
+//! let stream = EventStream::<()>::new(Retention { events: 2 })?;
+//! let mut reader = stream.reader(0);
+//! for _ in 0..3 {
+//!     stream.append(Event::known(KnownType::NetworkIdle, None), |_mark| Ok::<_, ()>(())).unwrap();
+//! }
+//!
+//! // The first was evicted before it was read. What follows it is still there.
+//! let Some(Item::Lost(lost)) = reader.try_next() else { panic!("a loss comes first") };
+//! assert_eq!((lost.first, lost.last, lost.matching), (1, 1, Some(1)));
+//! let Some(Item::Envelope(envelope)) = reader.try_next() else { panic!("then what is left") };
+//! assert!(envelope.json().starts_with(r#"{"seq":2,"event":{"ts":"#));
+//! # Ok::<(), tapline_events::CapacityError>(())
+//! ```
+
+mod stream;
+mod envelope;
+mod reader;
+mod filter;
+mod counts;
+mod cursor;
+
+pub use counts::Counts;
+pub use cursor::{Cursor, CursorError, Epoch};
+pub use envelope::{Envelope, EnvelopeRef};
+pub use filter::{Filter, TypePattern};
+pub use reader::{Item, Ledger, Lost, Reader};
+pub use stream::{AppendError, EventStream, IntoEvent, Mark, Retention};
+pub use tapline_ring::{CapacityError, Retained};

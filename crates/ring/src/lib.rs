@@ -24,7 +24,7 @@
 //! }
 //!
 //! // Six were appended and four are retained: the reader is told of the two that are gone.
-//! assert!(matches!(reader.try_next(), Some(Item::Lost(Lost { first: 1, last: 2 }))));
+//! assert!(matches!(reader.try_next(), Some(Item::Lost(Lost { first: 1, last: 2 }, _))));
 //! let Some(Item::Record(record)) = reader.try_next() else { panic!("a record follows") };
 //! assert_eq!((record.seq(), *record.value(), *record.state()), (3, "c", 3));
 //! # Ok::<(), tapline_ring::CapacityError>(())

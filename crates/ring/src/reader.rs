@@ -32,8 +32,9 @@ where
 pub enum Item<R> {
     /// The next record.
     Record(R),
-    /// These were evicted before the reader got there. Told before the record that follows them.
-    Lost(Lost),
+    /// These were evicted before the reader got there. With them the record that follows, which
+    /// the reader goes on with: its state tells what became of them.
+    Lost(Lost, R),
 }
 
 /// The seqs that a reader missed: `first <= seq && seq <= last`.
@@ -58,7 +59,11 @@ where
     S: Send + Sync + 'static,
 {
     pub(crate) fn new(ring: Arc<Ring<T, S>>, next: u64) -> Self {
-        Self { ring, next, waiter: Waiter::new() }
+        Self {
+            ring,
+            next,
+            waiter: Waiter::new(),
+        }
     }
 
     /// The last seq that this reader has read or lost: it goes on with the one after.
@@ -92,9 +97,17 @@ where
             match self.ring.find(self.next, &guard) {
                 Found::NotYet => break,
                 Found::Evicted => {
-                    let first = self.next;
-                    self.next = self.ring.oldest(&guard);
-                    if visit(Item::Lost(Lost { first, last: self.next - 1 })).is_break() {
+                    let oldest = self.ring.oldest(&guard);
+                    // The oldest may be overwritten right now: then look again.
+                    let Found::Record(record) = self.ring.find(oldest, &guard) else {
+                        continue;
+                    };
+                    let lost = Lost {
+                        first: self.next,
+                        last: oldest - 1,
+                    };
+                    self.next = oldest;
+                    if visit(Item::Lost(lost, record)).is_break() {
                         break;
                     }
                 }
@@ -116,16 +129,27 @@ where
         self.read(1, |item| {
             next = Some(match item {
                 Item::Record(record) => Item::Record(record.keep()),
-                Item::Lost(lost) => Item::Lost(lost),
+                Item::Lost(lost, record) => Item::Lost(lost, record.keep()),
             });
             ControlFlow::Break(())
         });
         next
     }
 
+    /// Looks at the next record, if it is there, without reading it.
+    pub fn peek<R>(&self, look: impl FnOnce(RecordRef<'_, T, S>) -> R) -> Option<R> {
+        match self.ring.find(self.next, &self.ring.domain.pin()) {
+            Found::Record(record) => Some(look(record)),
+            Found::Evicted | Found::NotYet => None,
+        }
+    }
+
     /// Whether there is something to read, or a loss to be told.
     pub fn is_ready(&self) -> bool {
-        !matches!(self.ring.find(self.next, &self.ring.domain.pin()), Found::NotYet)
+        !matches!(
+            self.ring.find(self.next, &self.ring.domain.pin()),
+            Found::NotYet
+        )
     }
 
     /// Waits for the next record or loss, until `deadline` if there is one; `None` when it passes.
@@ -154,7 +178,10 @@ where
             if let Some(item) = self.try_next() {
                 return Poll::Ready(item);
             }
-            if self.poll_until(cx, |reader| reader.is_ready().then_some(())).is_pending() {
+            if self
+                .poll_until(cx, |reader| reader.is_ready().then_some(()))
+                .is_pending()
+            {
                 return Poll::Pending;
             }
         }
@@ -169,7 +196,9 @@ where
         mut look: impl FnMut(&Self) -> Option<R>,
     ) -> Option<R> {
         let mut waiter = std::mem::replace(&mut self.waiter, Waiter::new());
-        let found = waiter.wait(&self.ring.waiters, &self.ring.domain, deadline, || look(self));
+        let found = waiter.wait(&self.ring.waiters, &self.ring.domain, deadline, || {
+            look(self)
+        });
         self.waiter = waiter;
         found
     }
@@ -203,6 +232,8 @@ where
     S: Send + Sync + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("next", &self.next).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
     }
 }

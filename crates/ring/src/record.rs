@@ -35,7 +35,10 @@ impl<T, S> Record<T, S> {
 
 impl<T: fmt::Debug, S> fmt::Debug for Record<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").field("seq", &self.seq).field("value", &self.value).finish_non_exhaustive()
+        f.debug_struct("Record")
+            .field("seq", &self.seq)
+            .field("value", &self.value)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,7 +63,10 @@ impl<'g, T, S> RecordRef<'g, T, S> {
     /// `record` came from [`Arc::into_raw`], and at least one reference to it outlives `'g`.
     #[inline]
     pub(crate) unsafe fn new(record: *const Record<T, S>) -> Self {
-        Self { record, _borrow: PhantomData }
+        Self {
+            record,
+            _borrow: PhantomData,
+        }
     }
 
     #[inline]

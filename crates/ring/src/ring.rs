@@ -13,7 +13,7 @@ use crossbeam_utils::{Backoff, CachePadded};
 use crate::reader::Reader;
 use crate::reclaim::{Domain, Guard};
 use crate::record::{Kept, Record, RecordRef};
-use crate::slot::{Turn, View, Word};
+use crate::slot::{Lap, Turn, View, Word};
 use crate::sync::{AtomicPtr, AtomicU64};
 use crate::wait::Waiters;
 
@@ -84,11 +84,14 @@ where
         // The slot of seq n is n modulo the capacity, so slot 0 is the last of the first lap.
         slots.extend((0..size as u64).map(|slot| {
             let awaits = if slot == 0 { size as u64 } else { slot };
-            AtomicPtr::new(Word::<T, S>::empty(awaits).into_raw())
+            AtomicPtr::new(Word::<T, S>::empty(awaits, Lap::of(awaits, size)).into_raw())
         }));
         // The initial state is a turn before the first record: no special case for an empty ring.
-        let first = Word::turn(Box::new(Turn { awaits: 1, state: initial, evictee: None }));
-        slots[1 % size] = AtomicPtr::new(first.into_raw());
+        let first = Box::new(Turn {
+            state: initial,
+            evictee: None,
+        });
+        slots[1 % size] = AtomicPtr::new(Word::turn(first, Lap::of(1, size)).into_raw());
         Ok(Self {
             slots: slots.into_boxed_slice(),
             tail: CachePadded::new(AtomicU64::new(0)),
@@ -130,7 +133,11 @@ where
         let guard = self.domain.pin();
         let mut place = self.place(&guard);
         let mut record = match decide(&mut value, place.state, place.seq()) {
-            Ok(state) => Arc::new(Record { seq: place.seq(), state, value }),
+            Ok(state) => Arc::new(Record {
+                seq: place.seq(),
+                state,
+                value,
+            }),
             Err(reason) => return Err(Refused { value, reason }),
         };
         let backoff = Backoff::new();
@@ -148,8 +155,12 @@ where
                     draft.seq = place.seq();
                 }
                 Err(reason) => {
-                    let record = Arc::into_inner(record).expect("a record outside the ring has one owner");
-                    return Err(Refused { value: record.value, reason });
+                    let record =
+                        Arc::into_inner(record).expect("a record outside the ring has one owner");
+                    return Err(Refused {
+                        value: record.value,
+                        reason,
+                    });
                 }
             }
         }
@@ -176,8 +187,10 @@ where
             let place = self.place(&guard);
             let state = decide(place.state, place.head)?;
             // SAFETY: `place.word` was loaded under this guard.
-            let evictee = unsafe { place.word.view(&guard) }.record().map(|record| record.keep().0);
-            let turn = Word::turn(Box::new(Turn { awaits: place.seq(), state, evictee }));
+            let evictee = unsafe { place.word.view(&guard) }
+                .record()
+                .map(|record| record.keep().0);
+            let turn = Word::turn(Box::new(Turn { state, evictee }), self.lap(place.seq()));
             // SeqCst [W1] and Release [P1], as in `put`: to producers a turn is what a record is.
             let swap = self.slot(place.seq()).compare_exchange(
                 place.word.into_raw(),
@@ -204,6 +217,14 @@ where
         look(place.state, place.head)
     }
 
+    /// The record with that seq, if it is retained.
+    pub fn get(&self, seq: u64) -> Option<Kept<T, S>> {
+        match self.find(seq, &self.domain.pin()) {
+            Found::Record(record) => Some(record.keep()),
+            Found::Evicted | Found::NotYet => None,
+        }
+    }
+
     /// The newest seq; 0 before the first record.
     pub fn head(&self) -> u64 {
         self.place(&self.domain.pin()).head
@@ -212,7 +233,10 @@ where
     /// What can be read at this moment.
     pub fn retained(&self) -> Retained {
         let head = self.head();
-        Retained { oldest: self.oldest_for(head), head }
+        Retained {
+            oldest: self.oldest_for(head),
+            head,
+        }
     }
 
     /// A reader whose first record is `after + 1`, or the oldest retained where that is gone (which
@@ -264,22 +288,33 @@ where
             let head = self.tail.load(Acquire);
             // Acquire [P1]: a record's or turn's content; pairs with the exchange in `put`, `turn`.
             let word = Word::from_raw(self.slot(head + 1).load(Acquire));
-            // SAFETY: loaded from a slot under `guard`.
-            let view = unsafe { word.view(guard) };
-            if view.awaits(self.slots.len() as u64) != head + 1 {
+            // Relaxed [P3]: if the word is of a later lap, acquiring it made that lap's tail visible.
+            if self.tail.load(Relaxed) != head {
+                continue;
+            }
+            if word.lap() == self.lap(head + 1) {
                 // Somebody stored that record and has not advanced the tail yet: do it for them.
                 self.advance(head);
                 continue;
             }
-            if let View::Turn(turn) = view {
-                return Place { head, word, state: &turn.state };
+            // SAFETY: loaded from a slot under `guard`.
+            if let View::Turn(turn) = unsafe { word.view(guard) } {
+                return Place {
+                    head,
+                    word,
+                    state: &turn.state,
+                };
             }
             // Acquire [P1], as above.
             let newest = Word::from_raw(self.slot(head).load(Acquire));
             // SAFETY: loaded from a slot under `guard`.
             match unsafe { newest.view(guard) }.record() {
                 Some(record) if record.seq() == head => {
-                    return Place { head, word, state: &record.get().state };
+                    return Place {
+                        head,
+                        word,
+                        state: &record.get().state,
+                    };
                 }
                 // Overwritten since: the tail has moved on by a whole lap.
                 _ => {}
@@ -295,17 +330,22 @@ where
         record: Arc<Record<T, S>>,
         guard: &Guard<'_>,
     ) -> Result<Kept<T, S>, Arc<Record<T, S>>> {
-        let word = Word::record(record);
+        let word = Word::record(record, self.lap(place.seq()));
         // Release [P1]: publishes the record; pairs with every load of a slot.
         // SeqCst [W1]: before the look at the sleepers; pairs with the check before a sleep.
-        let swap =
-            self.slot(place.seq()).compare_exchange(place.word.into_raw(), word.into_raw(), SeqCst, Relaxed);
+        let swap = self.slot(place.seq()).compare_exchange(
+            place.word.into_raw(),
+            word.into_raw(),
+            SeqCst,
+            Relaxed,
+        );
         if swap.is_err() {
             // SAFETY: the exchange failed, so the word was not stored.
             return Err(unsafe { word.into_record() });
         }
         // SAFETY: [R1]: it may be evicted from here on, but not freed while we are pinned.
-        let kept = unsafe { RecordRef::new(word.into_raw()) }.keep();
+        let stored = unsafe { word.view(guard) };
+        let kept = stored.record().expect("the word of a record").keep();
         self.advance(place.head);
         self.retire(place.word, guard);
         self.waiters.wake_all(guard);
@@ -320,12 +360,18 @@ where
         let _ = self.tail.compare_exchange(head, head + 1, AcqRel, Relaxed);
     }
 
+    #[inline]
+    fn lap(&self, seq: u64) -> Lap {
+        Lap::of(seq, self.slots.len())
+    }
+
     fn retire(&self, word: Word<T, S>, guard: &Guard<'_>) {
         /// A word on its way to be freed, on whichever thread that happens.
         struct Free<T, S>(Word<T, S>);
         // SAFETY: the word is the ring's one reference, and `T` and `S` are `Send + Sync`.
         unsafe impl<T: Send + Sync, S: Send + Sync> Send for Free<T, S> {}
 
+        word.prefetch();
         let free = Free(word);
         // SAFETY: [R1] an exchange took the word out of its slot, so no new guard finds it, and it
         // is retired by the one who took it. `T` and `S` are `Send + Sync + 'static`.
@@ -374,6 +420,8 @@ impl<T, S> Drop for Ring<T, S> {
 
 impl<T, S> fmt::Debug for Ring<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring").field("capacity", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Ring")
+            .field("capacity", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }

@@ -1,10 +1,14 @@
 //! What one slot of the ring can hold, packed in a word.
 //!
-//! | low bits | content | the rest of the word |
+//! | bits 0 and 1 | content | bits 3 and up |
 //! |---|---|---|
 //! | `00` | a record | `Arc<Record>`, by its address |
 //! | `01` | a turn | `Box<Turn>`, by its address |
 //! | `10` | nothing yet | the seq that the slot awaits |
+//!
+//! Bit 2 is the lap of the record that the slot holds or held last: whether it is full for the lap
+//! of the next record can be told from the word alone. To look at the record would cost a cache
+//! miss for each append, since it is the oldest there is.
 //!
 //! A word never comes back to a slot while somebody who saw it there is still pinned ([I4]): a
 //! record and a turn by their addresses, which are not free for reuse before that, and an empty
@@ -18,9 +22,11 @@ use std::sync::Arc;
 use crate::reclaim::Guard;
 use crate::record::{Record, RecordRef};
 
-const TAG: usize = 0b11;
-const TURN: usize = 0b01;
-const EMPTY: usize = 0b10;
+const KIND: usize = 0b011;
+const TURN: usize = 0b001;
+const EMPTY: usize = 0b010;
+const LAP: usize = 0b100;
+const TAG: usize = KIND | LAP;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("the ring keeps a 62-bit sequence number in a pointer-sized word");
@@ -31,14 +37,13 @@ pub(crate) struct Word<T, S>(*mut Record<T, S>);
 /// A change of the running state between two records. It stands in the slot of the next record,
 /// with the record that is to be evicted there.
 pub(crate) struct Turn<T, S> {
-    pub(crate) awaits: u64,
     pub(crate) state: S,
     pub(crate) evictee: Option<Arc<Record<T, S>>>,
 }
 
 /// A [`Word`] seen under a guard.
 pub(crate) enum View<'g, T, S> {
-    Empty { awaits: u64 },
+    Empty,
     Record(RecordRef<'g, T, S>),
     Turn(&'g Turn<T, S>),
 }
@@ -51,18 +56,74 @@ impl<T, S> Clone for Word<T, S> {
 
 impl<T, S> Copy for Word<T, S> {}
 
+/// Which lap a seq is on, as far as it matters: laps alternate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lap(bool);
+
+impl Lap {
+    /// `size` is the number of slots, a power of two.
+    #[inline]
+    pub(crate) fn of(seq: u64, size: usize) -> Self {
+        Self(seq & size as u64 != 0)
+    }
+
+    pub(crate) fn before(self) -> Self {
+        Self(!self.0)
+    }
+
+    #[inline]
+    fn bit(self) -> usize {
+        if self.0 { LAP } else { 0 }
+    }
+}
+
 impl<T, S> Word<T, S> {
-    pub(crate) fn empty(awaits: u64) -> Self {
-        Self(ptr::without_provenance_mut((awaits as usize) << 2 | EMPTY))
+    // A record holds a `u64`, so three bits of its address, and of a turn's box, are zero.
+    const ALIGNED: () = assert!(align_of::<Record<T, S>>() >= 8 && align_of::<Turn<T, S>>() >= 8);
+
+    pub(crate) fn empty(awaits: u64, lap: Lap) -> Self {
+        Self(ptr::without_provenance_mut(
+            (awaits as usize) << 3 | lap.before().bit() | EMPTY,
+        ))
     }
 
     /// Moves the reference into the word: [`Word::free`] or [`Word::into_record`] gives it back.
-    pub(crate) fn record(record: Arc<Record<T, S>>) -> Self {
-        Self(Arc::into_raw(record).cast_mut())
+    #[inline]
+    pub(crate) fn record(record: Arc<Record<T, S>>, lap: Lap) -> Self {
+        const { Self::ALIGNED };
+        Self(Arc::into_raw(record).cast_mut().map_addr(|a| a | lap.bit()))
     }
 
-    pub(crate) fn turn(turn: Box<Turn<T, S>>) -> Self {
-        Self(Box::into_raw(turn).map_addr(|a| a | TURN).cast())
+    /// A turn that waits for a record on `lap`.
+    pub(crate) fn turn(turn: Box<Turn<T, S>>, lap: Lap) -> Self {
+        const { Self::ALIGNED };
+        Self(
+            Box::into_raw(turn)
+                .map_addr(|a| a | lap.before().bit() | TURN)
+                .cast(),
+        )
+    }
+
+    #[inline]
+    pub(crate) fn lap(self) -> Lap {
+        Lap(self.0.addr() & LAP != 0)
+    }
+
+    #[inline]
+    fn address<U>(self) -> *mut U {
+        self.0.map_addr(|a| a & !TAG).cast()
+    }
+
+    /// Fetches what it points to into the cache, ahead of [`Word::free`].
+    #[inline]
+    pub(crate) fn prefetch(self) {
+        #[cfg(target_arch = "x86_64")]
+        for line in 0..size_of::<Record<T, S>>().div_ceil(64).min(4) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            let at = self.address::<i8>().wrapping_add(line * 64);
+            // SAFETY: a prefetch is a hint: it reads nothing and cannot fault, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at) };
+        }
     }
 
     pub(crate) fn from_raw(raw: *mut Record<T, S>) -> Self {
@@ -79,12 +140,12 @@ impl<T, S> Word<T, S> {
     /// to lives as long as the guard.
     #[inline]
     pub(crate) unsafe fn view<'g>(self, _guard: &'g Guard<'_>) -> View<'g, T, S> {
-        match self.0.addr() & TAG {
-            EMPTY => View::Empty { awaits: (self.0.addr() >> 2) as u64 },
-            // SAFETY: [I4], tag 01 is a `Box<Turn>`; alive by the caller's promise.
-            TURN => View::Turn(unsafe { &*self.0.map_addr(|a| a & !TAG).cast::<Turn<T, S>>() }),
-            // SAFETY: [I4], tag 00 is an `Arc<Record>`; alive by the caller's promise.
-            _ => View::Record(unsafe { RecordRef::new(self.0) }),
+        match self.0.addr() & KIND {
+            EMPTY => View::Empty,
+            // SAFETY: [I4], kind 01 is a `Box<Turn>`; alive by the caller's promise.
+            TURN => View::Turn(unsafe { &*self.address::<Turn<T, S>>() }),
+            // SAFETY: [I4], kind 00 is an `Arc<Record>`; alive by the caller's promise.
+            _ => View::Record(unsafe { RecordRef::new(self.address()) }),
         }
     }
 
@@ -94,55 +155,45 @@ impl<T, S> Word<T, S> {
     ///
     /// Once per word, by its owner, with nobody left who could look at it.
     pub(crate) unsafe fn free(self) {
-        match self.0.addr() & TAG {
+        match self.0.addr() & KIND {
             EMPTY => {}
-            // SAFETY: [I4], tag 01 is a `Box<Turn>`, and ours to drop.
-            TURN => drop(unsafe { Box::from_raw(self.0.map_addr(|a| a & !TAG).cast::<Turn<T, S>>()) }),
-            // SAFETY: as above, tag 00 is an `Arc<Record>`.
-            _ => drop(unsafe { Arc::from_raw(self.0) }),
+            // SAFETY: as for `into_turn`.
+            TURN => drop(unsafe { self.into_turn() }),
+            // SAFETY: as for `into_record`.
+            _ => drop(unsafe { self.into_record() }),
         }
     }
 
-    /// Takes back a record that never was in a slot.
+    /// Takes back a record.
     ///
     /// # Safety
     ///
-    /// The word came from [`Word::record`] and was not stored anywhere.
+    /// The word came from [`Word::record`] and is owned: it was not stored in a slot, or was taken
+    /// out of it and nobody is left who could look.
     pub(crate) unsafe fn into_record(self) -> Arc<Record<T, S>> {
-        debug_assert_eq!(self.0.addr() & TAG, 0);
-        // SAFETY: the caller's promise.
-        unsafe { Arc::from_raw(self.0) }
+        debug_assert_eq!(self.0.addr() & KIND, 0);
+        // SAFETY: [I4], it is an `Arc`'s address; the caller's promise.
+        unsafe { Arc::from_raw(self.address()) }
     }
 
-    /// Takes back a turn that never was in a slot.
+    /// Takes back a turn.
     ///
     /// # Safety
     ///
-    /// The word came from [`Word::turn`] and was not stored anywhere.
+    /// As for [`Word::into_record`], with [`Word::turn`].
     pub(crate) unsafe fn into_turn(self) -> Box<Turn<T, S>> {
-        debug_assert_eq!(self.0.addr() & TAG, TURN);
-        // SAFETY: the caller's promise.
-        unsafe { Box::from_raw(self.0.map_addr(|a| a & !TAG).cast()) }
+        debug_assert_eq!(self.0.addr() & KIND, TURN);
+        // SAFETY: [I4], it is a `Box`'s address; the caller's promise.
+        unsafe { Box::from_raw(self.address()) }
     }
 }
 
 impl<'g, T, S> View<'g, T, S> {
-    /// The seq of the record that this slot takes next, `capacity` being the distance to the one
-    /// it holds.
-    #[inline]
-    pub(crate) fn awaits(&self, capacity: u64) -> u64 {
-        match self {
-            View::Empty { awaits } => *awaits,
-            View::Record(record) => record.seq() + capacity,
-            View::Turn(turn) => turn.awaits,
-        }
-    }
-
     /// The record that readers find here.
     #[inline]
     pub(crate) fn record(&self) -> Option<RecordRef<'g, T, S>> {
         match self {
-            View::Empty { .. } => None,
+            View::Empty => None,
             View::Record(record) => Some(*record),
             View::Turn(turn) => turn.evictee.as_ref().map(RecordRef::of),
         }

@@ -74,7 +74,11 @@ impl Waiters {
                 }
                 let called = state & !PHASE | CALLED;
                 // Relaxed: says only that a call was made. A failure means that it is up already.
-                if bed.state.compare_exchange(state, called, Relaxed, Relaxed).is_ok() {
+                if bed
+                    .state
+                    .compare_exchange(state, called, Relaxed, Relaxed)
+                    .is_ok()
+                {
                     self.asleep.fetch_sub(1, Relaxed);
                 }
             }
@@ -223,17 +227,23 @@ impl Waiter {
         waiters.asleep.fetch_add(1, SeqCst);
         // SeqCst [W2]: before the look at the slot; pairs with the loads in `wake_all`.
         // Release [W5]: the waker; pairs with the load in `call_beds`.
-        bed.state.store((state & !PHASE) + ONE_SLEEP + ASLEEP, SeqCst);
+        bed.state
+            .store((state & !PHASE) + ONE_SLEEP + ASLEEP, SeqCst);
         store_load_barrier();
     }
 
     fn get_up(&mut self, waiters: &Waiters) {
         // SAFETY: [W4], as in `lie_down`.
-        let Some(bed) = (unsafe { self.bed.as_ref() }) else { return };
+        let Some(bed) = (unsafe { self.bed.as_ref() }) else {
+            return;
+        };
         // Relaxed: nothing is read on the strength of it, and an exchange sees the newest value.
         let state = bed.state.load(Relaxed);
         if state & PHASE == ASLEEP
-            && bed.state.compare_exchange(state, state & !PHASE | AWAKE, Relaxed, Relaxed).is_ok()
+            && bed
+                .state
+                .compare_exchange(state, state & !PHASE | AWAKE, Relaxed, Relaxed)
+                .is_ok()
         {
             waiters.asleep.fetch_sub(1, Relaxed);
         }
@@ -243,7 +253,9 @@ impl Waiter {
     pub(crate) fn leave(&mut self, waiters: &Waiters, domain: &Domain) {
         self.get_up(waiters);
         // SAFETY: [W4], as in `lie_down`.
-        let Some(bed) = (unsafe { self.bed.as_ref() }) else { return };
+        let Some(bed) = (unsafe { self.bed.as_ref() }) else {
+            return;
+        };
         set_waker(bed, ptr::null_mut(), &domain.pin());
         // Release: the bed as we leave it; pairs with the swap in `take_bed`.
         bed.taken.store(false, Release);

@@ -1,0 +1,71 @@
+//! Numbers by category.
+
+use std::ops::{Index, Sub};
+
+use tapline_oapi::{Category, CategorySet};
+
+/// A number of events for each category.
+///
+/// As totals they only grow, so the difference of two is what happened in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Counts([u64; Category::COUNT]);
+
+impl Counts {
+    /// All categories together.
+    pub fn sum(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Only those categories; the others become 0.
+    #[must_use]
+    pub fn within(&self, categories: CategorySet) -> Self {
+        let mut within = Self::default();
+        for category in categories.iter() {
+            within.0[category.index()] = self[category];
+        }
+        within
+    }
+
+    /// The categories with a number other than 0, in the order of [`Category::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Category, u64)> + '_ {
+        Category::ALL
+            .into_iter()
+            .map(|category| (category, self[category]))
+            .filter(|(_, n)| *n > 0)
+    }
+
+    /// These and one more of `category`.
+    #[must_use]
+    pub(crate) fn plus_one(mut self, category: Category) -> Self {
+        self.0[category.index()] += 1;
+        self
+    }
+
+    /// These but one of `category`, which has been counted.
+    #[must_use]
+    pub(crate) fn minus_one(mut self, category: Category) -> Self {
+        self.0[category.index()] -= 1;
+        self
+    }
+
+}
+
+impl Index<Category> for Counts {
+    type Output = u64;
+
+    fn index(&self, category: Category) -> &u64 {
+        &self.0[category.index()]
+    }
+}
+
+/// What later totals have over earlier ones.
+impl Sub for Counts {
+    type Output = Self;
+
+    fn sub(mut self, earlier: Self) -> Self {
+        for (n, earlier) in self.0.iter_mut().zip(earlier.0) {
+            *n -= earlier;
+        }
+        self
+    }
+}

@@ -1,0 +1,165 @@
+//! An event with its seq, held in two ways: [`Envelope`] for keeps, [`EnvelopeRef`] for a look.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use tapline_oapi::Event;
+use tapline_oapi::encode::encode_envelope;
+use tapline_ring::{Kept, Record, RecordRef};
+
+use crate::counts::Counts;
+use crate::stream::Mark;
+
+/// What the ring holds of an event.
+pub(crate) struct Entry {
+    pub(crate) event: Arc<Event>,
+    /// Microseconds since the Unix epoch: the event's own, or when it was published.
+    pub(crate) ts: u64,
+    json: OnceLock<String>,
+}
+
+/// What travels from envelope to envelope.
+#[derive(Clone)]
+pub(crate) struct Running<M> {
+    pub(crate) mark: M,
+    /// How many of each category there were, this one included.
+    pub(crate) totals: Counts,
+}
+
+impl Entry {
+    pub(crate) fn new(event: Arc<Event>, ts: u64) -> Self {
+        Self {
+            event,
+            ts,
+            json: OnceLock::new(),
+        }
+    }
+}
+
+/// An event with the seq that it was given. Whole for as long as it is held, retained or not.
+pub struct Envelope<M = ()>(Kept<Entry, Running<M>>);
+
+/// An [`Envelope`] seen in passing: costs no reference count.
+pub struct EnvelopeRef<'a, M = ()>(RecordRef<'a, Entry, Running<M>>);
+
+impl<M: Mark> Envelope<M> {
+    pub(crate) fn new(record: Kept<Entry, Running<M>>) -> Self {
+        Self(record)
+    }
+
+    /// 1, 2, 3 … over the life of the stream.
+    pub fn seq(&self) -> u64 {
+        self.0.seq()
+    }
+
+    /// Microseconds since the Unix epoch: the event's own, or when it was published.
+    pub fn ts(&self) -> u64 {
+        self.0.value().ts
+    }
+
+    /// The event as its producer made it: [`Envelope::json`] has the `ts` and the stamp, too.
+    pub fn event(&self) -> &Event {
+        &self.0.value().event
+    }
+
+    /// The mark that was in force.
+    pub fn mark(&self) -> &M {
+        &self.0.state().mark
+    }
+
+    /// `{"seq":N,"event":{…}}`, made when it is first asked for and shared from then on.
+    pub fn json(&self) -> &str {
+        json(&self.0)
+    }
+}
+
+impl<'a, M: Mark> EnvelopeRef<'a, M> {
+    pub(crate) fn new(record: RecordRef<'a, Entry, Running<M>>) -> Self {
+        Self(record)
+    }
+
+    /// As [`Envelope::seq`].
+    pub fn seq(&self) -> u64 {
+        self.0.seq()
+    }
+
+    /// As [`Envelope::ts`].
+    pub fn ts(&self) -> u64 {
+        self.0.value().ts
+    }
+
+    /// As [`Envelope::event`].
+    pub fn event(&self) -> &Event {
+        &self.0.value().event
+    }
+
+    /// As [`Envelope::mark`].
+    pub fn mark(&self) -> &M {
+        &self.0.state().mark
+    }
+
+    /// As [`Envelope::json`].
+    pub fn json(&self) -> &str {
+        json(&self.0)
+    }
+
+    /// Takes it out for keeps: one reference count.
+    pub fn keep(&self) -> Envelope<M> {
+        Envelope(self.0.keep())
+    }
+
+    /// The totals by category right before this one.
+    pub(crate) fn totals_before(&self) -> Counts {
+        self.totals().minus_one(self.event().category)
+    }
+
+    /// The totals by category, this one included.
+    pub(crate) fn totals(&self) -> Counts {
+        self.0.state().totals
+    }
+}
+
+fn json<M: Mark>(record: &Record<Entry, Running<M>>) -> &str {
+    let entry = record.value();
+    entry.json.get_or_init(|| {
+        encode(
+            record.seq(),
+            entry.ts,
+            &entry.event,
+            record.state().mark.stamp(),
+        )
+    })
+}
+
+pub(crate) fn encode(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> String {
+    // Room for the fixed parts and a few short names; what is larger grows once.
+    let mut json = Vec::with_capacity(320 + event.data.as_ref().map_or(0, |data| data.get().len()));
+    encode_envelope(&mut json, seq, ts, event, stamp);
+    String::from_utf8(json).expect("JSON made of strings is UTF-8")
+}
+
+impl<M> Clone for Envelope<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M> Clone for EnvelopeRef<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for EnvelopeRef<'_, M> {}
+
+impl<M: Mark> fmt::Debug for Envelope<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Envelope").field(&self.json()).finish()
+    }
+}
+
+impl<M: Mark> fmt::Debug for EnvelopeRef<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EnvelopeRef").field(&self.json()).finish()
+    }
+}

@@ -1,0 +1,268 @@
+//! Following the stream: [`Reader`].
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use tapline_oapi::CategorySet;
+use tapline_ring::{self as ring, Ring};
+
+use crate::counts::Counts;
+use crate::envelope::{Entry, Envelope, EnvelopeRef, Running};
+use crate::filter::Filter;
+use crate::stream::Mark;
+
+/// An independent position in the stream. Reading takes nothing from other readers.
+///
+/// # Ordering
+///
+/// Envelopes come in the order of their seqs, each at most once. What is missing in between was
+/// filtered, or has been told as [`Lost`] before.
+///
+/// # Lagging
+///
+/// A reader that was overtaken is told so once and goes on at the oldest retained.
+///
+/// # Cancel safety
+///
+/// Waiting consumes nothing: a wait that is given up, or a future that is dropped, has not moved the
+/// reader.
+pub struct Reader<M = ()>
+where
+    M: Mark,
+{
+    ring: ring::Reader<Entry, Running<M>>,
+    filter: Filter,
+    ledger: Ledger,
+    /// The totals as of the position. Unknown only to a reader that waits for a future seq.
+    totals: Option<Counts>,
+}
+
+/// What a reader comes across.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item<E> {
+    /// The next event that it asked for.
+    Envelope(E),
+    /// Events that it asked for are gone. Comes before whatever follows them.
+    Lost(Lost),
+}
+
+/// Events that were evicted before the reader got there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// The first seq that is gone.
+    pub first: u64,
+    /// The last seq that is gone.
+    pub last: u64,
+    /// How many of them the reader had asked for. `None` where that went with them: its filter
+    /// names types, or it was waiting for a seq that was still to come.
+    pub matching: Option<u64>,
+    /// How many there were of each category that the reader asked for; for a filter that names
+    /// types, whatever their type. `None` for a reader that was waiting for a future seq.
+    pub by_category: Option<Counts>,
+}
+
+impl Lost {
+    /// How many are gone, asked for or not.
+    pub fn count(&self) -> u64 {
+        self.last - self.first + 1
+    }
+}
+
+/// What became of the seqs between where a reader began and where it is:
+/// `delivered + filtered + lost == position - start`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// The reader's first event was to be the one after this seq.
+    pub start: u64,
+    /// Handed to the reader.
+    pub delivered: u64,
+    /// Not asked for.
+    pub filtered: u64,
+    /// Asked for, and evicted. Where [`Lost::matching`] is not known, every event of a category
+    /// that was asked for is counted here, so it is the most that it can be.
+    pub lost: u64,
+}
+
+impl<M: Mark> Reader<M> {
+    pub(crate) fn new(ring: &Arc<Ring<Entry, Running<M>>>, after: u64) -> Self {
+        loop {
+            let reader = ring.reader(after);
+            let start = reader.position();
+            let there = reader.peek(|record| EnvelopeRef::new(record).totals_before());
+            let totals = there
+                .or_else(|| ring.state(|running, head| (head == start).then_some(running.totals)));
+            // Neither there nor at the head: it was published or evicted between the two looks.
+            if totals.is_none() && start <= ring.head() {
+                continue;
+            }
+            return Self {
+                ring: reader,
+                filter: Filter::all(),
+                ledger: Ledger {
+                    start,
+                    ..Ledger::default()
+                },
+                totals,
+            };
+        }
+    }
+
+    /// The same reader, for what `filter` asks for only. Holds for what is read from now on.
+    #[must_use]
+    pub fn filtered(mut self, filter: Filter) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Shows `visit` what there is now, in order, until it breaks or `limit` events have been looked
+    /// at, filtered ones included; returns how many were looked at. Does not wait.
+    ///
+    /// While it runs, what is evicted cannot be freed: let `limit` be hundreds, and `visit` quick.
+    pub fn read(
+        &mut self,
+        limit: usize,
+        mut visit: impl FnMut(Item<EnvelopeRef<'_, M>>) -> ControlFlow<()>,
+    ) -> usize {
+        let Self {
+            ring,
+            filter,
+            ledger,
+            totals,
+        } = self;
+        ring.read(limit, |item| match item {
+            ring::Item::Record(record) => {
+                let envelope = EnvelopeRef::new(record);
+                *totals = Some(envelope.totals());
+                if !filter.matches(envelope.event()) {
+                    ledger.filtered += 1;
+                    return ControlFlow::Continue(());
+                }
+                ledger.delivered += 1;
+                visit(Item::Envelope(envelope))
+            }
+            ring::Item::Lost(gone, oldest) => {
+                let before = EnvelopeRef::new(oldest).totals_before();
+                let all = totals.replace(before).map(|earlier| before - earlier);
+                match account(filter, ledger, gone, all) {
+                    Some(lost) => visit(Item::Lost(lost)),
+                    None => ControlFlow::Continue(()),
+                }
+            }
+        })
+    }
+
+    /// The next envelope or loss, if there is one now. Does not wait.
+    pub fn try_next(&mut self) -> Option<Item<Envelope<M>>> {
+        /// How many filtered events are passed over under one guard.
+        const STRIDE: usize = 256;
+        loop {
+            let mut next = None;
+            let looked_at = self.read(STRIDE, |item| {
+                next = Some(match item {
+                    Item::Envelope(envelope) => Item::Envelope(envelope.keep()),
+                    Item::Lost(lost) => Item::Lost(lost),
+                });
+                ControlFlow::Break(())
+            });
+            if next.is_some() || looked_at < STRIDE {
+                return next;
+            }
+        }
+    }
+
+    /// The next envelope or loss; waits for it up to `timeout`, or without end. Blocks the thread:
+    /// in async code the reader is a [`Stream`].
+    pub fn next(&mut self, timeout: Option<Duration>) -> Option<Item<Envelope<M>>> {
+        // A time-out beyond what the clock can tell is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(item) = self.try_next() {
+                return Some(item);
+            }
+            self.ring
+                .wait_until(deadline, |reader| reader.is_ready().then_some(()))?;
+        }
+    }
+
+    /// As [`Reader::try_next`]; where there is nothing yet, wakes `cx` when there may be.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item<Envelope<M>>> {
+        loop {
+            if let Some(item) = self.try_next() {
+                return Poll::Ready(item);
+            }
+            if self.poll_until(cx, |_, _| false).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Ready when there is something to look at, or when `look` says so of the mark in force and the
+    /// head; asked now, and woken for after every append and turn.
+    pub fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&M, u64) -> bool,
+    ) -> Poll<()> {
+        self.ring.poll_until(cx, |reader| {
+            let ready = reader.is_ready()
+                || reader
+                    .ring()
+                    .state(|running, head| look(&running.mark, head));
+            ready.then_some(())
+        })
+    }
+
+    /// The last seq that was delivered, filtered or lost.
+    pub fn position(&self) -> u64 {
+        self.ring.position()
+    }
+
+    /// What became of the seqs so far.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+}
+
+/// Enters into the ledger what was evicted; a loss only where something asked for was among it.
+fn account(
+    filter: &Filter,
+    ledger: &mut Ledger,
+    gone: ring::Lost,
+    all: Option<Counts>,
+) -> Option<Lost> {
+    let asked: CategorySet = filter.possible_categories();
+    let by_category = all.map(|all| all.within(asked));
+    let possible = by_category.map_or(gone.count(), |counts| counts.sum());
+    ledger.lost += possible;
+    ledger.filtered += gone.count() - possible;
+    let matching = by_category.map(|counts| counts.sum());
+    (possible > 0).then_some(Lost {
+        first: gone.first,
+        last: gone.last,
+        matching: matching.filter(|_| filter.is_by_category()),
+        by_category,
+    })
+}
+
+/// Never ends.
+impl<M: Mark> Stream for Reader<M> {
+    type Item = Item<Envelope<M>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Reader::poll_next(self.get_mut(), cx).map(Some)
+    }
+}
+
+impl<M: Mark> fmt::Debug for Reader<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("position", &self.position())
+            .field("ledger", &self.ledger)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,261 @@
+//! The stream itself.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tapline_oapi::Event;
+use tapline_oapi::encode::{MAX_ENVELOPE_BYTES, encoded_len_at_most};
+use tapline_ring::{CapacityError, Retained, Ring};
+
+use crate::counts::Counts;
+use crate::cursor::Epoch;
+use crate::envelope::{Entry, Envelope, Running, encode};
+use crate::reader::Reader;
+
+/// A bounded stream of numbered events. A handle: clones are the same stream.
+///
+/// Appending never blocks and never waits for a reader. Every method takes `&self`.
+pub struct EventStream<M = ()>
+where
+    M: Mark,
+{
+    ring: Arc<Ring<Entry, Running<M>>>,
+    epoch: Epoch,
+}
+
+/// What a writer wants carried along with the stream: it is in force for every event until
+/// [`EventStream::turn`] puts another in its place.
+pub trait Mark: Clone + Default + Send + Sync + 'static {
+    /// A key and a value for `source.metadata` of the events under this mark.
+    fn stamp(&self) -> Option<(&str, &str)>;
+}
+
+impl Mark for () {
+    fn stamp(&self) -> Option<(&str, &str)> {
+        None
+    }
+}
+
+/// How much is retained; the oldest goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// At most so many events, rounded up to a power of two. At least 1.
+    pub events: usize,
+}
+
+/// 65,536 events.
+impl Default for Retention {
+    fn default() -> Self {
+        Self { events: 65_536 }
+    }
+}
+
+/// Why an event was not appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError<R> {
+    /// Whoever decides did not want it.
+    #[error("the event was not admitted")]
+    NotAdmitted(R),
+    /// Its envelope is over the limit even without `data`.
+    #[error("the envelope is over {MAX_ENVELOPE_BYTES} bytes even with its data left out")]
+    TooLarge,
+}
+
+/// What can be published: an event, a shared one, or one that somebody keeps sharing.
+///
+/// The last, `&Arc<Event>`, takes a reference count only where the event is kept.
+pub trait IntoEvent {
+    /// The event, for a look before it is decided whether it is kept.
+    fn event(&self) -> &Event;
+
+    /// The event, to be kept.
+    fn into_event(self) -> Arc<Event>;
+}
+
+impl IntoEvent for Event {
+    fn event(&self) -> &Event {
+        self
+    }
+
+    fn into_event(self) -> Arc<Event> {
+        Arc::new(self)
+    }
+}
+
+impl IntoEvent for Arc<Event> {
+    fn event(&self) -> &Event {
+        self
+    }
+
+    fn into_event(self) -> Arc<Event> {
+        self
+    }
+}
+
+impl IntoEvent for &Arc<Event> {
+    fn event(&self) -> &Event {
+        self
+    }
+
+    fn into_event(self) -> Arc<Event> {
+        self.clone()
+    }
+}
+
+impl<M: Mark> EventStream<M> {
+    /// An empty stream under the default mark, with an epoch of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`CapacityError`] where nothing or too much is to be retained.
+    pub fn new(retention: Retention) -> Result<Self, CapacityError> {
+        let initial = Running {
+            mark: M::default(),
+            totals: Counts::default(),
+        };
+        Ok(Self {
+            ring: Arc::new(Ring::new(retention.events, initial)?),
+            epoch: Epoch::random(),
+        })
+    }
+
+    /// Appends the event, if `admit` lets it under the mark in force, and answers with its envelope.
+    ///
+    /// An event without a `ts` gets the time of this call. Where the envelope would be over
+    /// [`MAX_ENVELOPE_BYTES`], `data` becomes `null` and `truncated` true.
+    ///
+    /// `admit` may run several times; what it said last was so when the event got its seq.
+    ///
+    /// # Ordering
+    ///
+    /// Lock-free. Seq order is the order of appending; the order of `ts` need not be the same.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`]; the event has no seq then.
+    pub fn append<R>(
+        &self,
+        event: impl IntoEvent,
+        mut admit: impl FnMut(&M) -> Result<(), R>,
+    ) -> Result<Envelope<M>, AppendError<R>> {
+        let event = event.into_event();
+        let ts = if event.ts == 0 { now() } else { event.ts };
+        let category = event.category;
+        let unstamped = encoded_len_at_most(&event, None);
+        let appended = self
+            .ring
+            .append(Entry::new(event, ts), |entry, running, seq| {
+                admit(&running.mark).map_err(AppendError::NotAdmitted)?;
+                let stamp = running.mark.stamp();
+                // A cheap bound tells nearly always; only close to the limit is it worked out.
+                if unstamped + stamp.map_or(0, stamp_len_at_most) > MAX_ENVELOPE_BYTES {
+                    fit(entry, seq, stamp)?;
+                }
+                Ok(Running {
+                    mark: running.mark.clone(),
+                    totals: running.totals.plus_one(category),
+                })
+            });
+        appended
+            .map(Envelope::new)
+            .map_err(|refused| refused.reason)
+    }
+
+    /// Puts another mark in force between two events, and returns the head at that moment: events
+    /// up to it were admitted by the mark before, all later ones by the new one.
+    ///
+    /// `change` gets the mark in force and the head. It may run several times.
+    ///
+    /// # Errors
+    ///
+    /// What `change` refuses with; nothing has changed then.
+    pub fn turn<R>(&self, mut change: impl FnMut(&M, u64) -> Result<M, R>) -> Result<u64, R> {
+        self.ring.turn(|running, head| {
+            Ok(Running {
+                mark: change(&running.mark, head)?,
+                totals: running.totals,
+            })
+        })
+    }
+
+    /// Looks at the mark in force and the head, as of one moment.
+    pub fn state<R>(&self, look: impl FnOnce(&M, u64) -> R) -> R {
+        self.ring.state(|running, head| look(&running.mark, head))
+    }
+
+    /// A reader whose first event is `after + 1`, or the oldest retained where that is gone.
+    pub fn reader(&self, after: u64) -> Reader<M> {
+        Reader::new(&self.ring, after)
+    }
+
+    /// The envelope with that seq, if it is retained.
+    pub fn envelope(&self, seq: u64) -> Option<Envelope<M>> {
+        self.ring.get(seq).map(Envelope::new)
+    }
+
+    /// Which seqs can be read now.
+    pub fn retained(&self) -> Retained {
+        self.ring.retained()
+    }
+
+    /// The newest seq; 0 before the first event.
+    pub fn head(&self) -> u64 {
+        self.ring.head()
+    }
+
+    /// The bound in force.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            events: self.ring.capacity(),
+        }
+    }
+
+    /// Which incarnation this is.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// Sees to it that the envelope is within the limit, without its data if need be.
+fn fit<R>(entry: &mut Entry, seq: u64, stamp: Option<(&str, &str)>) -> Result<(), AppendError<R>> {
+    let fits =
+        |entry: &Entry| encode(seq, entry.ts, &entry.event, stamp).len() <= MAX_ENVELOPE_BYTES;
+    if !fits(entry) {
+        entry.event = Arc::new(entry.event.cut());
+        if !fits(entry) {
+            return Err(AppendError::TooLarge);
+        }
+    }
+    Ok(())
+}
+
+/// What a stamp can add: every byte escaped, quotes, colon and comma, and a map around it.
+fn stamp_len_at_most((key, value): (&str, &str)) -> usize {
+    6 * (key.len() + value.len()) + 32
+}
+
+/// Microseconds since the Unix epoch.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
+}
+
+impl<M: Mark> Clone for EventStream<M> {
+    fn clone(&self) -> Self {
+        Self {
+            ring: self.ring.clone(),
+            epoch: self.epoch,
+        }
+    }
+}
+
+impl<M: Mark> fmt::Debug for EventStream<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream")
+            .field("epoch", &self.epoch)
+            .field("retained", &self.retained())
+            .finish_non_exhaustive()
+    }
+}

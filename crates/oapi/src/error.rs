@@ -1,0 +1,133 @@
+//! How an error looks on the wire: a stable [`ErrorCode`] for programs, a message for people.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::event::InvalidEvent;
+use crate::json::JsonError;
+
+/// What went wrong, as a name that stays. Programs match on this; the message beside it may change.
+///
+/// Which status goes with which code is the server's business: this crate knows no HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(description = "What went wrong, as a name that stays. The message beside it may change.")]
+pub enum ErrorCode {
+    /// The body is not JSON.
+    InvalidJson,
+    /// A field that must be there is not.
+    MissingField,
+    /// A field that nobody knows; most likely a typing error.
+    UnknownField,
+    /// A field has a value that it cannot have.
+    InvalidField,
+    /// A caller claims a source that is reserved.
+    ReservedSource,
+    /// A query parameter or a cursor cannot be understood.
+    InvalidQuery,
+    /// The token is missing or wrong.
+    Unauthorized,
+    /// The body is of a media type that is not taken here.
+    UnsupportedMediaType,
+    /// The body is larger than the server takes.
+    BodyTooLarge,
+    /// The event is too large even without its `data`.
+    EventTooLarge,
+    /// There is no telemetry configuration.
+    NotConfigured,
+    /// There is nothing at this path.
+    NotFound,
+    /// The path is there, but not with this method.
+    MethodNotAllowed,
+    /// The source of events could not be started; the state is as before.
+    SourceFailed,
+    /// The server cannot take this now (it is full, or it is stopping); later it may.
+    Unavailable,
+    /// The server is at fault.
+    Internal,
+}
+
+impl ErrorCode {
+    /// Every code, in the order above.
+    pub const ALL: [Self; 16] = [
+        Self::InvalidJson,
+        Self::MissingField,
+        Self::UnknownField,
+        Self::InvalidField,
+        Self::ReservedSource,
+        Self::InvalidQuery,
+        Self::Unauthorized,
+        Self::UnsupportedMediaType,
+        Self::BodyTooLarge,
+        Self::EventTooLarge,
+        Self::NotConfigured,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::SourceFailed,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid_json",
+            Self::MissingField => "missing_field",
+            Self::UnknownField => "unknown_field",
+            Self::InvalidField => "invalid_field",
+            Self::ReservedSource => "reserved_source",
+            Self::InvalidQuery => "invalid_query",
+            Self::Unauthorized => "unauthorized",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::BodyTooLarge => "body_too_large",
+            Self::EventTooLarge => "event_too_large",
+            Self::NotConfigured => "not_configured",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::SourceFailed => "source_failed",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The body of every error answer: `{"code": "…", "message": "…"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
+#[error("{message} ({code})")]
+pub struct ErrorBody {
+    /// What went wrong, for programs.
+    pub code: ErrorCode,
+    /// What went wrong, for people; names the field where one is at fault.
+    pub message: String,
+}
+
+impl ErrorBody {
+    /// An error of this code, told with this message.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<&JsonError> for ErrorBody {
+    fn from(error: &JsonError) -> Self {
+        Self::new(error.code, error.to_string())
+    }
+}
+
+impl From<&InvalidEvent> for ErrorBody {
+    fn from(error: &InvalidEvent) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}

@@ -1,0 +1,516 @@
+//! The event itself, where it came from, and the two forms it travels in: [`PublishRequest`] on
+//! the way in, [`Envelope`] on the way out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+
+use crate::category::Category;
+use crate::data::EventData;
+use crate::error::ErrorCode;
+use crate::event_type::{EmptyType, EventType, KnownType};
+use crate::json;
+
+/// What a producer emits.
+///
+/// Read leniently (fields of a newer server are passed over), since a reader must survive a
+/// server that learnt something. [`PublishRequest`] is the strict form for what comes in.
+///
+/// ```
+/// use serde_json::value::to_raw_value;
+/// use tapline_oapi::{Category, Event, KnownType};
+///
+/// let data = to_raw_value(&serde_json::json!({"level": "log", "text": "hello"}))?;
+/// let event = Event::known(KnownType::ConsoleLog, Some(data));
+/// assert_eq!(event.category, Category::Console);
+///
+/// let custom = Event::custom("checkout_done", Category::Page, None)?.with_ts(1_795_349_358_733_796);
+/// assert_eq!(
+///     serde_json::to_string(&custom)?,
+///     r#"{"ts":1795349358733796,"type":"checkout_done","category":"page","source":{"kind":"local_process"}}"#,
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(description = "What happened, as it was published.")]
+pub struct Event {
+    /// When it happened, in microseconds since the Unix epoch. 0 = not set yet: publishing sets it.
+    #[serde(default)]
+    #[schema(required, minimum = 0, example = 1_795_349_358_733_796_i64)]
+    pub ts: u64,
+    /// What it is called.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, min_length = 1, example = "console_log")]
+    pub event_type: EventType,
+    /// What kind of thing it tells about. For a known type, that type's own category.
+    pub category: Category,
+    /// Where it came from.
+    #[serde(default)]
+    #[schema(required)]
+    pub source: Source,
+    /// Whatever there is to tell: any JSON, kept byte for byte as the producer wrote it. Where the
+    /// producer gave none it is left out, which is not the same as a `null` that it wrote.
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(value_type = Value)]
+    pub data: Option<Box<RawValue>>,
+    /// Whether `data` was dropped because the envelope would have been over 1,000,000 bytes. Left
+    /// out where it was not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub truncated: bool,
+}
+
+impl Event {
+    /// An event of a known type, in that type's category, from a local process, with no `ts` yet.
+    #[must_use]
+    pub fn known(known: KnownType, data: Option<Box<RawValue>>) -> Self {
+        Self {
+            ts: 0,
+            event_type: EventType::Known(known),
+            category: known.category(),
+            source: Source::default(),
+            data,
+            truncated: false,
+        }
+    }
+
+    /// An event of any type, from a local process, with no `ts` yet. Where `name` turns out to be
+    /// a known type, its own category wins over `category`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEvent::EmptyType`] where `name` is empty.
+    pub fn custom(
+        name: &str,
+        category: Category,
+        data: Option<Box<RawValue>>,
+    ) -> Result<Self, InvalidEvent> {
+        let event_type = EventType::new(name)?;
+        Ok(Self {
+            ts: 0,
+            category: event_type.category().unwrap_or(category),
+            event_type,
+            source: Source::default(),
+            data,
+            truncated: false,
+        })
+    }
+
+    /// The same event at `ts` microseconds since the Unix epoch.
+    #[must_use]
+    pub fn with_ts(mut self, ts: u64) -> Self {
+        self.ts = ts;
+        self
+    }
+
+    /// The same event from `source`.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// A copy as it is carried when it is too large: `data` is `null` and `truncated` is true.
+    /// The dropped `data` is not copied on the way.
+    #[must_use]
+    pub fn cut(&self) -> Self {
+        Self {
+            ts: self.ts,
+            event_type: self.event_type.clone(),
+            category: self.category,
+            source: self.source.clone(),
+            data: Some(RawValue::NULL.to_owned()),
+            truncated: true,
+        }
+    }
+
+    /// `data` read into the fields that the type promises. `None` where there is nothing to read:
+    /// for a custom type, and where `data` was cut at the size limit.
+    ///
+    /// ```
+    /// use tapline_oapi::{Event, data::EventData};
+    ///
+    /// let event: Event = serde_json::from_str(
+    ///     r#"{"type":"console_log","category":"console","data":{"level":"log","text":"hello"}}"#,
+    /// )?;
+    /// let Some(EventData::ConsoleLog(line)) = event.typed_data()? else { panic!() };
+    /// assert_eq!(line.text, "hello");
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where `data` is not what the type promises. Publishing does not check that, so a reader
+    /// has to be ready for it.
+    pub fn typed_data(&self) -> Result<Option<EventData>, serde_json::Error> {
+        let EventType::Known(known) = self.event_type else {
+            return Ok(None);
+        };
+        let data = self
+            .data
+            .as_deref()
+            .map(RawValue::get)
+            .filter(|data| *data != "null");
+        match data {
+            None if self.truncated => Ok(None),
+            // Some types have nothing that must be told: for them, no data is good data.
+            None => EventData::parse(known, "{}").map(Some),
+            Some(data) => EventData::parse(known, data).map(Some),
+        }
+    }
+}
+
+/// Equal where they are the same on the wire; `data` is compared as text.
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        fn text(event: &Event) -> Option<&str> {
+            event.data.as_deref().map(RawValue::get)
+        }
+
+        self.ts == other.ts
+            && self.event_type == other.event_type
+            && self.category == other.category
+            && self.source == other.source
+            && text(self) == text(other)
+            && self.truncated == other.truncated
+    }
+}
+
+impl Eq for Event {}
+
+/// Where an event came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Source {
+    /// What kind of producer.
+    pub kind: SourceKind,
+    /// The producer's own name for what happened, such as `Runtime.consoleAPICalled`. Left out
+    /// where it is empty.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    #[schema(nullable = false, example = "Runtime.consoleAPICalled")]
+    pub event: Option<String>,
+    /// Whatever helps to trace the event back. Publishing adds `telemetry_session_id`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Source {
+    /// A source of this kind that says nothing more of itself.
+    #[must_use]
+    pub const fn of(kind: SourceKind) -> Self {
+        Self {
+            kind,
+            event: None,
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
+/// What kind of producer an event came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// A browser, over the Chrome DevTools Protocol.
+    Cdp,
+    /// The API that drives the sandbox. Reserved: callers over HTTP cannot claim it.
+    KernelApi,
+    /// A browser extension.
+    Extension,
+    /// Any process of the machine. What a publisher is that says nothing of itself.
+    #[default]
+    LocalProcess,
+}
+
+impl SourceKind {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cdp => "cdp",
+            Self::KernelApi => "kernel_api",
+            Self::Extension => "extension",
+            Self::LocalProcess => "local_process",
+        }
+    }
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// An event with the sequence number it was given: what readers get.
+///
+/// [`encode_envelope`](crate::encode::encode_envelope) writes the same bytes as serializing this,
+/// without owning the event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(description = "An event with the sequence number it was given.")]
+pub struct Envelope {
+    /// Its number: 1, 2, 3 … over the life of the stream, with no hole.
+    #[schema(minimum = 1)]
+    pub seq: u64,
+    /// The event as it was published.
+    pub event: Event,
+}
+
+/// An event as a caller asks for it to be published. Strict: an unknown field is an error.
+///
+/// ```
+/// use tapline_oapi::{Category, Event, PublishRequest, from_json};
+///
+/// // A known type brings its category along, and it wins over the caller's.
+/// let request: PublishRequest = from_json(br#"{"type":"page_load","category":"console"}"#)?;
+/// assert_eq!(Event::try_from(request)?.category, Category::Page);
+///
+/// // Any other type has to name one.
+/// let request: PublishRequest = from_json(br#"{"type":"checkout_done"}"#)?;
+/// assert_eq!(Event::try_from(request).unwrap_err().field(), "category");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(
+    description = "An event to publish. A field that is null counts as absent, but for `data`."
+)]
+pub struct PublishRequest {
+    /// When it happened, in microseconds since the Unix epoch. Absent or 0: the time of publishing.
+    #[serde(
+        default,
+        deserialize_with = "unix_micros",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
+    pub ts: Option<u64>,
+    /// What the event is called: a known type, or any other name.
+    #[serde(rename = "type")]
+    #[schema(min_length = 1)]
+    pub event_type: String,
+    /// What kind of thing it tells about. A known type has a category of its own, which wins over
+    /// this; for any other type it must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<Category>,
+    /// Where the event came from. Absent: a local process.
+    #[serde(
+        default,
+        deserialize_with = "strict_source",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(value_type = Option<PublishSource>)]
+    pub source: Option<Source>,
+    /// Whatever there is to tell: any JSON, carried byte for byte.
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(value_type = Value)]
+    pub data: Option<Box<RawValue>>,
+    /// Whether the producer itself already dropped some of `data`.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "is_false"
+    )]
+    #[schema(value_type = Option<bool>)]
+    pub truncated: bool,
+}
+
+impl PublishRequest {
+    /// The largest `ts` that is taken, in microseconds: a signed 64-bit integer's, so that every
+    /// client can read it back. It lies in the year 294247.
+    pub const MAX_TS: u64 = i64::MAX as u64;
+
+    /// Whether the request claims to come from the API that drives the sandbox. That is reserved
+    /// to it: the HTTP operations refuse it as
+    /// [`ErrorCode::ReservedSource`]. It is not part of the conversion into an [`Event`], because
+    /// a publisher within the process may well be that API.
+    #[must_use]
+    pub fn uses_reserved_source(&self) -> bool {
+        self.source
+            .as_ref()
+            .is_some_and(|source| source.kind == SourceKind::KernelApi)
+    }
+}
+
+impl TryFrom<PublishRequest> for Event {
+    type Error = InvalidEvent;
+
+    fn try_from(request: PublishRequest) -> Result<Self, InvalidEvent> {
+        let event_type = EventType::new(&request.event_type)?;
+        let Some(category) = event_type.category().or(request.category) else {
+            return Err(InvalidEvent::MissingCategory {
+                event_type: request.event_type,
+            });
+        };
+        Ok(Self {
+            ts: request.ts.unwrap_or(0),
+            event_type,
+            category,
+            source: request.source.unwrap_or_default(),
+            data: request.data,
+            truncated: request.truncated,
+        })
+    }
+}
+
+/// Why a request, well-formed as it is, makes no event. Each message names the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEvent {
+    /// The type has no name.
+    #[error("field `type`: must not be empty")]
+    EmptyType,
+    /// A type that is not known brings no category along, and the request named none.
+    #[error(
+        "field `category`: missing, and `{event_type}` is not a known type that has one of its own"
+    )]
+    MissingCategory {
+        /// The type as it was given.
+        event_type: String,
+    },
+}
+
+impl InvalidEvent {
+    /// The field at fault.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::EmptyType => "type",
+            Self::MissingCategory { .. } => "category",
+        }
+    }
+
+    /// The code to answer with.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::EmptyType => ErrorCode::InvalidField,
+            Self::MissingCategory { .. } => ErrorCode::MissingField,
+        }
+    }
+}
+
+impl From<EmptyType> for InvalidEvent {
+    fn from(EmptyType: EmptyType) -> Self {
+        Self::EmptyType
+    }
+}
+
+/// Reads a field that is there. Serde reads `null` into an `Option` as `None`; here the producer's
+/// `null` is as good a value as any.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// [`Source`] as a caller gives it: strict, where [`Source`] itself is lenient.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(description = "Where an event comes from. A field that is null counts as absent.")]
+pub(crate) struct PublishSource {
+    /// What kind of producer. `kernel_api` is reserved: claiming it is an error.
+    #[schema(schema_with = claimable_kind)]
+    kind: SourceKind,
+    /// The producer's own name for what happened.
+    #[serde(default)]
+    event: Option<String>,
+    /// Whatever helps to trace the event back.
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    metadata: BTreeMap<String, String>,
+}
+
+/// The kinds that a caller may claim, for the document.
+fn claimable_kind() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("What kind of producer."))
+        .enum_values(Some(
+            [
+                SourceKind::Cdp,
+                SourceKind::Extension,
+                SourceKind::LocalProcess,
+            ]
+            .map(SourceKind::as_str),
+        ))
+        .build()
+}
+
+/// Reads `null` as if the field were absent, as an `Option` does by itself.
+fn null_is_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn strict_source<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Source>, D::Error> {
+    let source = json::optional_object::<PublishSource, D>(deserializer)?;
+    Ok(source.map(
+        |PublishSource {
+             kind,
+             event,
+             metadata,
+         }| Source {
+            kind,
+            event,
+            metadata,
+        },
+    ))
+}
+
+fn unix_micros<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    struct UnixMicros;
+
+    impl<'de> Visitor<'de> for UnixMicros {
+        type Value = Option<u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Unix microseconds from 0 to {}", PublishRequest::MAX_TS)
+        }
+
+        fn visit_none<E: de::Error>(self) -> Result<Option<u64>, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(
+            self,
+            deserializer: D,
+        ) -> Result<Option<u64>, D::Error> {
+            deserializer.deserialize_u64(self)
+        }
+
+        fn visit_u64<E: de::Error>(self, ts: u64) -> Result<Option<u64>, E> {
+            if ts <= PublishRequest::MAX_TS {
+                Ok(Some(ts))
+            } else {
+                Err(E::invalid_value(de::Unexpected::Unsigned(ts), &self))
+            }
+        }
+
+        fn visit_i64<E: de::Error>(self, ts: i64) -> Result<Option<u64>, E> {
+            u64::try_from(ts)
+                .map(Some)
+                .map_err(|_| E::invalid_value(de::Unexpected::Signed(ts), &self))
+        }
+    }
+
+    deserializer.deserialize_option(UnixMicros)
+}
+
+fn is_empty(text: &Option<String>) -> bool {
+    text.as_deref().is_none_or(str::is_empty)
+}
+
+// By reference, because that is how serde calls it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}

@@ -1,0 +1,221 @@
+//! What an event is called: the [`KnownType`]s, each with its category, and any other name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+use crate::category::Category;
+
+/// The table of known types: variant, name on the wire, category, meaning. It stands here once;
+/// [`KnownType`] and [`EventData`](crate::data::EventData) are both made from it.
+macro_rules! with_known_types {
+    ($make:ident) => {
+        $make! {
+            ConsoleLog "console_log" Console "A page wrote to its console, at any level but error.";
+            ConsoleError "console_error" Console "A page wrote an error to its console, or threw and did not catch.";
+            NetworkRequest "network_request" Network "A request goes out.";
+            NetworkResponse "network_response" Network "A response came in whole.";
+            NetworkLoadingFailed "network_loading_failed" Network "A request failed, or was cancelled.";
+            NetworkIdle "network_idle" Network "No request was in flight for 500 ms.";
+            PageNavigation "page_navigation" Page "A frame went to another document.";
+            PageDomContentLoaded "page_dom_content_loaded" Page "The document is parsed.";
+            PageLoad "page_load" Page "The document and what it embeds are loaded.";
+            PageTabOpened "page_tab_opened" Page "A tab or popup opened.";
+            PageLayoutShift "page_layout_shift" Page "Something visible moved by itself.";
+            PageLcp "page_lcp" Page "The largest contentful paint so far.";
+            PageLayoutSettled "page_layout_settled" Page "One second after load went by without a layout shift.";
+            PageNavigationSettled "page_navigation_settled" Page "One navigation is parsed and its layout settled.";
+            PageCrashed "page_crashed" Page "The page's process died.";
+            InteractionClick "interaction_click" Interaction "A click.";
+            InteractionKey "interaction_key" Interaction "A key press.";
+            InteractionScrollSettled "interaction_scroll_settled" Interaction "A scroll came to rest.";
+            MonitorScreenshot "monitor_screenshot" Screenshot "A picture of the page.";
+            MonitorDisconnected "monitor_disconnected" Monitor "The collector lost the browser.";
+            MonitorReconnected "monitor_reconnected" Monitor "The collector has the browser back.";
+            MonitorReconnectFailed "monitor_reconnect_failed" Monitor "The collector gave the browser up.";
+            MonitorInitFailed "monitor_init_failed" Monitor "The collector could not set itself up.";
+            ProxyError "proxy_error" Network "An egress proxy answered with its error page.";
+            ApiCall "api_call" Control "A call of an API that drives the browser.";
+            PlatformApiCall "platform_api_call" Platform "A call of an API that manages the machine or the telemetry.";
+            CdpCommand "cdp_command" Control "A client sent a command through the DevTools relay.";
+            CdpConnect "cdp_connect" Connection "A client connected to the browser.";
+            CdpDisconnect "cdp_disconnect" Connection "A client of the browser left.";
+            LiveViewConnect "live_view_connect" Connection "A viewer connected.";
+            LiveViewDisconnect "live_view_disconnect" Connection "A viewer left.";
+            CaptchaSolveStarted "captcha_solve_started" Captcha "A captcha is being solved.";
+            CaptchaChallengeResult "captcha_challenge_result" Captcha "One challenge of a captcha ended.";
+            CaptchaSolveResult "captcha_solve_result" Captcha "Solving a captcha ended.";
+            SystemOomKill "system_oom_kill" System "The kernel killed a process for want of memory.";
+            ServiceCrashed "service_crashed" System "A service of the machine died.";
+        }
+    };
+}
+pub(crate) use with_known_types;
+
+macro_rules! known_type {
+    ($($variant:ident $name:literal $category:ident $doc:literal;)*) => {
+        /// An event type that Tapline knows: its category is settled, and so is the shape of its
+        /// `data` (see [`data`](crate::data)).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum KnownType {
+            $(#[doc = concat!("`", $name, "`: ", $doc)] $variant,)*
+        }
+
+        impl KnownType {
+            /// Every known type, in the order of the taxonomy.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The category of every event of this type, whatever its publisher says.
+            #[must_use]
+            pub const fn category(self) -> Category {
+                match self { $(Self::$variant => Category::$category,)* }
+            }
+
+            /// What an event of this type tells, in one sentence.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self { $(Self::$variant => $doc,)* }
+            }
+        }
+
+        /// As `FromStr`, without making an error out of what may be a good custom type.
+        fn known(name: &str) -> Option<KnownType> {
+            match name {
+                $($name => Some(KnownType::$variant),)*
+                _ => None,
+            }
+        }
+    };
+}
+with_known_types!(known_type);
+
+impl FromStr for KnownType {
+    type Err = UnknownType;
+
+    fn from_str(name: &str) -> Result<Self, UnknownType> {
+        known(name).ok_or_else(|| UnknownType(name.to_owned()))
+    }
+}
+
+impl fmt::Display for KnownType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A name that is no known type; as a custom type it may be perfectly good.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a known event type")]
+pub struct UnknownType(
+    /// The name as it was given.
+    pub String,
+);
+
+/// What an event is called: a known type, or any other non-empty name.
+///
+/// Known names always become [`Known`](Self::Known), so that equal names are equal values:
+/// construct with [`EventType::new`] rather than with `Custom`.
+///
+/// ```
+/// use tapline_oapi::{Category, EventType, KnownType};
+///
+/// let known = EventType::new("page_load")?;
+/// assert_eq!(known, EventType::Known(KnownType::PageLoad));
+/// assert_eq!(known.category(), Some(Category::Page));
+///
+/// let custom = EventType::new("checkout_done")?;
+/// assert_eq!(custom.category(), None);
+/// # Ok::<(), tapline_oapi::EmptyType>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// A type that Tapline knows.
+    Known(KnownType),
+    /// Any other name. Not empty, and not the name of a known type.
+    Custom(Box<str>),
+}
+
+impl EventType {
+    /// The type of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`EmptyType`] where `name` is empty. Nothing else is asked of a name.
+    pub fn new(name: &str) -> Result<Self, EmptyType> {
+        match known(name) {
+            Some(known) => Ok(Self::Known(known)),
+            None if name.is_empty() => Err(EmptyType),
+            None => Ok(Self::Custom(name.into())),
+        }
+    }
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(known) => known.as_str(),
+            Self::Custom(name) => name,
+        }
+    }
+
+    /// The category that comes with the type; none for a custom one.
+    #[must_use]
+    pub const fn category(&self) -> Option<Category> {
+        match self {
+            Self::Known(known) => Some(known.category()),
+            Self::Custom(_) => None,
+        }
+    }
+}
+
+impl From<KnownType> for EventType {
+    fn from(known: KnownType) -> Self {
+        Self::Known(known)
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for EventType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for EventType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = EventType;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a non-empty string")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<EventType, E> {
+                EventType::new(name).map_err(E::custom)
+            }
+        }
+
+        // A visitor, not `String`: a known name is then read without an allocation.
+        deserializer.deserialize_str(Name)
+    }
+}
+
+/// An event type must have a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event type must not be empty")]
+pub struct EmptyType;

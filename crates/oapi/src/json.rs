@@ -1,0 +1,199 @@
+//! Reading a request body, with errors that name the field.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+
+use crate::error::ErrorCode;
+
+/// Reads the JSON object that is the whole of `bytes`.
+///
+/// Costs what `serde_json` costs where all is well; only a body that cannot be read is read a
+/// second time, to learn which field was at fault.
+///
+/// ```
+/// use tapline_oapi::{ErrorCode, PublishRequest, from_json};
+///
+/// let error = from_json::<PublishRequest>(br#"{"type": "page_load", "source": {"kind": "x"}}"#).unwrap_err();
+/// assert_eq!(error.code, ErrorCode::InvalidField);
+/// assert_eq!(error.field.as_deref(), Some("source.kind"));
+/// assert!(error.to_string().starts_with("field `source.kind`: unknown variant `x`, expected one of"));
+/// ```
+///
+/// # Errors
+///
+/// [`JsonError`] where `bytes` are not JSON (or not UTF-8, or nothing, or more than one value),
+/// not an object, or not what `T` takes. An array is never taken for an object, though serde would.
+pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
+    match serde_json::from_slice::<Object<T>>(bytes) {
+        Ok(Object(value)) => Ok(value),
+        Err(error) => Err(JsonError::new(&error, path_of_error::<T>(bytes))),
+    }
+}
+
+/// Why a body could not be read. Displays as a sentence for people that names the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct JsonError {
+    /// [`InvalidJson`](ErrorCode::InvalidJson), [`MissingField`](ErrorCode::MissingField),
+    /// [`UnknownField`](ErrorCode::UnknownField) or [`InvalidField`](ErrorCode::InvalidField).
+    pub code: ErrorCode,
+    /// The field at fault, as a path such as `browser.console.enabled`. `None` where it is the
+    /// body as a whole.
+    pub field: Option<String>,
+    /// What went wrong, in at most some hundred characters, however much the caller sent.
+    pub message: String,
+    /// The line of the body at which reading stopped, from 1.
+    pub line: usize,
+    /// The column of that line, in bytes, from 1; 0 at the very start of a line.
+    pub column: usize,
+}
+
+impl JsonError {
+    fn new(error: &serde_json::Error, path: Option<String>) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let position = format!(" at line {line} column {column}");
+        let full = error.to_string();
+        let detail = full.strip_suffix(&position).unwrap_or(&full);
+
+        let (code, field, message) = match Fault::of(error, detail) {
+            Fault::NotJson => (
+                ErrorCode::InvalidJson,
+                None,
+                format!("the body is not JSON: {}{position}", shortened(detail)),
+            ),
+            Fault::Missing(name) => {
+                let field = joined(path.as_deref(), name);
+                let message = format!("field `{}`: missing", shortened(&field));
+                (ErrorCode::MissingField, Some(field), message)
+            }
+            Fault::Unknown(name) => {
+                // The path ends with the unknown name already.
+                let field = path.unwrap_or_else(|| name.to_owned());
+                // What is known stands at the end; the caller's name before it may contain anything.
+                let known = detail
+                    .rsplit_once("`, expected ")
+                    .map(|(_, known)| format!(", expected {known}"));
+                let message = format!(
+                    "field `{}`: unknown field{}",
+                    shortened(&field),
+                    known.unwrap_or_default()
+                );
+                (ErrorCode::UnknownField, Some(field), message)
+            }
+            Fault::Duplicate(name) => {
+                let field = joined(path.as_deref(), name);
+                let message = format!("field `{}`: given twice", shortened(&field));
+                (ErrorCode::InvalidField, Some(field), message)
+            }
+            Fault::Invalid => {
+                let place = match &path {
+                    Some(field) => format!("field `{}`", shortened(field)),
+                    None => "the body".to_owned(),
+                };
+                (
+                    ErrorCode::InvalidField,
+                    path,
+                    format!("{place}: {}", shortened(detail)),
+                )
+            }
+        };
+        Self {
+            code,
+            field,
+            message,
+            line,
+            column,
+        }
+    }
+}
+
+/// What kind of error it is. Serde tells most of that in its message alone.
+enum Fault<'a> {
+    NotJson,
+    Missing(&'a str),
+    Unknown(&'a str),
+    Duplicate(&'a str),
+    Invalid,
+}
+
+impl<'a> Fault<'a> {
+    fn of(error: &serde_json::Error, detail: &'a str) -> Self {
+        let named = |start: &str| {
+            detail
+                .strip_prefix(start)
+                .and_then(|rest| rest.split('`').next())
+        };
+        if error.classify() != serde_json::error::Category::Data {
+            Self::NotJson
+        } else if let Some(name) = named("missing field `") {
+            Self::Missing(name)
+        } else if let Some(name) = named("unknown field `") {
+            Self::Unknown(name)
+        } else if let Some(name) = named("duplicate field `") {
+            Self::Duplicate(name)
+        } else {
+            Self::Invalid
+        }
+    }
+}
+
+/// Reads again, keeping track of where; `None` where it is the body as a whole.
+fn path_of_error<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let error = serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer).err()?;
+    let path = error.path();
+    (path.iter().len() > 0).then(|| path.to_string())
+}
+
+fn joined(parent: Option<&str>, name: &str) -> String {
+    match parent {
+        Some(parent) => format!("{parent}.{name}"),
+        None => name.to_owned(),
+    }
+}
+
+/// Cuts what a caller sent, so that an answer does not grow with the request.
+fn shortened(text: &str) -> String {
+    const MAX_CHARS: usize = 300;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Reads `T`, a struct, from an object alone. Derived code also takes an array, fields in their
+/// order: then `[]` would be a request in which everything is left out.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FromMap<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for FromMap<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(FromMap(PhantomData)).map(Self)
+    }
+}
+
+/// For `deserialize_with` on a field that holds a struct: an object or `null`, never an array.
+pub(crate) fn optional_object<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let object = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(object.map(|Object(value)| value))
+}

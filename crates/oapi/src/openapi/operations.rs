@@ -1,0 +1,303 @@
+//! The operations, declared for the document alone: nothing here is ever called.
+#![expect(dead_code, reason = "only utoipa's macros read this")]
+#![expect(unused_qualifications, reason = "utoipa's code spells paths out")]
+
+use serde_json::json;
+use utoipa::{IntoParams, IntoResponses, ToSchema};
+
+use crate::batch::BatchResult;
+use crate::category::Category;
+use crate::config::{ConfigRequest, State};
+use crate::error::ErrorBody;
+use crate::event::{Envelope, PublishRequest};
+use crate::health::Health;
+
+/// The state of the telemetry
+///
+/// What is captured, since when, and where the stream is.
+#[utoipa::path(
+    get, path = "/telemetry", tag = "telemetry",
+    responses(
+        (status = 200, description = "The state.", body = State, example = state_example),
+        (status = 404, description = "There is no telemetry configuration.", body = ErrorBody,
+            example = json!({"code": "not_configured", "message": "telemetry is not configured; PUT /telemetry starts it"})),
+        Unauthorized,
+    ),
+)]
+fn get_telemetry() {}
+
+/// Set what is captured
+///
+/// Starts a session, or replaces the configuration of the one that runs. Without a body, with `{}`
+/// or without `browser`, all user-facing categories are captured. With `browser`, exactly the
+/// categories with `enabled: true`; where there is none, the configuration is cleared and the
+/// session ends. `system` and `monitor` are captured in any case.
+#[utoipa::path(
+    put, path = "/telemetry", tag = "telemetry",
+    request_body(content = ConfigRequest, description = "What to capture; may be left out.",
+        examples(
+            ("default" = (summary = "All user-facing categories", value = json!({}))),
+            ("some" = (summary = "Two categories",
+                value = json!({"browser": {"console": {"enabled": true}, "network": {"enabled": true}}}))),
+        )),
+    responses(
+        (status = 200, description = "The configuration was replaced, or cleared.", body = State, example = state_example),
+        (status = 201, description = "A session was started.", body = State, example = state_example),
+        (status = 500, description = "The source of events could not be started; the state is as before.",
+            body = ErrorBody,
+            example = json!({"code": "source_failed", "message": "the browser cannot be reached"})),
+        BadBody,
+        Unauthorized,
+    ),
+)]
+fn put_telemetry() {}
+
+/// Change what is captured
+///
+/// Only categories with an explicit `enabled` change; an empty body changes nothing. Where nothing
+/// user-facing is left, the configuration is cleared and the session ends.
+#[utoipa::path(
+    patch, path = "/telemetry", tag = "telemetry",
+    request_body(content = ConfigRequest, description = "What to change; may be left out.",
+        example = json!({"browser": {"screenshot": {"enabled": false}}})),
+    responses(
+        (status = 200, description = "The state after the change.", body = State, example = state_example),
+        (status = 404, description = "There is no telemetry configuration to change.", body = ErrorBody,
+            example = json!({"code": "not_configured", "message": "telemetry is not configured; PUT /telemetry starts it"})),
+        BadBody,
+        Unauthorized,
+    ),
+)]
+fn patch_telemetry() {}
+
+/// Publish
+///
+/// One event as `application/json`, or many as `application/x-ndjson`, one a line. Of many, a bad
+/// line loses no good one: the answer counts what became of them, and tells why lines were refused.
+#[utoipa::path(
+    post, path = "/telemetry/events", tag = "events",
+    request_body(description = "The event, or one event a line.", content(
+        (PublishRequest = "application/json", examples(
+            ("known" = (summary = "A known type", value = json!({
+                "type": "console_log", "source": {"kind": "cdp"}, "data": {"level": "log", "text": "hello"}}))),
+            ("custom" = (summary = "Any other type names its category", value = json!({
+                "type": "checkout_done", "category": "page", "data": {"order": 17}}))),
+        )),
+        (String = "application/x-ndjson", example = json!(
+            "{\"type\":\"page_load\"}\n{\"type\":\"checkout_done\",\"category\":\"page\"}\n")),
+    )),
+    responses(
+        (status = 200, description = "The event as it was published, or for many what became of them.",
+            body = Published,
+            examples(
+                ("one" = (summary = "One event", value = json!({"seq": 7, "event": {
+                    "ts": 1_795_349_358_733_796_u64, "type": "console_log", "category": "console",
+                    "source": {"kind": "cdp", "metadata": {"telemetry_session_id": "s1"}},
+                    "data": {"level": "log", "text": "hello"}}}))),
+                ("many" = (summary = "Many events", value = json!({
+                    "published": 1, "filtered": 0, "refused": 1, "first_seq": 8, "last_seq": 8,
+                    "errors": [{"line": 2, "code": "missing_field", "message": "field `type`: missing"}]}))),
+            )),
+        (status = 204, description = "The event was filtered: its category is not captured, or no session runs."),
+        BadBody,
+        Unauthorized,
+    ),
+)]
+fn publish_events() {}
+
+/// Read a page of events
+///
+/// Events that are still retained, oldest first unless `order` says otherwise. The headers tell how
+/// to go on, and what was evicted before it could be read.
+#[utoipa::path(
+    get, path = "/telemetry/events", tag = "events",
+    params(PageQuery),
+    responses(
+        (status = 200, description = "The page; empty where nothing matches.", body = [Envelope], headers(
+            ("X-Has-More" = bool, description = "Whether there is more beyond this page"),
+            ("X-Next-Offset" = u64, description = "The `offset` of the next page; absent where there is none"),
+            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Oldest" = u64, description = "The oldest seq still retained, 0 before the first event"),
+            ("X-Epoch" = String, description = "This incarnation of the stream"),
+            ("X-Lost" = u64, description = "How many matching events were evicted between where the page was asked to begin and where it begins"),
+        )),
+        BadQuery,
+        Unauthorized,
+    ),
+)]
+fn read_events() {}
+
+/// Follow the events live
+///
+/// Server-Sent Events: `id: {seq}` and `data:` with an envelope, a comment now and then. Resume with
+/// the `Last-Event-ID` header, as browsers do by themselves. What was evicted in between is told in
+/// a comment.
+///
+/// With `notices=true` the stream also tells about itself, in named events without an id: `hello`
+/// (schema `Hello`) comes first and says where reading begins, `gap` (`Gap`) what was lost,
+/// `session` (`SessionNotice`) what is captured from now on, `beat` (`Beat`) that the stream is
+/// alive, `bye` (`Bye`) that it ends. Ids are then `{seq}-{epoch}`.
+///
+/// Reading begins where the first of these says: `Last-Event-ID`, `after`, `replay`; with none of
+/// them at the start of the current session, or at the head where there is none.
+#[utoipa::path(
+    get, path = "/telemetry/stream", tag = "events",
+    params(StreamHeaders, StreamQuery),
+    extensions(("x-notices" = json!({
+        "hello": {"$ref": "#/components/schemas/Hello"},
+        "gap": {"$ref": "#/components/schemas/Gap"},
+        "session": {"$ref": "#/components/schemas/SessionNotice"},
+        "beat": {"$ref": "#/components/schemas/Beat"},
+        "bye": {"$ref": "#/components/schemas/Bye"},
+    }))),
+    responses(
+        (status = 200, description = "The stream. The schema is that of the `data` of one frame: OpenAPI 3.1 has no \
+            word for a stream of them.",
+            content((Envelope = "text/event-stream")),
+            headers(("X-SSE-Content-Type" = String, description = "`application/json`: what the `data` of a frame is"))),
+        (status = 503, description = "There are too many streams, or the server is stopping.", body = ErrorBody,
+            example = json!({"code": "unavailable", "message": "too many streams"})),
+        BadQuery,
+        Unauthorized,
+    ),
+)]
+fn stream_events() {}
+
+/// Whether the server is alive
+#[utoipa::path(
+    get, path = "/healthz", tag = "service", security(()),
+    responses((status = 200, description = "It is.", body = Health)),
+)]
+fn get_health() {}
+
+/// This document
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "service", security(()),
+    responses((status = 200, description = "The OpenAPI document.", body = Object)),
+)]
+fn get_openapi() {}
+
+/// Which events, for pages and streams alike.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// How many events at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Begin after this seq. Not together with `offset`.
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
+    after: Option<u64>,
+    /// Begin where the page before ended: its `X-Next-Offset`. Not together with `after`.
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
+    offset: Option<u64>,
+    /// Oldest first, or newest first.
+    #[param(inline)]
+    order: Option<Order>,
+    /// Only events at this time or later: RFC 3339, or a duration ago such as `5m`.
+    #[param(example = "5m")]
+    since: Option<String>,
+    /// Only events up to this time: RFC 3339, or a duration ago such as `5m`.
+    #[param(example = "2026-11-22T12:00:00Z")]
+    until: Option<String>,
+    /// Only events of these categories: repeated, or joined by commas.
+    category: Option<Vec<Category>>,
+    /// Only events of these types, `*` for any characters: repeated, or joined by commas. With
+    /// `category` given too, both must match.
+    #[param(example = json!(["page_*", "network_response"]))]
+    r#type: Option<Vec<String>>,
+}
+
+/// In which order a page comes.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", default = "asc")]
+enum Order {
+    Asc,
+    Desc,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+struct StreamHeaders {
+    /// The id of the last frame that was read: `{seq}` or `{seq}-{epoch}`. Wins over `after`.
+    #[param(rename = "Last-Event-ID", nullable = false, example = "17")]
+    last_event_id: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct StreamQuery {
+    /// Begin after this: `{seq}` or `{seq}-{epoch}`.
+    #[param(example = "17")]
+    after: Option<String>,
+    /// Begin at the oldest event retained, or with new ones only.
+    #[param(inline)]
+    replay: Option<Replay>,
+    /// Only events of these categories: repeated, or joined by commas.
+    category: Option<Vec<Category>>,
+    /// Only events of these types, `*` for any characters: repeated, or joined by commas. With
+    /// `category` given too, both must match.
+    #[param(example = json!(["page_*", "network_response"]))]
+    r#type: Option<Vec<String>>,
+    /// Whether the stream tells about itself too.
+    #[param(default = false)]
+    notices: Option<bool>,
+}
+
+/// Where a stream begins.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum Replay {
+    All,
+    Live,
+}
+
+/// The answer to a publication: the envelope of one event, or the counts of many.
+#[derive(ToSchema)]
+#[serde(untagged)]
+enum Published {
+    One(Envelope),
+    Many(BatchResult),
+}
+
+/// What can be wrong with any body.
+#[derive(IntoResponses)]
+enum BadBody {
+    /// The body is not JSON, or not what is asked for here.
+    #[response(status = 400, example = json!({
+        "code": "invalid_field",
+        "message": "field `source.kind`: unknown variant `x`, expected one of `cdp`, `kernel_api`, `extension`, `local_process`"}))]
+    Invalid(ErrorBody),
+    /// The body, or the event even without its `data`, is too large.
+    #[response(status = 413, example = json!({"code": "body_too_large", "message": "the body is over 8388608 bytes"}))]
+    TooLarge(ErrorBody),
+    /// The body is of another media type.
+    #[response(status = 415, example = json!({
+        "code": "unsupported_media_type", "message": "expected `application/json`, got `text/plain`"}))]
+    MediaType(ErrorBody),
+}
+
+/// A query parameter cannot be understood.
+#[derive(IntoResponses)]
+#[response(status = 400, example = json!({
+    "code": "invalid_query", "message": "query `category`: unknown category `newtork`"}))]
+struct BadQuery(ErrorBody);
+
+/// The server asks for a token, and there is none, or a wrong one.
+#[derive(IntoResponses)]
+#[response(status = 401, example = json!({"code": "unauthorized", "message": "a bearer token is needed"}))]
+struct Unauthorized(ErrorBody);
+
+fn state_example() -> serde_json::Value {
+    json!({
+        "config": {"browser": {
+            "console": {"enabled": true}, "network": {"enabled": true}, "page": {"enabled": true},
+            "interaction": {"enabled": false}, "control": {"enabled": false}, "platform": {"enabled": false},
+            "connection": {"enabled": false}, "screenshot": {"enabled": false}, "captcha": {"enabled": false},
+        }},
+        "seq": 17,
+        "applied_at": "2026-11-22T12:09:18.733796Z",
+        "session_id": "s1",
+        "session_start_seq": 0,
+        "epoch": "5f0c2b9e",
+    })
+}

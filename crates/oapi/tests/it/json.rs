@@ -1,0 +1,240 @@
+//! Errors of request bodies: the code, the field, and a sentence that names it.
+
+use tapline_oapi::{ConfigRequest, ErrorBody, ErrorCode, JsonError, PublishRequest, from_json};
+
+fn publish(body: impl AsRef<[u8]>) -> JsonError {
+    from_json::<PublishRequest>(body.as_ref()).unwrap_err()
+}
+
+fn config(body: impl AsRef<[u8]>) -> JsonError {
+    from_json::<ConfigRequest>(body.as_ref()).unwrap_err()
+}
+
+#[track_caller]
+fn check(error: &JsonError, code: ErrorCode, field: &str, message: &str) {
+    assert_eq!(
+        (error.code, error.field.as_deref()),
+        (code, Some(field)),
+        "{error}"
+    );
+    assert_eq!(error.to_string(), message);
+    assert_eq!(ErrorBody::from(error), ErrorBody::new(code, message));
+}
+
+#[test]
+fn what_is_not_json() {
+    for body in [
+        &b""[..],
+        b"   ",
+        b"{",
+        b"hello",
+        br#"{"type":"page_load"} x"#,
+        br#"{"type":"page_load"}{}"#,
+        br#"{"type":"page_load",}"#,
+        br#"{"type":"page_load","data":[1,]}"#,
+        br#"{"type":"page_load","data":NaN}"#,
+        b"{\"type\":\"page\xff\"}",
+        b"{\"type\":\"page_load\",\"data\":\"\xff\"}",
+        b"\xef\xbb\xbf{}",
+        b"{\"type\":\"page\nload\"}",
+    ] {
+        let error = publish(body);
+        let shown = String::from_utf8_lossy(body);
+        assert_eq!(
+            (error.code, error.field.as_deref()),
+            (ErrorCode::InvalidJson, None),
+            "{shown}: {error}"
+        );
+        assert!(
+            error.to_string().starts_with("the body is not JSON: "),
+            "{shown}: {error}"
+        );
+    }
+}
+
+#[test]
+fn where_it_stops_is_told() {
+    let error = publish("{\n  \"type\": }");
+    assert_eq!((error.line, error.column), (2, 11));
+    assert_eq!(
+        error.to_string(),
+        "the body is not JSON: expected value at line 2 column 11"
+    );
+}
+
+#[test]
+fn a_field_that_is_missing() {
+    check(
+        &publish("{}"),
+        ErrorCode::MissingField,
+        "type",
+        "field `type`: missing",
+    );
+    check(
+        &publish(r#"{"type":"x","source":{}}"#),
+        ErrorCode::MissingField,
+        "source.kind",
+        "field `source.kind`: missing",
+    );
+}
+
+#[test]
+fn a_field_that_nobody_knows() {
+    check(
+        &publish(r#"{"type":"x","categroy":"page"}"#),
+        ErrorCode::UnknownField,
+        "categroy",
+        "field `categroy`: unknown field, expected one of `ts`, `type`, `category`, `source`, `data`, `truncated`",
+    );
+    check(
+        &publish(r#"{"type":"x","source":{"kind":"cdp","a`, expected b":1}}"#),
+        ErrorCode::UnknownField,
+        "source.a`, expected b",
+        "field `source.a`, expected b`: unknown field, expected one of `kind`, `event`, `metadata`",
+    );
+    check(
+        &config(r#"{"browser":{"console":{"enable":true}}}"#),
+        ErrorCode::UnknownField,
+        "browser.console.enable",
+        "field `browser.console.enable`: unknown field, expected `enabled`",
+    );
+    assert_eq!(
+        config(r#"{"browser":{"consol":{}}}"#).field.as_deref(),
+        Some("browser.consol")
+    );
+    assert_eq!(
+        config(r#"{"brwoser":{}}"#).field.as_deref(),
+        Some("brwoser")
+    );
+}
+
+#[test]
+fn a_field_with_a_value_it_cannot_have() {
+    let invalid = ErrorCode::InvalidField;
+    let ts = "expected Unix microseconds from 0 to 9223372036854775807";
+    check(
+        &publish(r#"{"type":"x","ts":-1}"#),
+        invalid,
+        "ts",
+        &format!("field `ts`: invalid value: integer `-1`, {ts}"),
+    );
+    check(
+        &publish(r#"{"type":"x","ts":9223372036854775808}"#),
+        invalid,
+        "ts",
+        &format!("field `ts`: invalid value: integer `9223372036854775808`, {ts}"),
+    );
+    check(
+        &publish(r#"{"type":"x","ts":1.5}"#),
+        invalid,
+        "ts",
+        &format!("field `ts`: invalid type: floating point `1.5`, {ts}"),
+    );
+    check(
+        &publish(r#"{"type":"x","ts":"now"}"#),
+        invalid,
+        "ts",
+        &format!("field `ts`: invalid type: string \"now\", {ts}"),
+    );
+    check(
+        &publish(r#"{"type":"x","source":{"kind":"x"}}"#),
+        invalid,
+        "source.kind",
+        "field `source.kind`: unknown variant `x`, expected one of `cdp`, `kernel_api`, `extension`, `local_process`",
+    );
+    check(
+        &publish(r#"{"type":"x","source":{"kind":"cdp","metadata":{"n":1}}}"#),
+        invalid,
+        "source.metadata.n",
+        "field `source.metadata.n`: invalid type: integer `1`, expected a string",
+    );
+    check(
+        &config(r#"{"browser":{"page":{"enabled":"yes"}}}"#),
+        invalid,
+        "browser.page.enabled",
+        "field `browser.page.enabled`: invalid type: string \"yes\", expected a boolean",
+    );
+    check(
+        &publish(r#"{"type":"x","type":"y"}"#),
+        invalid,
+        "type",
+        "field `type`: given twice",
+    );
+    check(
+        &publish(r#"{"type":null}"#),
+        invalid,
+        "type",
+        "field `type`: invalid type: null, expected a string",
+    );
+}
+
+/// Serde takes an array for a struct; `[]` would have started a session.
+#[test]
+fn an_array_is_no_object_at_any_depth() {
+    for body in ["[]", "[null]", "7", "\"x\"", "null", "true"] {
+        let error = config(body);
+        assert_eq!(
+            (error.code, error.field.as_deref()),
+            (ErrorCode::InvalidField, None),
+            "{body}"
+        );
+        assert!(
+            error.to_string().starts_with("the body: invalid type: "),
+            "{error}"
+        );
+        assert!(
+            error.to_string().ends_with(", expected an object"),
+            "{error}"
+        );
+    }
+    for (error, field) in [
+        (config(r#"{"browser":[]}"#), "browser"),
+        (config(r#"{"browser":{"page":[true]}}"#), "browser.page"),
+        (publish(r#"{"type":"x","source":["cdp"]}"#), "source"),
+    ] {
+        assert_eq!(
+            (error.code, error.field.as_deref()),
+            (ErrorCode::InvalidField, Some(field)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_path_is_right_behind_data_that_was_read() {
+    let error = publish(r#"{"data":{"a":[1,{"b":null}]},"type":"x","source":{"kind":"x"}}"#);
+    assert_eq!(error.field.as_deref(), Some("source.kind"));
+}
+
+#[test]
+fn an_answer_does_not_grow_with_the_request() {
+    let long = "ä".repeat(100_000);
+    for body in [
+        format!(r#"{{"type":"x","category":"{long}"}}"#),
+        format!(r#"{{"type":"x","{long}":1}}"#),
+        format!(r#"{{"type":"x","ts":"{long}"}}"#),
+        format!(r#"{{"type":"x","source":{{"kind":"cdp","metadata":{{"{long}":1}}}}}}"#),
+    ] {
+        let message = publish(body).to_string();
+        assert!(message.len() < 2_000, "{} bytes", message.len());
+    }
+}
+
+#[test]
+fn deep_nesting_overflows_nothing() {
+    for depth in [200, 100_000] {
+        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        // `data` is only passed through, and that needs no stack.
+        let request: PublishRequest =
+            from_json(format!(r#"{{"type":"x","data":{deep}}}"#).as_bytes()).unwrap();
+        assert_eq!(request.data.unwrap().get(), deep);
+        // Elsewhere there is nothing that could be deep.
+        assert_eq!(
+            publish(format!(r#"{{"type":"x","source":{deep}}}"#))
+                .field
+                .as_deref(),
+            Some("source")
+        );
+        assert_eq!(config(&deep).field, None);
+    }
+}

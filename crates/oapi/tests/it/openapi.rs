@@ -1,0 +1,150 @@
+//! The document as it is committed, and what must hold for every operation in it.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tapline_oapi::openapi::document_json;
+use tapline_oapi::{ConfigRequest, ErrorBody, Event, KnownType, PublishRequest, State, from_json};
+
+fn document() -> Value {
+    serde_json::from_str(&document_json()).unwrap()
+}
+
+/// Every operation, with its method and path for messages.
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object()
+                .unwrap()
+                .iter()
+                .map(move |(method, operation)| (format!("{method} {path}"), operation))
+        })
+        .collect()
+}
+
+/// All examples of a body or an answer, whether it has one or many.
+fn examples(content: &Value) -> Vec<&Value> {
+    let one = content.get("example");
+    let many = content["examples"]
+        .as_object()
+        .into_iter()
+        .flat_map(|many| many.values().map(|one| &one["value"]));
+    one.into_iter().chain(many).collect()
+}
+
+#[test]
+fn committed_document_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+    let current = document_json();
+    if std::env::var_os("TAPLINE_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &current).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == current,
+        "crates/oapi/openapi.json is not what the types say now; where the change is meant, renew it \
+         with `cargo xtask openapi --write` and look at the difference"
+    );
+}
+
+#[test]
+fn these_are_the_operations() {
+    let document = document();
+    let mut found: Vec<_> = operations(&document)
+        .into_iter()
+        .map(|(name, operation)| format!("{name} = {}", operation["operationId"].as_str().unwrap()))
+        .collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "get /healthz = get_health",
+            "get /openapi.json = get_openapi",
+            "get /telemetry = get_telemetry",
+            "get /telemetry/events = read_events",
+            "get /telemetry/stream = stream_events",
+            "patch /telemetry = patch_telemetry",
+            "post /telemetry/events = publish_events",
+            "put /telemetry = put_telemetry",
+        ]
+    );
+}
+
+/// utoipa leaves a description out where none is given, and the document is then invalid.
+#[test]
+fn everything_is_described() {
+    for (name, operation) in operations(&document()) {
+        assert!(operation["summary"].is_string(), "{name}");
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let described = response["description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty());
+            assert!(described, "{name} {status}");
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(parameter["description"].is_string(), "{name} {parameter}");
+        }
+    }
+    let document = document_json();
+    assert!(
+        !document.contains("[`"),
+        "a link that means something to rustdoc alone"
+    );
+    for known in KnownType::ALL {
+        assert!(
+            document.contains(&format!("| `{known}` | `{}` |", known.category())),
+            "{known}"
+        );
+    }
+}
+
+#[test]
+fn every_error_is_an_error_body_with_an_example() {
+    for (name, operation) in operations(&document()) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if status.starts_with('2') {
+                continue;
+            }
+            let content = &response["content"]["application/json"];
+            assert_eq!(
+                content["schema"]["$ref"], "#/components/schemas/ErrorBody",
+                "{name} {status}"
+            );
+            for example in examples(content) {
+                serde_json::from_value::<ErrorBody>(example.clone()).unwrap();
+            }
+            assert!(!examples(content).is_empty(), "{name} {status}");
+        }
+    }
+}
+
+#[test]
+fn the_examples_are_what_they_are_examples_of() {
+    let document = document();
+    let telemetry = &document["paths"]["/telemetry"];
+    for method in ["put", "patch"] {
+        let bodies = examples(&telemetry[method]["requestBody"]["content"]["application/json"]);
+        assert!(!bodies.is_empty());
+        for body in bodies {
+            from_json::<ConfigRequest>(body.to_string().as_bytes()).unwrap();
+        }
+        for state in examples(&telemetry[method]["responses"]["200"]["content"]["application/json"])
+        {
+            serde_json::from_value::<State>(state.clone()).unwrap();
+        }
+    }
+
+    let publish = &document["paths"]["/telemetry/events"]["post"]["requestBody"]["content"];
+    let lines = examples(&publish["application/x-ndjson"])[0]
+        .as_str()
+        .unwrap();
+    let events = examples(&publish["application/json"])
+        .into_iter()
+        .map(Value::to_string);
+    for event in events.chain(lines.lines().map(str::to_owned)) {
+        let request: PublishRequest = from_json(event.as_bytes()).unwrap();
+        Event::try_from(request).unwrap();
+    }
+}

@@ -1,0 +1,255 @@
+//! The operations.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tapline_events::{AppendError, EventStream, IntoEvent};
+use tapline_oapi::{Category, CategorySet};
+
+use crate::state::{Session, SessionState, TelemetryConfig};
+
+/// An envelope of a session's stream.
+pub type Envelope = tapline_events::Envelope<SessionState>;
+
+/// A reader of a session's stream.
+pub type Reader = tapline_events::Reader<SessionState>;
+
+/// A stream with a telemetry session in front of it.
+///
+/// Publishing and looking take no lock. Starting, changing and stopping take turns among
+/// themselves; no producer and no reader waits for them.
+///
+/// # Ordering
+///
+/// A change is in force between two seqs: an event carries session S's id if and only if its seq
+/// is above S's `start_seq` and not above the head at the next transition. Once
+/// [`stop`](Self::stop) has returned, no further event of that session gets a seq; once
+/// [`update_config`](Self::update_config) has returned, none of a category that it switched off.
+pub struct TelemetrySession {
+    stream: EventStream<SessionState>,
+    /// What may be captured right now: a superset of what the state in force captures, and equal
+    /// to it outside of a transition. Says no to most of what is not wanted, for the price of a
+    /// load; who passes is decided by the stream, atomically with the seq.
+    open: AtomicU16,
+    control: Mutex<()>,
+}
+
+/// Why an event was not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// No session is running.
+    #[error("no telemetry session is running")]
+    Inactive,
+    /// The session does not capture this category.
+    #[error("the category `{0}` is not captured")]
+    CategoryDisabled(Category),
+    /// The envelope is over the limit even without `data`.
+    #[error("the event is too large even with its data left out")]
+    TooLarge,
+}
+
+/// A session needs an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session's id is empty")]
+pub struct EmptyId;
+
+/// There is no session to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no telemetry session is running")]
+pub struct Inactive;
+
+impl TelemetrySession {
+    /// No session is running yet: everything published is refused until [`start`](Self::start).
+    pub fn new(stream: EventStream<SessionState>) -> Self {
+        let open = stream.state(|state, _| state.captured());
+        Self {
+            stream,
+            open: AtomicU16::new(open.bits()),
+            control: Mutex::new(()),
+        }
+    }
+
+    /// Begins a session, in the place of a running one, and returns its `start_seq`: the head at
+    /// that moment.
+    ///
+    /// # Errors
+    ///
+    /// [`EmptyId`]; nothing has changed then.
+    pub fn start(&self, id: &str, config: TelemetryConfig) -> Result<u64, EmptyId> {
+        if id.is_empty() {
+            return Err(EmptyId);
+        }
+        let id = std::sync::Arc::<str>::from(id);
+        let applied_at = SystemTime::now();
+        let next = |_: &SessionState, start_seq| {
+            let id = id.clone();
+            Ok(SessionState::running(Session {
+                id,
+                config,
+                applied_at,
+                start_seq,
+            }))
+        };
+        Ok(self
+            .transition(config.captured(), next)
+            .unwrap_or_else(|never: Infallible| match never {}))
+    }
+
+    /// Replaces the configuration of the running session, and returns the head at that moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Inactive`] where no session is running; nothing has changed then.
+    pub fn update_config(&self, config: TelemetryConfig) -> Result<u64, Inactive> {
+        let applied_at = SystemTime::now();
+        self.transition(config.captured(), |state, head| {
+            let session = state.session().ok_or(Inactive)?.clone();
+            Ok(SessionState::running(Session {
+                config,
+                applied_at,
+                ..session
+            }))
+        })
+    }
+
+    /// Ends the session, if one is running, and returns the head at that moment. What is retained
+    /// stays, and readers go on.
+    pub fn stop(&self) -> u64 {
+        self.transition(CategorySet::EMPTY, |_, head| Ok(SessionState::stopped(head)))
+            .unwrap_or_else(|never: Infallible| match never {})
+    }
+
+    /// Publishes the event, if it is captured, and answers with its envelope.
+    ///
+    /// Stamps `source.metadata.telemetry_session_id`, over a value of the producer's own; the
+    /// producer's event is not touched. Sets a `ts` where there is none. Takes an
+    /// [`Event`](tapline_oapi::Event), an `Arc` of one, or `&Arc` for producers that want to keep it.
+    ///
+    /// # Ordering
+    ///
+    /// Lock-free: never blocks, and never waits for a reader, another producer, or whoever changes
+    /// the session. Refusing allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] says why it has no seq. Callers may ignore the answer.
+    #[inline]
+    pub fn publish(&self, event: impl IntoEvent) -> Result<Envelope, Refused> {
+        // Relaxed: whoever has seen a transition return has seen its stores before (coherence), and
+        // everybody else is concurrent with it. What passes is decided again with the seq.
+        let open = CategorySet::from_bits(self.open.load(Relaxed));
+        admit(open, event.event().category)?;
+        self.append(event)
+    }
+
+    /// A reader whose first event is `after_seq + 1`, or the oldest retained where that is gone; 0 =
+    /// from the oldest retained.
+    pub fn new_reader(&self, after_seq: u64) -> Reader {
+        self.stream.reader(after_seq)
+    }
+
+    /// The id of the running session.
+    pub fn id(&self) -> Option<String> {
+        self.look(|session| session.id.to_string())
+    }
+
+    /// Whether a session is running.
+    pub fn active(&self) -> bool {
+        self.look(|_| ()).is_some()
+    }
+
+    /// The configuration of the running session.
+    pub fn config(&self) -> Option<TelemetryConfig> {
+        self.look(|session| session.config)
+    }
+
+    /// When the configuration of the running session was applied.
+    pub fn applied_at(&self) -> Option<SystemTime> {
+        self.look(|session| session.applied_at)
+    }
+
+    /// The newest seq, of whatever session; 0 before the first event.
+    pub fn seq(&self) -> u64 {
+        self.stream.head()
+    }
+
+    /// The seq at which the running session began: its events have higher ones.
+    pub fn session_start_seq(&self) -> Option<u64> {
+        self.look(|session| session.start_seq)
+    }
+
+    /// All of the above as of one moment: the state in force, and the head.
+    pub fn snapshot(&self) -> (SessionState, u64) {
+        self.stream.state(|state, head| (state.clone(), head))
+    }
+
+    /// The stream behind it.
+    pub fn stream(&self) -> &EventStream<SessionState> {
+        &self.stream
+    }
+
+    /// Apart from [`publish`](Self::publish), so that refusing is small enough to be inlined.
+    #[inline(never)]
+    fn append(&self, event: impl IntoEvent) -> Result<Envelope, Refused> {
+        let category = event.event().category;
+        self.stream.append(event, |state| admit(state.captured(), category)).map_err(|error| {
+            match error {
+                AppendError::NotAdmitted(refused) => refused,
+                AppendError::TooLarge => Refused::TooLarge,
+            }
+        })
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&Session) -> R) -> Option<R> {
+        self.stream.state(|state, _| state.session().map(look))
+    }
+
+    /// Puts the next state in force.
+    ///
+    /// `open` is widened first and narrowed last, so that at every moment it lets through what the
+    /// state in force captures: nothing is refused that either the old state or the new one wants.
+    fn transition<E>(
+        &self,
+        captured: CategorySet,
+        next: impl FnMut(&SessionState, u64) -> Result<SessionState, E>,
+    ) -> Result<u64, E> {
+        let _turn = self.take_turn();
+        let before = CategorySet::from_bits(self.open.load(Relaxed));
+        self.open.store(before.union(captured).bits(), Release);
+        let turned = self.stream.turn(next);
+        let now = if turned.is_ok() { captured } else { before };
+        self.open.store(now.bits(), Release);
+        turned
+    }
+
+    fn take_turn(&self) -> MutexGuard<'_, ()> {
+        // It guards no data that a panic could leave half-changed: `open` is stored anew by the next.
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[inline]
+fn admit(captured: CategorySet, category: Category) -> Result<(), Refused> {
+    if captured.contains(category) {
+        Ok(())
+    } else if captured.is_empty() {
+        Err(Refused::Inactive)
+    } else {
+        Err(Refused::CategoryDisabled(category))
+    }
+}
+
+impl fmt::Debug for TelemetrySession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (state, head) = self.snapshot();
+        f.debug_struct("TelemetrySession")
+            .field("session", &state.session())
+            .field("head", &head)
+            .finish_non_exhaustive()
+    }
+}

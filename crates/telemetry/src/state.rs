@@ -1,0 +1,89 @@
+//! What is in force at a moment: no session, or one with its configuration.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tapline_events::Mark;
+use tapline_oapi::CategorySet;
+
+/// Under which key of `source.metadata` an event carries the id of its session.
+pub(crate) const SESSION_ID_KEY: &str = "telemetry_session_id";
+
+/// Which categories a session captures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct TelemetryConfig {
+    /// Empty = all user-facing categories. `system` and `monitor` are captured in any case.
+    pub categories: CategorySet,
+}
+
+impl TelemetryConfig {
+    /// The categories that this captures.
+    pub fn captured(self) -> CategorySet {
+        let asked = if self.categories.is_empty() {
+            CategorySet::USER_FACING
+        } else {
+            self.categories
+        };
+        asked.union(CategorySet::ALWAYS)
+    }
+}
+
+/// A running session as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Never empty.
+    pub id: Arc<str>,
+    /// What was asked for last.
+    pub config: TelemetryConfig,
+    /// When that was.
+    pub applied_at: SystemTime,
+    /// Its events have seqs above this one.
+    pub start_seq: u64,
+}
+
+/// What travels with the stream: the running session, if there is one, and since when that is so.
+/// A clone is one reference count.
+#[derive(Debug, Clone, Default)]
+pub struct SessionState {
+    session: Option<Arc<Session>>,
+    since: u64,
+}
+
+impl SessionState {
+    pub(crate) fn running(session: Session, since: u64) -> Self {
+        Self { session: Some(Arc::new(session)), since }
+    }
+
+    pub(crate) fn stopped(since: u64) -> Self {
+        Self { session: None, since }
+    }
+
+    /// The running session.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
+    /// It is in force for the seqs above this one.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// What is captured; nothing while there is no session.
+    pub fn captured(&self) -> CategorySet {
+        self.session()
+            .map_or(CategorySet::EMPTY, |session| session.config.captured())
+    }
+
+    /// Whether it is one and the same state, not only an equal one: a cheap way to see that
+    /// something has changed.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let session = |state: &Self| state.session.as_ref().map(Arc::as_ptr);
+        self.since == other.since && session(self) == session(other)
+    }
+}
+
+impl Mark for SessionState {
+    fn stamp(&self) -> Option<(&str, &str)> {
+        self.session().map(|session| (SESSION_ID_KEY, &*session.id))
+    }
+}

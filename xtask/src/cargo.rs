@@ -1,0 +1,207 @@
+//! Calling cargo, and what `cargo metadata` knows about the workspace.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
+
+use crate::failure::{Failure, Outcome};
+
+/// One call of cargo, in the workspace's root. The environment is passed on.
+#[derive(Clone)]
+pub(crate) struct Cargo {
+    arguments: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Cargo {
+    /// The arguments are separated by spaces, as one would type them.
+    pub(crate) fn new(arguments: &str) -> Self {
+        Self {
+            arguments: arguments.split_whitespace().map(str::to_owned).collect(),
+            variables: Vec::new(),
+        }
+    }
+
+    /// With further arguments.
+    pub(crate) fn and(mut self, arguments: &[String]) -> Self {
+        self.arguments.extend_from_slice(arguments);
+        self
+    }
+
+    /// With an environment variable.
+    pub(crate) fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((variable, value.into()));
+        self
+    }
+
+    /// Runs it with its output in the log, under the line that repeats it by hand.
+    pub(crate) fn run(&self) -> Outcome {
+        println!("$ {self}");
+        let status = self
+            .command()
+            .status()
+            .map_err(|source| self.did_not_start(source))?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::Cargo {
+                line: self.to_string(),
+                status,
+            })
+        }
+    }
+
+    /// Runs it for what it prints; what it says on the way (standard error) still goes to the log.
+    pub(crate) fn answer(&self) -> Result<String, Failure> {
+        let Output { status, stdout, .. } = self
+            .command()
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|source| self.did_not_start(source))?;
+        if !status.success() {
+            return Err(Failure::Cargo {
+                line: self.to_string(),
+                status,
+            });
+        }
+        String::from_utf8(stdout).map_err(|error| Failure::Format {
+            what: format!("what `{self}` printed"),
+            source: error.into(),
+        })
+    }
+
+    fn command(&self) -> Command {
+        // Cargo names itself to what it runs; so a call inside is of the same toolchain as the one outside.
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut command = Command::new(cargo);
+        command
+            .current_dir(root())
+            .args(&self.arguments)
+            .envs(
+                self.variables
+                    .iter()
+                    .map(|(variable, value)| (variable, value)),
+            )
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn did_not_start(&self, source: std::io::Error) -> Failure {
+        Failure::Start {
+            line: self.to_string(),
+            source,
+        }
+    }
+}
+
+/// As one would type it.
+impl fmt::Display for Cargo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (variable, value) in &self.variables {
+            if value.contains(' ') {
+                write!(f, "{variable}='{value}' ")?;
+            } else {
+                write!(f, "{variable}={value} ")?;
+            }
+        }
+        write!(f, "cargo")?;
+        self.arguments
+            .iter()
+            .try_for_each(|argument| write!(f, " {argument}"))
+    }
+}
+
+/// The workspace's root, which is where xtask's package lies.
+pub(crate) fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
+
+/// The part of `cargo metadata` that the checks look at.
+#[derive(Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) packages: Vec<Package>,
+    pub(crate) workspace_members: Vec<String>,
+    pub(crate) target_directory: PathBuf,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Package {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// Where it was fetched from; none for a package of this repository.
+    pub(crate) source: Option<String>,
+    /// An SPDX expression.
+    pub(crate) license: Option<String>,
+    pub(crate) manifest_path: PathBuf,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// A dependency as a manifest declares it.
+#[derive(Deserialize)]
+pub(crate) struct Dependency {
+    /// The package's own name, whatever the manifest calls it.
+    pub(crate) name: String,
+    pub(crate) kind: Option<Kind>,
+}
+
+/// What a dependency is for, where it is not for the library or the program itself.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Build,
+    Dev,
+}
+
+impl Metadata {
+    /// The workspace's own packages. Needs no network and no lock file.
+    pub(crate) fn of_workspace() -> Result<Self, Failure> {
+        Self::read("metadata --format-version 1 --no-deps")
+    }
+
+    /// Those and all they depend on, for every platform, including what only tests and benches use.
+    pub(crate) fn of_everything() -> Result<Self, Failure> {
+        Self::read("metadata --format-version 1")
+    }
+
+    fn read(arguments: &str) -> Result<Self, Failure> {
+        let cargo = Cargo::new(arguments);
+        serde_json::from_str(&cargo.answer()?).map_err(|error| Failure::Format {
+            what: format!("what `{cargo}` printed"),
+            source: error.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_shown_as_one_would_type_it() {
+        let call = Cargo::new("test --release")
+            .and(&["append".to_owned()])
+            .with("RUSTFLAGS", "--cfg loom -O")
+            .with("N", "3");
+        assert_eq!(
+            call.to_string(),
+            "RUSTFLAGS='--cfg loom -O' N=3 cargo test --release append"
+        );
+    }
+
+    #[test]
+    fn the_kind_of_a_dependency_is_read() {
+        let dependency = |kind: &str| -> Dependency {
+            serde_json::from_str(&format!(r#"{{"name":"x","kind":{kind},"optional":false}}"#))
+                .unwrap()
+        };
+        assert_eq!(dependency("null").kind, None);
+        assert_eq!(dependency(r#""dev""#).kind, Some(Kind::Dev));
+        assert_eq!(dependency(r#""build""#).kind, Some(Kind::Build));
+    }
+}

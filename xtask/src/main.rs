@@ -1,0 +1,173 @@
+//! `cargo xtask`: what CI runs, and what you run before you push.
+//!
+//! [`COMMANDS`] is the whole of it: `cargo xtask ci` runs those marked as a part of CI, in the table's order, and each of
+//! them can be run alone. A command lives in the module of its name; those that only call cargo share [`parts`].
+//!
+//! It stands between a change and the first answer about it, so it has to build in seconds: the arguments are read by hand
+//! ([`options`]), and no crate of the product is a dependency, so that it also builds when they do not.
+
+// A test may end where it stands; nothing else here may.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod ci;
+mod deny;
+mod graph;
+mod parts;
+mod unused;
+
+mod cargo;
+mod failure;
+mod options;
+mod spdx;
+
+use std::env;
+use std::process::ExitCode;
+
+use crate::failure::Outcome;
+use crate::options::{Flag, Options, Request};
+
+/// One word after `cargo xtask`.
+struct Command {
+    name: &'static str,
+    /// What holds when it has passed, in a line of the overview.
+    what: &'static str,
+    /// What `--help` says beyond that.
+    details: &'static str,
+    /// The options it takes; any other is a mistake of the caller.
+    flags: &'static [Flag],
+    part_of_ci: bool,
+    run: fn(&Options) -> Outcome,
+}
+
+/// In CI's order: what answers in a second first, then what compiles, and the tests last, where their result lines are
+/// found at the end of the log.
+static COMMANDS: &[Command] = &[
+    Command {
+        name: "fmt",
+        what: "every file is formatted as rustfmt does it",
+        details: "To format them: cargo fmt --all",
+        flags: &[],
+        part_of_ci: true,
+        run: parts::fmt,
+    },
+    Command {
+        name: "unused",
+        what: "every dependency has a version in one place, a reason and a user",
+        details: "Versions and reasons stand in [workspace.dependencies] of the root manifest: the reason is the comment on\n\
+                  the entry's line. A crate takes from there (`name.workspace = true`) and names what it takes in its code.",
+        flags: &[],
+        part_of_ci: true,
+        run: unused::run,
+    },
+    Command {
+        name: "graph",
+        what: "the crates see each other as the golden graph says, and only downwards",
+        details: "The golden file is xtask/crate-graph.txt; a new edge is a visible one-line change of it. The rules that no\n\
+                  golden file can lift (floors, siblings, the homes of heavy dependencies) are tables in xtask/src/graph.rs.",
+        flags: &[Flag::Write],
+        part_of_ci: true,
+        run: graph::run,
+    },
+    Command {
+        name: "deny",
+        what: "every third-party package comes from the registry, under an allowed licence",
+        details: "The list of licences is in xtask/src/deny.rs. Security advisories are not looked at: their database is\n\
+                  fetched over the network. Where cargo-deny is installed, `cargo deny check advisories` does that.",
+        flags: &[],
+        part_of_ci: true,
+        run: deny::run,
+    },
+    Command {
+        name: "clippy",
+        what: "rustc and clippy have nothing to say about any target",
+        details: "",
+        flags: &[],
+        part_of_ci: true,
+        run: parts::clippy,
+    },
+    Command {
+        name: "doc",
+        what: "the public documentation builds without a warning",
+        details: "To read it: cargo doc --workspace --no-deps --open",
+        flags: &[],
+        part_of_ci: true,
+        run: parts::doc,
+    },
+    Command {
+        name: "loom",
+        what: "the ring holds under every interleaving of its models",
+        details: "Arguments after `--` go to `cargo test`, for instance the name of one model: cargo xtask loom -- append\n\
+                  LOOM_MAX_PREEMPTIONS is 3 unless it is set: more finds rarer schedules and takes far longer. The build is\n\
+                  kept apart, in target/loom, because its flags would otherwise make every other build start anew.",
+        flags: &[Flag::Rest],
+        part_of_ci: true,
+        run: parts::loom,
+    },
+    Command {
+        name: "openapi",
+        what: "crates/oapi/openapi.json is what the types say",
+        details: "",
+        flags: &[Flag::Write],
+        part_of_ci: true,
+        run: parts::openapi,
+    },
+    Command {
+        name: "doctest",
+        what: "every example in the documentation runs",
+        details: "",
+        flags: &[],
+        part_of_ci: true,
+        run: parts::doctest,
+    },
+    Command {
+        name: "test",
+        what: "every unit and integration test passes, every example builds",
+        details: "Benches are not run: `cargo xtask bench` does. Documentation examples are `cargo xtask doctest`.",
+        flags: &[],
+        part_of_ci: true,
+        run: parts::test,
+    },
+    Command {
+        name: "ci",
+        what: "all of the above, in this order, up to the first that fails",
+        details: "",
+        flags: &[Flag::KeepGoing],
+        part_of_ci: false,
+        run: ci::run,
+    },
+    Command {
+        name: "bench",
+        what: "measures (cargo bench -p tapline-benches)",
+        details: "Arguments after `--` go to `cargo bench`, for instance: cargo xtask bench -- --bench ring -- --quick",
+        flags: &[Flag::Rest],
+        part_of_ci: false,
+        run: parts::bench,
+    },
+];
+
+/// Leaves with 0 where all is well, 1 where a check failed, and 2 where the command line was not understood.
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    match options::parse(COMMANDS, &words) {
+        Ok(Request::Overview) => {
+            print!("{}", options::overview(COMMANDS));
+            ExitCode::SUCCESS
+        }
+        Ok(Request::Help(command)) => {
+            print!("{}", options::help(command));
+            ExitCode::SUCCESS
+        }
+        Ok(Request::Run(command, options)) => match (command.run)(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("xtask {}: {}", command.name, failure::with_causes(&failure));
+                ExitCode::FAILURE
+            }
+        },
+        Err(mistake) => {
+            eprintln!("xtask: {mistake}");
+            eprintln!("The commands: cargo xtask --help");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The parts that are calls of cargo and nothing else.
+
+use std::env;
+
+use crate::cargo::{Cargo, Metadata};
+use crate::failure::{Failure, Outcome};
+use crate::options::Options;
+
+pub(crate) fn fmt(_: &Options) -> Outcome {
+    Cargo::new("fmt --all --check").run()
+}
+
+pub(crate) fn clippy(_: &Options) -> Outcome {
+    Cargo::new("clippy --workspace --all-targets -- -D warnings").run()
+}
+
+pub(crate) fn doc(_: &Options) -> Outcome {
+    Cargo::new("doc --workspace --no-deps")
+        .with("RUSTDOCFLAGS", added_to("RUSTDOCFLAGS", "-D warnings"))
+        .run()
+}
+
+/// All models, or those that the arguments choose.
+pub(crate) fn loom(options: &Options) -> Outcome {
+    let target = Metadata::of_workspace()?.target_directory.join("loom");
+    let preemptions = env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| "3".to_owned());
+    let models = Cargo::new("test --package tapline-ring --release --test loom")
+        .with("RUSTFLAGS", added_to("RUSTFLAGS", "--cfg loom"))
+        .with("CARGO_TARGET_DIR", target.to_string_lossy())
+        .with("LOOM_MAX_PREEMPTIONS", preemptions);
+    expect_tests(&models)?;
+    models.and(&options.rest).run()
+}
+
+pub(crate) fn openapi(options: &Options) -> Outcome {
+    let mut comparison = Cargo::new("test --package tapline-oapi --test it openapi");
+    if options.write {
+        comparison = comparison.with("TAPLINE_WRITE_GOLDEN", "1");
+    }
+    expect_tests(&comparison)?;
+    comparison.run()
+}
+
+pub(crate) fn doctest(_: &Options) -> Outcome {
+    Cargo::new("test --workspace --doc").run()
+}
+
+/// Neither `--all-targets`, which would run the benches, nor up to the first binary that fails: one run tells all.
+pub(crate) fn test(_: &Options) -> Outcome {
+    Cargo::new("test --workspace --lib --bins --tests --examples --no-fail-fast").run()
+}
+
+pub(crate) fn bench(options: &Options) -> Outcome {
+    Cargo::new("bench --package tapline-benches")
+        .and(&options.rest)
+        .run()
+}
+
+/// Fails where a call of `cargo test` would run no test, which cargo counts as success: a renamed test, or a `cfg` that
+/// was not set, would otherwise switch a check off without a word.
+fn expect_tests(call: &Cargo) -> Outcome {
+    let list = call
+        .clone()
+        .and(&["--", "--list", "--format", "terse"].map(str::to_owned));
+    println!("$ {list}");
+    let listing = list.answer()?;
+    if listing.lines().any(|line| line.ends_with(": test")) {
+        return Ok(());
+    }
+    Err(Failure::Findings {
+        findings: vec![format!("`{call}` finds no test")],
+        advice: "The check has lost its tests: name them as before, or change xtask/src/parts.rs with them.",
+    })
+}
+
+/// The value of a variable with more flags behind it, so that flags from outside stay in force.
+fn added_to(variable: &str, flags: &str) -> String {
+    match env::var(variable) {
+        Ok(given) if !given.trim().is_empty() => format!("{given} {flags}"),
+        _ => flags.to_owned(),
+    }
+}
