@@ -47,7 +47,6 @@ impl Counts {
         self.0[category.index()] -= 1;
         self
     }
-
 }
 
 impl Index<Category> for Counts {

@@ -1,1 +1,35 @@
-//! placeholder
+//! Tapline over HTTP: the operations as JSON, the events as Server-Sent Events.
+//!
+//! **What it is.** One function, [`serve`], that answers on a listener until it is told to stop. A
+//! subscriber is a position in the ring and a socket: there is no queue in between, so one that
+//! does not read costs a bounded buffer and falls behind, and is told what it missed.
+//!
+//! **What it is not.** It decides nothing about events or sessions: that is `tapline-api`, of which
+//! each route is a thin cover.
+//!
+//! **Start at** [`serve`].
+//!
+//! **Layer.** Floor 4: above `tapline-api`.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use tapline_api::{ApiService, NoSource};
+//! use tapline_events::{EventStream, Retention};
+//! use tapline_server::{Options, serve};
+//! use tapline_telemetry::TelemetrySession;
+//!
+//! let session = TelemetrySession::new(EventStream::new(Retention::default())?);
+//! let api = Arc::new(ApiService::new(session, NoSource));
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:10001").await?;
+//! serve(listener, api, Options::default(), std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod serve;
+mod routes;
+mod sse;
+mod answer;
+
+pub use serve::{Options, serve};

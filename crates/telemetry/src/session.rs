@@ -88,12 +88,15 @@ impl TelemetrySession {
         let applied_at = SystemTime::now();
         let next = |_: &SessionState, start_seq| {
             let id = id.clone();
-            Ok(SessionState::running(Session {
-                id,
-                config,
-                applied_at,
+            Ok(SessionState::running(
+                Session {
+                    id,
+                    config,
+                    applied_at,
+                    start_seq,
+                },
                 start_seq,
-            }))
+            ))
         };
         Ok(self
             .transition(config.captured(), next)
@@ -109,19 +112,24 @@ impl TelemetrySession {
         let applied_at = SystemTime::now();
         self.transition(config.captured(), |state, head| {
             let session = state.session().ok_or(Inactive)?.clone();
-            Ok(SessionState::running(Session {
-                config,
-                applied_at,
-                ..session
-            }))
+            Ok(SessionState::running(
+                Session {
+                    config,
+                    applied_at,
+                    ..session
+                },
+                head,
+            ))
         })
     }
 
     /// Ends the session, if one is running, and returns the head at that moment. What is retained
     /// stays, and readers go on.
     pub fn stop(&self) -> u64 {
-        self.transition(CategorySet::EMPTY, |_, head| Ok(SessionState::stopped(head)))
-            .unwrap_or_else(|never: Infallible| match never {})
+        self.transition(CategorySet::EMPTY, |_, head| {
+            Ok(SessionState::stopped(head))
+        })
+        .unwrap_or_else(|never: Infallible| match never {})
     }
 
     /// Publishes the event, if it is captured, and answers with its envelope.
@@ -197,12 +205,12 @@ impl TelemetrySession {
     #[inline(never)]
     fn append(&self, event: impl IntoEvent) -> Result<Envelope, Refused> {
         let category = event.event().category;
-        self.stream.append(event, |state| admit(state.captured(), category)).map_err(|error| {
-            match error {
+        self.stream
+            .append(event, |state| admit(state.captured(), category))
+            .map_err(|error| match error {
                 AppendError::NotAdmitted(refused) => refused,
                 AppendError::TooLarge => Refused::TooLarge,
-            }
-        })
+            })
     }
 
     fn look<R>(&self, look: impl FnOnce(&Session) -> R) -> Option<R> {

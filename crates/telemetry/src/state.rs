@@ -51,11 +51,17 @@ pub struct SessionState {
 
 impl SessionState {
     pub(crate) fn running(session: Session, since: u64) -> Self {
-        Self { session: Some(Arc::new(session)), since }
+        Self {
+            session: Some(Arc::new(session)),
+            since,
+        }
     }
 
     pub(crate) fn stopped(since: u64) -> Self {
-        Self { session: None, since }
+        Self {
+            session: None,
+            since,
+        }
     }
 
     /// The running session.

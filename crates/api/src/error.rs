@@ -1,0 +1,64 @@
+//! What can go wrong with an operation, by whose fault it is.
+
+use tapline_oapi::{ErrorBody, ErrorCode, InvalidEvent, JsonError};
+
+use crate::query::QueryError;
+use crate::source::SourceError;
+
+/// Why an operation was not carried out. Nothing has changed and nothing was published then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// The caller's body cannot be read.
+    #[error(transparent)]
+    Body(#[from] JsonError),
+    /// The caller's event is no event.
+    #[error(transparent)]
+    Event(#[from] InvalidEvent),
+    /// The caller claims to be the control API.
+    #[error("field `source.kind`: `kernel_api` is reserved, a publisher cannot claim it")]
+    ReservedSource,
+    /// The caller's event is over the limit, whatever is left out.
+    #[error(
+        "the event is too large even with its `data` left out: `source.metadata` is over the limit"
+    )]
+    EventTooLarge,
+    /// The caller's query cannot be understood.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// There is no session to show or to change.
+    #[error("telemetry is not configured: `PUT /telemetry` starts a session")]
+    NotConfigured,
+    /// The source of events could not start.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+impl ApiError {
+    /// The stable code for programs.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Body(error) => error.code,
+            Self::Event(error) => error.code(),
+            Self::ReservedSource => ErrorCode::ReservedSource,
+            Self::EventTooLarge => ErrorCode::EventTooLarge,
+            Self::Query(_) => ErrorCode::InvalidQuery,
+            Self::NotConfigured => ErrorCode::NotConfigured,
+            Self::Source(_) => ErrorCode::SourceFailed,
+        }
+    }
+}
+
+/// The code, and the message with the whole chain of sources.
+impl From<&ApiError> for ErrorBody {
+    fn from(error: &ApiError) -> Self {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self::new(error.code(), message)
+    }
+}

@@ -1,0 +1,148 @@
+//! Query parameters: from their text to what they mean.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::{SignedDuration, Timestamp};
+use tapline_events::{Filter, TypePattern};
+use tapline_oapi::{Category, CategorySet};
+
+/// A query parameter that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("query parameter `{name}`: {message}")]
+pub struct QueryError {
+    /// Which.
+    pub name: String,
+    /// What is wrong with it, and what would be right.
+    pub message: String,
+}
+
+impl QueryError {
+    pub(crate) fn new(name: &str, message: impl Into<String>) -> Self {
+        Self {
+            name: shortened(name),
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn unknown(name: &str, known: &[&str]) -> Self {
+        Self::new(name, format!("unknown; known are `{}`", known.join("`, `")))
+    }
+
+    pub(crate) fn twice(name: &str) -> Self {
+        Self::new(name, "given twice")
+    }
+}
+
+/// What the caller sent, not longer than a message should be.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(64) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// Takes the one value that a parameter may have.
+pub(crate) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), QueryError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(QueryError::twice(name)),
+    }
+}
+
+pub(crate) fn number(name: &str, text: &str) -> Result<u64, QueryError> {
+    // `parse` alone would take a plus sign.
+    if text.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(number) = text.parse()
+    {
+        return Ok(number);
+    }
+    Err(QueryError::new(
+        name,
+        format!(
+            "`{}` is not a whole number from 0 to 2^64 - 1",
+            shortened(text)
+        ),
+    ))
+}
+
+pub(crate) fn choice<T: Copy>(
+    name: &str,
+    text: &str,
+    choices: &[(&str, T)],
+) -> Result<T, QueryError> {
+    choices
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, choice)| *choice)
+        .ok_or_else(|| {
+            let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+            QueryError::new(
+                name,
+                format!(
+                    "`{}` is not one of `{}`",
+                    shortened(text),
+                    words.join("`, `")
+                ),
+            )
+        })
+}
+
+/// RFC 3339, or a duration ago; in microseconds since the Unix epoch.
+pub(crate) fn moment(name: &str, text: &str) -> Result<u64, QueryError> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(u64::try_from(at.as_microsecond()).unwrap_or(0));
+    }
+    if let Ok(Ok(ago)) = text.parse::<SignedDuration>().map(Duration::try_from) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        return Ok(now.saturating_sub(ago).as_micros() as u64);
+    }
+    Err(QueryError::new(
+        name,
+        format!(
+            "`{}` is neither RFC 3339, such as `2026-11-23T08:00:00Z`, nor a duration ago, such as `5m`",
+            shortened(text)
+        ),
+    ))
+}
+
+/// Adds the values of one `category` or `type` parameter: joined by commas, or one.
+pub(crate) fn add_to_filter(filter: &mut Filter, name: &str, text: &str) -> Result<(), QueryError> {
+    // Bounded, since every pattern is tried on every event.
+    const MAX_PATTERNS: usize = 100;
+    for word in text.split(',') {
+        if name == "category" {
+            let category: Category = word.parse().map_err(|_| unknown_category(name, word))?;
+            let categories = filter.categories.unwrap_or(CategorySet::EMPTY);
+            filter.categories = Some(categories.with(category));
+        } else {
+            if word.is_empty() {
+                return Err(QueryError::new(name, "an event type is not empty"));
+            }
+            if filter.types.len() == MAX_PATTERNS {
+                return Err(QueryError::new(
+                    name,
+                    format!("more than {MAX_PATTERNS} types"),
+                ));
+            }
+            filter.types.push(TypePattern::new(word));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_category(name: &str, word: &str) -> QueryError {
+    let known: Vec<_> = Category::ALL
+        .iter()
+        .map(|category| category.as_str())
+        .collect();
+    QueryError::new(
+        name,
+        format!(
+            "unknown category `{}`, expected one of `{}`",
+            shortened(word),
+            known.join("`, `")
+        ),
+    )
+}

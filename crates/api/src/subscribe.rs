@@ -1,0 +1,127 @@
+//! Where a live stream begins.
+
+use tapline_events::{Cursor, Filter};
+use tapline_oapi::{Hello, HelloReason};
+use tapline_telemetry::Reader;
+
+use crate::query::{self, QueryError};
+use crate::service::ApiService;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StreamQuery {
+    /// The cursor to go on after, as it was sent: `{seq}` or `{seq}-{epoch}`.
+    pub after: Option<String>,
+    /// Where to begin without a cursor; `None` = at the current session's start.
+    pub replay: Option<Replay>,
+    /// Only such events.
+    pub filter: Filter,
+    /// Whether the stream is to tell about itself, too.
+    pub notices: bool,
+}
+
+/// Where a stream begins that has no cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// At the oldest event retained.
+    All,
+    /// After the newest.
+    Live,
+}
+
+/// A reader, and what it should be told first.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Stands where the stream begins.
+    pub reader: Reader,
+    /// Says where that is, and why there.
+    pub hello: Hello,
+}
+
+impl StreamQuery {
+    /// From the parameters of a query, decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`] names the parameter that is unknown, given twice or out of range. A cursor
+    /// that cannot be read is no error: [`ApiService::subscribe`] answers it.
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, QueryError> {
+        const KNOWN: [&str; 5] = ["after", "replay", "category", "type", "notices"];
+        let mut asked = Self::default();
+        let mut notices = None;
+        for (name, text) in pairs {
+            match name {
+                "after" => query::once(&mut asked.after, name, text.to_owned())?,
+                "replay" => {
+                    let choices = [("all", Replay::All), ("live", Replay::Live)];
+                    query::once(
+                        &mut asked.replay,
+                        name,
+                        query::choice(name, text, &choices)?,
+                    )?;
+                }
+                "category" | "type" => query::add_to_filter(&mut asked.filter, name, text)?,
+                "notices" => {
+                    let choices = [("true", true), ("false", false)];
+                    query::once(&mut notices, name, query::choice(name, text, &choices)?)?;
+                }
+                _ => return Err(QueryError::unknown(name, &KNOWN)),
+            }
+        }
+        asked.notices = notices.unwrap_or(false);
+        Ok(asked)
+    }
+}
+
+impl ApiService {
+    /// A reader that begins where `query` says.
+    ///
+    /// A cursor that is ahead of the head, from another epoch or unreadable is answered from the
+    /// oldest retained, and the hello says so: whoever comes with one should get events, not an
+    /// error that it would repeat for ever or a wait for a seq that may not come.
+    pub fn subscribe(&self, query: &StreamQuery) -> Subscription {
+        let session = self.session();
+        let stream = session.stream();
+        // Made first: what it starts at is what was retained then, whatever is evicted meanwhile.
+        let (asked, reason) = match &query.after {
+            None => match query.replay {
+                Some(Replay::All) => (0, HelloReason::Fresh),
+                Some(Replay::Live) => (stream.head(), HelloReason::Fresh),
+                None => {
+                    let (state, head) = session.snapshot();
+                    let start = state.session().map_or(head, |session| session.start_seq);
+                    (start, HelloReason::Fresh)
+                }
+            },
+            Some(text) => match text.parse::<Cursor>() {
+                Err(_) => (0, HelloReason::Invalid),
+                Ok(cursor) if cursor.epoch.is_some_and(|epoch| epoch != stream.epoch()) => {
+                    (0, HelloReason::OtherEpoch)
+                }
+                Ok(cursor) if cursor.seq > stream.head() => (0, HelloReason::Ahead),
+                Ok(cursor) => (cursor.seq, HelloReason::Resumed),
+            },
+        };
+        let reader = session.new_reader(asked).filtered(query.filter.clone());
+        let used = reader.position();
+        // 0 asks for whatever there is, so nothing of it can be lost.
+        let lost = if asked == 0 { 0 } else { used - asked };
+        let retained = stream.retained();
+        let hello = Hello {
+            asked: query.after.clone(),
+            used,
+            oldest: retained.oldest,
+            head: retained.head,
+            epoch: stream.epoch().to_string(),
+            lost,
+            reason: if lost > 0 {
+                HelloReason::Evicted
+            } else {
+                reason
+            },
+        };
+        Subscription { reader, hello }
+    }
+}
