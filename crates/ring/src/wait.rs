@@ -214,12 +214,11 @@ impl Waiter {
         let old = bed.waker.load(Relaxed);
         // SAFETY: it is not retired before we replace it.
         let same = unsafe { old.as_ref() }.is_some_and(|old| old.will_wake(waker));
-        // Relaxed: a call that has been made is repeated by nobody, so only ASLEEP may stay.
-        let state = bed.state.load(Relaxed);
-        if same && state & PHASE == ASLEEP {
-            return;
-        }
+        // A sleep of its own each time, also where the last one was not called: its caller may be
+        // between calling and marking, and the mark must not fall on a sleep that goes on ([W3]).
         self.get_up(waiters);
+        // Relaxed: nobody else changes the count of the sleep, nor anything else while we are up.
+        let state = bed.state.load(Relaxed);
         if !same {
             set_waker(bed, Box::into_raw(Box::new(waker.clone())), &guard);
         }

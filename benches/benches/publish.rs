@@ -1,0 +1,120 @@
+//! What a producer pays for an event, alone on one thread.
+//!
+//! **Measured:** the call, the answer being dropped, and the eviction and freeing of the oldest
+//! event, since every ring and channel is full before it begins. **Not measured:** making the event.
+//!
+//! The rivals do less: no session and no stamp, no `ts`, no size limit, no totals by category, no
+//! filter; their readers cannot resume and learn of a loss as a bare number. They have one receiver
+//! that never reads, so that they hold as much as we retain.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tapline_benches::{
+    MEASURED, RETAINED, TS, WARM_UP, corpus, full_ring, full_session, idle_session, session, small,
+};
+use tapline_oapi::{Category, CategorySet, Event};
+use tapline_telemetry::TelemetryConfig;
+use tokio::sync::broadcast;
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(WARM_UP).measurement_time(MEASURED);
+    targets = kept, refused
+}
+criterion_main!(benches);
+
+fn kept(c: &mut Criterion) {
+    let mut group = c.benchmark_group("publish");
+    group.throughput(Throughput::Elements(1));
+    let small_at = Arc::new(small().with_ts(TS));
+    let small = Arc::new(small());
+    let corpus = corpus();
+
+    let session = full_session();
+    group.bench_function("tapline/small", |b| {
+        b.iter(|| session.publish(black_box(&small_at)));
+    });
+    // Asks the clock.
+    group.bench_function("tapline/small-no-ts", |b| {
+        b.iter(|| session.publish(black_box(&small)));
+    });
+    group.bench_function("tapline/corpus", |b| {
+        let mut next = round_robin(&corpus);
+        b.iter(|| session.publish(black_box(next())));
+    });
+    drop(session);
+
+    // How much of it is the ring's.
+    let ring = full_ring();
+    group.bench_function("ring/small", |b| {
+        b.iter(|| {
+            ring.append(black_box(&small_at).clone(), |_, (), _| {
+                Ok::<_, Infallible>(())
+            })
+        });
+    });
+    drop(ring);
+
+    let (tokio, _idle) = broadcast::channel(RETAINED);
+    for _ in 0..RETAINED {
+        assert!(tokio.send(small_at.clone()).is_ok());
+    }
+    group.bench_function("tokio/small", |b| {
+        b.iter(|| tokio.send(black_box(&small_at).clone()));
+    });
+    group.bench_function("tokio/corpus", |b| {
+        let mut next = round_robin(&corpus);
+        b.iter(|| tokio.send(black_box(next()).clone()));
+    });
+    drop(tokio);
+
+    let (mut async_broadcast, _idle) = async_broadcast::broadcast(RETAINED);
+    async_broadcast.set_overflow(true);
+    for _ in 0..RETAINED {
+        assert!(async_broadcast.try_broadcast(small_at.clone()).is_ok());
+    }
+    group.bench_function("async-broadcast/small", |b| {
+        b.iter(|| async_broadcast.try_broadcast(black_box(&small_at).clone()));
+    });
+    group.bench_function("async-broadcast/corpus", |b| {
+        let mut next = round_robin(&corpus);
+        b.iter(|| async_broadcast.try_broadcast(black_box(next()).clone()));
+    });
+    group.finish();
+}
+
+/// What nobody asked for should cost next to nothing. No rival has it.
+fn refused(c: &mut Criterion) {
+    let mut group = c.benchmark_group("publish-refused");
+    group.throughput(Throughput::Elements(1));
+    let small = Arc::new(small());
+
+    // The harness's own cost, in all the others, too.
+    group.bench_function("empty-loop", |b| b.iter(|| black_box(&small)));
+
+    let network_only = session(
+        RETAINED,
+        TelemetryConfig {
+            categories: CategorySet::of(&[Category::Network]),
+        },
+    );
+    assert!(network_only.publish(&small).is_err());
+    group.bench_function("category-off", |b| {
+        b.iter(|| network_only.publish(black_box(&small)));
+    });
+
+    let no_session = idle_session(RETAINED);
+    assert!(no_session.publish(&small).is_err());
+    group.bench_function("no-session", |b| {
+        b.iter(|| no_session.publish(black_box(&small)));
+    });
+    group.finish();
+}
+
+fn round_robin<'e>(events: &'e [Arc<Event>]) -> impl FnMut() -> &'e Arc<Event> {
+    let mut next = events.iter().cycle();
+    move || next.next().expect("a cycle of some events has no end")
+}

@@ -1,0 +1,344 @@
+//! What can be said on the command line. Every flag has an environment variable of its own; the
+//! flag wins.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::{
+    BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser,
+};
+use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
+use tapline_client::Cursor;
+use tapline_oapi::{Category, SourceKind};
+
+use crate::units;
+
+/// The telemetry line out of a browser or agent sandbox: serves it, publishes into it, follows it.
+#[derive(Debug, Parser)]
+#[command(name = "tapline", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tapline demo                              a server with a recorded browser session, to look around
+  tapline tail                              what happens, as it happens
+  tapline serve --start                     a server that captures from the beginning
+  tapline publish --type checkout_done --category page --data '{\"total\":12.5}'
+
+Every flag has an environment variable, shown beside it; the flag wins.
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a server: one stream of events, over HTTP and Server-Sent Events
+    Serve(Serve),
+    /// Run a server that replays a recorded browser session, over and over
+    Demo(Demo),
+    /// Publish one event, or many from a file
+    Publish(Publish),
+    /// Follow the events of a server, and be told what was missed
+    Tail(Tail),
+}
+
+/// What a server is made of, whatever feeds it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Server {
+    /// The address to listen on; port 0 takes a free one. Loopback only: there are no tokens yet
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10001")]
+    #[arg(env = "TAPLINE_LISTEN", hide_env_values = true)]
+    pub(crate) listen: SocketAddr,
+
+    /// How many events are retained, rounded up to a power of two; the oldest goes first
+    #[arg(long, value_name = "EVENTS", default_value = "65536", value_parser = capacity)]
+    #[arg(env = "TAPLINE_CAPACITY", hide_env_values = true)]
+    pub(crate) capacity: usize,
+
+    /// What to log to standard error: off, error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(env = "TAPLINE_LOG", hide_env_values = true)]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) server: Server,
+
+    /// Begin with a session on that captures all categories, instead of waiting for PUT /telemetry
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_START", hide_env_values = true)]
+    pub(crate) start: bool,
+}
+
+const SERVE_EXAMPLES: &str = "\
+Prints `listening on http://ADDR:PORT` on standard output once it answers. SIGTERM or Ctrl-C stops \
+it in good order, a second one at once.
+
+Examples:
+  tapline serve --start
+  tapline serve --listen 127.0.0.1:0 --capacity 1Mi --log debug";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = DEMO_EXAMPLES)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) server: Server,
+
+    /// How fast to replay: 1 is the pace of the recording, 10 ten times that
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
+    #[arg(env = "TAPLINE_DEMO_SPEED", hide_env_values = true)]
+    pub(crate) speed: f64,
+}
+
+const DEMO_EXAMPLES: &str = "\
+The recording: 42 seconds of a small shop in Chromium, with errors, a redirect, a worker, a popup \
+and a crash, then a large web application; 313 events.
+
+Examples:
+  tapline demo
+  tapline demo --speed 20 --listen 127.0.0.1:0";
+
+/// Which server to talk to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Remote {
+    /// The server's address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10001")]
+    #[arg(env = "TAPLINE_URL", hide_env_values = true)]
+    pub(crate) url: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = PUBLISH_EXAMPLES)]
+#[command(group(clap::ArgGroup::new("what").args(["event_type", "file"]).required(true)))]
+pub(crate) struct Publish {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+
+    /// The type of the one event to publish, such as console_log or one of your own
+    #[arg(long = "type", value_name = "TYPE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(env = "TAPLINE_PUBLISH_TYPE", hide_env_values = true)]
+    pub(crate) event_type: Option<String>,
+
+    /// Its category; may be left out for a known type, whose own one wins in any case
+    #[arg(long, conflicts_with = "file", value_parser = category())]
+    #[arg(env = "TAPLINE_PUBLISH_CATEGORY", hide_env_values = true)]
+    pub(crate) category: Option<Category>,
+
+    /// Its data: any JSON, carried byte for byte
+    #[arg(long, value_name = "JSON", conflicts_with = "file")]
+    #[arg(env = "TAPLINE_PUBLISH_DATA", hide_env_values = true)]
+    pub(crate) data: Option<String>,
+
+    /// When it happened, in microseconds since the Unix epoch; left out, the moment of publishing
+    #[arg(long, value_name = "MICROS", conflicts_with = "file")]
+    #[arg(env = "TAPLINE_PUBLISH_TS", hide_env_values = true)]
+    pub(crate) ts: Option<u64>,
+
+    /// What kind of producer it comes from
+    #[arg(long, value_name = "KIND", default_value = "local_process")]
+    #[arg(env = "TAPLINE_PUBLISH_SOURCE_KIND", hide_env_values = true)]
+    pub(crate) source_kind: Kind,
+
+    /// The producer's own name for what happened
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    #[arg(env = "TAPLINE_PUBLISH_SOURCE_EVENT", hide_env_values = true)]
+    pub(crate) source_event: Option<String>,
+
+    /// Something that helps to trace it back; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "file")]
+    #[arg(value_parser = metadata, env = "TAPLINE_PUBLISH_META", hide_env_values = true)]
+    pub(crate) meta: Vec<(String, String)>,
+
+    /// Publish every line of this file, a JSON object each; `-` is standard input
+    #[arg(long, value_name = "PATH")]
+    #[arg(env = "TAPLINE_PUBLISH_FILE", hide_env_values = true)]
+    pub(crate) file: Option<PathBuf>,
+
+    /// The most lines that are sent at once
+    #[arg(long, value_name = "LINES", default_value = "500", value_parser = batch_lines)]
+    #[arg(env = "TAPLINE_PUBLISH_BATCH_LINES", hide_env_values = true)]
+    pub(crate) batch_lines: usize,
+
+    /// The most bytes that are sent at once, at most 8MiB; a longer line goes alone
+    #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = batch_bytes)]
+    #[arg(env = "TAPLINE_PUBLISH_BATCH_BYTES", hide_env_values = true)]
+    pub(crate) batch_bytes: usize,
+}
+
+const PUBLISH_EXAMPLES: &str = "\
+Prints the envelope that readers get, or with --file the totals. Lines that were refused are told \
+on standard error by their number, and make the exit code 1; all others were published \
+nevertheless. An event of a category that is not captured is filtered, which is no error.
+
+Examples:
+  tapline publish --type console_log --data '{\"level\":\"log\",\"text\":\"hi\"}'
+  tapline publish --type checkout_done --category page --meta order=17 --meta shop=eu
+  tapline publish --file events.ndjson
+  jq -c '{type: \"step\", category: \"control\", data: .}' steps.json | tapline publish --file -";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = TAIL_EXAMPLES)]
+pub(crate) struct Tail {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+
+    /// Print the envelopes as they come over the wire, one a line
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_TAIL_JSON", hide_env_values = true)]
+    pub(crate) json: bool,
+
+    /// Only events of this category; may be repeated, or joined by commas
+    #[arg(long, value_delimiter = ',', value_parser = category())]
+    #[arg(env = "TAPLINE_TAIL_CATEGORY", hide_env_values = true)]
+    pub(crate) category: Vec<Category>,
+
+    /// Only events of this type, `*` standing for any text; may be repeated, or joined by commas
+    #[arg(long = "type", value_name = "PATTERN", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(env = "TAPLINE_TAIL_TYPE", hide_env_values = true)]
+    pub(crate) types: Vec<String>,
+
+    /// Begin after this seq or cursor, instead of with the current session
+    #[arg(long, value_name = "CURSOR", conflicts_with = "replay")]
+    #[arg(env = "TAPLINE_TAIL_AFTER", hide_env_values = true)]
+    pub(crate) after: Option<Cursor>,
+
+    /// Begin with the oldest event retained, or with what comes next
+    #[arg(long, value_name = "WHAT")]
+    #[arg(env = "TAPLINE_TAIL_REPLAY", hide_env_values = true)]
+    pub(crate) replay: Option<Replay>,
+
+    /// Keep the position in this file, and go on from it where the file is there
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "TAPLINE_TAIL_RESUME", hide_env_values = true)]
+    pub(crate) resume: Option<PathBuf>,
+
+    /// End after so many events
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(env = "TAPLINE_TAIL_LIMIT", hide_env_values = true)]
+    pub(crate) limit: Option<u64>,
+
+    /// Give up after so many attempts in a row to connect again; left out, never
+    #[arg(long, value_name = "ATTEMPTS")]
+    #[arg(env = "TAPLINE_TAIL_RETRIES", hide_env_values = true)]
+    pub(crate) retries: Option<u32>,
+
+    /// When to use colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    #[arg(env = "TAPLINE_COLOR", hide_env_values = true)]
+    pub(crate) color: ColorChoice,
+}
+
+const TAIL_EXAMPLES: &str = "\
+Events go to standard output (times are UTC), everything else to standard error: losses, \
+reconnections, and without --json changes of the session. Once connected, it comes back by itself \
+however often the connection breaks, and misses nothing that the server still retains. Ctrl-C ends it.
+
+Examples:
+  tapline tail --category console,network
+  tapline tail --replay all --type 'page_*' --json | jq .event.data.url
+  tapline tail --resume ~/.tapline-cursor      goes on where it was, also after a restart
+  tapline tail --replay live --limit 1         waits for the next event";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Replay {
+    All,
+    Live,
+}
+
+/// The kinds of source that a caller may claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Cdp,
+    Extension,
+    LocalProcess,
+}
+
+impl From<Kind> for SourceKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Cdp => Self::Cdp,
+            Kind::Extension => Self::Extension,
+            Kind::LocalProcess => Self::LocalProcess,
+        }
+    }
+}
+
+/// The largest body that a server takes.
+pub(crate) const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// One of the categories, all of which the help shows.
+fn category() -> impl TypedValueParser<Value = Category> {
+    PossibleValuesParser::new(Category::ALL.map(Category::as_str))
+        .try_map(|name| name.parse::<Category>())
+}
+
+fn capacity(text: &str) -> Result<usize, String> {
+    match units::count(text) {
+        Ok(0) => Err("at least one event has to be retained".to_owned()),
+        Ok(capacity) => Ok(capacity),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn batch_lines(text: &str) -> Result<usize, String> {
+    match units::count(text) {
+        Ok(0) => Err("at least one line has to be sent at once".to_owned()),
+        Ok(lines) => Ok(lines),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn batch_bytes(text: &str) -> Result<usize, String> {
+    match units::bytes(text) {
+        Ok(bytes) if (1..=MAX_BODY_BYTES).contains(&bytes) => Ok(bytes),
+        Ok(_) => Err("expected 1 byte to 8MiB, the most that a server takes".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        // A factor beyond this would be no replay any more, and one below would never get on.
+        Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
+        _ => Err("expected a factor from 0.01 to 1000".to_owned()),
+    }
+}
+
+fn metadata(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense_to_clap() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable() {
+        for command in Args::command().get_subcommands() {
+            for flag in command.get_arguments().filter(|it| it.get_id() != "help") {
+                let variable = flag
+                    .get_env()
+                    .and_then(|it| it.to_str())
+                    .unwrap_or_default();
+                let named = variable.starts_with("TAPLINE_");
+                assert!(named, "{} --{}", command.get_name(), flag.get_id());
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! How a command fails: one line on standard error, and an exit code.
+
+use std::error::Error as StdError;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tapline_api::ApiError;
+use tapline_client::{Error as ClientError, InvalidCursor};
+
+/// Why a command did not do what it was asked to. `Display` tells its own level; [`tell`](Self::tell)
+/// prints the whole chain, once.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Flags that are well-formed, but make no sense. The only one with exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot start a session")]
+    Session(#[source] ApiError),
+    #[error("the server failed")]
+    Serve(#[source] io::Error),
+    /// Standard output does not take what we say.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    #[error("cannot read {what}")]
+    Read { what: String, source: io::Error },
+    #[error("cannot store the cursor in {}", path.display())]
+    StoreCursor { path: PathBuf, source: io::Error },
+    #[error("{} holds no cursor", path.display())]
+    StoredCursor {
+        path: PathBuf,
+        source: InvalidCursor,
+    },
+    #[error(transparent)]
+    Server(#[from] ClientError),
+    #[error("lines {from} to {to} were not taken")]
+    Batch {
+        from: u64,
+        to: u64,
+        source: ClientError,
+    },
+    #[error("{0} of the lines were refused")]
+    Refused(u64),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl Failure {
+    /// Says what went wrong, unless nobody is listening any more, and how the program ends.
+    pub(crate) fn tell(&self) -> ExitCode {
+        match self {
+            // `tapline tail | head -1` is done, and well.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Self::Usage(_) => {
+                say(&format!(
+                    "{}\n\nFor more information, try '--help'.",
+                    chain(self)
+                ));
+                ExitCode::from(2)
+            }
+            _ => {
+                say(&chain(self));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// One line on standard error, in the program's name. Where that is closed, there is nobody to tell.
+pub(crate) fn say(text: &str) {
+    use io::Write as _;
+    let _ = writeln!(io::stderr(), "tapline: {text}");
+}
+
+/// The error and what led to it: `cannot reach http://…: Connection refused`.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,341 @@
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+
+use crate::program::{Directory, Running, Server, dead_url, run};
+
+fn seqs(out: &str) -> Vec<u64> {
+    let seq = |line: &str| {
+        line.strip_prefix("{\"seq\":")?
+            .split(',')
+            .next()?
+            .parse()
+            .ok()
+    };
+    out.lines()
+        .map(|line| seq(line).expect("an envelope"))
+        .collect()
+}
+
+/// What `GET` of `path` answers with, to the byte.
+fn get(server: &Server, path: &str) -> String {
+    let mut socket = TcpStream::connect(server.address()).unwrap();
+    write!(socket, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn json_is_the_envelope_byte_for_byte() {
+    let server = Server::start();
+    let data = [
+        r#"{"n":1.50e+3, "z":-0.0,"a":[ ],"u":"ü\u00fc\/😀"}"#,
+        r#""\u001b[31m""#,
+        "18446744073709551616.0000",
+        "null",
+    ];
+    let lines: String = data
+        .iter()
+        .map(|data| format!("{{\"type\":\"x\",\"category\":\"page\",\"data\":{data}}}\n"))
+        .collect();
+    assert_eq!(server.publish_lines(&lines).code, Some(0));
+
+    let said = Running::start(server.tail(&["--json", "--limit", "4"])).end();
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    let envelopes: Vec<_> = said.out.lines().collect();
+    for (envelope, data) in envelopes.iter().zip(data) {
+        assert!(
+            envelope.ends_with(&format!(",\"data\":{data}}}}}")),
+            "{envelope}"
+        );
+    }
+    assert_eq!(
+        get(&server, "/telemetry/events"),
+        format!("[{}]", envelopes.join(","))
+    );
+}
+
+#[test]
+fn for_people_an_event_is_a_line_without_tricks() {
+    let server = Server::start();
+    let evil = r#"{"type":"console_log","ts":1795349358733796,"data":{"level":"warning","text":"a\u001b[2Jb\nc"}}"#;
+    assert_eq!(server.publish_lines(evil).code, Some(0));
+    let plain = "12:09:18.733      1 console     console_log             warning: a [2Jb c\n";
+
+    let mut tail = Running::start(server.tail(&["--limit", "1"]));
+    tail.err_line_with("captures all categories");
+    assert_eq!(tail.end().out, plain);
+
+    let tail = Running::start(server.tail(&["--limit", "1", "--color", "always"]));
+    let out = tail.end().out;
+    assert!(out.contains("\u{1b}[36mconsole"), "{out:?}");
+    assert!(!out.contains("\u{1b}[2J"), "{out:?}");
+}
+
+#[test]
+fn filters_by_category_and_type() {
+    let server = Server::start();
+    let lines = [
+        "{\"type\":\"page_load\"}",
+        "{\"type\":\"network_idle\"}",
+        "{\"type\":\"page_lcp\"}",
+        "{\"type\":\"console_log\"}",
+        "{\"type\":\"page_load\"}",
+    ];
+    assert_eq!(server.publish_lines(&lines.join("\n")).code, Some(0));
+    let check = |args: &[&str], expected: &[u64]| {
+        let limit = expected.len().to_string();
+        let said =
+            Running::start(server.tail(&[args, &["--json", "--limit", &limit]].concat())).end();
+        assert_eq!(seqs(&said.out), expected, "{args:?}: {said:?}");
+    };
+    check(&["--category", "network,console"], &[2, 4]);
+    check(
+        &["--category", "network", "--category", "page"],
+        &[1, 2, 3, 5],
+    );
+    check(&["--type", "page_l*"], &[1, 3, 5]);
+    check(&["--type", "page_lcp,console_*"], &[3, 4]);
+    check(&["--category", "page", "--type", "*load"], &[1, 5]);
+    check(&["--after", "3"], &[4, 5]);
+    check(&["--replay", "all"], &[1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn replay_live_begins_with_what_comes_next() {
+    let server = Server::start();
+    server.publish_steps(3);
+    let mut tail = Running::start(server.tail(&["--replay", "live", "--limit", "1"]));
+    // It is connected once it tells the session.
+    tail.err_line_with("session");
+    server.publish_steps(1);
+    let line = tail.line();
+    assert!(line.contains("      4 control     step"), "{line}");
+    assert_eq!(tail.end().code, Some(0));
+}
+
+#[test]
+fn what_was_evicted_is_told() {
+    let server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--capacity",
+        "4",
+    ]);
+    server.publish_steps(10);
+    let said = Running::start(server.tail(&["--json", "--after", "1", "--limit", "4"])).end();
+    assert_eq!(seqs(&said.out), [7, 8, 9, 10]);
+    assert_eq!(said.err, "lost 5 events (2..=6)\n");
+}
+
+/// `lost 12 events (5..=16): control 12` → 12, 5 and 16.
+fn loss(line: &str) -> (u64, u64, u64) {
+    let numbers: Vec<u64> = line
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    (numbers[0], numbers[1], numbers[2])
+}
+
+#[test]
+fn a_tail_that_is_overtaken_accounts_for_every_event() {
+    const EVENTS: u64 = 5_000;
+    let server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--capacity",
+        "64",
+    ]);
+    let (tail, _, stdout) = Running::start_with_pipes(server.tail(&["--json"]));
+    let mut out = BufReader::new(stdout);
+    server.publish_steps(1);
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(seqs(&line), [1]);
+
+    // From here on nobody reads, and far more comes than pipes and sockets hold.
+    let event = format!(
+        "{{\"type\":\"x\",\"category\":\"page\",\"data\":\"{}\"}}\n",
+        "x".repeat(10_000)
+    );
+    let lines = event.repeat(usize::try_from(EVENTS - 1).unwrap());
+    assert_eq!(server.publish_lines(&lines).code, Some(0));
+
+    let mut delivered = vec![1];
+    while delivered.last() != Some(&EVENTS) {
+        line.clear();
+        out.read_line(&mut line).unwrap();
+        delivered.extend(seqs(&line));
+    }
+    assert!(
+        delivered.is_sorted_by(|a, b| a < b),
+        "in order, and none twice"
+    );
+    tail.signal(Signal::INT);
+    let said = tail.end();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+
+    let losses: Vec<_> = said.err.lines().map(loss).collect();
+    assert!(
+        !losses.is_empty(),
+        "sockets and pipes should not hold as much"
+    );
+    let mut lost = 0;
+    for (count, from, to) in losses {
+        assert_eq!(count, to - from + 1);
+        assert!(
+            !delivered.iter().any(|seq| (from..=to).contains(seq)),
+            "lost, and yet there"
+        );
+        lost += count;
+    }
+    assert_eq!(delivered.len() as u64 + lost, EVENTS);
+}
+
+#[test]
+fn resumes_over_its_own_restart() {
+    let server = Server::start();
+    let directory = Directory::new("resume");
+    let file = directory.path("cursor");
+    let tail = |args: &[&str]| server.tail(&[&["--json", "--resume", &file], args].concat());
+    server.publish_steps(4);
+    assert_eq!(
+        seqs(&Running::start(tail(&["--limit", "2"])).end().out),
+        [1, 2]
+    );
+
+    // The file wins over where it would begin otherwise. Ended by a signal, it has stored the rest.
+    let mut running = Running::start(tail(&["--replay", "all"]));
+    assert_eq!(seqs(&running.line()), [3]);
+    assert_eq!(seqs(&running.line()), [4]);
+    running.signal(Signal::INT);
+    assert_eq!(running.end().code, Some(0));
+    let stored = std::fs::read_to_string(&file).unwrap();
+    assert!(stored.starts_with("4-"), "{stored}");
+
+    server.publish_steps(1);
+    let mut running = Running::start(tail(&[]));
+    assert_eq!(seqs(&running.line()), [5]);
+    // However it ends, what was printed may come again, and nothing is left out.
+    running.signal(Signal::KILL);
+    running.end();
+    server.publish_steps(1);
+    let mut running = Running::start(tail(&[]));
+    let next = seqs(&running.line());
+    assert!(next == [5] || next == [6], "{next:?}");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().code, Some(0));
+    assert_eq!(directory.files(), ["cursor"], "nothing else is left behind");
+}
+
+#[test]
+fn a_cursor_of_another_epoch_is_told() {
+    let directory = Directory::new("epoch");
+    let file = directory.path("cursor");
+    std::fs::write(&file, "77-0000000000000000\n").unwrap();
+    let server = Server::start();
+    server.publish_steps(1);
+    let said = Running::start(server.tail(&["--json", "--resume", &file, "--limit", "1"])).end();
+    assert_eq!(seqs(&said.out), [1]);
+    let lost = "lost an unknown number of events: the server was restarted\n";
+    assert_eq!(said.err, lost);
+}
+
+#[test]
+fn a_file_that_holds_no_cursor_is_one_clear_line() {
+    let directory = Directory::new("nocursor");
+    let file = directory.path("cursor");
+    std::fs::write(&file, "hello\n").unwrap();
+    let said = run(&["tail", "--url", &dead_url(), "--resume", &file]);
+    assert_eq!(said.code, Some(1));
+    let reason = "`hello` is no cursor, which looks like `41` or `41-00000000c0ffee00`";
+    assert_eq!(
+        said.err,
+        format!("tapline: {file} holds no cursor: {reason}\n")
+    );
+}
+
+#[test]
+fn comes_back_when_the_server_does() {
+    let first = Server::start();
+    first.publish_steps(2);
+    let address = first.address().to_owned();
+    let mut tail = Running::start(first.tail(&["--json"]));
+    assert_eq!(seqs(&tail.line()), [1]);
+    assert_eq!(seqs(&tail.line()), [2]);
+    first.running.signal(Signal::KILL);
+    drop(first);
+    tail.err_line_with("the connection broke; attempt 1 in ");
+
+    let second = Server::with(&["serve", "--listen", &address, "--start"]);
+    second.publish_steps(1);
+    tail.err_line_with("connected again");
+    tail.err_line_with("the server was restarted");
+    assert_eq!(seqs(&tail.line()), [1]);
+    tail.signal(Signal::INT);
+    assert_eq!(tail.end().code, Some(0));
+}
+
+#[test]
+fn a_server_that_stops_says_goodbye_and_retries_are_bounded() {
+    let server = Server::start();
+    server.publish_steps(1);
+    let mut tail = Running::start(server.tail(&["--json", "--retries", "1"]));
+    assert_eq!(seqs(&tail.line()), [1]);
+    server.running.signal(Signal::TERM);
+    assert_eq!(server.running.end().code, Some(0));
+    let said = tail.end();
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("attempt 1 in "), "{said:?}");
+    assert!(
+        said.err
+            .lines()
+            .last()
+            .unwrap()
+            .starts_with("tapline: cannot reach "),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn ends_quietly_when_nobody_reads_any_more() {
+    let server = Server::start();
+    server.publish_steps(1);
+    let (tail, _, stdout) = Running::start_with_pipes(server.tail(&["--json"]));
+    let mut out = BufReader::new(stdout);
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(seqs(&line), [1]);
+    // As `head -1` does. Nothing more is published: there is no write that could fail.
+    drop(out);
+    let said = tail.end();
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_dead_server_is_one_clear_line() {
+    let url = dead_url();
+    let said = run(&["tail", "--url", &url]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
+    let reason = "Connection refused (os error 111)";
+    assert_eq!(said.err, format!("tapline: cannot reach {url}: {reason}\n"));
+}
+
+#[test]
+fn wrong_usage_is_told() {
+    for args in [
+        &["tail", "--after", "x"][..],
+        &["tail", "--after", "1", "--replay", "all"],
+        &["tail", "--category", "bogus"],
+        &["tail", "--limit", "0"],
+        &["tail", "--url", "https://127.0.0.1"],
+    ] {
+        assert_eq!(run(args).code, Some(2), "{args:?}");
+    }
+}

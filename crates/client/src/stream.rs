@@ -1,0 +1,452 @@
+//! The stream: one [`EventStream`] over as many connections as it takes.
+//!
+//! # How nothing is lost without a word, and nothing comes twice
+//!
+//! 1. `position` is what is behind: the seq of the last event read, or a later one where the server
+//!    said that everything up to it was filtered or lost (`hello`, `gap`, `beat`, `bye`). Each
+//!    carries the epoch in which it means something.
+//! 2. A new connection asks for what follows `position`. The `hello` that opens it tells whether
+//!    that was to be had; where it was not, the difference becomes a [`Loss`].
+//! 3. An event at or before `position`, in the same epoch, was delivered before: it is dropped.
+//! 4. Without a filter seqs have no holes. One that shows nevertheless, and that the server did not
+//!    announce, becomes a [`Loss`] as well. With a filter seqs jump, and that is no loss.
+//! 5. A connection that is cut in the middle of a frame loses the frame, which comes again whole.
+
+mod item;
+mod options;
+mod sse;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use hyper::body::{Body, Incoming};
+use serde::Deserialize;
+use tapline_oapi::{Bye, Gap, Hello, HelloReason, Notice};
+use tokio::time::{Instant, Sleep};
+
+use crate::client::Client;
+use crate::cursor::Cursor;
+use crate::error::{Error, ProtocolError};
+pub use item::{Item, Loss, LossCause, Reconnecting, StreamedEvent};
+pub use options::{Reconnect, Start, StreamOptions};
+use sse::{Frame, Parser};
+
+/// The events of a server, from where [`StreamOptions::start`] says, over as many connections as it
+/// takes. Made by [`Client::stream`].
+///
+/// It is also a [`Stream`], for those who combine those.
+///
+/// # Reconnecting
+///
+/// A first connection that fails is an error, and the end: most likely the address is wrong. From
+/// then on the stream comes back by itself, with growing pauses ([`Reconnect`]), and tells each time
+/// ([`Item::Reconnecting`]). A 4xx answer is the end, and so is 204, by which a server asks clients
+/// not to come back.
+///
+/// # Lagging
+///
+/// A reader that is slower than the events come in is overtaken on the server; it is told with
+/// [`Item::Lost`] and goes on at the oldest event that is retained. Nothing piles up here: bytes are
+/// taken from the socket as items are taken from the stream.
+pub struct EventStream {
+    client: Client,
+    options: StreamOptions,
+    connection: Connection,
+    /// Made from one frame, not handed out yet: two at most.
+    pending: VecDeque<Result<Item, Error>>,
+    /// What is behind, `pending` included.
+    position: Option<Cursor>,
+    /// What is behind, as far as it was handed out.
+    cursor: Option<Cursor>,
+    /// Whether a server was ever there: then it is worth coming back.
+    was_connected: bool,
+    /// Attempts in a row that brought nothing.
+    failures: u32,
+    /// The pause that the server wishes for, from `retry:`.
+    retry: Option<Duration>,
+    /// The pause that its `bye` wishes for: once, and exactly.
+    bye_retry: Option<Duration>,
+}
+
+enum Connection {
+    None,
+    Opening(Pin<Box<dyn Future<Output = Result<Incoming, Error>> + Send>>),
+    Open(Box<Reading>),
+    Waiting(Pin<Box<Sleep>>),
+    Over,
+}
+
+struct Reading {
+    body: Incoming,
+    parser: Parser,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl EventStream {
+    pub(crate) fn new(client: Client, options: StreamOptions) -> Self {
+        Self {
+            client,
+            options,
+            connection: Connection::None,
+            pending: VecDeque::new(),
+            position: None,
+            cursor: None,
+            was_connected: false,
+            failures: 0,
+            retry: None,
+            bye_retry: None,
+        }
+    }
+
+    /// The next thing that happened: an event, a loss, a notice, a reconnection. `None` once the
+    /// stream is over, which is after an error, or because the server asked for it.
+    ///
+    /// # Errors
+    ///
+    /// An error is the end of the stream. What a new connection may heal is none:
+    /// it is told as [`Item::Reconnecting`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: what was read stays in the stream, an attempt to connect
+    /// goes on with the next call, and so does a pause.
+    pub async fn next(&mut self) -> Option<Result<Item, Error>> {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    /// Where to resume so that everything handed out so far is behind, and nothing else. `None`
+    /// before the server said anything. Keep it, and start the next stream
+    /// [`After`](Start::After) it.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&Cursor> {
+        self.cursor.as_ref()
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, Error>>> {
+        loop {
+            if let Some(item) = self.pending.pop_front() {
+                if self.pending.is_empty() {
+                    self.cursor.clone_from(&self.position);
+                }
+                return Poll::Ready(Some(item));
+            }
+            match &mut self.connection {
+                Connection::None => {
+                    let (client, options) = (self.client.clone(), self.options.clone());
+                    let resume = self.position.clone();
+                    self.connection = Connection::Opening(Box::pin(async move {
+                        let timeout = options.silence;
+                        let open = client.open_stream(&options, resume.as_ref());
+                        tokio::time::timeout(timeout, open)
+                            .await
+                            .unwrap_or_else(|_| Err(client.timed_out(timeout)))
+                    }));
+                }
+                Connection::Opening(opening) => match ready!(opening.as_mut().poll(context)) {
+                    Ok(body) => {
+                        self.was_connected = true;
+                        self.connection = Connection::Open(Box::new(Reading {
+                            body,
+                            parser: Parser::new(),
+                            silence: Box::pin(tokio::time::sleep(self.options.silence)),
+                        }));
+                    }
+                    Err(Error::Protocol {
+                        source: ProtocolError::Status(204),
+                        ..
+                    }) => self.connection = Connection::Over,
+                    Err(error) => self.failed(error),
+                },
+                Connection::Open(reading) => match reading.parser.next() {
+                    Ok(Some(frame)) => match self.take(frame) {
+                        // Nothing to hand out, but something more may be behind.
+                        Ok(()) if self.pending.is_empty() => self.cursor.clone_from(&self.position),
+                        Ok(()) => {}
+                        Err(error) => self.finish(error),
+                    },
+                    Ok(None) => match ready!(reading.poll_chunk(context)) {
+                        Chunk::Bytes(bytes) => {
+                            reading.parser.push(bytes);
+                            reading
+                                .silence
+                                .as_mut()
+                                .reset(Instant::now() + self.options.silence);
+                        }
+                        Chunk::End(source) => {
+                            let error = self.client.disconnected(source.map(Into::into));
+                            self.failed(error);
+                        }
+                        Chunk::Silence => {
+                            let error = self.client.timed_out(self.options.silence);
+                            self.failed(error);
+                        }
+                    },
+                    Err(error) => {
+                        let error = self.client.protocol(error);
+                        self.finish(error);
+                    }
+                },
+                Connection::Waiting(pause) => {
+                    ready!(pause.as_mut().poll(context));
+                    self.connection = Connection::None;
+                }
+                Connection::Over => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// What one frame means.
+    fn take(&mut self, frame: Frame) -> Result<(), Error> {
+        let is_event = matches!(frame.event.as_deref(), None | Some("message"));
+        if let Some(retry) = frame.retry {
+            match frame.event.as_deref() {
+                Some("bye") => self.bye_retry = Some(retry),
+                _ => self.retry = Some(retry),
+            }
+        }
+        if frame.event.as_deref() != Some("hello") {
+            // Something came: the server is well. A `hello` alone is not enough, or a server that
+            // greets and falls over would be asked again and again at the shortest pause.
+            self.failures = 0;
+        }
+        let id = frame.id.as_deref().and_then(|id| id.parse::<Cursor>().ok());
+        match (frame.data, frame.event) {
+            // An id alone: everything up to it is behind.
+            (None, _) => {
+                if let Some(id) = id {
+                    self.advance(&id);
+                }
+            }
+            (Some(json), _) if is_event => self.take_event(id, json)?,
+            (Some(json), name) => {
+                let name = name.unwrap_or_default();
+                match Notice::parse(&name, &json) {
+                    Ok(notice) => self.take_notice(notice),
+                    Err(source) => {
+                        let error = ProtocolError::Notice { name, source };
+                        return Err(self.client.protocol(error));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_event(&mut self, id: Option<Cursor>, json: String) -> Result<(), Error> {
+        /// Enough of an envelope to know its place.
+        #[derive(Deserialize)]
+        struct Place {
+            seq: u64,
+        }
+
+        let at = match id {
+            Some(id) => id,
+            None => match serde_json::from_str::<Place>(&json) {
+                Ok(Place { seq }) => self.cursor_in_this_epoch(seq),
+                Err(_) => return Err(self.client.protocol(ProtocolError::NoSeq)),
+            },
+        };
+        if let Some(position) = self.position.as_ref().filter(|it| same_epoch(it, &at)) {
+            if at.seq <= position.seq {
+                return Ok(());
+            }
+            let next = position.seq + 1;
+            if !self.options.is_filtered() && next < at.seq {
+                self.pending.push_back(Ok(Item::Lost(Loss {
+                    lost: Some(at.seq - next),
+                    seqs: Some(next..=at.seq - 1),
+                    by_category: Default::default(),
+                    cause: LossCause::Skipped,
+                })));
+            }
+        }
+        self.position = Some(at.clone());
+        let event = StreamedEvent { at, json };
+        self.pending.push_back(Ok(Item::Event(event)));
+        Ok(())
+    }
+
+    fn take_notice(&mut self, notice: Option<Notice>) {
+        match notice {
+            Some(Notice::Hello(hello)) => self.take_hello(hello),
+            Some(Notice::Gap(gap)) => self.take_gap(gap),
+            Some(Notice::Session(session)) => {
+                self.pending.push_back(Ok(Item::Session(Box::new(session))));
+            }
+            Some(Notice::Beat(beat)) => {
+                self.advance(&self.cursor_in_this_epoch(beat.position));
+                self.pending.push_back(Ok(Item::Beat(beat)));
+            }
+            Some(Notice::Bye(bye @ Bye { last_seq, .. })) => {
+                self.advance(&self.cursor_in_this_epoch(last_seq));
+                self.pending.push_back(Ok(Item::Bye(bye)));
+            }
+            // From a newer server.
+            None => {}
+        }
+    }
+
+    fn take_hello(&mut self, hello: Hello) {
+        let used = Cursor {
+            seq: hello.used,
+            epoch: Some(hello.epoch.clone()),
+        };
+        let loss = self.loss_before(&hello);
+        match &self.position {
+            Some(position) if same_epoch(position, &used) => self.advance(&used),
+            _ => self.position = Some(used),
+        }
+        self.pending.push_back(Ok(Item::Hello(hello)));
+        self.pending.extend(loss.map(|loss| Ok(Item::Lost(loss))));
+    }
+
+    /// What was lost between the cursor that a connection was opened with and its `hello`.
+    fn loss_before(&self, hello: &Hello) -> Option<Loss> {
+        let cursor = match (&self.position, &self.options.start) {
+            (Some(position), _) => Some(position),
+            (None, Start::After(cursor)) => Some(cursor),
+            // Only the server knows where a session starts.
+            (None, _) => None,
+        };
+        let asked = cursor.map(|cursor| cursor.seq);
+        let unknown = |cause| Loss {
+            lost: None,
+            seqs: None,
+            by_category: Default::default(),
+            cause,
+        };
+        // Within an epoch there is no way past what was not read but a loss, whatever it is called.
+        let passed_over = cursor.is_some_and(|cursor| {
+            cursor.epoch.as_ref() == Some(&hello.epoch) && cursor.seq < hello.used
+        });
+        match hello.reason {
+            HelloReason::Evicted if 0 < hello.lost => Some(Loss {
+                lost: Some(hello.lost),
+                seqs: asked
+                    .filter(|asked| *asked < hello.used)
+                    .map(|asked| asked + 1..=hello.used),
+                ..unknown(LossCause::Evicted)
+            }),
+            HelloReason::Fresh | HelloReason::Resumed if passed_over => Some(Loss {
+                lost: asked
+                    .filter(|_| !self.options.is_filtered())
+                    .map(|asked| hello.used - asked),
+                seqs: asked.map(|asked| asked + 1..=hello.used),
+                ..unknown(LossCause::Evicted)
+            }),
+            HelloReason::Fresh | HelloReason::Resumed | HelloReason::Evicted => None,
+            HelloReason::OtherEpoch => Some(unknown(LossCause::OtherEpoch)),
+            HelloReason::Ahead => Some(unknown(LossCause::Ahead)),
+            HelloReason::Invalid => Some(unknown(LossCause::Invalid)),
+        }
+    }
+
+    fn take_gap(&mut self, gap: Gap) {
+        self.advance(&self.cursor_in_this_epoch(gap.to));
+        // What was evicted, but not asked for, was not lost.
+        if gap.matching == Some(0) {
+            return;
+        }
+        self.pending.push_back(Ok(Item::Lost(Loss {
+            lost: gap.matching,
+            seqs: Some(gap.from..=gap.to),
+            by_category: gap.by_category,
+            cause: LossCause::Overtaken,
+        })));
+    }
+
+    /// Puts everything up to `to` behind; never goes back within an epoch.
+    fn advance(&mut self, to: &Cursor) {
+        match &mut self.position {
+            Some(position) if same_epoch(position, to) => position.seq = position.seq.max(to.seq),
+            position => *position = Some(to.clone()),
+        }
+    }
+
+    fn cursor_in_this_epoch(&self, seq: u64) -> Cursor {
+        Cursor {
+            seq,
+            epoch: self.position.as_ref().and_then(|it| it.epoch.clone()),
+        }
+    }
+
+    /// The connection is gone, or did not come about: again after a pause, or over.
+    fn failed(&mut self, error: Error) {
+        self.failures = self.failures.saturating_add(1);
+        let reconnect = &self.options.reconnect;
+        let given_up = reconnect.attempts.is_some_and(|most| most < self.failures);
+        if !self.was_connected || !error.is_temporary() || given_up {
+            return self.finish(error);
+        }
+        let after = match self.bye_retry.take() {
+            Some(wished) => wished,
+            None => reconnect.pause(self.retry, self.failures),
+        };
+        self.connection = Connection::Waiting(Box::pin(tokio::time::sleep(after)));
+        self.pending.push_back(Ok(Item::Reconnecting(Reconnecting {
+            cause: error,
+            attempt: self.failures,
+            after,
+        })));
+    }
+
+    fn finish(&mut self, error: Error) {
+        self.connection = Connection::Over;
+        self.pending.push_back(Err(error));
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Item, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream")
+            .field("client", &self.client)
+            .field("options", &self.options)
+            .field("cursor", &self.cursor)
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
+    }
+}
+
+enum Chunk {
+    Bytes(Bytes),
+    End(Option<hyper::Error>),
+    Silence,
+}
+
+impl Reading {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Chunk> {
+        loop {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => return Poll::Ready(Chunk::Bytes(bytes)),
+                    // Trailers: nothing in them is for us.
+                    Err(_) => continue,
+                },
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Chunk::End(Some(error))),
+                Poll::Ready(None) => return Poll::Ready(Chunk::End(None)),
+                Poll::Pending => {
+                    return self.silence.as_mut().poll(context).map(|()| Chunk::Silence);
+                }
+            }
+        }
+    }
+}
+
+/// Whether both are of one incarnation, as far as is known: without an epoch nothing is.
+fn same_epoch(a: &Cursor, b: &Cursor) -> bool {
+    a.epoch.is_some() && a.epoch == b.epoch
+}

@@ -1,0 +1,296 @@
+//! Server-Sent Events, from chunks of bytes to frames.
+//!
+//! Of our own, because three things are wanted together that no parser at hand gives: `data` as it
+//! was sent, to the byte; a bound on what a server can make us hold; and frames that consist of an
+//! id or a `retry` alone. The format: <https://html.spec.whatwg.org/multipage/server-sent-events.html>,
+//! from which this departs in two points. What is not UTF-8 is an error, not patched up. An id
+//! belongs to its frame and is not carried over to the next, because notices have none.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+
+use crate::error::ProtocolError;
+
+/// The most bytes of a frame. The largest envelope has 1,000,000; the rest is room for a server
+/// that breaks its data into many lines.
+pub(super) const MAX_FRAME_BYTES: usize = 2 * 1024 * 1024;
+
+/// What stands between two blank lines. Comments are passed over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) id: Option<String>,
+    pub(super) event: Option<String>,
+    /// The lines of data, joined by line breaks.
+    pub(super) data: Option<String>,
+    pub(super) retry: Option<Duration>,
+}
+
+/// Takes chunks, cut wherever it may be, and gives frames.
+#[derive(Debug, Default)]
+pub(super) struct Parser {
+    chunk: Bytes,
+    /// The beginning of a line whose end is still to come.
+    line: Vec<u8>,
+    frame: Frame,
+    /// How many bytes `frame` was made of.
+    frame_bytes: usize,
+    /// The last byte was a CR: an LF that follows belongs to it.
+    after_cr: bool,
+    /// The first line is done: what follows can have no byte order mark.
+    begun: bool,
+}
+
+impl Parser {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next chunk. The one before has to be used up: [`next`](Self::next) gave `None`.
+    pub(super) fn push(&mut self, chunk: Bytes) {
+        debug_assert!(self.chunk.is_empty(), "the chunk before is not used up");
+        self.chunk = chunk;
+    }
+
+    /// The next frame that is whole; `None` where another chunk is needed.
+    pub(super) fn next(&mut self) -> Result<Option<Frame>, ProtocolError> {
+        loop {
+            if self.after_cr && !self.chunk.is_empty() {
+                self.after_cr = false;
+                if self.chunk[0] == b'\n' {
+                    self.chunk.advance(1);
+                }
+            }
+            let end = self
+                .chunk
+                .iter()
+                .position(|byte| matches!(byte, b'\n' | b'\r'));
+            let taken = end.unwrap_or(self.chunk.len());
+            self.frame_bytes += taken;
+            if MAX_FRAME_BYTES < self.frame_bytes {
+                return Err(ProtocolError::FrameTooLarge(MAX_FRAME_BYTES));
+            }
+            let Some(end) = end else {
+                self.line.extend_from_slice(&self.chunk);
+                self.chunk.clear();
+                return Ok(None);
+            };
+
+            let rest = self.chunk.split_to(end);
+            self.after_cr = self.chunk[0] == b'\r';
+            self.chunk.advance(1);
+            let is_blank = if self.line.is_empty() {
+                self.take_line(&rest)?
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(&rest);
+                let is_blank = self.take_line(&line)?;
+                line.clear();
+                self.line = line;
+                is_blank
+            };
+            if is_blank {
+                self.frame_bytes = 0;
+                let frame = std::mem::take(&mut self.frame);
+                if frame != Frame::default() {
+                    return Ok(Some(frame));
+                }
+            }
+        }
+    }
+
+    /// Takes a line into the frame; true where it is blank and ends the frame.
+    fn take_line(&mut self, mut line: &[u8]) -> Result<bool, ProtocolError> {
+        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        if !std::mem::replace(&mut self.begun, true) {
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        }
+        if line.is_empty() {
+            return Ok(true);
+        }
+        let (field, value) = match line.iter().position(|byte| *byte == b':') {
+            // A comment: a sign of life, which it was already by being received.
+            Some(0) => return Ok(false),
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (line, &[][..]),
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        let value = std::str::from_utf8(value).map_err(|_| ProtocolError::NotUtf8)?;
+        match field {
+            b"data" => match &mut self.frame.data {
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(value);
+                }
+                none => *none = Some(value.to_owned()),
+            },
+            b"event" => self.frame.event = Some(value.to_owned()),
+            b"id" if !value.contains('\0') => self.frame.id = Some(value.to_owned()),
+            b"retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
+                if let Ok(millis) = value.parse() {
+                    self.frame.retry = Some(Duration::from_millis(millis));
+                }
+            }
+            _ => {}
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses `text` whole, byte by byte, and cut in two at every place: always the same frames.
+    #[track_caller]
+    fn check(text: &str, expected: &[Frame]) {
+        let bytes = text.as_bytes();
+        assert_eq!(frames([bytes]), expected, "whole: {text:?}");
+        assert_eq!(frames(bytes.chunks(1)), expected, "byte by byte: {text:?}");
+        for cut in 0..bytes.len() {
+            let (start, rest) = bytes.split_at(cut);
+            assert_eq!(frames([start, rest]), expected, "cut at {cut}: {text:?}");
+        }
+    }
+
+    fn frames<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Frame> {
+        let mut parser = Parser::new();
+        let mut frames = Vec::new();
+        for chunk in chunks {
+            parser.push(Bytes::copy_from_slice(chunk));
+            while let Some(frame) = parser.next().unwrap() {
+                frames.push(frame);
+            }
+        }
+        frames
+    }
+
+    fn data(data: &str) -> Frame {
+        Frame {
+            data: Some(data.to_owned()),
+            ..Frame::default()
+        }
+    }
+
+    fn id(id: &str) -> Frame {
+        Frame {
+            id: Some(id.to_owned()),
+            ..Frame::default()
+        }
+    }
+
+    #[test]
+    fn lines_end_in_lf_cr_or_both() {
+        for end in ["\n", "\r", "\r\n"] {
+            let text = [
+                "id: 1",
+                "data: ü€😀",
+                "",
+                "data: b",
+                "data: c",
+                "",
+                "data: cut",
+            ]
+            .join(end);
+            let first = Frame {
+                id: Some("1".to_owned()),
+                ..data("ü€😀")
+            };
+            check(&text, &[first, data("b\nc")]);
+        }
+    }
+
+    #[test]
+    fn one_space_after_the_colon_is_no_data() {
+        check(
+            "data:a\n\ndata: a\n\ndata:  a \n\n",
+            &[data("a"), data("a"), data(" a ")],
+        );
+    }
+
+    #[test]
+    fn data_may_be_empty() {
+        check("data\n\ndata:\ndata:\n\n", &[data(""), data("\n")]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_dropped_once() {
+        check("\u{feff}data: a\n\n\u{feff}data: b\n\n", &[data("a")]);
+    }
+
+    #[test]
+    fn comments_and_unknown_fields_are_passed_over() {
+        check(": hi\n\n:\n: x\ndata: a\nfoo: bar\n: y\n\n", &[data("a")]);
+    }
+
+    #[test]
+    fn an_id_alone_is_a_frame() {
+        check("id: 7-ab\n\nid: 8\0\n\nid\n\n", &[id("7-ab"), id("")]);
+    }
+
+    #[test]
+    fn an_id_is_not_carried_over() {
+        let first = Frame {
+            id: Some("1".to_owned()),
+            ..data("a")
+        };
+        check("id: 1\ndata: a\n\ndata: b\n\n", &[first, data("b")]);
+    }
+
+    #[test]
+    fn retry_takes_digits_alone() {
+        let retry = |millis| Frame {
+            retry: Some(Duration::from_millis(millis)),
+            ..Frame::default()
+        };
+        check(
+            "retry: 250\n\nretry: 2s\n\nretry: -1\n\nretry:\n\n",
+            &[retry(250)],
+        );
+    }
+
+    #[test]
+    fn a_named_event_keeps_its_name() {
+        let gap = Frame {
+            event: Some("gap".to_owned()),
+            ..data("{}")
+        };
+        check("event: gap\ndata: {}\n\n", &[gap]);
+    }
+
+    #[test]
+    fn a_frame_is_bounded_however_it_is_made() {
+        let endless_line = vec![b'x'; MAX_FRAME_BYTES + 1];
+        let endless_lines = b"data: xxxxxxxx\n".repeat(MAX_FRAME_BYTES / 14 + 1);
+        for bytes in [endless_line, endless_lines] {
+            let mut parser = Parser::new();
+            let mut chunks = bytes.chunks(64 * 1024);
+            let error = loop {
+                parser.push(Bytes::copy_from_slice(
+                    chunks.next().expect("an error before the end"),
+                ));
+                match parser.next() {
+                    Ok(frame) => assert_eq!(frame, None),
+                    Err(error) => break error,
+                }
+            };
+            assert!(matches!(
+                error,
+                ProtocolError::FrameTooLarge(MAX_FRAME_BYTES)
+            ));
+        }
+    }
+
+    #[test]
+    fn many_frames_are_not_one_large_one() {
+        let text = format!("data: {}\n\n", "x".repeat(MAX_FRAME_BYTES / 4)).repeat(9);
+        assert_eq!(frames([text.as_bytes()]).len(), 9);
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_an_error() {
+        let mut parser = Parser::new();
+        parser.push(Bytes::from_static(b"data: \xff\n\n"));
+        assert!(matches!(parser.next(), Err(ProtocolError::NotUtf8)));
+    }
+}

@@ -1,0 +1,204 @@
+use tapline_client::{Client, Error, ProtocolError};
+use tapline_oapi::{ConfigRequest, ErrorCode, PublishRequest};
+
+use crate::scripted::{Answer, Scripted};
+
+const STATE: &str = r#"{"config":{"browser":{"page":{"enabled":true}}},"seq":3,"session_id":"s1","session_start_seq":1,"epoch":"ab"}"#;
+const ENVELOPE: &str = r#"{"seq":4,"event":{"ts":1,"type":"page_load","category":"page","source":{"kind":"local_process"}}}"#;
+
+fn page_load() -> PublishRequest {
+    PublishRequest {
+        event_type: "page_load".to_owned(),
+        ..PublishRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn state_start_and_patch_answer_with_the_state() {
+    let answers = [
+        Answer::json("200 OK", STATE),
+        Answer::json("201 Created", STATE),
+        Answer::json("200 OK", STATE),
+    ];
+    let mut server = Scripted::new(answers).await;
+    // A client each, for a connection each.
+    let client = || Client::new(&server.url).unwrap();
+    let (first, second, third) = (client(), client(), client());
+
+    assert_eq!(first.state().await.unwrap().unwrap().seq, 3);
+    assert_eq!(
+        second.start(&ConfigRequest::default()).await.unwrap().epoch,
+        "ab"
+    );
+    assert_eq!(
+        third
+            .patch(&ConfigRequest::default())
+            .await
+            .unwrap()
+            .session_start_seq,
+        Some(1)
+    );
+
+    assert!(
+        server
+            .request()
+            .await
+            .starts_with("get /telemetry http/1.1\r\n")
+    );
+    assert!(
+        server
+            .request()
+            .await
+            .starts_with("put /telemetry http/1.1\r\n")
+    );
+    assert!(
+        server
+            .request()
+            .await
+            .starts_with("patch /telemetry http/1.1\r\n")
+    );
+}
+
+#[tokio::test]
+async fn no_configuration_is_no_error_but_a_404_of_another_kind_is() {
+    let not_configured = r#"{"code":"not_configured","message":"no telemetry configuration"}"#;
+    let server = Scripted::new([Answer::json("404 Not Found", not_configured)]).await;
+    assert_eq!(
+        Client::new(&server.url).unwrap().state().await.unwrap(),
+        None
+    );
+
+    let server = Scripted::new([Answer::json("404 Not Found", "<html>")]).await;
+    let error = Client::new(&server.url).unwrap().state().await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Refused {
+                status: 404,
+                body: None
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn publishing_tells_published_filtered_and_refused_apart() {
+    let server = Scripted::new([Answer::json("200 OK", ENVELOPE)]).await;
+    let published = Client::new(&server.url)
+        .unwrap()
+        .publish(&page_load())
+        .await
+        .unwrap();
+    assert_eq!(published.unwrap().seq, 4);
+
+    let server = Scripted::new([Answer::raw("HTTP/1.1 204 No Content\r\n\r\n")]).await;
+    assert_eq!(
+        Client::new(&server.url)
+            .unwrap()
+            .publish(&page_load())
+            .await
+            .unwrap(),
+        None
+    );
+
+    let too_large = r#"{"code":"event_too_large","message":"the event is too large"}"#;
+    let server = Scripted::new([Answer::json("413 Content Too Large", too_large)]).await;
+    let error = Client::new(&server.url)
+        .unwrap()
+        .publish(&page_load())
+        .await
+        .unwrap_err();
+    assert_eq!(error.status(), Some(413));
+    // Each level tells itself alone.
+    assert_eq!(error.to_string(), "the server refused with status 413");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "the event is too large (event_too_large)");
+    let Error::Refused {
+        body: Some(body), ..
+    } = error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!(body.code, ErrorCode::EventTooLarge);
+}
+
+#[tokio::test]
+async fn many_lines_go_as_they_are() {
+    let result = r#"{"published":2,"filtered":0,"refused":1,"first_seq":5,"last_seq":6,"errors":[{"line":2,"code":"invalid_json","message":"m"}]}"#;
+    let mut server = Scripted::new([Answer::json("200 OK", result)]).await;
+    let client = Client::new(&server.url)
+        .unwrap()
+        .with_token("s3cret")
+        .unwrap();
+    let result = client
+        .publish_ndjson("{\"a\":1}\nx\n{\"b\":2}")
+        .await
+        .unwrap();
+    assert_eq!(
+        (result.published, result.refused, result.errors[0].line),
+        (2, 1, 2)
+    );
+
+    let request = server.request().await;
+    assert!(
+        request.contains("content-type: application/x-ndjson\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains("authorization: bearer s3cret\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.ends_with("\r\n\r\n{\"a\":1}\nx\n{\"b\":2}"),
+        "{request}"
+    );
+}
+
+#[tokio::test]
+async fn health_is_any_success() {
+    let server = Scripted::new([Answer::json("200 OK", "ok")]).await;
+    Client::new(&server.url).unwrap().health().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_there_names_the_address_and_the_systems_reason() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let error = Client::new(&url).unwrap().health().await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot reach {url}"));
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.starts_with("Connection refused"), "{source}");
+    assert!(error.is_temporary());
+}
+
+#[tokio::test]
+async fn what_is_no_tapline_server_is_told_as_such() {
+    let check = async |answer, matches: fn(&ProtocolError) -> bool| {
+        let server = Scripted::new([answer]).await;
+        let error = Client::new(&server.url)
+            .unwrap()
+            .start(&ConfigRequest::default())
+            .await
+            .unwrap_err();
+        let Error::Protocol { source, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert!(matches(source), "{error:?}");
+        assert!(!error.is_temporary());
+    };
+    check(Answer::json("200 OK", "<html>"), |it| {
+        matches!(it, ProtocolError::Body(_))
+    })
+    .await;
+    check(
+        Answer::raw("HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n"),
+        |it| matches!(it, ProtocolError::Status(302)),
+    )
+    .await;
+    check(Answer::json("200 OK", &" ".repeat(3_000_000)), |it| {
+        matches!(it, ProtocolError::BodyTooLarge(_))
+    })
+    .await;
+}

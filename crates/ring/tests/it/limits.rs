@@ -1,0 +1,69 @@
+//! What is asked for that cannot be, and what goes wrong in a caller's hands.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tapline_ring::{CapacityError, Item, Retained, Ring};
+
+#[test]
+fn capacities_that_cannot_be_are_errors_before_anything_is_allocated() {
+    assert_eq!(Ring::<u8>::new(0, ()).unwrap_err(), CapacityError::Zero);
+    for capacity in [usize::MAX, usize::MAX / 2 + 2, isize::MAX as usize / 8 + 1] {
+        assert_eq!(
+            Ring::<u8>::new(capacity, ()).unwrap_err(),
+            CapacityError::TooLarge(capacity)
+        );
+    }
+}
+
+#[test]
+fn the_effective_capacity_is_the_next_power_of_two() {
+    for (asked, effective) in [(1, 1), (2, 2), (3, 4), (1000, 1024)] {
+        assert_eq!(Ring::<u8>::new(asked, ()).unwrap().capacity(), effective);
+    }
+}
+
+#[test]
+fn an_empty_ring_retains_nothing() {
+    let ring = Arc::new(Ring::<u8>::new(8, ()).unwrap());
+    assert_eq!(ring.retained(), Retained { oldest: 0, head: 0 });
+    assert!(ring.get(0).is_none());
+    assert!(ring.get(u64::MAX).is_none());
+    assert!(ring.reader(0).try_next().is_none());
+}
+
+#[test]
+fn a_reader_may_wait_for_a_seq_that_is_far_off() {
+    let ring = Arc::new(Ring::new(2, ()).unwrap());
+    let mut third = ring.reader(2);
+    let mut last = ring.reader(u64::MAX - 1);
+    for n in 1..=3_u64 {
+        assert!(third.try_next().is_none());
+        ring.append(n, |_, (), _| Ok::<_, ()>(())).unwrap();
+    }
+    assert!(matches!(third.try_next(), Some(Item::Record(record)) if record.seq() == 3));
+    assert!(last.try_next().is_none());
+}
+
+#[test]
+fn a_panic_in_a_decision_leaves_the_ring_whole() {
+    let ring = Arc::new(Ring::new(2, 0_u64).unwrap());
+    let append = |n: u64| {
+        ring.append(n, |_, count, _| Ok::<_, ()>(count + 1))
+            .unwrap()
+            .seq()
+    };
+    append(1);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        ring.append(2, |_, _, _| -> Result<u64, ()> {
+            panic!("in the closure of a caller")
+        })
+    }));
+    assert!(panicked.is_err());
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        ring.turn(|_, _| -> Result<u64, ()> { panic!("in the closure of a caller") })
+    }));
+    assert!(panicked.is_err());
+    assert_eq!((append(3), append(4)), (2, 3));
+    assert_eq!(ring.state(|count, head| (*count, head)), (3, 3));
+}

@@ -1,0 +1,193 @@
+//! Random operations, each held against a model so plain that it needs no proof.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tapline_ring::{Item, Lost, Reader, Refused, Ring};
+
+/// One step. `usize` picks a reader.
+#[derive(Debug, Clone)]
+enum Op {
+    Append(u32),
+    Refuse(u32),
+    Turn(u64),
+    RefuseTurn,
+    NewReader { after: u64 },
+    Read { reader: usize, limit: usize },
+    TryNext { reader: usize },
+    Skip { reader: usize, by: u64 },
+    Drop { reader: usize },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => any::<u32>().prop_map(Op::Append),
+        1 => any::<u32>().prop_map(Op::Refuse),
+        2 => (0..1000_u64).prop_map(Op::Turn),
+        1 => Just(Op::RefuseTurn),
+        2 => (0..60_u64).prop_map(|after| Op::NewReader { after }),
+        4 => (any::<usize>(), 0..20_usize).prop_map(|(reader, limit)| Op::Read { reader, limit }),
+        4 => any::<usize>().prop_map(|reader| Op::TryNext { reader }),
+        1 => (any::<usize>(), 0..6_u64).prop_map(|(reader, by)| Op::Skip { reader, by }),
+        1 => any::<usize>().prop_map(|reader| Op::Drop { reader }),
+    ]
+}
+
+/// The same behaviour, with a list and no concurrency.
+struct Oracle {
+    capacity: usize,
+    head: u64,
+    state: u64,
+    retained: VecDeque<(u64, u32, u64)>,
+}
+
+/// What either says of one thing that a reader came across.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Lost(u64, u64),
+    Record(u64, u32, u64),
+}
+
+impl Oracle {
+    fn append(&mut self, value: u32) -> u64 {
+        self.head += 1;
+        self.state += 1;
+        self.retained.push_back((self.head, value, self.state));
+        if self.retained.len() > self.capacity {
+            self.retained.pop_front();
+        }
+        self.head
+    }
+
+    fn oldest(&self) -> u64 {
+        self.retained.front().map_or(0, |record| record.0)
+    }
+
+    fn read(&self, position: &mut u64, limit: usize) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        if limit > 0 && *position + 1 < self.oldest() {
+            seen.push(Seen::Lost(*position + 1, self.oldest() - 1));
+            *position = self.oldest() - 1;
+        }
+        let from = *position;
+        for (seq, value, state) in self
+            .retained
+            .iter()
+            .filter(|record| record.0 > from)
+            .take(limit)
+        {
+            seen.push(Seen::Record(*seq, *value, *state));
+            *position = *seq;
+        }
+        seen
+    }
+}
+
+fn read(reader: &mut Reader<u32, u64>, limit: usize) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    let shown = reader.read(limit, |item| {
+        seen.push(match item {
+            Item::Lost(Lost { first, last }, _) => Seen::Lost(first, last),
+            Item::Record(record) => Seen::Record(record.seq(), *record.value(), *record.state()),
+        });
+        ControlFlow::Continue(())
+    });
+    assert_eq!(
+        shown,
+        seen.iter()
+            .filter(|seen| matches!(seen, Seen::Record(..)))
+            .count()
+    );
+    seen
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_ring_does_what_the_oracle_does(
+        capacity in 1..40_usize,
+        ops in prop::collection::vec(op(), 0..200),
+    ) {
+        let ring = Arc::new(Ring::new(capacity, 0_u64).unwrap());
+        prop_assert_eq!(ring.capacity(), capacity.next_power_of_two());
+        let mut oracle =
+            Oracle { capacity: ring.capacity(), head: 0, state: 0, retained: VecDeque::new() };
+        let mut readers: Vec<(Reader<u32, u64>, u64)> = Vec::new();
+
+        for op in ops {
+            match op {
+                Op::Append(value) => {
+                    let appended = ring.append(value, |_, state, _| Ok::<_, ()>(state + 1)).unwrap();
+                    prop_assert_eq!(appended.seq(), oracle.append(value));
+                }
+                Op::Refuse(value) => {
+                    let refused = ring.append(value, |_, state, seq| Err::<u64, _>((*state, seq)));
+                    let Err(Refused { value: back, reason }) = refused else { panic!("appended") };
+                    prop_assert_eq!(back, value);
+                    prop_assert_eq!(reason, (oracle.state, oracle.head + 1));
+                }
+                Op::Turn(to) => {
+                    let before = ring.turn(|state, _| { assert_eq!(*state, oracle.state); Ok::<_, ()>(to) });
+                    prop_assert_eq!(before, Ok(oracle.head));
+                    oracle.state = to;
+                }
+                Op::RefuseTurn => {
+                    prop_assert_eq!(ring.turn(|_, head| Err::<u64, _>(head)), Err(oracle.head));
+                }
+                Op::NewReader { after } => {
+                    let reader = ring.reader(after);
+                    let position = after.max(oracle.oldest().saturating_sub(1));
+                    prop_assert_eq!(reader.position(), position);
+                    readers.push((reader, position));
+                }
+                Op::Read { reader, limit } if !readers.is_empty() => {
+                    let at = reader % readers.len();
+                    let (reader, position) = &mut readers[at];
+                    prop_assert_eq!(read(reader, limit), oracle.read(position, limit));
+                    prop_assert_eq!(reader.position(), *position);
+                }
+                Op::TryNext { reader } if !readers.is_empty() => {
+                    let at = reader % readers.len();
+                    let (reader, position) = &mut readers[at];
+                    let ready = reader.is_ready();
+                    let seen = reader.try_next().map(|item| match item {
+                        Item::Lost(lost, _) => Seen::Lost(lost.first, lost.last),
+                        Item::Record(record) => Seen::Record(record.seq(), *record.value(), *record.state()),
+                    });
+                    // The oracle reads a loss together with what follows it.
+                    let mut probe = *position;
+                    let expected = oracle.read(&mut probe, 1).into_iter().next();
+                    *position = match expected {
+                        Some(Seen::Lost(_, last)) => last,
+                        Some(Seen::Record(seq, ..)) => seq,
+                        None => *position,
+                    };
+                    prop_assert_eq!(ready, expected.is_some());
+                    prop_assert_eq!(seen, expected);
+                }
+                Op::Skip { reader, by } if !readers.is_empty() => {
+                    let at = reader % readers.len();
+                    let (reader, position) = &mut readers[at];
+                    *position += by;
+                    reader.skip_to(*position);
+                }
+                Op::Drop { reader } if !readers.is_empty() => {
+                    readers.swap_remove(reader % readers.len());
+                }
+                Op::Read { .. } | Op::TryNext { .. } | Op::Skip { .. } | Op::Drop { .. } => {}
+            }
+            prop_assert_eq!(ring.head(), oracle.head);
+            prop_assert_eq!(ring.retained().oldest, oracle.oldest());
+            prop_assert_eq!(ring.state(|state, head| (*state, head)), (oracle.state, oracle.head));
+            for (seq, value, state) in &oracle.retained {
+                let kept = ring.get(*seq).expect("what the oracle retains, the ring does");
+                prop_assert_eq!((*kept.value(), *kept.state()), (*value, *state));
+            }
+            prop_assert!(ring.get(oracle.head + 1).is_none());
+            prop_assert!(oracle.oldest() < 2 || ring.get(oracle.oldest() - 1).is_none());
+        }
+    }
+}

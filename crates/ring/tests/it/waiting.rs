@@ -1,0 +1,171 @@
+//! Sleeping and being woken, by a thread's parking and by a task's waker.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tapline_ring::{Item, Kept, Reader, Ring};
+
+fn ring() -> Arc<Ring<u64>> {
+    Arc::new(Ring::new(1024, ()).unwrap())
+}
+
+fn append(ring: &Ring<u64>, n: u64) {
+    ring.append(n, |_, (), _| Ok::<_, ()>(())).unwrap();
+}
+
+fn value(item: Option<Item<Kept<u64, ()>>>) -> u64 {
+    match item {
+        Some(Item::Record(record)) => *record.value(),
+        other => panic!("a record was to be had, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_thousand_hand_overs_between_two_threads_lose_no_wake_up() {
+    let (there, back) = (ring(), ring());
+    let (mut here, mut away) = (back.reader(0), there.reader(0));
+    let echo = {
+        let back = back.clone();
+        thread::spawn(move || (0..5000).for_each(|_| append(&back, value(away.next(None)) + 1)))
+    };
+    for n in 0..5000 {
+        append(&there, n);
+        assert_eq!(value(here.next(None)), n + 1);
+    }
+    echo.join().unwrap();
+}
+
+#[test]
+fn sixteen_sleepers_all_see_all() {
+    let ring = ring();
+    let sleepers: Vec<_> = (0..16)
+        .map(|_| {
+            let mut reader = ring.reader(0);
+            thread::spawn(move || (0..500).map(|_| value(reader.next(None))).sum::<u64>())
+        })
+        .collect();
+    for n in 0..500 {
+        append(&ring, n);
+        if n % 16 == 0 {
+            thread::yield_now();
+        }
+    }
+    for sleeper in sleepers {
+        assert_eq!(sleeper.join().unwrap(), (0..500).sum());
+    }
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_and_has_consumed_nothing() {
+    let ring = ring();
+    let mut reader = ring.reader(0);
+    let begun = Instant::now();
+    assert!(
+        reader
+            .next(Some(begun + Duration::from_millis(20)))
+            .is_none()
+    );
+    assert!(Duration::from_millis(20) <= begun.elapsed());
+    assert!(
+        reader.next(Some(begun)).is_none(),
+        "a deadline that has passed is no error"
+    );
+    append(&ring, 5);
+    assert_eq!(value(reader.next(Some(begun))), 5);
+}
+
+#[test]
+fn a_future_is_woken() {
+    let ring = ring();
+    let mut reader = ring.reader(0);
+    let publisher = {
+        let ring = ring.clone();
+        thread::spawn(move || (0..1000).for_each(|n| append(&ring, n)))
+    };
+    for n in 0..1000 {
+        assert_eq!(value(Some(block_on(poll_fn(|cx| reader.poll_next(cx))))), n);
+    }
+    publisher.join().unwrap();
+}
+
+#[test]
+fn a_dropped_future_has_moved_nothing_and_its_waker_is_let_go() {
+    let ring = ring();
+    let mut reader = ring.reader(0);
+    let calls = Arc::new(Calls::default());
+    assert!(poll(&mut reader, &calls).is_pending());
+    append(&ring, 1);
+    assert_eq!(calls.0.load(Ordering::SeqCst), 1, "woken once");
+    append(&ring, 2);
+    assert_eq!(
+        calls.0.load(Ordering::SeqCst),
+        1,
+        "and not again before it has run"
+    );
+    assert_eq!((value(reader.try_next()), value(reader.try_next())), (1, 2));
+
+    assert!(poll(&mut reader, &calls).is_pending());
+    drop(reader);
+    append(&ring, 3);
+    assert_eq!(
+        calls.0.load(Ordering::SeqCst),
+        1,
+        "nobody is called who is not there"
+    );
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Arc::strong_count(&calls) > 1 {
+        assert!(Instant::now() < deadline, "the waker is never freed");
+        append(&ring, 4);
+    }
+}
+
+#[test]
+fn a_reader_moves_from_task_to_task() {
+    let ring = ring();
+    let mut reader = ring.reader(0);
+    let (first, second) = (Arc::new(Calls::default()), Arc::new(Calls::default()));
+    assert!(poll(&mut reader, &first).is_pending());
+    assert!(poll(&mut reader, &second).is_pending());
+    append(&ring, 1);
+    assert_eq!(
+        second.0.load(Ordering::SeqCst),
+        1,
+        "the last one that asked is called"
+    );
+    assert_eq!(value(reader.try_next()), 1);
+}
+
+#[derive(Default)]
+struct Calls(AtomicUsize);
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn poll(reader: &mut Reader<u64>, calls: &Arc<Calls>) -> Poll<Item<Kept<u64, ()>>> {
+    reader.poll_next(&mut Context::from_waker(&Waker::from(calls.clone())))
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Every interleaving of small scenarios. `cargo xtask loom` runs them.
+//!
+//! Values and states hold a [`Cell`], loom's own, so that a read which is not ordered after the
+//! write is reported as a race, and not only a wrong result. The name of a model ends with the
+//! orderings of `docs/ring.md` that it needs.
+#![cfg(loom)]
+#![allow(clippy::unwrap_used)] // in a test a panic is an answer
+#![allow(unsafe_code)] // loom's cell is read through raw pointers
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use loom::cell::UnsafeCell;
+use loom::sync::Notify;
+use loom::thread;
+use tapline_ring::{Item, Reader, Ring};
+
+/// A number whose every read loom checks against its write.
+#[derive(Debug)]
+struct Cell(UnsafeCell<u64>);
+
+// SAFETY: written before it is shared, only read afterwards; loom reports it where that is not so.
+unsafe impl Sync for Cell {}
+
+impl Cell {
+    fn new(n: u64) -> Self {
+        Self(UnsafeCell::new(n))
+    }
+
+    fn get(&self) -> u64 {
+        // SAFETY: as above.
+        self.0.with(|n| unsafe { *n })
+    }
+
+    fn set(&mut self, n: u64) {
+        // SAFETY: `&mut`.
+        self.0.with_mut(|at| unsafe { *at = n });
+    }
+}
+
+/// The value is its producer's number; the state counts records. Every record must find the count
+/// that its predecessor left.
+type Counting = Ring<Cell, Cell>;
+
+fn counting(capacity: usize) -> Arc<Counting> {
+    Arc::new(Ring::new(capacity, Cell::new(0)).unwrap())
+}
+
+fn append(ring: &Counting, n: u64) -> u64 {
+    let counted = ring.append(Cell::new(n), |_, count, seq| {
+        assert_eq!(
+            count.get() + 1,
+            seq,
+            "the state is that of the record before"
+        );
+        Ok::<_, ()>(Cell::new(count.get() + 1))
+    });
+    counted.unwrap().seq()
+}
+
+/// Reads what there is and checks that seqs and losses follow each other without a hole.
+fn drain(reader: &mut Reader<Cell, Cell>) -> Vec<u64> {
+    let mut values = Vec::new();
+    let mut position = reader.position();
+    reader.read(usize::MAX, |item| {
+        match item {
+            Item::Lost(lost, oldest) => {
+                assert_eq!((lost.first, lost.last + 1), (position + 1, oldest.seq()));
+                position = lost.last;
+            }
+            Item::Record(record) => {
+                assert_eq!(record.seq(), position + 1, "seq order is publish order");
+                assert_eq!(record.state().get(), record.seq(), "a record is never torn");
+                position = record.seq();
+                values.push(record.value().get());
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(position, reader.position());
+    values
+}
+
+#[test]
+fn two_producers_take_turns_p1_p2_p3() {
+    for capacity in [1, 2, 4] {
+        loom::model(move || {
+            let ring = counting(capacity);
+            let other = {
+                let ring = ring.clone();
+                thread::spawn(move || append(&ring, 20))
+            };
+            let mine = append(&ring, 10);
+            let theirs = other.join().unwrap();
+            assert_eq!((mine.min(theirs), mine.max(theirs)), (1, 2));
+            assert_eq!(ring.head(), 2);
+            let mut reader = ring.reader(0);
+            assert_eq!(drain(&mut reader).len(), capacity.min(2));
+        });
+    }
+}
+
+#[test]
+fn two_producers_lap_a_small_ring_p1_p2_p3() {
+    loom::model(|| {
+        let ring = counting(1);
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || (append(&ring, 20), append(&ring, 21)))
+        };
+        append(&ring, 10);
+        let (first, second) = other.join().unwrap();
+        assert!(first < second, "a producer's own order is kept");
+        assert_eq!(ring.head(), 3);
+        let mut reader = ring.reader(0);
+        assert_eq!(drain(&mut reader).len(), 1);
+    });
+}
+
+#[test]
+fn a_reader_beside_a_producer_p1() {
+    for capacity in [1, 2] {
+        loom::model(move || {
+            let ring = counting(capacity);
+            let mut reader = ring.reader(0);
+            let producer = {
+                let ring = ring.clone();
+                thread::spawn(move || (1..=3).for_each(|n| assert_eq!(append(&ring, n), n)))
+            };
+            let early = drain(&mut reader);
+            producer.join().unwrap();
+            let late = drain(&mut reader);
+            assert_eq!(reader.position(), 3);
+            assert!(early.iter().chain(&late).is_sorted());
+        });
+    }
+}
+
+#[test]
+fn what_is_taken_out_stays_whole_p1() {
+    loom::model(|| {
+        let ring = counting(1);
+        let producer = {
+            let ring = ring.clone();
+            thread::spawn(move || (1..=2).for_each(|n| assert_eq!(append(&ring, n), n)))
+        };
+        let kept = ring.get(1);
+        producer.join().unwrap();
+        drop(ring);
+        if let Some(kept) = kept {
+            assert_eq!((kept.seq(), kept.value().get()), (1, 1));
+        }
+    });
+}
+
+/// Values are stamped with the state in force. After the turn at head `h`, the seqs up to `h` carry
+/// the state before, and all others the state after.
+#[test]
+fn a_turn_falls_between_two_records_p1() {
+    for capacity in [1, 4] {
+        loom::model(move || {
+            let ring = Arc::new(Ring::new(capacity, Cell::new(100)).unwrap());
+            let stamp = |ring: &Ring<Cell, Cell>| {
+                let stamped = ring.append(Cell::new(0), |value, state, _| {
+                    value.set(state.get());
+                    Ok::<_, ()>(Cell::new(state.get()))
+                });
+                let stamped = stamped.unwrap();
+                (stamped.seq(), stamped.value().get())
+            };
+            let producer = {
+                let ring = ring.clone();
+                thread::spawn(move || [stamp(&ring), stamp(&ring)])
+            };
+            let at = ring.turn(|_, _| Ok::<_, ()>(Cell::new(200))).unwrap();
+            // It holds from the moment that it has returned.
+            let mine = stamp(&ring);
+            let theirs = producer.join().unwrap();
+            for (seq, stamp) in theirs.into_iter().chain([mine]) {
+                assert_eq!(
+                    stamp,
+                    if seq <= at { 100 } else { 200 },
+                    "seq {seq}, turn at {at}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn two_turns_do_not_undo_each_other_p1() {
+    loom::model(|| {
+        let ring = counting(2);
+        let add = |ring: &Counting| {
+            ring.turn(|state, _| Ok::<_, ()>(Cell::new(state.get() + 1)))
+                .unwrap();
+        };
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || add(&ring))
+        };
+        add(&ring);
+        other.join().unwrap();
+        assert_eq!(ring.state(|state, head| (state.get(), head)), (2, 0));
+    });
+}
+
+/// As loom's own, but with one waker throughout, as a real task or thread has it.
+fn block_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+    struct Bell(Notify);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.notify();
+        }
+    }
+    let bell = Arc::new(Bell(Notify::new()));
+    let waker = Waker::from(bell.clone());
+    loop {
+        match poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => bell.0.wait(),
+        }
+    }
+}
+
+fn next(reader: &mut Reader<Cell, Cell>) -> u64 {
+    match block_on(|cx| reader.poll_next(cx)) {
+        Item::Record(record) => record.value().get(),
+        Item::Lost(..) => panic!("nothing is lost here"),
+    }
+}
+
+/// Loom reports a sleeper that nobody wakes as a deadlock.
+#[test]
+fn no_wake_up_is_lost_w1_w2_w3_w4_w5() {
+    loom::model(|| {
+        let ring = counting(4);
+        let mut reader = ring.reader(0);
+        let producer = {
+            let ring = ring.clone();
+            thread::spawn(move || append(&ring, 7))
+        };
+        assert_eq!(next(&mut reader), 7);
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_sleeps_twice_w1_w2_w3_w5() {
+    loom::model(|| {
+        let ring = counting(4);
+        let mut reader = ring.reader(0);
+        let producer = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                append(&ring, 7);
+                append(&ring, 8);
+            })
+        };
+        assert_eq!(next(&mut reader), 7);
+        assert_eq!(next(&mut reader), 8);
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn two_sleepers_are_both_woken_w1_w2_w3_w4_w5() {
+    let mut model = loom::model::Builder::new();
+    // Three threads that sleep and wake: two preemptions already make a minute of schedules.
+    model.preemption_bound = model.preemption_bound.or(Some(3)).map(|bound| bound.min(2));
+    model.check(|| {
+        let ring = counting(4);
+        let sleepers = [(); 2].map(|()| {
+            let mut reader = ring.reader(0);
+            thread::spawn(move || next(&mut reader))
+        });
+        append(&ring, 7);
+        for sleeper in sleepers {
+            assert_eq!(sleeper.join().unwrap(), 7);
+        }
+    });
+}
+
+/// A turn wakes, too: a reader may be waiting for the state to change.
+#[test]
+fn a_turn_wakes_w1_w2() {
+    loom::model(|| {
+        let ring = counting(4);
+        let mut reader = ring.reader(0);
+        let controller = {
+            let ring = ring.clone();
+            thread::spawn(move || ring.turn(|_, _| Ok::<_, ()>(Cell::new(9))).unwrap())
+        };
+        block_on(|cx| {
+            reader.poll_until(cx, |reader| {
+                reader
+                    .ring()
+                    .state(|state, _| (state.get() == 9).then_some(()))
+            })
+        });
+        controller.join().unwrap();
+    });
+}
+
+/// A reader that goes away in its sleep takes its bed with it, and the next one may have it.
+#[test]
+fn a_bed_is_left_and_taken_w4_w5() {
+    loom::model(|| {
+        let ring = counting(4);
+        let mut first = ring.reader(0);
+        let producer = {
+            let ring = ring.clone();
+            thread::spawn(move || append(&ring, 7))
+        };
+        // One poll, then it is dropped, woken or not.
+        block_on(|cx| {
+            let _ = first.poll_next(cx);
+            Poll::Ready(())
+        });
+        drop(first);
+        assert_eq!(next(&mut ring.reader(0)), 7);
+        producer.join().unwrap();
+    });
+}
