@@ -1,0 +1,53 @@
+//! The event stream as its users see it.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in tests, but not in what they share"
+)]
+
+mod envelope;
+mod limit;
+mod loss;
+mod reading;
+mod cursor;
+
+use std::sync::Arc;
+
+use tapline_events::{Envelope, EventStream, Item, Mark, Retention};
+use tapline_oapi::{Category, Event, KnownType, Source};
+
+/// A mark that stamps what it holds.
+#[derive(Debug, Clone, Default)]
+struct Stamp(Option<Arc<str>>);
+
+impl Mark for Stamp {
+    fn stamp(&self) -> Option<(&str, &str)> {
+        self.0.as_deref().map(|value| ("stamp", value))
+    }
+}
+
+fn stream<M: Mark>(events: usize) -> EventStream<M> {
+    EventStream::new(Retention { events }).unwrap()
+}
+
+fn append<M: Mark>(stream: &EventStream<M>, event: Event) -> Envelope<M> {
+    stream.append(event, |_| Ok::<_, ()>(())).unwrap()
+}
+
+/// A custom event of that category, whose type is `name`.
+fn event(name: &str, category: Category) -> Event {
+    Event::custom(name, category, None).unwrap().with_ts(1)
+}
+
+fn console() -> Event {
+    Event::known(KnownType::ConsoleLog, None).with_source(Source::default())
+}
+
+fn seqs<M: Mark>(items: &[Item<Envelope<M>>]) -> Vec<u64> {
+    items
+        .iter()
+        .map(|item| match item {
+            Item::Envelope(envelope) => envelope.seq(),
+            Item::Lost(lost) => panic!("lost {lost:?}"),
+        })
+        .collect()
+}

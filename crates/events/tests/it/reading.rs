@@ -1,0 +1,101 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use tapline_events::{Filter, Item, Retained, Retention};
+use tapline_oapi::{Category, CategorySet};
+
+use crate::{append, console, event, seqs, stream};
+
+#[test]
+fn readers_do_not_take_from_each_other() {
+    let stream = stream::<()>(8);
+    (0..5).for_each(|_| drop(append(&stream, console())));
+    let (mut all, mut some) = (stream.reader(0), stream.reader(3));
+    let read = |reader: &mut tapline_events::Reader| {
+        std::iter::from_fn(|| reader.try_next()).collect::<Vec<_>>()
+    };
+    assert_eq!(seqs(&read(&mut all)), [1, 2, 3, 4, 5]);
+    assert_eq!(seqs(&read(&mut some)), [4, 5]);
+    assert_eq!(read(&mut all).len(), 0);
+}
+
+#[test]
+fn what_is_retained_and_the_bound_can_be_read() {
+    let stream = stream::<()>(3);
+    assert_eq!(stream.retention(), Retention { events: 4 });
+    assert_eq!(stream.retained(), Retained { oldest: 0, head: 0 });
+    (0..6).for_each(|_| drop(append(&stream, console())));
+    assert_eq!(stream.retained(), Retained { oldest: 3, head: 6 });
+}
+
+#[test]
+fn two_streams_have_two_epochs() {
+    let (one, other) = (stream::<()>(1), stream::<()>(1));
+    assert_ne!(one.epoch(), other.epoch());
+    assert_eq!(one.clone().epoch(), one.epoch());
+}
+
+#[test]
+fn waiting_passes_over_what_is_filtered_and_ends_at_the_time_out() {
+    let stream = stream::<()>(1024);
+    let only_page = Filter::categories(CategorySet::of(&[Category::Page]));
+    let mut reader = stream.reader(0).filtered(only_page);
+    assert!(reader.next(Some(Duration::from_millis(5))).is_none());
+    let publisher = {
+        let stream = stream.clone();
+        thread::spawn(move || {
+            (0..600).for_each(|_| drop(append(&stream, console())));
+            append(&stream, event("there", Category::Page));
+        })
+    };
+    let Some(Item::Envelope(found)) = reader.next(None) else {
+        panic!("it is there")
+    };
+    assert_eq!(found.seq(), 601);
+    publisher.join().unwrap();
+    // Filtered events arrive all the time, and the time-out still holds.
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while begun.elapsed() < Duration::from_millis(60) {
+                append(&stream, console());
+            }
+        });
+        assert!(reader.next(Some(Duration::from_millis(20))).is_none());
+    });
+    assert!(Duration::from_millis(20) <= begun.elapsed());
+    assert_eq!(reader.ledger().delivered, 1);
+}
+
+#[test]
+fn a_reader_is_a_stream_that_never_ends() {
+    let stream = stream::<()>(8);
+    let mut reader = stream.reader(0);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(Stream::poll_next(Pin::new(&mut reader), &mut cx).is_pending());
+    append(&stream, console());
+    let Poll::Ready(Some(Item::Envelope(envelope))) =
+        Stream::poll_next(Pin::new(&mut reader), &mut cx)
+    else {
+        panic!("one is there")
+    };
+    assert_eq!(envelope.seq(), 1);
+    assert!(Stream::poll_next(Pin::new(&mut reader), &mut cx).is_pending());
+}
+
+#[test]
+fn a_change_of_the_mark_can_be_waited_for() {
+    use crate::Stamp;
+    let stream = stream::<Stamp>(8);
+    let mut reader = stream.reader(0);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut stamped = |cx: &mut Context<'_>| reader.poll_until(cx, |mark, _| mark.0.is_some());
+    assert!(stamped(&mut cx).is_pending());
+    stream
+        .turn(|_, _| Ok::<_, ()>(Stamp(Some("s".into()))))
+        .unwrap();
+    assert!(stamped(&mut cx).is_ready());
+}

@@ -1,0 +1,177 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tapline_events::Item;
+use tapline_oapi::{Category, CategorySet, Event, KnownType};
+use tapline_telemetry::{EmptyId, Inactive, Refused, TelemetryConfig};
+
+use crate::session;
+
+fn event(known: KnownType) -> Event {
+    Event::known(known, None)
+}
+
+fn only(category: Category) -> TelemetryConfig {
+    TelemetryConfig {
+        categories: CategorySet::of(&[category]),
+    }
+}
+
+#[test]
+fn none_is_running_at_first() {
+    let session = session(8);
+    assert!(!session.active());
+    assert_eq!(
+        (session.id(), session.config(), session.applied_at()),
+        (None, None, None)
+    );
+    assert_eq!((session.seq(), session.session_start_seq()), (0, None));
+    assert_eq!(
+        session.publish(event(KnownType::PageLoad)).unwrap_err(),
+        Refused::Inactive
+    );
+    // What is always captured is captured by a session, and there is none.
+    assert_eq!(
+        session
+            .publish(event(KnownType::ServiceCrashed))
+            .unwrap_err(),
+        Refused::Inactive
+    );
+}
+
+#[test]
+fn it_begins_at_the_head_and_now() {
+    let session = session(8);
+    let before = SystemTime::now();
+    assert_eq!(session.start("one", TelemetryConfig::default()), Ok(0));
+    assert!(session.active());
+    assert_eq!(session.id().as_deref(), Some("one"));
+    let applied_at = session.applied_at().unwrap();
+    assert!(before <= applied_at && applied_at <= SystemTime::now());
+
+    session.publish(event(KnownType::PageLoad)).unwrap();
+    session.publish(event(KnownType::PageLoad)).unwrap();
+    assert_eq!(session.start("two", TelemetryConfig::default()), Ok(2));
+    assert_eq!((session.session_start_seq(), session.seq()), (Some(2), 2));
+    let envelope = session.publish(event(KnownType::PageLoad)).unwrap();
+    assert_eq!(envelope.seq(), 3, "the seq is never reset by a session");
+    assert!(envelope.json().contains(r#""telemetry_session_id":"two""#));
+}
+
+#[test]
+fn an_empty_id_is_refused_and_changes_nothing() {
+    let session = session(8);
+    session.start("one", only(Category::Page)).unwrap();
+    assert_eq!(session.start("", TelemetryConfig::default()), Err(EmptyId));
+    assert_eq!(session.id().as_deref(), Some("one"));
+    assert_eq!(session.config(), Some(only(Category::Page)));
+}
+
+#[test]
+fn a_configuration_captures_what_it_names_and_what_is_always_captured() {
+    let all = CategorySet::USER_FACING;
+    for (categories, captured) in [
+        (CategorySet::EMPTY, CategorySet::ALL),
+        (all, CategorySet::ALL),
+        (
+            CategorySet::of(&[Category::Page]),
+            CategorySet::ALWAYS.with(Category::Page),
+        ),
+        (CategorySet::of(&[Category::System]), CategorySet::ALWAYS),
+    ] {
+        let session = session(64);
+        session.start("s", TelemetryConfig { categories }).unwrap();
+        for known in KnownType::ALL {
+            let published = session.publish(event(*known));
+            match captured.contains(known.category()) {
+                true => assert!(published.is_ok(), "{known} under {categories:?}"),
+                false => assert_eq!(
+                    published.unwrap_err(),
+                    Refused::CategoryDisabled(known.category()),
+                    "{known} under {categories:?}"
+                ),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_configuration_is_replaced_in_a_running_session_only() {
+    let session = session(8);
+    assert_eq!(session.update_config(only(Category::Page)), Err(Inactive));
+    assert!(!session.active());
+    session.start("s", only(Category::Console)).unwrap();
+    session.publish(event(KnownType::ConsoleLog)).unwrap();
+    let applied_at = session.applied_at().unwrap();
+    assert_eq!(session.update_config(only(Category::Page)), Ok(1));
+    assert!(applied_at <= session.applied_at().unwrap());
+    assert_eq!(session.id().as_deref(), Some("s"));
+    assert_eq!(
+        session.session_start_seq(),
+        Some(0),
+        "it is the same session"
+    );
+    let refused = session.publish(event(KnownType::ConsoleLog)).unwrap_err();
+    assert_eq!(refused, Refused::CategoryDisabled(Category::Console));
+    session.publish(event(KnownType::PageLoad)).unwrap();
+}
+
+#[test]
+fn readers_go_on_over_its_end_and_into_the_next() {
+    let session = session(8);
+    let mut reader = session.new_reader(0);
+    session.start("one", TelemetryConfig::default()).unwrap();
+    session.publish(event(KnownType::PageLoad)).unwrap();
+    assert_eq!(session.stop(), 1);
+    assert_eq!((session.id(), session.applied_at()), (None, None));
+    assert_eq!(
+        session.stop(),
+        1,
+        "to stop what has stopped changes nothing"
+    );
+    session.start("two", TelemetryConfig::default()).unwrap();
+    session.publish(event(KnownType::PageLoad)).unwrap();
+    for (seq, id) in [(1, "one"), (2, "two")] {
+        let Some(Item::Envelope(envelope)) = reader.try_next() else {
+            panic!("seq {seq}")
+        };
+        assert_eq!(envelope.seq(), seq);
+        assert_eq!(&*envelope.mark().session().unwrap().id, id);
+    }
+}
+
+#[test]
+fn the_producers_event_is_not_touched() {
+    let session = session(8);
+    session.start("s", TelemetryConfig::default()).unwrap();
+    let mut event = event(KnownType::PageLoad);
+    event
+        .source
+        .metadata
+        .insert("telemetry_session_id".into(), "mine".into());
+    let event = Arc::new(event);
+    let envelope = session.publish(&event).unwrap();
+    assert!(envelope.json().contains(r#""telemetry_session_id":"s""#));
+    assert_eq!(
+        (event.ts, &*event.source.metadata["telemetry_session_id"]),
+        (0, "mine")
+    );
+}
+
+#[test]
+fn a_snapshot_is_of_one_moment() {
+    let session = session(8);
+    session.start("s", TelemetryConfig::default()).unwrap();
+    session.publish(event(KnownType::PageLoad)).unwrap();
+    let (state, head) = session.snapshot();
+    assert_eq!((state.since(), head), (0, 1));
+    let again = session.snapshot().0;
+    assert!(state.is_same(&again));
+    session.update_config(TelemetryConfig::default()).unwrap();
+    let updated = session.snapshot().0;
+    assert!(
+        !state.is_same(&updated),
+        "an equal configuration is another state"
+    );
+    assert_eq!(updated.since(), 1);
+}
