@@ -69,7 +69,12 @@ fn event(request: &str) -> Event {
 
 /// A stream that retains `events`, with no session running and nothing published.
 pub fn idle_session(events: usize) -> TelemetrySession {
-    let stream = EventStream::new(Retention { events }).expect("there is memory for so few slots");
+    // Without a bound by bytes, so that every workload and rival retains the same events.
+    let retention = Retention {
+        events,
+        bytes: u64::MAX,
+    };
+    let stream = EventStream::new(retention).expect("there is memory for so few slots");
     TelemetrySession::new(stream)
 }
 

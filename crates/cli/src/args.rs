@@ -56,6 +56,11 @@ pub(crate) struct Server {
     #[arg(env = "TAPLINE_CAPACITY", hide_env_values = true)]
     pub(crate) capacity: usize,
 
+    /// How much memory the retained events may take, roughly; the oldest goes first
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = capacity_bytes)]
+    #[arg(env = "TAPLINE_CAPACITY_BYTES", hide_env_values = true)]
+    pub(crate) capacity_bytes: usize,
+
     /// What to log to standard error: off, error, warn, info, debug, trace, or a tracing filter
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     #[arg(env = "TAPLINE_LOG", hide_env_values = true)]
@@ -80,7 +85,7 @@ it in good order, a second one at once.
 
 Examples:
   tapline serve --start
-  tapline serve --listen 127.0.0.1:0 --capacity 1Mi --log debug";
+  tapline serve --listen 127.0.0.1:0 --capacity 1Mi --capacity-bytes 1GiB";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = DEMO_EXAMPLES)]
@@ -282,6 +287,14 @@ fn capacity(text: &str) -> Result<usize, String> {
     match units::count(text) {
         Ok(0) => Err("at least one event has to be retained".to_owned()),
         Ok(capacity) => Ok(capacity),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn capacity_bytes(text: &str) -> Result<usize, String> {
+    match units::bytes(text) {
+        Ok(0) => Err("at least one byte has to be allowed".to_owned()),
+        Ok(bytes) => Ok(bytes),
         Err(error) => Err(error.to_string()),
     }
 }

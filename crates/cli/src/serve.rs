@@ -30,6 +30,7 @@ pub(crate) async fn serve(
     start_log(&args.log)?;
     let retention = Retention {
         events: args.capacity,
+        bytes: args.capacity_bytes as u64,
     };
     let stream = EventStream::new(retention)
         .map_err(|error| Failure::Usage(format!("--capacity {}: {error}", args.capacity)))?;

@@ -34,7 +34,27 @@ impl Entry {
             json: OnceLock::new(),
         }
     }
+
+    /// What it will occupy in memory, in bytes, once its JSON has been made.
+    pub(crate) fn weight<M>(&self) -> u64 {
+        // The record and the event, each with its two reference counts.
+        let fixed = size_of::<Record<Self, Running<M>>>() + size_of::<Event>() + 32;
+        let source = &self.event.source;
+        let texts = self.event.data.as_ref().map_or(0, |data| data.get().len())
+            + source.event.as_ref().map_or(0, String::len)
+            + source
+                .metadata
+                .iter()
+                .map(|(key, value)| key.len() + value.len() + 64)
+                .sum::<usize>();
+        // Once as the event has it, and once more as JSON.
+        (fixed + 2 * texts + JSON_FIXED) as u64
+    }
 }
+
+/// Room in an envelope's JSON for all but `data`: the fixed parts, the stamp and a few short names.
+/// What is larger grows once.
+const JSON_FIXED: usize = 320;
 
 /// An event with the seq that it was given. Whole for as long as it is held, retained or not.
 pub struct Envelope<M = ()>(Kept<Entry, Running<M>>);
@@ -132,8 +152,8 @@ fn json<M: Mark>(record: &Record<Entry, Running<M>>) -> &str {
 }
 
 pub(crate) fn encode(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> String {
-    // Room for the fixed parts and a few short names; what is larger grows once.
-    let mut json = Vec::with_capacity(320 + event.data.as_ref().map_or(0, |data| data.get().len()));
+    let data = event.data.as_ref().map_or(0, |data| data.get().len());
+    let mut json = Vec::with_capacity(JSON_FIXED + data);
     encode_envelope(&mut json, seq, ts, event, stamp);
     String::from_utf8(json).expect("JSON made of strings is UTF-8")
 }

@@ -18,7 +18,7 @@
 //! use tapline_events::{EventStream, Item, Retention};
 //! use tapline_oapi::{Event, KnownType};
 //!
-//! let stream = EventStream::<()>::new(Retention { events: 2 })?;
+//! let stream = EventStream::<()>::new(Retention { events: 2, ..Retention::default() })?;
 //! let mut reader = stream.reader(0);
 //! for _ in 0..3 {
 //!     stream.append(Event::known(KnownType::NetworkIdle, None), |_mark| Ok::<_, ()>(())).unwrap();

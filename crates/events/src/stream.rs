@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tapline_oapi::Event;
 use tapline_oapi::encode::{MAX_ENVELOPE_BYTES, encoded_len_at_most};
-use tapline_ring::{CapacityError, Retained, Ring};
+use tapline_ring::{Bounds, CapacityError, Retained, Ring};
 
 use crate::counts::Counts;
 use crate::cursor::Epoch;
@@ -42,12 +42,19 @@ impl Mark for () {
 pub struct Retention {
     /// At most so many events, rounded up to a power of two. At least 1.
     pub events: usize,
+    /// At most so many bytes of memory, by an estimate for each event: the event itself, its
+    /// bookkeeping and its JSON, whether that has been made or not. The newest event is retained
+    /// whatever its size.
+    pub bytes: u64,
 }
 
-/// 65,536 events.
+/// 65,536 events and 64 MiB, whichever is reached first.
 impl Default for Retention {
     fn default() -> Self {
-        Self { events: 65_536 }
+        Self {
+            events: 65_536,
+            bytes: 64 * 1024 * 1024,
+        }
     }
 }
 
@@ -114,8 +121,13 @@ impl<M: Mark> EventStream<M> {
             mark: M::default(),
             totals: Counts::default(),
         };
+        let bounds = Bounds {
+            records: retention.events,
+            weight: retention.bytes,
+            weigh: Entry::weight::<M>,
+        };
         Ok(Self {
-            ring: Arc::new(Ring::new(retention.events, initial)?),
+            ring: Arc::new(Ring::bounded(bounds, initial)?),
             epoch: Epoch::random(),
         })
     }
@@ -194,7 +206,7 @@ impl<M: Mark> EventStream<M> {
         self.ring.get(seq).map(Envelope::new)
     }
 
-    /// Which seqs can be read now.
+    /// What can be read now; its `weight` is in bytes, as [`Retention::bytes`].
     pub fn retained(&self) -> Retained {
         self.ring.retained()
     }
@@ -206,8 +218,10 @@ impl<M: Mark> EventStream<M> {
 
     /// The bound in force.
     pub fn retention(&self) -> Retention {
+        let bounds = self.ring.bounds();
         Retention {
-            events: self.ring.capacity(),
+            events: bounds.records,
+            bytes: bounds.weight,
         }
     }
 

@@ -40,4 +40,4 @@ mod sync;
 
 pub use reader::{Item, Lost, Reader};
 pub use record::{Kept, Record, RecordRef};
-pub use ring::{CapacityError, Refused, Retained, Ring};
+pub use ring::{Bounds, CapacityError, Refused, Retained, Ring};

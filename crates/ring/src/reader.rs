@@ -20,7 +20,7 @@ use crate::wait::Waiter;
 pub struct Reader<T, S = ()>
 where
     T: Send + Sync + 'static,
-    S: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
 {
     ring: Arc<Ring<T, S>>,
     next: u64,
@@ -56,7 +56,7 @@ impl Lost {
 impl<T, S> Reader<T, S>
 where
     T: Send + Sync + 'static,
-    S: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(ring: Arc<Ring<T, S>>, next: u64) -> Self {
         Self {
@@ -219,7 +219,7 @@ where
 impl<T, S> Drop for Reader<T, S>
 where
     T: Send + Sync + 'static,
-    S: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
         self.waiter.leave(&self.ring.waiters, &self.ring.domain);
@@ -229,7 +229,7 @@ where
 impl<T, S> fmt::Debug for Reader<T, S>
 where
     T: Send + Sync + 'static,
-    S: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")

@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// One entry of the ring. Immutable from the moment that it has its seq.
 pub struct Record<T, S> {
     pub(crate) seq: u64,
+    pub(crate) weight: u64,
+    /// The weight of all records up to this one.
+    pub(crate) total_weight: u64,
     pub(crate) state: S,
     pub(crate) value: T,
 }
@@ -18,6 +21,12 @@ impl<T, S> Record<T, S> {
     #[inline]
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// What it weighs, in the unit of the ring's bound.
+    #[inline]
+    pub fn weight(&self) -> u64 {
+        self.weight
     }
 
     /// The running state as it was right after this record.

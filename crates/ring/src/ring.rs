@@ -28,8 +28,33 @@ pub struct Ring<T, S = ()> {
     slots: Box<[AtomicPtr<Record<T, S>>]>,
     /// The newest seq known to be in its slot. May be one behind for a moment ([I2]).
     tail: CachePadded<AtomicU64>,
+    weight: CachePadded<WeightBound<T>>,
     pub(crate) waiters: CachePadded<Waiters>,
     pub(crate) domain: Domain,
+}
+
+/// How much a ring retains; the oldest goes first.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds<T> {
+    /// At most so many records, rounded up to a power of two. At least 1.
+    pub records: usize,
+    /// At most so much weight, in the unit of `weigh`. The newest record is retained whatever it
+    /// weighs.
+    pub weight: u64,
+    /// What a value weighs, once it has been decided about.
+    pub weigh: fn(&T) -> u64,
+}
+
+/// The bound by weight, and how far it is kept.
+struct WeightBound<T> {
+    most: u64,
+    weigh: fn(&T) -> u64,
+    /// Up to this total weight nothing has to be evicted for it. Only grows: true when it was worked
+    /// out, and more than true since, because the oldest has moved on.
+    free_up_to: AtomicU64,
+    /// What is below it is evicted for its weight. Only grows; may lag behind by as many records as
+    /// there are producers under way ([I6]).
+    floor: AtomicU64,
 }
 
 /// Why a ring of that capacity cannot be made.
@@ -53,27 +78,44 @@ pub struct Refused<T, R> {
     pub reason: R,
 }
 
-/// The seqs that can still be read: `oldest <= seq && seq <= head`. Both 0 before the first record.
+/// What can still be read: `oldest <= seq && seq <= head`. All 0 before the first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retained {
     /// The oldest seq still there.
     pub oldest: u64,
     /// The newest seq.
     pub head: u64,
+    /// What the records weigh together. With producers under way, as of about that moment.
+    pub weight: u64,
 }
 
 impl<T, S> Ring<T, S>
 where
     T: Send + Sync + 'static,
-    S: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
 {
-    /// A ring that retains `capacity` records, rounded up to a power of two
-    /// ([`Ring::capacity`] tells), and begins with the running state `initial`.
+    /// A ring that retains `capacity` records, rounded up to a power of two ([`Ring::bounds`]
+    /// tells), whatever they weigh, and begins with the running state `initial`.
     ///
     /// # Errors
     ///
     /// [`CapacityError`] for 0, and where the slots (8 bytes each) cannot be allocated.
     pub fn new(capacity: usize, initial: S) -> Result<Self, CapacityError> {
+        let unweighed = Bounds {
+            records: capacity,
+            weight: u64::MAX,
+            weigh: |_| 0,
+        };
+        Self::bounded(unweighed, initial)
+    }
+
+    /// A ring that retains what is within both bounds, and begins with the running state `initial`.
+    ///
+    /// # Errors
+    ///
+    /// [`CapacityError`] for 0 records, and where the slots (8 bytes each) cannot be allocated.
+    pub fn bounded(bounds: Bounds<T>, initial: S) -> Result<Self, CapacityError> {
+        let capacity = bounds.records;
         if capacity == 0 {
             return Err(CapacityError::Zero);
         }
@@ -88,6 +130,8 @@ where
         }));
         // The initial state is a turn before the first record: no special case for an empty ring.
         let first = Box::new(Turn {
+            awaits: 1,
+            total_weight: 0,
             state: initial,
             evictee: None,
         });
@@ -95,14 +139,25 @@ where
         Ok(Self {
             slots: slots.into_boxed_slice(),
             tail: CachePadded::new(AtomicU64::new(0)),
+            weight: CachePadded::new(WeightBound {
+                most: bounds.weight,
+                weigh: bounds.weigh,
+                free_up_to: AtomicU64::new(bounds.weight),
+                floor: AtomicU64::new(1),
+            }),
             waiters: CachePadded::new(Waiters::default()),
             domain: Domain::default(),
         })
     }
 
-    /// How many records are retained at the most.
-    pub fn capacity(&self) -> usize {
-        self.slots.len()
+    /// The bounds in force.
+    pub fn bounds(&self) -> Bounds<T> {
+        let WeightBound { most, weigh, .. } = *self.weight;
+        Bounds {
+            records: self.slots.len(),
+            weight: most,
+            weigh,
+        }
     }
 
     /// Appends `value`, if `decide` lets it, and returns the record.
@@ -133,11 +188,16 @@ where
         let guard = self.domain.pin();
         let mut place = self.place(&guard);
         let mut record = match decide(&mut value, place.state, place.seq()) {
-            Ok(state) => Arc::new(Record {
-                seq: place.seq(),
-                state,
-                value,
-            }),
+            Ok(state) => {
+                let weight = (self.weight.weigh)(&value);
+                Arc::new(Record {
+                    seq: place.seq(),
+                    weight,
+                    total_weight: place.total_weight + weight,
+                    state,
+                    value,
+                })
+            }
             Err(reason) => return Err(Refused { value, reason }),
         };
         let backoff = Backoff::new();
@@ -153,6 +213,8 @@ where
                 Ok(state) => {
                     draft.state = state;
                     draft.seq = place.seq();
+                    draft.weight = (self.weight.weigh)(&draft.value);
+                    draft.total_weight = place.total_weight + draft.weight;
                 }
                 Err(reason) => {
                     let record =
@@ -190,7 +252,13 @@ where
             let evictee = unsafe { place.word.view(&guard) }
                 .record()
                 .map(|record| record.keep().0);
-            let turn = Word::turn(Box::new(Turn { state, evictee }), self.lap(place.seq()));
+            let turn = Turn {
+                awaits: place.seq(),
+                total_weight: place.total_weight,
+                state,
+                evictee,
+            };
+            let turn = Word::turn(Box::new(turn), self.lap(place.seq()));
             // SeqCst [W1] and Release [P1], as in `put`: to producers a turn is what a record is.
             let swap = self.slot(place.seq()).compare_exchange(
                 place.word.into_raw(),
@@ -232,10 +300,17 @@ where
 
     /// What can be read at this moment.
     pub fn retained(&self) -> Retained {
-        let head = self.head();
+        let guard = self.domain.pin();
+        let oldest = self.oldest(&guard);
+        let place = self.place(&guard);
+        let before = match self.find(oldest, &guard) {
+            Found::Record(record) => record.total_weight - record.weight,
+            Found::Evicted | Found::NotYet => place.total_weight,
+        };
         Retained {
-            oldest: self.oldest_for(head),
-            head,
+            oldest,
+            head: place.head,
+            weight: place.total_weight - before,
         }
     }
 
@@ -255,23 +330,38 @@ where
         // Acquire [P1]: the record's content; pairs with the exchange in `put`.
         let word = Word::from_raw(self.slot(seq).load(SeqCst));
         // SAFETY: loaded from a slot under `guard`.
-        match unsafe { word.view(guard) }.record() {
-            Some(record) if record.seq() == seq => Found::Record(record),
-            Some(record) if record.seq() > seq => Found::Evicted,
+        let view = unsafe { word.view(guard) };
+        match (view.record(), view.awaits()) {
+            (Some(record), _) if record.seq() == seq => Found::Record(record),
+            (Some(record), _) if record.seq() > seq => Found::Evicted,
+            (None, Some(awaits)) if awaits > seq => Found::Evicted,
             _ => Found::NotYet,
         }
     }
 
-    /// The oldest seq that is retained now.
+    /// The oldest seq that is retained now; 0 before the first record.
     pub(crate) fn oldest(&self, guard: &Guard<'_>) -> u64 {
-        self.oldest_for(self.place(guard).head)
+        loop {
+            let oldest = self.oldest_for(self.place(guard).head);
+            match self.find(oldest, guard) {
+                // Whoever evicted it has not raised the floor yet, or it has been lapped since.
+                Found::Evicted if oldest > 0 => self.raise_floor(oldest + 1),
+                _ => return oldest,
+            }
+        }
     }
 
+    /// What both bounds leave as the oldest when `head` is the newest; 0 before the first record.
     fn oldest_for(&self, head: u64) -> u64 {
-        match head.checked_sub(self.slots.len() as u64) {
-            Some(evicted) => evicted + 1,
-            None => head.min(1),
-        }
+        let within_count = (head + 1).saturating_sub(self.slots.len() as u64);
+        // Relaxed [I6]: true whenever it was stored.
+        let within_weight = self.weight.floor.load(Relaxed);
+        within_count.max(within_weight).min(head)
+    }
+
+    fn raise_floor(&self, floor: u64) {
+        // Relaxed [I6], as above.
+        self.weight.floor.fetch_max(floor, Relaxed);
     }
 
     #[inline]
@@ -302,6 +392,7 @@ where
                 return Place {
                     head,
                     word,
+                    total_weight: turn.total_weight,
                     state: &turn.state,
                 };
             }
@@ -313,6 +404,7 @@ where
                     return Place {
                         head,
                         word,
+                        total_weight: record.total_weight,
                         state: &record.get().state,
                     };
                 }
@@ -348,8 +440,73 @@ where
         let kept = stored.record().expect("the word of a record").keep();
         self.advance(place.head);
         self.retire(place.word, guard);
+        // Relaxed: it only grows, and was true when it was stored.
+        if kept.total_weight > self.weight.free_up_to.load(Relaxed) {
+            self.trim(&kept, guard);
+        }
         self.waiters.wake_all(guard);
         Ok(kept)
+    }
+
+    /// Evicts the oldest until what is retained up to `newest` is within the bound by weight.
+    ///
+    /// Every producer does that for its own record, and each eviction is one exchange, so one that
+    /// stops in here leaves its excess to the next.
+    #[cold]
+    fn trim(&self, newest: &Record<T, S>, guard: &Guard<'_>) {
+        loop {
+            let oldest = self.oldest_for(newest.seq);
+            if oldest == newest.seq {
+                return;
+            }
+            let awaits = oldest + self.slots.len() as u64;
+            // Acquire [P1], as in `place`.
+            let word = Word::from_raw(self.slot(oldest).load(Acquire));
+            // SAFETY: loaded from a slot under `guard`.
+            let view = unsafe { word.view(guard) };
+            let record = match view.record() {
+                Some(record) if record.seq() == oldest => record,
+                // Lapped since: whoever did that looks to the weight of what is newer.
+                Some(_) => return,
+                None => {
+                    self.raise_floor(oldest + 1);
+                    continue;
+                }
+            };
+            let before = record.total_weight - record.weight;
+            let free_up_to = before.saturating_add(self.weight.most);
+            self.weight.free_up_to.fetch_max(free_up_to, Relaxed);
+            if newest.total_weight <= free_up_to {
+                return;
+            }
+            let without = match view {
+                View::Turn(turn) => {
+                    let turn = Turn {
+                        awaits: turn.awaits,
+                        total_weight: turn.total_weight,
+                        state: turn.state.clone(),
+                        evictee: None,
+                    };
+                    Word::turn(Box::new(turn), self.lap(awaits))
+                }
+                _ => Word::empty(awaits, self.lap(awaits)),
+            };
+            // Release [P1]: publishes the turn, if it is one. [I4]: the word is a new one.
+            let swap = self.slot(oldest).compare_exchange(
+                word.into_raw(),
+                without.into_raw(),
+                AcqRel,
+                Relaxed,
+            );
+            match swap {
+                Ok(_) => {
+                    self.retire(word, guard);
+                    self.raise_floor(oldest + 1);
+                }
+                // SAFETY: the exchange failed, so the word was not stored.
+                Err(_) => unsafe { without.free() },
+            }
+        }
     }
 
     /// Moves the tail from `head` to `head + 1`, which stands in its slot ([I2]).
@@ -396,6 +553,7 @@ pub(crate) enum Found<'g, T, S> {
 struct Place<'g, T, S> {
     head: u64,
     word: Word<T, S>,
+    total_weight: u64,
     state: &'g S,
 }
 

@@ -35,15 +35,19 @@ compile_error!("the ring keeps a 62-bit sequence number in a pointer-sized word"
 pub(crate) struct Word<T, S>(*mut Record<T, S>);
 
 /// A change of the running state between two records. It stands in the slot of the next record,
-/// with the record that is to be evicted there.
+/// with the record that is to be evicted there, unless that is evicted already.
 pub(crate) struct Turn<T, S> {
+    /// The seq of the next record.
+    pub(crate) awaits: u64,
+    /// The weight of all records before that.
+    pub(crate) total_weight: u64,
     pub(crate) state: S,
     pub(crate) evictee: Option<Arc<Record<T, S>>>,
 }
 
 /// A [`Word`] seen under a guard.
 pub(crate) enum View<'g, T, S> {
-    Empty,
+    Empty { awaits: u64 },
     Record(RecordRef<'g, T, S>),
     Turn(&'g Turn<T, S>),
 }
@@ -141,7 +145,9 @@ impl<T, S> Word<T, S> {
     #[inline]
     pub(crate) unsafe fn view<'g>(self, _guard: &'g Guard<'_>) -> View<'g, T, S> {
         match self.0.addr() & KIND {
-            EMPTY => View::Empty,
+            EMPTY => View::Empty {
+                awaits: (self.0.addr() >> 3) as u64,
+            },
             // SAFETY: [I4], kind 01 is a `Box<Turn>`; alive by the caller's promise.
             TURN => View::Turn(unsafe { &*self.address::<Turn<T, S>>() }),
             // SAFETY: [I4], kind 00 is an `Arc<Record>`; alive by the caller's promise.
@@ -189,11 +195,21 @@ impl<T, S> Word<T, S> {
 }
 
 impl<'g, T, S> View<'g, T, S> {
+    /// The seq of the record that comes here next; not worked out where there is one that tells.
+    #[inline]
+    pub(crate) fn awaits(&self) -> Option<u64> {
+        match self {
+            View::Empty { awaits } => Some(*awaits),
+            View::Record(_) => None,
+            View::Turn(turn) => Some(turn.awaits),
+        }
+    }
+
     /// The record that readers find here.
     #[inline]
     pub(crate) fn record(&self) -> Option<RecordRef<'g, T, S>> {
         match self {
-            View::Empty => None,
+            View::Empty { .. } => None,
             View::Record(record) => Some(*record),
             View::Turn(turn) => turn.evictee.as_ref().map(RecordRef::of),
         }

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use loom::cell::UnsafeCell;
 use loom::sync::Notify;
 use loom::thread;
-use tapline_ring::{Item, Reader, Ring};
+use tapline_ring::{Bounds, Item, Reader, Ring};
 
 /// A number whose every read loom checks against its write.
 #[derive(Debug)]
@@ -22,6 +22,12 @@ struct Cell(UnsafeCell<u64>);
 
 // SAFETY: written before it is shared, only read afterwards; loom reports it where that is not so.
 unsafe impl Sync for Cell {}
+
+impl Clone for Cell {
+    fn clone(&self) -> Self {
+        Self::new(self.get())
+    }
+}
 
 impl Cell {
     fn new(n: u64) -> Self {
@@ -45,6 +51,16 @@ type Counting = Ring<Cell, Cell>;
 
 fn counting(capacity: usize) -> Arc<Counting> {
     Arc::new(Ring::new(capacity, Cell::new(0)).unwrap())
+}
+
+/// As [`counting`], where a value weighs as much as it says.
+fn weighed(records: usize, weight: u64) -> Arc<Counting> {
+    let bounds = Bounds {
+        records,
+        weight,
+        weigh: |value: &Cell| value.get(),
+    };
+    Arc::new(Ring::bounded(bounds, Cell::new(0)).unwrap())
 }
 
 fn append(ring: &Counting, n: u64) -> u64 {
@@ -151,6 +167,54 @@ fn what_is_taken_out_stays_whole_p1() {
         if let Some(kept) = kept {
             assert_eq!((kept.seq(), kept.value().get()), (1, 1));
         }
+    });
+}
+
+/// Two producers evict for the weight of what they have appended, and a reader looks on.
+#[test]
+fn eviction_by_weight_beside_a_producer_and_a_reader_p1() {
+    loom::model(|| {
+        let ring = weighed(4, 2);
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                append(&ring, 1);
+                append(&ring, 1);
+            })
+        };
+        append(&ring, 2);
+        let mut reader = ring.reader(0);
+        drain(&mut reader);
+        other.join().unwrap();
+        drain(&mut reader);
+        assert_eq!(reader.position(), 3);
+        let retained = ring.retained();
+        assert!(retained.weight <= 2 && retained.head == 3, "{retained:?}");
+    });
+}
+
+/// The slot of what must go is the next one to be filled, and a turn stands in it.
+#[test]
+fn eviction_by_weight_beside_a_turn_p1() {
+    loom::model(|| {
+        let ring = weighed(2, 3);
+        append(&ring, 1);
+        append(&ring, 1);
+        let controller = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                ring.turn(|state, _| Ok::<_, ()>(state.clone())).unwrap();
+            })
+        };
+        append(&ring, 3);
+        controller.join().unwrap();
+        assert_eq!(
+            append(&ring, 1),
+            4,
+            "the count of the state is right, turned or not"
+        );
+        let retained = ring.retained();
+        assert_eq!((retained.oldest, retained.head), (4, 4));
     });
 }
 

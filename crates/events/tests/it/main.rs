@@ -26,7 +26,11 @@ impl Mark for Stamp {
 }
 
 fn stream<M: Mark>(events: usize) -> EventStream<M> {
-    EventStream::new(Retention { events }).unwrap()
+    EventStream::new(Retention {
+        events,
+        bytes: u64::MAX,
+    })
+    .unwrap()
 }
 
 fn append<M: Mark>(stream: &EventStream<M>, event: Event) -> Envelope<M> {

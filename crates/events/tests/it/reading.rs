@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use tapline_events::{Filter, Item, Retained, Retention};
+use tapline_events::{EventStream, Filter, Item, Retained, Retention};
 use tapline_oapi::{Category, CategorySet};
 
 use crate::{append, console, event, seqs, stream};
@@ -23,12 +23,74 @@ fn readers_do_not_take_from_each_other() {
 }
 
 #[test]
-fn what_is_retained_and_the_bound_can_be_read() {
+fn what_is_retained_and_the_bounds_can_be_read() {
     let stream = stream::<()>(3);
-    assert_eq!(stream.retention(), Retention { events: 4 });
-    assert_eq!(stream.retained(), Retained { oldest: 0, head: 0 });
+    assert_eq!(
+        stream.retention(),
+        Retention {
+            events: 4,
+            bytes: u64::MAX
+        }
+    );
+    let range = |retained: Retained| (retained.oldest, retained.head);
+    assert_eq!(range(stream.retained()), (0, 0));
     (0..6).for_each(|_| drop(append(&stream, console())));
-    assert_eq!(stream.retained(), Retained { oldest: 3, head: 6 });
+    assert_eq!(range(stream.retained()), (3, 6));
+}
+
+#[test]
+fn retention_is_bounded_by_bytes_too() {
+    const MOST: u64 = 1024 * 1024;
+    let stream = EventStream::<()>::new(Retention {
+        events: 65_536,
+        bytes: MOST,
+    })
+    .unwrap();
+    let mut reader = stream.reader(0);
+    let with_data = |bytes: usize| {
+        let mut event = console();
+        let data = format!("\"{}\"", "x".repeat(bytes));
+        event.data = Some(serde_json::value::RawValue::from_string(data).unwrap());
+        event
+    };
+    let mut heaviest = 0;
+    for n in 0..2000 {
+        append(&stream, with_data(n * 7 % 5000));
+        let Retained {
+            oldest,
+            head,
+            weight,
+        } = stream.retained();
+        assert!(oldest <= head && weight <= MOST);
+        heaviest = heaviest.max(weight);
+        let json: usize = (oldest..=head)
+            .map(|seq| stream.envelope(seq).unwrap().json().len())
+            .sum();
+        assert!(
+            2 * json as u64 <= weight + 640 * (head - oldest + 1),
+            "data and JSON both count"
+        );
+    }
+    assert!(heaviest > MOST * 9 / 10, "and the room is used");
+
+    let Some(Item::Lost(lost)) = reader.try_next() else {
+        panic!("most of it is gone")
+    };
+    assert_eq!((lost.first, lost.last + 1), (1, stream.retained().oldest));
+    assert_eq!(lost.matching, Some(lost.count()));
+
+    append(&stream, with_data(900_000));
+    let Retained {
+        oldest,
+        head,
+        weight,
+    } = stream.retained();
+    assert_eq!(
+        (oldest, head),
+        (2001, 2001),
+        "larger than the whole bound: retained alone"
+    );
+    assert!(weight > MOST);
 }
 
 #[test]

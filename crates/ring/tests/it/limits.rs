@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tapline_ring::{CapacityError, Item, Retained, Ring};
+use tapline_ring::{Bounds, CapacityError, Item, Retained, Ring};
 
 #[test]
 fn capacities_that_cannot_be_are_errors_before_anything_is_allocated() {
@@ -19,14 +19,24 @@ fn capacities_that_cannot_be_are_errors_before_anything_is_allocated() {
 #[test]
 fn the_effective_capacity_is_the_next_power_of_two() {
     for (asked, effective) in [(1, 1), (2, 2), (3, 4), (1000, 1024)] {
-        assert_eq!(Ring::<u8>::new(asked, ()).unwrap().capacity(), effective);
+        assert_eq!(
+            Ring::<u8>::new(asked, ()).unwrap().bounds().records,
+            effective
+        );
     }
 }
 
 #[test]
 fn an_empty_ring_retains_nothing() {
     let ring = Arc::new(Ring::<u8>::new(8, ()).unwrap());
-    assert_eq!(ring.retained(), Retained { oldest: 0, head: 0 });
+    assert_eq!(
+        ring.retained(),
+        Retained {
+            oldest: 0,
+            head: 0,
+            weight: 0
+        }
+    );
     assert!(ring.get(0).is_none());
     assert!(ring.get(u64::MAX).is_none());
     assert!(ring.reader(0).try_next().is_none());
@@ -66,4 +76,128 @@ fn a_panic_in_a_decision_leaves_the_ring_whole() {
     assert!(panicked.is_err());
     assert_eq!((append(3), append(4)), (2, 3));
     assert_eq!(ring.state(|count, head| (*count, head)), (3, 3));
+}
+
+fn append(ring: &Ring<u64>, weight: u64) -> u64 {
+    ring.append(weight, |_, (), _| Ok::<_, ()>(()))
+        .unwrap()
+        .seq()
+}
+
+#[test]
+fn what_is_heavier_than_the_whole_bound_is_retained_alone() {
+    let bounds = Bounds {
+        records: 8,
+        weight: 100,
+        weigh: |weight| *weight,
+    };
+    let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
+    for _ in 0..3 {
+        append(&ring, 40);
+    }
+    assert_eq!(
+        ring.retained(),
+        Retained {
+            oldest: 2,
+            head: 3,
+            weight: 80
+        }
+    );
+    append(&ring, 101);
+    assert_eq!(
+        ring.retained(),
+        Retained {
+            oldest: 4,
+            head: 4,
+            weight: 101
+        }
+    );
+    append(&ring, 10);
+    assert_eq!(
+        ring.retained(),
+        Retained {
+            oldest: 5,
+            head: 5,
+            weight: 10
+        }
+    );
+    append(&ring, 90);
+    assert_eq!(
+        ring.retained(),
+        Retained {
+            oldest: 5,
+            head: 6,
+            weight: 100
+        }
+    );
+}
+
+#[test]
+fn a_turn_in_the_slot_of_what_must_go_does_not_keep_it() {
+    let bounds = Bounds {
+        records: 2,
+        weight: 100,
+        weigh: |weight| *weight,
+    };
+    let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
+    let turn = || ring.turn(|(), _| Ok::<_, ()>(())).unwrap();
+    append(&ring, 10);
+    append(&ring, 10);
+    turn();
+    assert_eq!(
+        ring.retained(),
+        Retained {
+            oldest: 1,
+            head: 2,
+            weight: 20
+        }
+    );
+    append(&ring, 95);
+    assert_eq!(
+        ring.retained(),
+        Retained {
+            oldest: 3,
+            head: 3,
+            weight: 95
+        }
+    );
+    let mut reader = ring.reader(0);
+    assert_eq!(reader.position(), 2);
+    assert!(matches!(reader.try_next(), Some(Item::Record(record)) if record.seq() == 3));
+}
+
+#[test]
+fn a_reader_laps_behind_an_emptied_slot_is_told() {
+    // Whatever stands in its slot, and however many laps ago the reader was there.
+    for appends in 1..12 {
+        for turned in [false, true] {
+            let bounds = Bounds {
+                records: 4,
+                weight: 1,
+                weigh: |weight| *weight,
+            };
+            let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
+            let mut reader = ring.reader(0);
+            for _ in 0..appends {
+                append(&ring, 1);
+            }
+            if turned {
+                ring.turn(|(), _| Ok::<_, ()>(())).unwrap();
+            }
+            if appends > 1 {
+                let Some(Item::Lost(lost, next)) = reader.try_next() else {
+                    panic!("{appends}")
+                };
+                assert_eq!(
+                    (lost.first, lost.last, next.seq()),
+                    (1, appends - 1, appends)
+                );
+            }
+            let Some(Item::Record(record)) = reader.try_next() else {
+                panic!("{appends}")
+            };
+            assert_eq!(record.seq(), appends);
+            assert!(reader.try_next().is_none());
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tapline_ring::{Item, Lost, Reader, Refused, Ring};
+use tapline_ring::{Bounds, Item, Lost, Reader, Refused, Ring};
 
 /// One step. `usize` picks a reader.
 #[derive(Debug, Clone)]
@@ -38,6 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
 /// The same behaviour, with a list and no concurrency.
 struct Oracle {
     capacity: usize,
+    weight: u64,
     head: u64,
     state: u64,
     retained: VecDeque<(u64, u32, u64)>,
@@ -58,7 +59,14 @@ impl Oracle {
         if self.retained.len() > self.capacity {
             self.retained.pop_front();
         }
+        while self.retained.len() > 1 && self.retained_weight() > self.weight {
+            self.retained.pop_front();
+        }
         self.head
+    }
+
+    fn retained_weight(&self) -> u64 {
+        self.retained.iter().map(|(_, value, _)| weigh(value)).sum()
     }
 
     fn oldest(&self) -> u64 {
@@ -85,6 +93,10 @@ impl Oracle {
     }
 }
 
+fn weigh(value: &u32) -> u64 {
+    u64::from(value % 100)
+}
+
 fn read(reader: &mut Reader<u32, u64>, limit: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
     let shown = reader.read(limit, |item| {
@@ -109,12 +121,15 @@ proptest! {
     #[test]
     fn the_ring_does_what_the_oracle_does(
         capacity in 1..40_usize,
+        weight in prop_oneof![2 => 0..1500_u64, 1 => Just(u64::MAX)],
         ops in prop::collection::vec(op(), 0..200),
     ) {
-        let ring = Arc::new(Ring::new(capacity, 0_u64).unwrap());
-        prop_assert_eq!(ring.capacity(), capacity.next_power_of_two());
+        let bounds = Bounds { records: capacity, weight, weigh };
+        let ring = Arc::new(Ring::bounded(bounds, 0_u64).unwrap());
+        let records = ring.bounds().records;
+        prop_assert_eq!((records, ring.bounds().weight), (capacity.next_power_of_two(), weight));
         let mut oracle =
-            Oracle { capacity: ring.capacity(), head: 0, state: 0, retained: VecDeque::new() };
+            Oracle { capacity: records, weight, head: 0, state: 0, retained: VecDeque::new() };
         let mut readers: Vec<(Reader<u32, u64>, u64)> = Vec::new();
 
         for op in ops {
@@ -180,7 +195,9 @@ proptest! {
                 Op::Read { .. } | Op::TryNext { .. } | Op::Skip { .. } | Op::Drop { .. } => {}
             }
             prop_assert_eq!(ring.head(), oracle.head);
-            prop_assert_eq!(ring.retained().oldest, oracle.oldest());
+            let retained = ring.retained();
+            prop_assert_eq!((retained.oldest, retained.head), (oracle.oldest(), oracle.head));
+            prop_assert_eq!(retained.weight, oracle.retained_weight());
             prop_assert_eq!(ring.state(|state, head| (*state, head)), (oracle.state, oracle.head));
             for (seq, value, state) in &oracle.retained {
                 let kept = ring.get(*seq).expect("what the oracle retains, the ring does");

@@ -11,5 +11,11 @@ use tapline_events::{EventStream, Retention};
 use tapline_telemetry::TelemetrySession;
 
 fn session(events: usize) -> TelemetrySession {
-    TelemetrySession::new(EventStream::new(Retention { events }).unwrap())
+    TelemetrySession::new(
+        EventStream::new(Retention {
+            events,
+            bytes: u64::MAX,
+        })
+        .unwrap(),
+    )
 }
