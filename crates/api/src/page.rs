@@ -18,7 +18,7 @@ const MAX_SCAN: u64 = 65_536;
 pub struct PageQuery {
     /// At most so many envelopes: `1..=`[`MAX_LIMIT`].
     pub limit: u64,
-    /// Only seqs above this one.
+    /// Only seqs above this one, in either order, on this page and on those that follow it.
     pub after: Option<u64>,
     /// Where the page before ended: [`Page::next_offset`].
     pub offset: Option<u64>,
@@ -99,9 +99,6 @@ impl PageQuery {
                 _ => return Err(QueryError::unknown(name, &KNOWN)),
             }
         }
-        if asked.after.is_some() && asked.offset.is_some() {
-            return Err(QueryError::new("offset", "not together with `after`"));
-        }
         asked.limit = limit.unwrap_or(asked.limit);
         asked.order = order.unwrap_or_default();
         if asked.limit == 0 || asked.limit > MAX_LIMIT {
@@ -130,7 +127,7 @@ impl ApiService {
         let mut last = retained.head;
         let mut lost = 0;
         let from = match query.order {
-            Order::Asc => query.after.or(query.offset),
+            Order::Asc => query.after.max(query.offset),
             Order::Desc => query.after,
         };
         if let Some(from) = from {

@@ -50,16 +50,17 @@ pub(crate) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), 
 }
 
 pub(crate) fn number(name: &str, text: &str) -> Result<u64, QueryError> {
-    // `parse` alone would take a plus sign.
+    // Signed, since that is what the document promises, so that every client can tell it; and the
+    // digits are looked at because `parse` alone would take a plus sign.
     if text.bytes().all(|byte| byte.is_ascii_digit())
-        && let Ok(number) = text.parse()
+        && let Ok(number) = text.parse::<i64>()
     {
-        return Ok(number);
+        return Ok(number.unsigned_abs());
     }
     Err(QueryError::new(
         name,
         format!(
-            "`{}` is not a whole number from 0 to 2^64 - 1",
+            "`{}` is not a whole number from 0 to 2^63 - 1",
             shortened(text)
         ),
     ))

@@ -98,7 +98,11 @@ impl ApiService {
         if browser.explicit().next().is_none() {
             return Ok(self.describe_now());
         }
-        let current = config.captured().intersection(CategorySet::USER_FACING);
+        // As it was asked for: without `system` and `monitor`, unless they were named.
+        let current = match config.categories {
+            CategorySet::EMPTY => CategorySet::USER_FACING,
+            named => named,
+        };
         let categories = browser
             .explicit()
             .fold(current, |set, (category, enabled)| {

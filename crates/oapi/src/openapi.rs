@@ -8,7 +8,6 @@ mod operations;
 
 use utoipa::OpenApi as _;
 use utoipa::openapi::schema::{AnyOf, ObjectBuilder, Schema, Type};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi, Ref, RefOr, Required};
 
 use crate::event_type::KnownType;
@@ -18,7 +17,6 @@ use crate::event_type::KnownType;
 pub fn document() -> OpenApi {
     let mut document = Document::openapi();
     let components = document.components.get_or_insert_default();
-    add_token(components);
     tell_known_from_custom(components);
     for tag in document
         .tags
@@ -61,7 +59,7 @@ pub fn document_json() -> String {
             missed.\n\n\
             Every error is a JSON object with a stable `code` and a `message` for people, also \
             for paths and methods that are not listed here (404, 405). Unknown fields in a body \
-            are an error; unknown query parameters are passed over.",
+            are an error, and so are unknown parameters where a query is taken.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "The server that this document comes from")),
@@ -70,7 +68,8 @@ pub fn document_json() -> String {
         (name = "events", description = "Publishing and reading"),
         (name = "service", description = "The server itself"),
     ),
-    security((), ("token" = [])),
+    // Said in so many words: nothing here asks for a token.
+    security(()),
     paths(
         operations::get_telemetry,
         operations::put_telemetry,
@@ -90,18 +89,6 @@ pub fn document_json() -> String {
     )),
 )]
 struct Document;
-
-fn add_token(components: &mut Components) {
-    let token = Http::builder()
-        .scheme(HttpAuthScheme::Bearer)
-        .description(Some(
-            "The token the server was started with. A server without one asks for none.",
-        ))
-        .build();
-    components
-        .security_schemes
-        .insert("token".to_owned(), SecurityScheme::Http(token).into());
-}
 
 /// Splits the request into one of a known type and one of any type with its category, because one
 /// struct cannot say that `category` must be given unless `type` is known.

@@ -2,15 +2,18 @@
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{self, Body, Bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tapline_api::{ApiError, Page, PageQuery, PutAnswer, StreamQuery};
 use tapline_oapi::{BatchResult, ConfigRequest, ErrorCode, Health, from_json, openapi};
+use tokio::time::timeout;
 
 use crate::answer::{Failure, json, text};
 use crate::serve::App;
@@ -225,22 +228,43 @@ async fn method_not_allowed(uri: Uri) -> Failure {
 }
 
 /// The body, if it is within the limit.
-async fn read(app: &App, body: Body) -> Result<Bytes, Failure> {
+async fn read(app: &App, mut body: Body) -> Result<Bytes, Failure> {
     let limit = app.options.body_bytes;
-    body::to_bytes(body, limit).await.map_err(|error| {
-        let source = std::error::Error::source(&error);
-        if source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
-            Failure::new(
+    match Limited::new(&mut body, limit).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(Failure::new(
                 ErrorCode::BodyTooLarge,
                 format!("the body is over {limit} bytes"),
-            )
-        } else {
-            Failure::new(
-                ErrorCode::InvalidJson,
-                "the body ended before it was complete",
-            )
+            ))
         }
-    })
+        Err(_) => Err(Failure::new(
+            ErrorCode::InvalidJson,
+            "the body ended before it was complete",
+        )),
+    }
+}
+
+/// Takes what is left of a body that is not wanted, within bounds: a connection that is closed with
+/// bytes unread is reset, and a client that writes all before it reads would not see the answer.
+async fn discard(mut body: Body) {
+    const BYTES: usize = 32 * 1024 * 1024;
+    const TIME: Duration = Duration::from_secs(5);
+    /// A client that has stopped writing is reading, most likely.
+    const SILENCE: Duration = Duration::from_millis(200);
+    let rest = async {
+        let mut left = BYTES;
+        while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
+            let taken = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(taken) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    };
+    // Whether it came to its end makes no difference to the answer.
+    let _ = timeout(TIME, rest).await;
 }
 
 /// The media type without its parameters, in lower case; empty where none is named.

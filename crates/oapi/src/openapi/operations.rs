@@ -21,7 +21,6 @@ use crate::health::Health;
         (status = 200, description = "The state.", body = State, example = state_example),
         (status = 404, description = "There is no telemetry configuration.", body = ErrorBody,
             example = json!({"code": "not_configured", "message": "telemetry is not configured; PUT /telemetry starts it"})),
-        Unauthorized,
     ),
 )]
 fn get_telemetry() {}
@@ -47,7 +46,6 @@ fn get_telemetry() {}
             body = ErrorBody,
             example = json!({"code": "source_failed", "message": "the browser cannot be reached"})),
         BadBody,
-        Unauthorized,
     ),
 )]
 fn put_telemetry() {}
@@ -55,7 +53,7 @@ fn put_telemetry() {}
 /// Change what is captured
 ///
 /// Only categories with an explicit `enabled` change; an empty body changes nothing. Where nothing
-/// user-facing is left, the configuration is cleared and the session ends.
+/// is left enabled, the configuration is cleared and the session ends.
 #[utoipa::path(
     patch, path = "/telemetry", tag = "telemetry",
     request_body(content = ConfigRequest, description = "What to change; may be left out.",
@@ -65,7 +63,6 @@ fn put_telemetry() {}
         (status = 404, description = "There is no telemetry configuration to change.", body = ErrorBody,
             example = json!({"code": "not_configured", "message": "telemetry is not configured; PUT /telemetry starts it"})),
         BadBody,
-        Unauthorized,
     ),
 )]
 fn patch_telemetry() {}
@@ -100,7 +97,6 @@ fn patch_telemetry() {}
             )),
         (status = 204, description = "The event was filtered: its category is not captured, or no session runs."),
         BadBody,
-        Unauthorized,
     ),
 )]
 fn publish_events() {}
@@ -119,10 +115,9 @@ fn publish_events() {}
             ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
             ("X-Oldest" = u64, description = "The oldest seq still retained, 0 before the first event"),
             ("X-Epoch" = String, description = "This incarnation of the stream"),
-            ("X-Lost" = u64, description = "How many matching events were evicted between where the page was asked to begin and where it begins"),
+            ("X-Lost" = u64, description = "How many events, matching or not, were evicted between where the page was asked to begin and where it begins"),
         )),
         BadQuery,
-        Unauthorized,
     ),
 )]
 fn read_events() {}
@@ -155,24 +150,21 @@ fn read_events() {}
             word for a stream of them.",
             content((Envelope = "text/event-stream")),
             headers(("X-SSE-Content-Type" = String, description = "`application/json`: what the `data` of a frame is"))),
-        (status = 503, description = "There are too many streams, or the server is stopping.", body = ErrorBody,
-            example = json!({"code": "unavailable", "message": "too many streams"})),
         BadQuery,
-        Unauthorized,
     ),
 )]
 fn stream_events() {}
 
 /// Whether the server is alive
 #[utoipa::path(
-    get, path = "/healthz", tag = "service", security(()),
+    get, path = "/healthz", tag = "service",
     responses((status = 200, description = "It is.", body = Health)),
 )]
 fn get_health() {}
 
 /// This document
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "service", security(()),
+    get, path = "/openapi.json", tag = "service",
     responses((status = 200, description = "The OpenAPI document.", body = Object)),
 )]
 fn get_openapi() {}
@@ -184,10 +176,10 @@ struct PageQuery {
     /// How many events at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u16>,
-    /// Begin after this seq. Not together with `offset`.
+    /// Only events after this seq, whatever the order.
     #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     after: Option<u64>,
-    /// Begin where the page before ended: its `X-Next-Offset`. Not together with `after`.
+    /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
     #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     offset: Option<u64>,
     /// Oldest first, or newest first.
@@ -203,9 +195,14 @@ struct PageQuery {
     category: Option<Vec<Category>>,
     /// Only events of these types, `*` for any characters: repeated, or joined by commas. With
     /// `category` given too, both must match.
-    #[param(example = json!(["page_*", "network_response"]))]
-    r#type: Option<Vec<String>>,
+    #[param(inline, max_items = 100, example = json!(["page_*", "network_response"]))]
+    r#type: Option<Vec<Types>>,
 }
+
+/// An event type, `*` for any characters, or several joined by commas. None of them is empty.
+#[derive(ToSchema)]
+#[schema(pattern = "^[^,]+(,[^,]+)*$")]
+struct Types(String);
 
 /// In which order a page comes.
 #[derive(ToSchema)]
@@ -236,8 +233,8 @@ struct StreamQuery {
     category: Option<Vec<Category>>,
     /// Only events of these types, `*` for any characters: repeated, or joined by commas. With
     /// `category` given too, both must match.
-    #[param(example = json!(["page_*", "network_response"]))]
-    r#type: Option<Vec<String>>,
+    #[param(inline, max_items = 100, example = json!(["page_*", "network_response"]))]
+    r#type: Option<Vec<Types>>,
     /// Whether the stream tells about itself too.
     #[param(default = false)]
     notices: Option<bool>,
@@ -281,11 +278,6 @@ enum BadBody {
 #[response(status = 400, example = json!({
     "code": "invalid_query", "message": "query `category`: unknown category `newtork`"}))]
 struct BadQuery(ErrorBody);
-
-/// The server asks for a token, and there is none, or a wrong one.
-#[derive(IntoResponses)]
-#[response(status = 401, example = json!({"code": "unauthorized", "message": "a bearer token is needed"}))]
-struct Unauthorized(ErrorBody);
 
 fn state_example() -> serde_json::Value {
     json!({

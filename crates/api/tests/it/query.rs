@@ -1,0 +1,145 @@
+//! Query parameters: an error names the one that is wrong.
+
+use tapline_api::{Order, PageQuery, QueryError, Replay, StreamQuery};
+use tapline_oapi::{Category, CategorySet};
+
+/// As they stand in a URL, but not encoded.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+pub(crate) fn page(query: &str) -> Result<PageQuery, QueryError> {
+    PageQuery::from_pairs(pairs(query))
+}
+
+pub(crate) fn stream(query: &str) -> Result<StreamQuery, QueryError> {
+    StreamQuery::from_pairs(pairs(query))
+}
+
+#[track_caller]
+fn check<T: std::fmt::Debug>(result: Result<T, QueryError>, name: &str, message: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.name, name);
+    assert!(error.message.contains(message), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&format!("query parameter `{name}`: ")),
+        "{text}"
+    );
+    assert!(text.len() < 600, "{text}");
+}
+
+#[test]
+fn a_page_says_which_parameter_is_wrong() {
+    for (query, name, message) in [
+        ("limit=0", "limit", "1 to 1000"),
+        ("limit=1001", "limit", "1 to 1000"),
+        ("limit=-1", "limit", "`-1`"),
+        ("limit=%2B1", "limit", "`%2B1`"),
+        ("limit=+1", "limit", "`+1`"),
+        ("limit=", "limit", "``"),
+        ("limit=1.5", "limit", "`1.5`"),
+        ("limit=9223372036854775808", "limit", "2^63 - 1"),
+        ("limit=5&limit=5", "limit", "twice"),
+        ("after=x", "after", "`x`"),
+        ("after=1-00000000c0ffee00", "after", "whole number"),
+        ("after=1&after=2", "after", "twice"),
+        ("offset=x", "offset", "`x`"),
+        ("offset=1&offset=2", "offset", "twice"),
+        ("offset=18446744073709551615", "offset", "2^63 - 1"),
+        ("order=up", "order", "`asc`, `desc`"),
+        ("order=ASC", "order", "`asc`, `desc`"),
+        ("order=asc&order=asc", "order", "twice"),
+        ("since=yesterday", "since", "`5m`"),
+        ("since=", "since", "RFC 3339"),
+        ("since=-5m", "since", "duration"),
+        ("since=2026-11-23", "since", "RFC 3339"),
+        ("since=5m&since=5m", "since", "twice"),
+        ("until=1700000000", "until", "RFC 3339"),
+        ("category=pages", "category", "`captcha`"),
+        ("category=", "category", "unknown category ``"),
+        ("category=page,,console", "category", "unknown category ``"),
+        ("category=Page", "category", "`Page`"),
+        ("type=", "type", "not empty"),
+        ("type=a,,b", "type", "not empty"),
+        ("types=a", "types", "`type`"),
+        ("replay=all", "replay", "known are"),
+        ("=1", "", "known are"),
+    ] {
+        check(page(query), name, message);
+    }
+}
+
+#[test]
+fn a_stream_says_which_parameter_is_wrong() {
+    for (query, name, message) in [
+        ("replay=none", "replay", "`all`, `live`"),
+        ("replay=", "replay", "`all`, `live`"),
+        ("replay=all&replay=all", "replay", "twice"),
+        ("notices=1", "notices", "`true`, `false`"),
+        ("notices", "notices", "`true`, `false`"),
+        ("notices=true&notices=true", "notices", "twice"),
+        ("after=1&after=1", "after", "twice"),
+        ("category=x", "category", "unknown category `x`"),
+        ("type=", "type", "not empty"),
+        ("limit=1", "limit", "known are"),
+    ] {
+        check(stream(query), name, message);
+    }
+}
+
+#[test]
+fn patterns_are_bounded() {
+    let list = |n: usize| format!("type={}", vec!["a*"; n].join(","));
+    assert_eq!(stream(&list(100)).unwrap().filter.types.len(), 100);
+    check(stream(&list(101)), "type", "100");
+    check(page(&format!("{}&type=b", list(100))), "type", "100");
+}
+
+#[test]
+fn a_message_does_not_grow_with_the_query() {
+    let long = "é".repeat(10_000);
+    for query in [
+        format!("limit={long}"),
+        format!("order={long}"),
+        format!("since={long}"),
+        format!("category={long}"),
+        format!("{long}=1"),
+    ] {
+        let text = page(&query).unwrap_err().to_string();
+        assert!(text.contains('…') && text.len() < 600, "{text}");
+    }
+}
+
+#[test]
+fn a_page_asks_for_what_it_says() {
+    let asked = page("limit=7&order=desc&after=3&since=2026-11-23T08:00:00Z&until=2026-11-23T09:00:00.5Z&category=page&type=a*,b").unwrap();
+    assert_eq!((asked.limit, asked.order), (7, Order::Desc));
+    assert_eq!((asked.after, asked.offset), (Some(3), None));
+    let hour = 3_600_000_000;
+    assert_eq!(asked.since, Some(1_795_420_800_000_000));
+    assert_eq!(asked.until, Some(1_795_420_800_000_000 + hour + 500_000));
+    assert_eq!(
+        asked.filter.categories,
+        Some(CategorySet::of(&[Category::Page]))
+    );
+    let types: Vec<_> = asked.filter.types.iter().map(ToString::to_string).collect();
+    assert_eq!(types, ["a*", "b"]);
+    assert_eq!(page("offset=3").unwrap().offset, Some(3));
+}
+
+/// `subscribe` answers whatever is no cursor.
+#[test]
+fn a_stream_takes_any_cursor() {
+    for text in ["", "0", "7-00000000c0ffee00", "no cursor", "-1"] {
+        let asked = stream(&format!("after={text}")).unwrap();
+        assert_eq!(asked.after.as_deref(), Some(text));
+    }
+    let asked = stream("replay=live&notices=true").unwrap();
+    assert_eq!((asked.replay, asked.notices), (Some(Replay::Live), true));
+    assert!(!stream("notices=false").unwrap().notices);
+    assert_eq!(stream("").unwrap(), StreamQuery::default());
+}

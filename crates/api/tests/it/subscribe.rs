@@ -1,0 +1,200 @@
+//! Where a live stream begins.
+
+use tapline_api::ApiService;
+use tapline_events::Item;
+use tapline_oapi::{ConfigRequest, HelloReason};
+
+use crate::{fill_to, idle, query, running};
+
+/// Why it begins there, after which seq, how many are lost, and the seqs that come.
+#[track_caller]
+fn check(
+    api: &ApiService,
+    asked: &str,
+    reason: HelloReason,
+    used: u64,
+    lost: u64,
+    seqs: impl IntoIterator<Item = u64>,
+) {
+    let mut subscription = api.subscribe(&query::stream(asked).unwrap());
+    let hello = &subscription.hello;
+    assert_eq!(
+        (hello.reason, hello.used, hello.lost),
+        (reason, used, lost),
+        "{asked}"
+    );
+    let after = asked
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("after="));
+    assert_eq!(hello.asked.as_deref(), after, "{asked}");
+    let retained = api.session().stream().retained();
+    assert_eq!(
+        (hello.oldest, hello.head),
+        (retained.oldest, retained.head),
+        "{asked}"
+    );
+    assert_eq!(hello.epoch, api.session().stream().epoch().to_string());
+
+    let mut got = Vec::new();
+    while let Some(item) = subscription.reader.try_next() {
+        match item {
+            Item::Envelope(envelope) => got.push(envelope.seq()),
+            Item::Lost(lost) => panic!("{asked}: the hello should have told of {lost:?}"),
+        }
+    }
+    assert_eq!(got, seqs.into_iter().collect::<Vec<_>>(), "{asked}");
+}
+
+#[test]
+fn an_empty_stream_waits_for_its_first_event() {
+    let api = idle();
+    for asked in ["", "replay=all", "replay=live"] {
+        check(&api, asked, HelloReason::Fresh, 0, 0, []);
+    }
+    check(&api, "after=0", HelloReason::Resumed, 0, 0, []);
+    check(&api, "after=1", HelloReason::Ahead, 0, 0, []);
+}
+
+#[test]
+fn without_a_cursor_the_session_or_replay_decides() {
+    let api = running(64);
+    fill_to(&api, 5);
+    check(&api, "", HelloReason::Fresh, 0, 0, 1..=5);
+    api.stop();
+    check(&api, "", HelloReason::Fresh, 5, 0, []);
+    api.put(&ConfigRequest::default()).unwrap();
+    fill_to(&api, 8);
+    check(&api, "", HelloReason::Fresh, 5, 0, 6..=8);
+    check(&api, "replay=all", HelloReason::Fresh, 0, 0, 1..=8);
+    check(&api, "replay=live", HelloReason::Fresh, 8, 0, []);
+}
+
+#[test]
+fn a_session_whose_start_is_evicted_begins_at_the_oldest() {
+    let api = running(8);
+    fill_to(&api, 3);
+    api.stop();
+    api.put(&ConfigRequest::default()).unwrap();
+    fill_to(&api, 20);
+    check(&api, "", HelloReason::Evicted, 12, 9, 13..=20);
+    check(&api, "replay=all", HelloReason::Fresh, 12, 0, 13..=20);
+}
+
+#[test]
+fn a_cursor_is_resumed_from() {
+    let api = running(8);
+    fill_to(&api, 20);
+    let epoch = api.session().stream().epoch();
+    check(&api, "after=15", HelloReason::Resumed, 15, 0, 16..=20);
+    check(
+        &api,
+        &format!("after=15-{epoch}"),
+        HelloReason::Resumed,
+        15,
+        0,
+        16..=20,
+    );
+    check(&api, "after=20", HelloReason::Resumed, 20, 0, []);
+    check(&api, "after=12", HelloReason::Resumed, 12, 0, 13..=20);
+    // 0 asks for what there is: nothing of it can be lost.
+    check(&api, "after=0", HelloReason::Resumed, 12, 0, 13..=20);
+    // A cursor wins over `replay`.
+    check(
+        &api,
+        "replay=live&after=18",
+        HelloReason::Resumed,
+        18,
+        0,
+        19..=20,
+    );
+    check(
+        &api,
+        "after=18&replay=all",
+        HelloReason::Resumed,
+        18,
+        0,
+        19..=20,
+    );
+}
+
+#[test]
+fn a_cursor_that_is_no_good_begins_at_the_oldest() {
+    let api = running(8);
+    fill_to(&api, 20);
+    let epoch = api.session().stream().epoch();
+    let other = "0000000000000000";
+    check(&api, "after=11", HelloReason::Evicted, 12, 1, 13..=20);
+    check(
+        &api,
+        &format!("after=1-{epoch}"),
+        HelloReason::Evicted,
+        12,
+        11,
+        13..=20,
+    );
+    for (asked, reason) in [
+        ("21".to_owned(), HelloReason::Ahead),
+        (format!("21-{epoch}"), HelloReason::Ahead),
+        (u64::MAX.to_string(), HelloReason::Ahead),
+        (format!("{}-{epoch}", u64::MAX), HelloReason::Ahead),
+        (format!("15-{other}"), HelloReason::OtherEpoch),
+        (format!("99-{other}"), HelloReason::OtherEpoch),
+        (format!("0-{other}"), HelloReason::OtherEpoch),
+        (String::new(), HelloReason::Invalid),
+        ("x".to_owned(), HelloReason::Invalid),
+        ("-1".to_owned(), HelloReason::Invalid),
+        ("+15".to_owned(), HelloReason::Invalid),
+        (" 15".to_owned(), HelloReason::Invalid),
+        ("15-".to_owned(), HelloReason::Invalid),
+        ("15-c0ffee".to_owned(), HelloReason::Invalid),
+        (format!("15-{epoch}0"), HelloReason::Invalid),
+        ("18446744073709551616".to_owned(), HelloReason::Invalid),
+        ("١٥".to_owned(), HelloReason::Invalid),
+    ] {
+        check(&api, &format!("after={asked}"), reason, 12, 0, 13..=20);
+    }
+}
+
+#[test]
+fn a_filter_holds_from_the_first_event_on() {
+    let api = running(64);
+    for n in 1..=6 {
+        let name = if n % 2 == 0 {
+            "page_load"
+        } else {
+            "console_log"
+        };
+        crate::publish(&api, &format!(r#"{{"type":"{name}"}}"#)).unwrap();
+    }
+    check(&api, "category=page", HelloReason::Fresh, 0, 0, [2, 4, 6]);
+    check(
+        &api,
+        "type=console_*&after=2",
+        HelloReason::Resumed,
+        2,
+        0,
+        [3, 5],
+    );
+    check(
+        &api,
+        "type=console_*&category=page",
+        HelloReason::Fresh,
+        0,
+        0,
+        [],
+    );
+}
+
+/// What is evicted after the hello is told by the reader, and the two add up.
+#[test]
+fn hello_and_reader_tell_each_loss_once() {
+    let api = running(8);
+    fill_to(&api, 20);
+    let mut subscription = api.subscribe(&query::stream("after=5").unwrap());
+    assert_eq!((subscription.hello.lost, subscription.hello.used), (7, 12));
+    fill_to(&api, 30);
+    let Some(Item::Lost(lost)) = subscription.reader.try_next() else {
+        panic!("a loss comes first");
+    };
+    assert_eq!((lost.first, lost.last, lost.matching), (13, 22, Some(10)));
+}

@@ -1,0 +1,177 @@
+//! `/telemetry`: what is captured.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use serde_json::{Value, json};
+use tapline_api::{Source, SourceError};
+use tapline_oapi::{CategorySet, State};
+use tapline_telemetry::TelemetrySession;
+
+use crate::http::{get, request};
+use crate::server::{Server, Setup, running};
+
+async fn state(server: &Server) -> (u16, Value) {
+    let answer = server.call(&get("/telemetry")).await;
+    (answer.status(), answer.json())
+}
+
+/// The status, and the state, which has to be the one that `GET` tells right afterwards.
+async fn put(server: &Server, body: &str) -> (u16, Value) {
+    let answer = server.call(&request("PUT", "/telemetry").json(body)).await;
+    let told = answer.json();
+    if told.get("session_id").is_some() {
+        assert_eq!(state(server).await, (200, told.clone()));
+    }
+    (answer.status(), told)
+}
+
+#[tokio::test]
+async fn put_starts_replaces_and_clears() {
+    let server = Setup::default().idle().await;
+    assert_eq!(state(&server).await.0, 404);
+
+    let (status, started) = put(&server, "{}").await;
+    assert_eq!(status, 201);
+    let typed: State = serde_json::from_value(started.clone()).unwrap();
+    assert_eq!(typed.config.browser.enabled(), CategorySet::USER_FACING);
+    assert_eq!((typed.seq, typed.session_start_seq), (0, Some(0)));
+    assert_eq!(typed.epoch, server.epoch());
+    assert!(typed.applied_at.is_some());
+
+    let page = r#"{"browser":{"page":{"enabled":true}}}"#;
+    let (status, replaced) = put(&server, page).await;
+    assert_eq!(
+        (status, &replaced["session_id"]),
+        (200, &started["session_id"])
+    );
+    assert_eq!(
+        replaced["config"]["browser"]["page"],
+        json!({"enabled": true})
+    );
+    assert_eq!(
+        replaced["config"]["browser"]["console"],
+        json!({"enabled": false})
+    );
+
+    let (status, cleared) = put(&server, r#"{"browser":{"page":{"enabled":false}}}"#).await;
+    assert_eq!(status, 200);
+    let keys: Vec<_> = cleared.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        ["config", "epoch", "seq"],
+        "no session, and no `applied_at`"
+    );
+    assert_eq!(state(&server).await.0, 404);
+    assert_eq!(put(&server, page).await.0, 201);
+}
+
+/// No body, an empty one with any media type, and `{}` in each way of saying that it is JSON.
+#[tokio::test]
+async fn a_body_may_be_left_out() {
+    for request in [
+        request("PUT", "/telemetry"),
+        request("PUT", "/telemetry").body(""),
+        request("PUT", "/telemetry")
+            .header("content-type", "text/plain")
+            .body(""),
+        request("PUT", "/telemetry").body("{}"),
+        request("PUT", "/telemetry").json(" {} "),
+        request("PUT", "/telemetry")
+            .header("content-type", "Application/JSON; charset=utf-8")
+            .body(r#"{"browser":null}"#),
+    ] {
+        let server = Setup::default().idle().await;
+        let answer = server.call(&request).await;
+        assert_eq!(answer.status(), 201, "{request:?}");
+        let state: State = serde_json::from_value(answer.json()).unwrap();
+        assert_eq!(state.config.browser.enabled(), CategorySet::USER_FACING);
+    }
+}
+
+#[tokio::test]
+async fn patch_changes_what_is_named() {
+    let server = running().await;
+    let before = state(&server).await.1;
+    let patch = async |body: &str| {
+        let answer = server
+            .call(&request("PATCH", "/telemetry").json(body))
+            .await;
+        (answer.status(), answer.json())
+    };
+    assert_eq!(patch("{}").await, (200, before.clone()));
+    assert_eq!(
+        server.call(&request("PATCH", "/telemetry")).await.json(),
+        before,
+        "nothing is no change"
+    );
+    let (status, after) = patch(r#"{"browser":{"page":{"enabled":false}}}"#).await;
+    assert_eq!((status, &after["session_id"]), (200, &before["session_id"]));
+    assert_eq!(
+        after["config"]["browser"]["page"],
+        json!({"enabled": false})
+    );
+    assert_eq!(
+        after["config"]["browser"]["network"],
+        json!({"enabled": true})
+    );
+    assert_eq!(state(&server).await, (200, after.clone()));
+
+    let none: serde_json::Map<_, _> = after["config"]["browser"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|category| (category.clone(), json!({"enabled": false})))
+        .collect();
+    let (status, cleared) = patch(&json!({ "browser": none }).to_string()).await;
+    assert_eq!((status, cleared.get("applied_at")), (200, None));
+    assert_eq!(patch("{}").await.0, 404);
+    assert_eq!(put(&server, "{}").await.0, 201);
+}
+
+/// Fails, or panics, until it is told otherwise.
+struct Faulty {
+    well: Arc<AtomicBool>,
+    panics: bool,
+}
+
+impl Source for Faulty {
+    fn prepare(&self) -> Result<(), SourceError> {
+        if self.well.load(SeqCst) {
+            return Ok(());
+        }
+        assert!(!self.panics, "a defect of the source");
+        Err(SourceError::new("no browser at the other end"))
+    }
+
+    fn run(&self, _: &Arc<TelemetrySession>) {}
+
+    fn reconfigure(&self, _: CategorySet) {}
+
+    fn stop(&self) {}
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_start_is_told_and_leaves_no_session() {
+    for (panics, code, message) in [
+        (
+            false,
+            "source_failed",
+            "the source could not start: no browser at the other end",
+        ),
+        (true, "internal", "the operation failed; the log says why"),
+    ] {
+        let well = Arc::new(AtomicBool::new(false));
+        let source = Faulty {
+            well: well.clone(),
+            panics,
+        };
+        let server = Setup::default().with(source).await;
+        let expected = (500, json!({"code": code, "message": message}));
+        assert_eq!(put(&server, "{}").await, expected);
+        assert_eq!(state(&server).await.0, 404);
+        assert!(!server.api.session().active());
+        well.store(true, SeqCst);
+        assert_eq!(put(&server, "{}").await.0, 201);
+    }
+}

@@ -1,0 +1,23 @@
+//! The one integration binary of this crate: a real server on a real socket, and a client that sees
+//! every byte.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in tests, but not in what they share"
+)]
+
+mod http;
+mod sse;
+mod server;
+
+mod configure;
+mod publish;
+mod page;
+mod errors;
+mod stream;
+mod frames;
+mod notices;
+mod lagging;
+mod concurrent;
+mod shutdown;
+mod connections;
+mod document;

@@ -1,0 +1,120 @@
+//! The server under test.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tapline_api::{ApiService, NoSource, Source};
+use tapline_events::{EventStream, Retention};
+use tapline_oapi::{ConfigRequest, Event, KnownType};
+use tapline_server::{Options, serve};
+use tapline_telemetry::{Envelope, TelemetrySession};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::http::{Answer, Connection, Request, in_time};
+
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) api: Arc<ApiService>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+/// How the server is to be.
+pub(crate) struct Setup {
+    pub(crate) events: usize,
+    pub(crate) options: Options,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            events: 1024,
+            options: Options::default(),
+        }
+    }
+}
+
+impl Setup {
+    pub(crate) fn events(mut self, events: usize) -> Self {
+        self.events = events;
+        self
+    }
+
+    pub(crate) fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
+    /// Nothing is configured yet.
+    pub(crate) async fn idle(self) -> Server {
+        self.with(NoSource).await
+    }
+
+    /// A session with the default configuration is on.
+    pub(crate) async fn running(self) -> Server {
+        let server = self.idle().await;
+        server.api.put(&ConfigRequest::default()).unwrap();
+        server
+    }
+
+    pub(crate) async fn with(self, source: impl Source) -> Server {
+        let Self { events, options } = self;
+        let stream = EventStream::new(Retention { events }).unwrap();
+        let api = Arc::new(ApiService::new(TelemetrySession::new(stream), source));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            // An error is a server that was dropped: its test is over.
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(serve(listener, api.clone(), options, shutdown));
+        Server {
+            addr,
+            api,
+            stop: Some(stop),
+            task,
+        }
+    }
+}
+
+/// As [`Setup::running`], with nothing special about it.
+pub(crate) async fn running() -> Server {
+    Setup::default().running().await
+}
+
+impl Server {
+    pub(crate) async fn call(&self, request: &Request) -> Answer {
+        Connection::open(self.addr).await.call(request).await
+    }
+
+    pub(crate) fn publish(&self, known: KnownType) -> Envelope {
+        self.api
+            .session()
+            .publish(Event::known(known, None))
+            .unwrap()
+    }
+
+    /// Publishes console lines until the head is there.
+    pub(crate) fn fill_to(&self, head: u64) {
+        while self.api.session().seq() < head {
+            self.publish(KnownType::ConsoleLog);
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> String {
+        self.api.session().stream().epoch().to_string()
+    }
+
+    /// Asks it to stop, and does not wait.
+    pub(crate) fn begin_stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits until `serve` has returned.
+    pub(crate) async fn stopped(self) {
+        in_time(self.task).await.unwrap().unwrap();
+    }
+}

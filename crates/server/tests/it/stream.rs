@@ -1,0 +1,196 @@
+//! `GET /telemetry/stream`: where it begins, and which events are on it.
+
+use tapline_oapi::{ConfigRequest, KnownType};
+
+use crate::server::{Server, Setup, running};
+use crate::sse::Stream;
+
+#[tokio::test]
+async fn headers_keep_proxies_from_holding_it_back() {
+    let server = running().await;
+    let stream = Stream::open(server.addr, "").await;
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("x-sse-content-type", "application/json"),
+        ("x-accel-buffering", "no"),
+        ("content-length", ""),
+    ] {
+        assert_eq!(stream.head.header(name).unwrap_or_default(), value);
+    }
+    let caching = stream.head.header("cache-control").unwrap();
+    assert!(
+        caching.contains("no-store") && caching.contains("no-transform"),
+        "{caching}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_is_a_frame_of_id_and_data() {
+    let server = running().await;
+    let mut stream = Stream::open(server.addr, "").await;
+    for n in 1..=3 {
+        let envelope = server.publish(KnownType::PageLoad);
+        let frame = stream.expect().await;
+        assert_eq!(frame.id, Some(n.to_string()));
+        assert_eq!(frame.data.as_deref(), Some(envelope.json()));
+        assert_eq!(
+            (frame.event, frame.retry, frame.comments),
+            (None, None, vec![])
+        );
+    }
+}
+
+/// All that comes now; then one more event, to see that nothing else would have.
+async fn check(server: &Server, query: &str, expected: impl IntoIterator<Item = u64>) {
+    let mut stream = Stream::open(server.addr, query).await;
+    let next = server.publish(KnownType::SystemOomKill).seq();
+    let expected: Vec<_> = expected.into_iter().chain([next]).collect();
+    let got: Vec<_> = stream.seqs(expected.len()).await;
+    assert_eq!(got, expected, "{query}");
+}
+
+#[tokio::test]
+async fn it_begins_at_the_session_unless_told_otherwise() {
+    let server = running().await;
+    server.fill_to(3);
+    check(&server, "", 1..=3).await; // publishes 4
+    check(&server, "replay=all", 1..=4).await;
+    check(&server, "replay=live", []).await;
+    check(&server, "after=4", 5..=6).await;
+    check(&server, &format!("after=4-{}", server.epoch()), 5..=7).await;
+    check(&server, "after=6&replay=live", 7..=8).await;
+
+    server.api.stop();
+    let mut stream = Stream::open(server.addr, "").await;
+    server.api.put(&ConfigRequest::default()).unwrap();
+    check(&server, "", []).await; // publishes 10
+    assert_eq!(
+        stream.seqs(1).await,
+        [10],
+        "who came between sessions sees the next one"
+    );
+    check(&server, "", [10]).await;
+    check(&server, "replay=all", 1..=11).await;
+}
+
+#[tokio::test]
+async fn last_event_id_resumes_and_wins() {
+    let server = running().await;
+    server.fill_to(6);
+    for (query, last, first) in [
+        ("", "4".to_owned(), 5),
+        ("", format!("4-{}", server.epoch()), 5),
+        ("after=1", "5".to_owned(), 6),
+        ("replay=live", "0".to_owned(), 1),
+        // An empty one is none, as browsers send it.
+        ("after=2", String::new(), 3),
+    ] {
+        let mut stream = Stream::resume(server.addr, query, &last).await;
+        let expected: Vec<_> = (first..=6).collect();
+        assert_eq!(
+            stream.seqs(expected.len()).await,
+            expected,
+            "{query} {last}"
+        );
+    }
+}
+
+/// Never silence, never a wait for a seq that may not come: it starts at the oldest, and says so.
+#[tokio::test]
+async fn a_bad_cursor_starts_at_the_oldest_and_says_so() {
+    let server = Setup::default().events(8).running().await;
+    server.fill_to(20);
+    for (last, comment) in [
+        (
+            &b"5"[..],
+            "gap: at most 7 lost, evicted before this stream began, seq 6 to 12",
+        ),
+        (
+            b"21",
+            "the cursor is ahead of the newest event: reading goes on at the oldest event retained, seq 13",
+        ),
+        (
+            b"18446744073709551615",
+            "the cursor is ahead of the newest event: reading goes on at the oldest event retained, seq 13",
+        ),
+        (
+            b"15-0123456789abcdef",
+            "the cursor is from before a restart: reading goes on at the oldest event retained, seq 13",
+        ),
+        (
+            b"garbage",
+            "the cursor cannot be read: reading goes on at the oldest event retained, seq 13",
+        ),
+        (
+            b"-1",
+            "the cursor cannot be read: reading goes on at the oldest event retained, seq 13",
+        ),
+        (
+            b"\xff\xfe",
+            "the cursor cannot be read: reading goes on at the oldest event retained, seq 13",
+        ),
+    ] {
+        let mut stream = Stream::resume(server.addr, "", last).await;
+        assert_eq!(stream.expect().await.comment(), comment);
+        assert_eq!(
+            stream.seqs(8).await,
+            (13..=20).collect::<Vec<_>>(),
+            "{comment}"
+        );
+    }
+    let mut stream = Stream::open(server.addr, "after=garbage").await;
+    assert!(
+        stream
+            .expect()
+            .await
+            .comment()
+            .starts_with("the cursor cannot be read")
+    );
+    assert_eq!(stream.seqs(1).await, [13]);
+}
+
+#[tokio::test]
+async fn filters_hold_and_ids_stay_the_real_seqs() {
+    let server = running().await;
+    for known in [
+        KnownType::PageLoad,
+        KnownType::PageLcp,
+        KnownType::ConsoleLog,
+        KnownType::NetworkIdle,
+        KnownType::NetworkRequest,
+    ] {
+        server.publish(known);
+    }
+    // One that is always asked for comes last: nothing else came before it.
+    for (query, last, expected) in [
+        ("category=page", KnownType::PageLoad, &[1, 2][..]),
+        ("category=page,console", KnownType::PageLoad, &[1, 2, 3]),
+        ("category=page%2Cconsole", KnownType::PageLoad, &[1, 2, 3]),
+        (
+            "category=page&category=console",
+            KnownType::PageLoad,
+            &[1, 2, 3],
+        ),
+        ("category=system", KnownType::SystemOomKill, &[]),
+        ("type=page_load", KnownType::PageLoad, &[1]),
+        ("type=page_*,network_idle", KnownType::PageLcp, &[1, 2, 4]),
+        (
+            "type=page_%2A&type=network_idle",
+            KnownType::PageLcp,
+            &[1, 2, 4],
+        ),
+        ("type=*_l*", KnownType::ConsoleLog, &[1, 2, 3]),
+        (
+            "category=network&type=*_idle,page_load",
+            KnownType::NetworkIdle,
+            &[4],
+        ),
+    ] {
+        let mut stream = Stream::open(server.addr, &format!("after=0&{query}")).await;
+        assert_eq!(stream.seqs(expected.len()).await, expected, "{query}");
+        let mut live = Stream::open(server.addr, &format!("replay=live&{query}")).await;
+        server.publish(KnownType::CdpConnect);
+        let last = server.publish(last).seq();
+        assert_eq!(live.expect().await.seq(), last, "{query}");
+    }
+}
