@@ -20,7 +20,7 @@ const READERS: [usize; 3] = [1, 8, 64];
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().warm_up_time(WARM_UP).measurement_time(MEASURED);
+    config = Criterion::default().warm_up_time(WARM_UP).measurement_time(MEASURED).sample_size(50);
     targets = taking_turns
 }
 criterion_main!(benches);

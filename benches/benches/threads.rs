@@ -224,7 +224,7 @@ fn full_async_broadcast() -> (AsyncBroadcast, async_broadcast::Receiver<Arc<Even
 }
 
 /// How far a follower has got.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Progress {
     /// Events that it has read or been told it lost.
     passed: AtomicU64,
@@ -363,15 +363,24 @@ impl Followers {
     }
 
     /// Waits until all have passed what was published and fallen asleep.
+    ///
+    /// # Panics
+    ///
+    /// Where one does not: it was not woken, and would have kept the bench waiting for ever.
     fn settle(&self) {
         /// How long the runtime has, after its last task fell asleep, to park its thread.
         const PARKS_IN: Duration = Duration::from_micros(20);
-        while self
-            .all
-            .iter()
-            .any(|follower| follower.asleep.load(Relaxed) < self.published)
-        {
-            thread::yield_now();
+        /// Far more than reading a full ring takes 64 readers.
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let begin = Instant::now();
+        for follower in &self.all {
+            while follower.asleep.load(Relaxed) < self.published {
+                assert!(
+                    begin.elapsed() < PATIENCE,
+                    "a reader sleeps on: {follower:?}"
+                );
+                thread::yield_now();
+            }
         }
         let begin = Instant::now();
         while begin.elapsed() < PARKS_IN {

@@ -13,10 +13,15 @@ pub const MAX_LIMIT: u64 = 1000;
 /// bounded time: about 2 ms. The page then ends early, and says that there is more.
 const MAX_SCAN: u64 = 65_536;
 
+/// How many bytes of JSON a page has before it ends early, and says that there is more. The last
+/// envelope may go beyond, so that every page has one.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageQuery {
-    /// At most so many envelopes: `1..=`[`MAX_LIMIT`].
+    /// At most so many envelopes: `1..=`[`MAX_LIMIT`]. A page may have fewer and still not be the
+    /// last: [`Page::next_offset`] tells.
     pub limit: u64,
     /// Only seqs above this one, in either order, on this page and on those that follow it.
     pub after: Option<u64>,
@@ -150,6 +155,7 @@ impl ApiService {
             lost,
         };
         let span = (last + 1).saturating_sub(first);
+        let mut bytes = 0;
         for step in 0..span {
             let seq = match query.order {
                 Order::Asc => first + step,
@@ -157,11 +163,16 @@ impl ApiService {
             };
             // Evicted since we looked: going up, the page has lost it; going down, it has ended.
             match stream.envelope(seq) {
-                Some(envelope) if query.wants(&envelope) => page.envelopes.push(envelope),
+                Some(envelope) if query.wants(&envelope) => {
+                    bytes += envelope.json().len();
+                    page.envelopes.push(envelope);
+                }
                 Some(_) => {}
                 None => page.lost += u64::from(from.is_some_and(|from| from != 0)),
             }
-            let full = page.envelopes.len() as u64 == query.limit || step + 1 == MAX_SCAN;
+            let full = page.envelopes.len() as u64 == query.limit
+                || bytes >= MAX_BYTES
+                || step + 1 == MAX_SCAN;
             if full && step + 1 < span {
                 page.next_offset = Some(seq);
                 break;

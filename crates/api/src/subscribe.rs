@@ -36,6 +36,9 @@ pub struct Subscription {
     pub reader: Reader,
     /// Says where that is, and why there.
     pub hello: Hello,
+    /// How many events were evicted between where it was to begin and where it begins, asked for or
+    /// not: the most that can be lost.
+    pub evicted: u64,
 }
 
 impl StreamQuery {
@@ -84,30 +87,41 @@ impl ApiService {
     pub fn subscribe(&self, query: &StreamQuery) -> Subscription {
         let session = self.session();
         let stream = session.stream();
-        // Made first: what it starts at is what was retained then, whatever is evicted meanwhile.
-        let (asked, reason) = match &query.after {
+        // What to go on after, where that is a place in this stream; otherwise at the oldest.
+        let (from, reason) = match &query.after {
             None => match query.replay {
-                Some(Replay::All) => (0, HelloReason::Fresh),
-                Some(Replay::Live) => (stream.head(), HelloReason::Fresh),
+                Some(Replay::All) => (None, HelloReason::Fresh),
+                Some(Replay::Live) => (Some(stream.head()), HelloReason::Fresh),
                 None => {
                     let (state, head) = session.snapshot();
                     let start = state.session().map_or(head, |session| session.start_seq);
-                    (start, HelloReason::Fresh)
+                    (Some(start), HelloReason::Fresh)
                 }
             },
             Some(text) => match text.parse::<Cursor>() {
-                Err(_) => (0, HelloReason::Invalid),
+                Err(_) => (None, HelloReason::Invalid),
                 Ok(cursor) if cursor.epoch.is_some_and(|epoch| epoch != stream.epoch()) => {
-                    (0, HelloReason::OtherEpoch)
+                    (None, HelloReason::OtherEpoch)
                 }
-                Ok(cursor) if cursor.seq > stream.head() => (0, HelloReason::Ahead),
-                Ok(cursor) => (cursor.seq, HelloReason::Resumed),
+                Ok(cursor) if cursor.seq > stream.head() => (None, HelloReason::Ahead),
+                // A bare 0 asks for whatever there is; with an epoch it is a place like any other.
+                Ok(Cursor {
+                    seq: 0,
+                    epoch: None,
+                }) => (None, HelloReason::Resumed),
+                Ok(cursor) => (Some(cursor.seq), HelloReason::Resumed),
             },
         };
-        let reader = session.new_reader(asked).filtered(query.filter.clone());
+        let reader = session
+            .new_reader(from.unwrap_or(0))
+            .filtered(query.filter.clone());
         let used = reader.position();
-        // 0 asks for whatever there is, so nothing of it can be lost.
-        let lost = if asked == 0 { 0 } else { used - asked };
+        let evicted = from.map_or(0, |from| used - from);
+        let lost = match reason {
+            HelloReason::OtherEpoch | HelloReason::Ahead | HelloReason::Invalid => None,
+            _ if evicted > 0 && query.filter != Filter::all() => None,
+            _ => Some(evicted),
+        };
         let retained = stream.retained();
         let hello = Hello {
             asked: query.after.clone(),
@@ -116,12 +130,16 @@ impl ApiService {
             head: retained.head,
             epoch: stream.epoch().to_string(),
             lost,
-            reason: if lost > 0 {
+            reason: if evicted > 0 {
                 HelloReason::Evicted
             } else {
                 reason
             },
         };
-        Subscription { reader, hello }
+        Subscription {
+            reader,
+            hello,
+            evicted,
+        }
     }
 }

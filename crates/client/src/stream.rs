@@ -326,8 +326,8 @@ impl EventStream {
             cursor.epoch.as_ref() == Some(&hello.epoch) && cursor.seq < hello.used
         });
         match hello.reason {
-            HelloReason::Evicted if 0 < hello.lost => Some(Loss {
-                lost: Some(hello.lost),
+            HelloReason::Evicted if hello.lost != Some(0) => Some(Loss {
+                lost: hello.lost,
                 seqs: asked
                     .filter(|asked| *asked < hello.used)
                     .map(|asked| asked + 1..=hello.used),

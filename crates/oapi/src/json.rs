@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::ErrorCode;
 
@@ -29,7 +29,11 @@ use crate::error::ErrorCode;
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     match serde_json::from_slice::<Object<T>>(bytes) {
         Ok(Object(value)) => Ok(value),
-        Err(error) => Err(JsonError::new(&error, path_of_error::<T>(bytes))),
+        // Some types reject a value of the wrong kind as if it were no JSON, an enum a number.
+        Err(error) => {
+            let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+            Err(JsonError::new(&error, is_json, path_of_error::<T>(bytes)))
+        }
     }
 }
 
@@ -52,13 +56,13 @@ pub struct JsonError {
 }
 
 impl JsonError {
-    fn new(error: &serde_json::Error, path: Option<String>) -> Self {
+    fn new(error: &serde_json::Error, is_json: bool, path: Option<String>) -> Self {
         let (line, column) = (error.line(), error.column());
         let position = format!(" at line {line} column {column}");
         let full = error.to_string();
         let detail = full.strip_suffix(&position).unwrap_or(&full);
 
-        let (code, field, message) = match Fault::of(error, detail) {
+        let (code, field, message) = match Fault::of(is_json, detail) {
             Fault::NotJson => (
                 ErrorCode::InvalidJson,
                 None,
@@ -120,13 +124,13 @@ enum Fault<'a> {
 }
 
 impl<'a> Fault<'a> {
-    fn of(error: &serde_json::Error, detail: &'a str) -> Self {
+    fn of(is_json: bool, detail: &'a str) -> Self {
         let named = |start: &str| {
             detail
                 .strip_prefix(start)
                 .and_then(|rest| rest.split('`').next())
         };
-        if error.classify() != serde_json::error::Category::Data {
+        if !is_json {
             Self::NotJson
         } else if let Some(name) = named("missing field `") {
             Self::Missing(name)

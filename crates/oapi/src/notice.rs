@@ -80,8 +80,12 @@ pub struct Hello {
     pub head: u64,
     /// This incarnation of the stream.
     pub epoch: String,
-    /// How many events that the reader asks for were evicted since its cursor.
-    pub lost: u64,
+    /// How many events that the reader asks for were evicted since its cursor. Absent where that
+    /// cannot be known: a filter cannot be applied to events that are gone, and a cursor that is not
+    /// of this stream does not say what it has missed. At most `used` minus the cursor's seq.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub lost: Option<u64>,
     /// Why reading begins there.
     pub reason: HelloReason,
 }

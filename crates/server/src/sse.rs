@@ -55,7 +55,11 @@ pub(crate) struct EventBody {
 
 impl EventBody {
     pub(crate) fn new(app: &App, query: &StreamQuery) -> Self {
-        let Subscription { reader, hello } = app.api.subscribe(query);
+        let Subscription {
+            reader,
+            hello,
+            evicted,
+        } = app.api.subscribe(query);
         let now = Instant::now();
         let mut body = Self {
             api: app.api.clone(),
@@ -71,7 +75,7 @@ impl EventBody {
             end_at: None,
             ended: false,
         };
-        body.write_hello(hello);
+        body.write_hello(hello, evicted);
         body
     }
 
@@ -159,7 +163,7 @@ impl EventBody {
         }
     }
 
-    fn write_hello(&mut self, hello: Hello) {
+    fn write_hello(&mut self, hello: Hello, evicted: u64) {
         if self.notices {
             write_notice(&mut self.out, &Notice::Hello(hello));
             return;
@@ -167,11 +171,11 @@ impl EventBody {
         let why = match hello.reason {
             HelloReason::Fresh | HelloReason::Resumed => return,
             HelloReason::Evicted => {
-                let first = hello.used - hello.lost + 1;
+                let at_most = if hello.lost.is_none() { "at most " } else { "" };
+                let (first, last) = (hello.used - evicted + 1, hello.used);
                 let _ = write!(
                     self.out,
-                    ": gap: at most {} lost, evicted before this stream began, seq {first} to {}\n\n",
-                    hello.lost, hello.used
+                    ": gap: {at_most}{evicted} lost before this stream began, seq {first} to {last}\n\n"
                 );
                 return;
             }
