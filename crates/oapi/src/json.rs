@@ -29,9 +29,11 @@ use crate::error::ErrorCode;
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     match serde_json::from_slice::<Object<T>>(bytes) {
         Ok(Object(value)) => Ok(value),
-        // Some types reject a value of the wrong kind as if it were no JSON, an enum a number.
         Err(error) => {
-            let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+            // Some types reject a value of the wrong kind as if it were no JSON, an enum a number.
+            let is_json = error.classify() == serde_json::error::Category::Data
+                || str::from_utf8(bytes)
+                    .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
             Err(JsonError::new(&error, is_json, path_of_error::<T>(bytes)))
         }
     }

@@ -20,7 +20,13 @@ use tapline_telemetry::{Envelope, TelemetrySession};
 /// A stream that retains so many events, rounded up to a power of two, and a session over it that is
 /// not running.
 fn session(events: usize) -> TelemetrySession {
-    TelemetrySession::new(EventStream::new(Retention { events }).unwrap())
+    TelemetrySession::new(
+        EventStream::new(Retention {
+            events,
+            bytes: u64::MAX,
+        })
+        .unwrap(),
+    )
 }
 
 /// Nothing configured yet.

@@ -1,6 +1,7 @@
 //! Pages of what is retained.
 
 use tapline_api::{ApiService, Page, PageQuery};
+use tapline_oapi::from_json;
 
 use crate::{fill_to, idle, publish, running};
 
@@ -280,4 +281,35 @@ fn a_page_looks_at_a_bounded_number_of_events() {
 #[test]
 fn default_query_is_the_empty_text() {
     assert_eq!(PageQuery::default(), crate::query::page("").unwrap());
+}
+
+#[test]
+fn a_page_is_bounded_in_bytes_and_the_next_goes_on() {
+    let api = running(64);
+    let data = format!(r#"{{"type":"page_load","data":"{}"}}"#, "x".repeat(900_000));
+    for _ in 0..20 {
+        api.publish(from_json(data.as_bytes()).unwrap()).unwrap();
+    }
+    let first = api.page(&PageQuery::default());
+    let bytes: usize = first
+        .envelopes
+        .iter()
+        .map(|envelope| envelope.json().len())
+        .sum();
+    assert!((8 << 20..9 << 20).contains(&bytes), "{bytes}");
+    let mut seqs: Vec<_> = first
+        .envelopes
+        .iter()
+        .map(|envelope| envelope.seq())
+        .collect();
+    let mut offset = first.next_offset;
+    while offset.is_some() {
+        let page = api.page(&PageQuery {
+            offset,
+            ..PageQuery::default()
+        });
+        seqs.extend(page.envelopes.iter().map(|envelope| envelope.seq()));
+        offset = page.next_offset;
+    }
+    assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
 }

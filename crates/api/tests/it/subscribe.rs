@@ -13,14 +13,14 @@ fn check(
     asked: &str,
     reason: HelloReason,
     used: u64,
-    lost: u64,
+    lost: impl Into<Option<u64>>,
     seqs: impl IntoIterator<Item = u64>,
 ) {
     let mut subscription = api.subscribe(&query::stream(asked).unwrap());
     let hello = &subscription.hello;
     assert_eq!(
         (hello.reason, hello.used, hello.lost),
-        (reason, used, lost),
+        (reason, used, lost.into()),
         "{asked}"
     );
     let after = asked
@@ -52,7 +52,7 @@ fn an_empty_stream_waits_for_its_first_event() {
         check(&api, asked, HelloReason::Fresh, 0, 0, []);
     }
     check(&api, "after=0", HelloReason::Resumed, 0, 0, []);
-    check(&api, "after=1", HelloReason::Ahead, 0, 0, []);
+    check(&api, "after=1", HelloReason::Ahead, 0, None, []);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_cursor_that_is_no_good_begins_at_the_oldest() {
         ("18446744073709551616".to_owned(), HelloReason::Invalid),
         ("١٥".to_owned(), HelloReason::Invalid),
     ] {
-        check(&api, &format!("after={asked}"), reason, 12, 0, 13..=20);
+        check(&api, &format!("after={asked}"), reason, 12, None, 13..=20);
     }
 }
 
@@ -185,13 +185,45 @@ fn a_filter_holds_from_the_first_event_on() {
     );
 }
 
+#[test]
+fn a_session_that_began_at_0_and_a_cursor_at_0_have_a_beginning_that_can_be_lost() {
+    let api = running(8);
+    let epoch = api.session().stream().epoch();
+    fill_to(&api, 20);
+    check(&api, "", HelloReason::Evicted, 12, 12, 13..=20);
+    let cursor = format!("after=0-{epoch}");
+    check(&api, &cursor, HelloReason::Evicted, 12, 12, 13..=20);
+    // Without an epoch it asks for whatever there is.
+    check(&api, "after=0", HelloReason::Resumed, 12, 0, 13..=20);
+}
+
+#[test]
+fn under_a_filter_what_is_gone_is_not_claimed_to_be_lost() {
+    let api = running(8);
+    fill_to(&api, 20);
+    for filter in ["category=network", "type=network_*"] {
+        let asked = format!("after=5&{filter}");
+        let subscription = api.subscribe(&query::stream(&asked).unwrap());
+        let hello = subscription.hello;
+        assert_eq!((hello.reason, hello.lost), (HelloReason::Evicted, None));
+        assert_eq!((subscription.evicted, hello.used), (7, 12));
+        // Nothing is gone: that is known, whatever is asked for.
+        let asked = format!("after=15&{filter}");
+        let hello = api.subscribe(&query::stream(&asked).unwrap()).hello;
+        assert_eq!((hello.reason, hello.lost), (HelloReason::Resumed, Some(0)));
+    }
+}
+
 /// What is evicted after the hello is told by the reader, and the two add up.
 #[test]
 fn hello_and_reader_tell_each_loss_once() {
     let api = running(8);
     fill_to(&api, 20);
     let mut subscription = api.subscribe(&query::stream("after=5").unwrap());
-    assert_eq!((subscription.hello.lost, subscription.hello.used), (7, 12));
+    assert_eq!(
+        (subscription.hello.lost.unwrap(), subscription.hello.used),
+        (7, 12)
+    );
     fill_to(&api, 30);
     let Some(Item::Lost(lost)) = subscription.reader.try_next() else {
         panic!("a loss comes first");

@@ -22,7 +22,7 @@ fn each_reads_as_it_was_written() {
         oldest: 5,
         head: 9,
         epoch: "e".to_owned(),
-        lost: 0,
+        lost: Some(0),
         reason: HelloReason::Fresh,
     };
     check(

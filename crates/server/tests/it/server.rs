@@ -61,7 +61,11 @@ impl Setup {
 
     pub(crate) async fn with(self, source: impl Source) -> Server {
         let Self { events, options } = self;
-        let stream = EventStream::new(Retention { events, bytes: u64::MAX }).unwrap();
+        let stream = EventStream::new(Retention {
+            events,
+            bytes: u64::MAX,
+        })
+        .unwrap();
         let api = Arc::new(ApiService::new(TelemetrySession::new(stream), source));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

@@ -103,7 +103,7 @@ async fn a_bad_cursor_starts_at_the_oldest_and_says_so() {
     for (last, comment) in [
         (
             &b"5"[..],
-            "gap: at most 7 lost, evicted before this stream began, seq 6 to 12",
+            "gap: 7 lost before this stream began, seq 6 to 12",
         ),
         (
             b"21",
@@ -138,6 +138,12 @@ async fn a_bad_cursor_starts_at_the_oldest_and_says_so() {
             "{comment}"
         );
     }
+    // How many of them were asked for is gone with them.
+    let mut stream = Stream::open(server.addr, "after=5&category=page").await;
+    assert_eq!(
+        stream.expect().await.comment(),
+        "gap: at most 7 lost before this stream began, seq 6 to 12"
+    );
     let mut stream = Stream::open(server.addr, "after=garbage").await;
     assert!(
         stream
