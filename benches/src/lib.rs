@@ -129,3 +129,8 @@ mod tests {
         assert_eq!(session.stream().retained().oldest, 2);
     }
 }
+
+/// The example of the README is compiled and run with the other doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

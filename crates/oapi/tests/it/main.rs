@@ -15,4 +15,4 @@ mod openapi;
 
 /// One browser session's events, one publish request a line. Recorded with Chromium; a small shop
 /// with errors, a redirect, a worker, a popup and a crash, then a large web application.
-const CORPUS: &str = include_str!("../data/browser-events.ndjson");
+const CORPUS: &str = include_str!("../../../cli/data/browser-events.ndjson");

@@ -8,7 +8,7 @@ use crate::server::{Server, Setup, running};
 use crate::sse::Stream;
 
 /// One browser session's events, one publish request a line.
-const CORPUS: &str = include_str!("../../../oapi/tests/data/browser-events.ndjson");
+const CORPUS: &str = include_str!("../../../cli/data/browser-events.ndjson");
 
 fn post() -> Request {
     request("POST", "/telemetry/events")
