@@ -15,7 +15,7 @@ pub(crate) struct Entry {
     pub(crate) event: Arc<Event>,
     /// Microseconds since the Unix epoch: the event's own, or when it was published.
     pub(crate) ts: u64,
-    json: OnceLock<String>,
+    json: OnceLock<Box<str>>,
 }
 
 /// What travels from envelope to envelope.
@@ -151,11 +151,14 @@ fn json<M: Mark>(record: &Record<Entry, Running<M>>) -> &str {
     })
 }
 
-pub(crate) fn encode(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> String {
+pub(crate) fn encode(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> Box<str> {
     let data = event.data.as_ref().map_or(0, |data| data.get().len());
     let mut json = Vec::with_capacity(JSON_FIXED + data);
     encode_envelope(&mut json, seq, ts, event, stamp);
-    String::from_utf8(json).expect("JSON made of strings is UTF-8")
+    // Not a byte more than it needs: it stays for as long as the event is retained.
+    String::from_utf8(json)
+        .expect("JSON made of strings is UTF-8")
+        .into_boxed_str()
 }
 
 impl<M> Clone for Envelope<M> {

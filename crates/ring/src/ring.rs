@@ -14,7 +14,7 @@ use crate::reader::Reader;
 use crate::reclaim::{Domain, Guard};
 use crate::record::{Kept, Record, RecordRef};
 use crate::slot::{Lap, Turn, View, Word};
-use crate::sync::{AtomicPtr, AtomicU64};
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize};
 use crate::wait::Waiters;
 
 /// A bounded, overwriting ring of records, in one order that all readers see.
@@ -190,7 +190,8 @@ where
         let mut record = match decide(&mut value, place.state, place.seq()) {
             Ok(state) => {
                 let weight = (self.weight.weigh)(&value);
-                Arc::new(Record {
+                Box::new(Record {
+                    refs: AtomicUsize::new(0),
                     seq: place.seq(),
                     weight,
                     total_weight: place.total_weight + weight,
@@ -208,17 +209,14 @@ where
             };
             backoff.spin();
             place = self.place(&guard);
-            let draft = Arc::get_mut(&mut record).expect("a record outside the ring has one owner");
-            match decide(&mut draft.value, place.state, place.seq()) {
+            match decide(&mut record.value, place.state, place.seq()) {
                 Ok(state) => {
-                    draft.state = state;
-                    draft.seq = place.seq();
-                    draft.weight = (self.weight.weigh)(&draft.value);
-                    draft.total_weight = place.total_weight + draft.weight;
+                    record.state = state;
+                    record.seq = place.seq();
+                    record.weight = (self.weight.weigh)(&record.value);
+                    record.total_weight = place.total_weight + record.weight;
                 }
                 Err(reason) => {
-                    let record =
-                        Arc::into_inner(record).expect("a record outside the ring has one owner");
                     return Err(Refused {
                         value: record.value,
                         reason,
@@ -251,7 +249,7 @@ where
             // SAFETY: `place.word` was loaded under this guard.
             let evictee = unsafe { place.word.view(&guard) }
                 .record()
-                .map(|record| record.keep().0);
+                .map(RecordRef::keep);
             let turn = Turn {
                 awaits: place.seq(),
                 total_weight: place.total_weight,
@@ -419,10 +417,11 @@ where
     fn put(
         &self,
         place: &Place<'_, T, S>,
-        record: Arc<Record<T, S>>,
+        record: Box<Record<T, S>>,
         guard: &Guard<'_>,
-    ) -> Result<Kept<T, S>, Arc<Record<T, S>>> {
-        let word = Word::record(record, self.lap(place.seq()));
+    ) -> Result<Kept<T, S>, Box<Record<T, S>>> {
+        let (rings, kept) = Kept::pair(record);
+        let word = Word::record(rings, self.lap(place.seq()));
         // Release [P1]: publishes the record; pairs with every load of a slot.
         // SeqCst [W1]: before the look at the sleepers; pairs with the check before a sleep.
         let swap = self.slot(place.seq()).compare_exchange(
@@ -432,12 +431,9 @@ where
             Relaxed,
         );
         if swap.is_err() {
-            // SAFETY: the exchange failed, so the word was not stored.
-            return Err(unsafe { word.into_record() });
+            // SAFETY: the exchange failed, so the word was not stored, and nobody has seen it.
+            return Err(unsafe { Kept::unpair(word.into_record(), kept) });
         }
-        // SAFETY: [R1]: it may be evicted from here on, but not freed while we are pinned.
-        let stored = unsafe { word.view(guard) };
-        let kept = stored.record().expect("the word of a record").keep();
         self.advance(place.head);
         self.retire(place.word, guard);
         // Relaxed: it only grows, and was true when it was stored.

@@ -2,7 +2,7 @@
 //!
 //! | bits 0 and 1 | content | bits 3 and up |
 //! |---|---|---|
-//! | `00` | a record | `Arc<Record>`, by its address |
+//! | `00` | a record | a reference to it, by its address |
 //! | `01` | a turn | `Box<Turn>`, by its address |
 //! | `10` | nothing yet | the seq that the slot awaits |
 //!
@@ -16,11 +16,10 @@
 //! happened in between.
 #![allow(unsafe_code)]
 
-use std::ptr;
-use std::sync::Arc;
+use std::ptr::{self, NonNull};
 
 use crate::reclaim::Guard;
-use crate::record::{Record, RecordRef};
+use crate::record::{Kept, Record, RecordRef};
 
 const KIND: usize = 0b011;
 const TURN: usize = 0b001;
@@ -42,7 +41,7 @@ pub(crate) struct Turn<T, S> {
     /// The weight of all records before that.
     pub(crate) total_weight: u64,
     pub(crate) state: S,
-    pub(crate) evictee: Option<Arc<Record<T, S>>>,
+    pub(crate) evictee: Option<Kept<T, S>>,
 }
 
 /// A [`Word`] seen under a guard.
@@ -93,9 +92,9 @@ impl<T, S> Word<T, S> {
 
     /// Moves the reference into the word: [`Word::free`] or [`Word::into_record`] gives it back.
     #[inline]
-    pub(crate) fn record(record: Arc<Record<T, S>>, lap: Lap) -> Self {
+    pub(crate) fn record(record: Kept<T, S>, lap: Lap) -> Self {
         const { Self::ALIGNED };
-        Self(Arc::into_raw(record).cast_mut().map_addr(|a| a | lap.bit()))
+        Self(record.into_raw().as_ptr().map_addr(|a| a | lap.bit()))
     }
 
     /// A turn that waits for a record on `lap`.
@@ -150,8 +149,8 @@ impl<T, S> Word<T, S> {
             },
             // SAFETY: [I4], kind 01 is a `Box<Turn>`; alive by the caller's promise.
             TURN => View::Turn(unsafe { &*self.address::<Turn<T, S>>() }),
-            // SAFETY: [I4], kind 00 is an `Arc<Record>`; alive by the caller's promise.
-            _ => View::Record(unsafe { RecordRef::new(self.address()) }),
+            // SAFETY: [I4], kind 00 is a record's address; alive by the caller's promise.
+            _ => View::Record(unsafe { RecordRef::new(NonNull::new_unchecked(self.address())) }),
         }
     }
 
@@ -176,10 +175,10 @@ impl<T, S> Word<T, S> {
     ///
     /// The word came from [`Word::record`] and is owned: it was not stored in a slot, or was taken
     /// out of it and nobody is left who could look.
-    pub(crate) unsafe fn into_record(self) -> Arc<Record<T, S>> {
+    pub(crate) unsafe fn into_record(self) -> Kept<T, S> {
         debug_assert_eq!(self.0.addr() & KIND, 0);
-        // SAFETY: [I4], it is an `Arc`'s address; the caller's promise.
-        unsafe { Arc::from_raw(self.address()) }
+        // SAFETY: [I4], it is a record's address; the caller's promise.
+        unsafe { Kept::from_raw(NonNull::new_unchecked(self.address())) }
     }
 
     /// Takes back a turn.
@@ -211,7 +210,7 @@ impl<'g, T, S> View<'g, T, S> {
         match self {
             View::Empty { .. } => None,
             View::Record(record) => Some(*record),
-            View::Turn(turn) => turn.evictee.as_ref().map(RecordRef::of),
+            View::Turn(turn) => turn.evictee.as_ref().map(Kept::as_ref),
         }
     }
 }

@@ -44,34 +44,38 @@ pub struct Session {
 /// What travels with the stream: the running session, if there is one, and since when that is so.
 /// A clone is one reference count.
 #[derive(Debug, Clone, Default)]
-pub struct SessionState {
-    session: Option<Arc<Session>>,
+pub struct SessionState(Option<Arc<Phase>>);
+
+/// What holds between two transitions. Before the first one there is none.
+#[derive(Debug)]
+struct Phase {
+    session: Option<Session>,
     since: u64,
 }
 
 impl SessionState {
     pub(crate) fn running(session: Session, since: u64) -> Self {
-        Self {
-            session: Some(Arc::new(session)),
+        Self(Some(Arc::new(Phase {
+            session: Some(session),
             since,
-        }
+        })))
     }
 
     pub(crate) fn stopped(since: u64) -> Self {
-        Self {
+        Self(Some(Arc::new(Phase {
             session: None,
             since,
-        }
+        })))
     }
 
     /// The running session.
     pub fn session(&self) -> Option<&Session> {
-        self.session.as_deref()
+        self.0.as_ref()?.session.as_ref()
     }
 
     /// It is in force for the seqs above this one.
     pub fn since(&self) -> u64 {
-        self.since
+        self.0.as_ref().map_or(0, |phase| phase.since)
     }
 
     /// What is captured; nothing while there is no session.
@@ -83,8 +87,7 @@ impl SessionState {
     /// Whether it is one and the same state, not only an equal one: a cheap way to see that
     /// something has changed.
     pub fn is_same(&self, other: &Self) -> bool {
-        let session = |state: &Self| state.session.as_ref().map(Arc::as_ptr);
-        self.since == other.since && session(self) == session(other)
+        self.0.as_ref().map(Arc::as_ptr) == other.0.as_ref().map(Arc::as_ptr)
     }
 }
 
