@@ -16,6 +16,10 @@ use tapline_oapi::{Event, PublishRequest, from_json};
 use tapline_ring::Ring;
 use tapline_telemetry::{TelemetryConfig, TelemetrySession};
 
+/// For everything that is measured, rivals included: the allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long each bench runs before it is measured.
 pub const WARM_UP: Duration = Duration::from_millis(500);
 

@@ -27,6 +27,11 @@ use clap::Parser;
 use args::{Args, Command};
 use failure::Failure;
 
+/// An event is freed by whichever thread comes by, seldom by the one that made it: that is what this
+/// allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = match tokio::runtime::Runtime::new() {

@@ -14,5 +14,5 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize
 #[inline(always)]
 pub(crate) fn store_load_barrier() {
     #[cfg(loom)]
-    loom::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    fence(std::sync::atomic::Ordering::SeqCst);
 }
