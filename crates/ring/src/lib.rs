@@ -38,6 +38,9 @@ mod wait;
 mod reclaim;
 mod sync;
 
+#[cfg(all(test, not(loom)))]
+mod abandoned;
+
 pub use reader::{Item, Lost, Reader};
 pub use record::{Kept, Record, RecordRef};
 pub use ring::{Bounds, CapacityError, Refused, Retained, Ring};

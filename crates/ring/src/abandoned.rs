@@ -1,0 +1,252 @@
+//! A producer that stops between any two of its steps, for ever, blocks nobody.
+//!
+//! Each test lets one thread do something and stops it before its first access to shared memory,
+//! then before its second, and so on to the last. While it stands there, others append, turn, read,
+//! sleep and are woken. Afterwards it goes on, and what it was about has either happened or not.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::task::{Context, Wake, Waker};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::sync::stepped::each_step;
+use crate::{Bounds, Item, Reader, Ring};
+
+/// The state counts the records, so that a record which is decided by a wrong state shows.
+type Counting = Ring<u64, u64>;
+
+/// How long anything may take that must not be blocked. Only a failure waits so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn empty(records: usize) -> Arc<Counting> {
+    Arc::new(Ring::new(records, 0).expect("a capacity"))
+}
+
+/// With so many records appended.
+fn filled(ring: Arc<Counting>, appends: u64, value: u64) -> Arc<Counting> {
+    for _ in 0..appends {
+        append(&ring, value);
+    }
+    ring
+}
+
+fn append(ring: &Counting, value: u64) -> u64 {
+    let count = |_: &mut u64, count: &u64, seq| {
+        assert_eq!(count + 1, seq);
+        Ok::<_, ()>(seq)
+    };
+    ring.append(value, count).expect("nobody refuses").seq()
+}
+
+/// A thread that stands before its step number `at`, holding what it holds there.
+struct Abandoned {
+    go_on: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Abandoned {
+    /// `None` where `work` has fewer steps than that.
+    fn at(at: usize, work: impl FnOnce() + Send + 'static) -> Option<Self> {
+        let (stopped, has_stopped) = mpsc::sync_channel(1);
+        let (go_on, may_go_on): (_, Receiver<()>) = mpsc::sync_channel(1);
+        let thread = thread::spawn(move || {
+            let mut step = 0;
+            each_step(move || {
+                if step == at {
+                    stopped.send(true).expect("the test waits for it");
+                    may_go_on.recv().expect("the test lets it go on in the end");
+                }
+                step += 1;
+            });
+            work();
+        });
+        // The sender is dropped with the thread's variables, if it was not used before.
+        match has_stopped.recv() {
+            Ok(_) => Some(Self { go_on, thread }),
+            Err(_) => {
+                thread.join().expect("it has done its work");
+                None
+            }
+        }
+    }
+
+    fn go_on(self) {
+        self.go_on.send(()).expect("it waits for it");
+        self.thread
+            .join()
+            .expect("it goes on as if nothing had been");
+    }
+}
+
+/// Whatever another thread is in the middle of: all of this goes on.
+fn everybody_else_goes_on(ring: &Arc<Counting>, reader: &mut Reader<u64, u64>) {
+    let laps = 3 * ring.bounds().records as u64;
+    for n in 0..laps {
+        let before = ring.head();
+        let seq = append(ring, n);
+        assert_eq!(seq, before + 1, "the next seq, at once");
+        drain(reader);
+        assert_eq!(reader.position(), seq, "readable at once");
+        if n == laps / 2 {
+            ring.turn(|count, _| Ok::<_, ()>(*count))
+                .expect("nobody refuses");
+        }
+    }
+    let sleeper = {
+        let mut reader = ring.reader(ring.head());
+        let (asleep, is_asleep) = mpsc::sync_channel(1);
+        let thread = thread::spawn(move || {
+            asleep.send(()).expect("the test waits for it");
+            reader.next(Some(Instant::now() + PATIENCE)).is_some()
+        });
+        is_asleep.recv().expect("it goes to sleep");
+        thread
+    };
+    append(ring, laps);
+    assert!(
+        sleeper.join().expect("it does not panic"),
+        "a sleeper is woken"
+    );
+    drain(reader);
+    assert_eq!(reader.position(), ring.head());
+}
+
+fn drain(reader: &mut Reader<u64, u64>) {
+    let mut position = reader.position();
+    reader.read(usize::MAX, |item| {
+        match item {
+            Item::Lost(lost, oldest) => {
+                assert_eq!((lost.first, lost.last + 1), (position + 1, oldest.seq()));
+                position = lost.last;
+            }
+            Item::Record(record) => {
+                assert_eq!(
+                    (record.seq(), *record.state()),
+                    (position + 1, position + 1)
+                );
+                position = record.seq();
+            }
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+/// Abandons `work` before each of its steps in turn; returns how many there were.
+fn abandon_everywhere(
+    ring: impl Fn() -> Arc<Counting>,
+    work: impl Fn(&Arc<Counting>) + Clone + Send + 'static,
+) -> usize {
+    for at in 0.. {
+        let ring = ring();
+        let mut reader = ring.reader(0);
+        drain(&mut reader);
+        let (of_thread, work) = (ring.clone(), work.clone());
+        let Some(abandoned) = Abandoned::at(at, move || work(&of_thread)) else {
+            return at;
+        };
+        everybody_else_goes_on(&ring, &mut reader);
+        abandoned.go_on();
+        everybody_else_goes_on(&ring, &mut reader);
+    }
+    unreachable!("work has an end")
+}
+
+#[test]
+fn a_producer_abandoned_between_any_two_steps_of_an_append() {
+    for records in [1, 2, 8] {
+        for appends in [0, 3, 20] {
+            let ring = move || filled(empty(records), appends, 1);
+            let steps = abandon_everywhere(ring, |ring| {
+                append(ring, 99);
+            });
+            assert!(
+                steps >= 8,
+                "{steps} steps: the atomics are not those of the test"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_producer_abandoned_while_it_evicts_for_weight() {
+    let ring = || {
+        let bounds = Bounds {
+            records: 8,
+            weight: 10,
+            weigh: |value: &u64| *value,
+        };
+        filled(Arc::new(Ring::bounded(bounds, 0).expect("bounds")), 5, 2)
+    };
+    // Makes room for itself by evicting four.
+    let steps = abandon_everywhere(ring, |ring| {
+        append(ring, 9);
+    });
+    assert!(steps >= 20, "{steps} steps: nothing was evicted");
+}
+
+/// Somebody slept before the producer came, and it may stop before, while or after it calls.
+#[test]
+fn a_producer_abandoned_while_it_wakes() {
+    #[derive(Default)]
+    struct Called(AtomicBool);
+    impl Wake for Called {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    for at in 0.. {
+        let ring = empty(8);
+        let sleepers: Vec<_> = (0..3)
+            .map(|_| {
+                let (mut reader, called) = (ring.reader(0), Arc::new(Called::default()));
+                let waker = Waker::from(called.clone());
+                assert!(
+                    reader
+                        .poll_next(&mut Context::from_waker(&waker))
+                        .is_pending()
+                );
+                (reader, called)
+            })
+            .collect();
+        let of_thread = ring.clone();
+        let Some(abandoned) = Abandoned::at(at, move || {
+            append(&of_thread, 1);
+        }) else {
+            assert!(at > 10, "{at} steps: nobody was called");
+            return;
+        };
+        append(&ring, 2);
+        assert!(
+            sleepers
+                .iter()
+                .all(|(_, called)| called.0.load(Ordering::SeqCst)),
+            "the next append calls whom the abandoned one has not, step {at}"
+        );
+        abandoned.go_on();
+    }
+}
+
+#[test]
+fn a_controller_abandoned_in_a_turn() {
+    for records in [1, 2, 8] {
+        let ring = move || filled(empty(records), 1, 1);
+        abandon_everywhere(ring, |ring| {
+            ring.turn(|count, _| Ok::<_, ()>(*count))
+                .expect("nobody refuses");
+        });
+    }
+}
+
+#[test]
+fn a_reader_abandoned_anywhere() {
+    let ring = || filled(empty(4), 9, 1);
+    abandon_everywhere(ring, |ring| {
+        let mut reader = ring.reader(0);
+        drain(&mut reader);
+        drop(reader.next(Some(Instant::now())));
+    });
+}
