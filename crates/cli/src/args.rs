@@ -11,7 +11,7 @@ use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
 use tapline_client::Cursor;
 use tapline_oapi::{Category, SourceKind};
 
-use crate::units;
+use crate::units::{self, InvalidNumber};
 
 /// The telemetry line out of a browser or agent sandbox: serves it, publishes into it, follows it.
 #[derive(Debug, Parser)]
@@ -284,25 +284,24 @@ fn category() -> impl TypedValueParser<Value = Category> {
 }
 
 fn capacity(text: &str) -> Result<usize, String> {
-    match units::count(text) {
-        Ok(0) => Err("at least one event has to be retained".to_owned()),
-        Ok(capacity) => Ok(capacity),
-        Err(error) => Err(error.to_string()),
-    }
+    not_none(units::count(text), "at least one event has to be retained")
 }
 
 fn capacity_bytes(text: &str) -> Result<usize, String> {
-    match units::bytes(text) {
-        Ok(0) => Err("at least one byte has to be allowed".to_owned()),
-        Ok(bytes) => Ok(bytes),
-        Err(error) => Err(error.to_string()),
-    }
+    not_none(units::bytes(text), "at least one byte has to be allowed")
 }
 
 fn batch_lines(text: &str) -> Result<usize, String> {
-    match units::count(text) {
-        Ok(0) => Err("at least one line has to be sent at once".to_owned()),
-        Ok(lines) => Ok(lines),
+    not_none(
+        units::count(text),
+        "at least one line has to be sent at once",
+    )
+}
+
+fn not_none(number: Result<usize, InvalidNumber>, wrong: &str) -> Result<usize, String> {
+    match number {
+        Ok(0) => Err(wrong.to_owned()),
+        Ok(number) => Ok(number),
         Err(error) => Err(error.to_string()),
     }
 }

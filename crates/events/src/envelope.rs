@@ -62,35 +62,42 @@ pub struct Envelope<M = ()>(Kept<Entry, Running<M>>);
 /// An [`Envelope`] seen in passing: costs no reference count.
 pub struct EnvelopeRef<'a, M = ()>(RecordRef<'a, Entry, Running<M>>);
 
+/// What can be asked of an envelope, however it is held.
+macro_rules! readable {
+    () => {
+        /// 1, 2, 3 … over the life of the stream.
+        pub fn seq(&self) -> u64 {
+            self.0.seq()
+        }
+
+        /// Microseconds since the Unix epoch: the event's own, or when it was published.
+        pub fn ts(&self) -> u64 {
+            self.0.value().ts
+        }
+
+        /// The event as its producer made it: the JSON has the `ts` and the stamp, too.
+        pub fn event(&self) -> &Event {
+            &self.0.value().event
+        }
+
+        /// The mark that was in force.
+        pub fn mark(&self) -> &M {
+            &self.0.state().mark
+        }
+
+        /// `{"seq":N,"event":{…}}`, made when it is first asked for and shared from then on.
+        pub fn json(&self) -> &str {
+            json(&self.0)
+        }
+    };
+}
+
 impl<M: Mark> Envelope<M> {
     pub(crate) fn new(record: Kept<Entry, Running<M>>) -> Self {
         Self(record)
     }
 
-    /// 1, 2, 3 … over the life of the stream.
-    pub fn seq(&self) -> u64 {
-        self.0.seq()
-    }
-
-    /// Microseconds since the Unix epoch: the event's own, or when it was published.
-    pub fn ts(&self) -> u64 {
-        self.0.value().ts
-    }
-
-    /// The event as its producer made it: [`Envelope::json`] has the `ts` and the stamp, too.
-    pub fn event(&self) -> &Event {
-        &self.0.value().event
-    }
-
-    /// The mark that was in force.
-    pub fn mark(&self) -> &M {
-        &self.0.state().mark
-    }
-
-    /// `{"seq":N,"event":{…}}`, made when it is first asked for and shared from then on.
-    pub fn json(&self) -> &str {
-        json(&self.0)
-    }
+    readable!();
 }
 
 impl<'a, M: Mark> EnvelopeRef<'a, M> {
@@ -98,30 +105,7 @@ impl<'a, M: Mark> EnvelopeRef<'a, M> {
         Self(record)
     }
 
-    /// As [`Envelope::seq`].
-    pub fn seq(&self) -> u64 {
-        self.0.seq()
-    }
-
-    /// As [`Envelope::ts`].
-    pub fn ts(&self) -> u64 {
-        self.0.value().ts
-    }
-
-    /// As [`Envelope::event`].
-    pub fn event(&self) -> &Event {
-        &self.0.value().event
-    }
-
-    /// As [`Envelope::mark`].
-    pub fn mark(&self) -> &M {
-        &self.0.state().mark
-    }
-
-    /// As [`Envelope::json`].
-    pub fn json(&self) -> &str {
-        json(&self.0)
-    }
+    readable!();
 
     /// Takes it out for keeps: one reference count.
     pub fn keep(&self) -> Envelope<M> {
