@@ -39,6 +39,13 @@ impl Domain {
 }
 
 impl Guard<'_> {
+    /// Frees what can be freed now, and lets other threads free what this one has retired. Without it
+    /// that waits until this thread has retired some dozens more.
+    pub(crate) fn flush(&self) {
+        #[cfg(not(loom))]
+        self.epoch.flush();
+    }
+
     /// Runs `free` once every guard that exists now is gone.
     ///
     /// # Safety

@@ -45,6 +45,10 @@ pub struct Bounds<T> {
     pub weigh: fn(&T) -> u64,
 }
 
+/// What one record may weigh, as a part of the bound, before its append sees to it that what was
+/// evicted is freed: some dozens that wait to be freed are then a few percent of the bound.
+const HEAVY: u64 = 1024;
+
 /// The bound by weight, and how far it is kept.
 struct WeightBound<T> {
     most: u64,
@@ -441,6 +445,9 @@ where
             self.trim(&kept, guard);
         }
         self.waiters.wake_all(guard);
+        if kept.weight > self.weight.most / HEAVY {
+            guard.flush();
+        }
         Ok(kept)
     }
 
