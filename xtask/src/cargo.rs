@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use crate::failure::{Failure, Outcome};
 
-/// One call of cargo, in the workspace's root. The environment is passed on.
+/// One call of cargo, in the workspace's root unless it says otherwise. The environment is passed on.
 #[derive(Clone)]
 pub(crate) struct Cargo {
+    folder: PathBuf,
     arguments: Vec<String>,
     variables: Vec<(&'static str, String)>,
 }
@@ -21,9 +22,16 @@ impl Cargo {
     /// The arguments are separated by spaces, as one would type them.
     pub(crate) fn new(arguments: &str) -> Self {
         Self {
+            folder: root().to_owned(),
             arguments: arguments.split_whitespace().map(str::to_owned).collect(),
             variables: Vec::new(),
         }
+    }
+
+    /// In another folder.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        self.folder = folder.to_owned();
+        self
     }
 
     /// With further arguments.
@@ -74,12 +82,21 @@ impl Cargo {
         })
     }
 
+    /// Whether it ends well, without a word in the log.
+    pub(crate) fn passes(&self) -> Result<bool, Failure> {
+        let ended = self
+            .command()
+            .output()
+            .map_err(|source| self.did_not_start(source))?;
+        Ok(ended.status.success())
+    }
+
     fn command(&self) -> Command {
         // Cargo names itself to what it runs; so a call inside is of the same toolchain as the one outside.
         let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = Command::new(cargo);
         command
-            .current_dir(root())
+            .current_dir(&self.folder)
             .args(&self.arguments)
             .envs(
                 self.variables

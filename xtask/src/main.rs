@@ -14,6 +14,7 @@ mod deny;
 mod graph;
 mod parts;
 mod unused;
+mod weaken;
 
 mod cargo;
 mod failure;
@@ -134,6 +135,15 @@ static COMMANDS: &[Command] = &[
         flags: &[Flag::KeepGoing],
         part_of_ci: false,
         run: ci::run,
+    },
+    Command {
+        name: "weaken",
+        what: "some model of the ring fails without each of its memory orderings",
+        details: "Relaxes one ordering at a time in a copy of the ring and runs the models: some minutes. Those that no model\n\
+                  can notice are listed with the reason in xtask/src/weaken.rs.",
+        flags: &[],
+        part_of_ci: false,
+        run: weaken::run,
     },
     Command {
         name: "bench",

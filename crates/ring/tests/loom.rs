@@ -170,6 +170,33 @@ fn what_is_taken_out_stays_whole_p1() {
     });
 }
 
+/// The end of a record comes after everything that was done with it, whoever lets go of it last.
+#[test]
+fn the_last_reference_frees_c1() {
+    struct Tidy(Cell);
+    impl Drop for Tidy {
+        fn drop(&mut self) {
+            self.0.set(0);
+        }
+    }
+
+    loom::model(|| {
+        let ring = Arc::new(Ring::new(1, ()).unwrap());
+        let kept = ring
+            .append(Tidy(Cell::new(7)), |_, (), _| Ok::<_, ()>(()))
+            .ok()
+            .unwrap();
+        let other = {
+            let kept = kept.clone();
+            thread::spawn(move || assert_eq!(kept.value().0.get(), 7))
+        };
+        drop(ring);
+        assert_eq!(kept.value().0.get(), 7);
+        drop(kept);
+        other.join().unwrap();
+    });
+}
+
 /// Two producers evict for the weight of what they have appended, and a reader looks on.
 #[test]
 fn eviction_by_weight_beside_a_producer_and_a_reader_p1() {
