@@ -156,10 +156,12 @@ impl<M: Mark> Reader<M> {
         })
     }
 
-    /// The next envelope or loss, if there is one now. Does not wait.
+    /// The next envelope or loss, if there is one now. Does not wait: where all that was there when it
+    /// was called is filtered, it returns, however much comes in meanwhile.
     pub fn try_next(&mut self) -> Option<Item<Envelope<M>>> {
         /// How many filtered events are passed over under one guard.
         const STRIDE: usize = 256;
+        let mut until = None;
         loop {
             let mut next = None;
             let looked_at = self.read(STRIDE, |item| {
@@ -171,6 +173,9 @@ impl<M: Mark> Reader<M> {
             });
             if next.is_some() || looked_at < STRIDE {
                 return next;
+            }
+            if *until.get_or_insert_with(|| self.ring.ring().head()) <= self.position() {
+                return None;
             }
         }
     }
@@ -186,12 +191,16 @@ impl<M: Mark> Reader<M> {
             }
             self.ring
                 .wait_until(deadline, |reader| reader.is_ready().then_some(()))?;
+            // What came may all be filtered, again and again: it is not what was waited for.
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return self.try_next();
+            }
         }
     }
 
     /// As [`Reader::try_next`]; where there is nothing yet, wakes `cx` when there may be.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item<Envelope<M>>> {
-        loop {
+        for _ in 0..2 {
             if let Some(item) = self.try_next() {
                 return Poll::Ready(item);
             }
@@ -199,6 +208,9 @@ impl<M: Mark> Reader<M> {
                 return Poll::Pending;
             }
         }
+        // What came was all filtered, and more has come: other tasks have a turn before it.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Ready when there is something to look at, or when `look` says so of the mark in force and the

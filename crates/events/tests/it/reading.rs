@@ -1,4 +1,5 @@
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -130,6 +131,37 @@ fn waiting_passes_over_what_is_filtered_and_ends_at_the_time_out() {
     });
     assert!(Duration::from_millis(20) <= begun.elapsed());
     assert_eq!(reader.ledger().delivered, 1);
+}
+
+/// A reader is faster than a producer: it would catch up with each event as it comes, for ever.
+#[test]
+fn filtered_events_that_never_stop_coming_hold_nobody() {
+    let stream = stream::<()>(1024);
+    let nothing = Filter::categories(CategorySet::EMPTY);
+    let mut reader = stream.reader(0).filtered(nothing);
+    let done = AtomicBool::new(false);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Long enough for anything but a failure, and then it ends all the same.
+                while !done.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(20) {
+                    append(&stream, console());
+                }
+            });
+        }
+        for _ in 0..200 {
+            assert!(reader.try_next().is_none());
+            assert!(
+                reader
+                    .poll_next(&mut Context::from_waker(Waker::noop()))
+                    .is_pending()
+            );
+            assert!(reader.next(Some(Duration::from_micros(100))).is_none());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(reader.ledger().delivered, 0);
 }
 
 #[test]
