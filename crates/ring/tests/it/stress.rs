@@ -69,7 +69,10 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
                     let (mut delivered, mut lost) = (0, 0);
                     let mut latest = [0; PRODUCERS as usize];
                     let start = reader.position();
+                    let begun = Instant::now();
                     while reader.position() < PRODUCERS * EACH {
+                        let patience = Duration::from_secs(120);
+                        assert!(begun.elapsed() < patience, "a producer does not get on");
                         let before = reader.position();
                         let shown = reader.read(batch, |item| {
                             match item {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tapline_oapi::{Category, CategorySet, Event, KnownType};
 use tapline_telemetry::{Refused, TelemetryConfig, TelemetrySession};
@@ -21,6 +22,14 @@ fn config(categories: &[Category]) -> TelemetryConfig {
 
 /// Runs the producers, each calling `produce` over and over, beside `control`.
 fn beside(produce: impl Fn(usize) + Sync, control: impl FnOnce()) {
+    /// Ends the producers also where the controller panics, or the scope would wait for them.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     let done = AtomicBool::new(false);
     let rounds = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -33,12 +42,17 @@ fn beside(produce: impl Fn(usize) + Sync, control: impl FnOnce()) {
                 }
             });
         }
+        let _done = Done(&done);
         // With two cores a controller could be done before the producers have begun.
+        let begun = Instant::now();
         while rounds.load(Ordering::Relaxed) < PRODUCERS as u64 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "the producers do not get on"
+            );
             thread::yield_now();
         }
         control();
-        done.store(true, Ordering::Relaxed);
     });
 }
 
