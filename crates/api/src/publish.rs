@@ -1,6 +1,6 @@
 //! Publishing: one event, or many.
 
-use tapline_oapi::{BatchResult, ErrorBody, Event, LineError, PublishRequest, from_json};
+use tapline_oapi::{BatchResult, ErrorBody, Event, LineError, PublishRequest, from_json_line};
 use tapline_telemetry::{Envelope, Refused};
 
 use crate::error::ApiError;
@@ -46,7 +46,7 @@ impl ApiService {
     }
 
     fn publish_line(&self, text: &[u8], line: u64, result: &mut BatchResult) {
-        let published = from_json(text)
+        let published = from_json_line(text)
             .map_err(ApiError::from)
             .and_then(|r| self.publish(r));
         match published {

@@ -27,6 +27,20 @@ use crate::error::ErrorCode;
 /// [`JsonError`] where `bytes` are not JSON (or not UTF-8, or nothing, or more than one value),
 /// not an object, or not what `T` takes. An array is never taken for an object, though serde would.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
+    read(bytes, "the body")
+}
+
+/// As [`from_json`], for a line of a body that has an object on each: messages speak of the line, and
+/// leave its number to whoever counts.
+///
+/// # Errors
+///
+/// As for [`from_json`].
+pub fn from_json_line<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
+    read(bytes, "the line")
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8], whole: &str) -> Result<T, JsonError> {
     match serde_json::from_slice::<Object<T>>(bytes) {
         Ok(Object(value)) => Ok(value),
         Err(error) => {
@@ -34,7 +48,8 @@ pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
             let is_json = error.classify() == serde_json::error::Category::Data
                 || str::from_utf8(bytes)
                     .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
-            Err(JsonError::new(&error, is_json, path_of_error::<T>(bytes)))
+            let path = path_of_error::<T>(bytes);
+            Err(JsonError::new(&error, is_json, path, whole))
         }
     }
 }
@@ -58,7 +73,7 @@ pub struct JsonError {
 }
 
 impl JsonError {
-    fn new(error: &serde_json::Error, is_json: bool, path: Option<String>) -> Self {
+    fn new(error: &serde_json::Error, is_json: bool, path: Option<String>, whole: &str) -> Self {
         let (line, column) = (error.line(), error.column());
         let position = format!(" at line {line} column {column}");
         let full = error.to_string();
@@ -68,7 +83,13 @@ impl JsonError {
             Fault::NotJson => (
                 ErrorCode::InvalidJson,
                 None,
-                format!("the body is not JSON: {}{position}", shortened(detail)),
+                match line {
+                    1 => format!(
+                        "{whole} is not JSON: {} at column {column}",
+                        shortened(detail)
+                    ),
+                    _ => format!("{whole} is not JSON: {}{position}", shortened(detail)),
+                },
             ),
             Fault::Missing(name) => {
                 let field = joined(path.as_deref(), name);
@@ -97,7 +118,7 @@ impl JsonError {
             Fault::Invalid => {
                 let place = match &path {
                     Some(field) => format!("field `{}`", shortened(field)),
-                    None => "the body".to_owned(),
+                    None => whole.to_owned(),
                 };
                 (
                     ErrorCode::InvalidField,

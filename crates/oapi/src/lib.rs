@@ -46,5 +46,5 @@ pub use error::{ErrorBody, ErrorCode};
 pub use event::{Envelope, Event, InvalidEvent, PublishRequest, Source, SourceKind};
 pub use event_type::{EmptyType, EventType, KnownType, UnknownType};
 pub use health::Health;
-pub use json::{JsonError, from_json};
+pub use json::{JsonError, from_json, from_json_line};
 pub use notice::{Beat, Bye, ByeReason, Gap, Hello, HelloReason, Notice, SessionNotice};

@@ -140,3 +140,15 @@ fn without_a_session_all_good_lines_are_filtered() {
     );
     assert_eq!((result.first_seq, result.last_seq), (None, None));
 }
+
+#[test]
+fn a_message_speaks_of_the_line_and_not_of_the_body() {
+    let mut result = BatchResult::default();
+    running(8).publish_lines(b"{\"type\":\"page_load\"}\nnope\n", 1, &mut result);
+    let error = &result.errors[0];
+    assert_eq!(error.line, 2);
+    assert_eq!(
+        error.message,
+        "the line is not JSON: expected ident at column 2"
+    );
+}
