@@ -13,7 +13,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tapline_benches::{BATCH, MEASURED, RETAINED, TS, WARM_UP, full_session, small};
 use tapline_events::{Filter, Item};
-use tapline_oapi::Category;
+use tapline_oapi::{Category, CategorySet};
 use tapline_telemetry::{Reader, TelemetrySession};
 use tokio::sync::broadcast;
 
@@ -50,8 +50,10 @@ fn drain(c: &mut Criterion) {
     });
 
     // As above, and asked for none of it.
-    let mut reader =
-        at_the_head(&session).filtered(Filter::from_iter([Category::Network, Category::Page]));
+    let mut reader = at_the_head(&session).filtered(Filter::categories(CategorySet::of(&[
+        Category::Network,
+        Category::Page,
+    ])));
     group.bench_function("tapline/read-filtered-out", |b| {
         b.iter_batched(
             fill,

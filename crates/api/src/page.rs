@@ -135,13 +135,10 @@ impl ApiService {
             Order::Asc => query.after.max(query.offset),
             Order::Desc => query.after,
         };
+        // 0 asks for whatever there is, so nothing of it can be lost.
+        let from = from.filter(|from| *from > 0);
         if let Some(from) = from {
-            // 0 asks for whatever there is, so nothing of it can be lost.
-            lost = if from == 0 {
-                0
-            } else {
-                (first - 1).saturating_sub(from)
-            };
+            lost = (first - 1).saturating_sub(from);
             first = first.max(from.saturating_add(1));
         }
         if let (Order::Desc, Some(offset)) = (query.order, query.offset) {
@@ -168,7 +165,7 @@ impl ApiService {
                     page.envelopes.push(envelope);
                 }
                 Some(_) => {}
-                None => page.lost += u64::from(from.is_some_and(|from| from != 0)),
+                None => page.lost += u64::from(from.is_some()),
             }
             let full = page.envelopes.len() as u64 == query.limit
                 || bytes >= MAX_BYTES

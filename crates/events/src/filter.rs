@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tapline_oapi::{Category, CategorySet, Event, KnownType};
+use tapline_oapi::{CategorySet, Event, KnownType};
 
 /// Which events a reader asks for. Where both categories and types are given, both must match.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -103,12 +103,6 @@ impl TypePattern {
 impl fmt::Display for TypePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl FromIterator<Category> for Filter {
-    fn from_iter<I: IntoIterator<Item = Category>>(categories: I) -> Self {
-        Self::categories(categories.into_iter().collect())
     }
 }
 

@@ -321,7 +321,7 @@ where
     ///
     /// An `after` beyond the head makes it wait for the records that follow `after`.
     pub fn reader(self: &Arc<Self>, after: u64) -> Reader<T, S> {
-        let oldest = self.retained().oldest.max(1);
+        let oldest = self.oldest(&self.domain.pin()).max(1);
         Reader::new(self.clone(), after.saturating_add(1).max(oldest))
     }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use serde::Serialize;
 use tapline_api::{ApiService, StreamQuery, Subscription};
-use tapline_events::{Counts, Item, Lost};
+use tapline_events::{Counts, Cursor, Item, Lost};
 use tapline_oapi::{Beat, Bye, ByeReason, Gap, Hello, HelloReason, Notice, SessionNotice};
 use tapline_telemetry::{Reader, SessionState};
 use tokio::time::{Instant, Sleep};
@@ -40,7 +40,6 @@ pub(crate) struct EventBody {
     out: String,
     /// Whether the reader wants to be told about the stream itself, in named events.
     notices: bool,
-    epoch: String,
     /// The state that the reader was told last.
     told: Option<SessionState>,
     beat: Duration,
@@ -66,7 +65,6 @@ impl EventBody {
             reader,
             out: String::new(),
             notices: query.notices,
-            epoch: hello.epoch.clone(),
             told: None,
             beat: app.options.beat,
             tick: Box::pin(tokio::time::sleep_until(now + app.options.beat)),
@@ -86,11 +84,10 @@ impl EventBody {
             reader,
             out,
             notices,
-            epoch,
             told,
             ..
         } = self;
-        let epoch = notices.then_some(&**epoch);
+        let epoch = notices.then(|| api.session().stream().epoch());
         reader.read(PIECE_EVENTS, |item| {
             match item {
                 Item::Lost(lost) => write_lost(out, *notices, &lost),
@@ -98,7 +95,8 @@ impl EventBody {
                     if *notices {
                         write_session(out, api, told, envelope.mark());
                     }
-                    write_envelope(out, envelope.seq(), epoch, envelope.json());
+                    let seq = envelope.seq();
+                    write_envelope(out, Cursor { seq, epoch }, envelope.json());
                 }
             }
             if out.len() < PIECE_BYTES {
@@ -111,8 +109,11 @@ impl EventBody {
 
     /// Where the reader has caught up: tells the state if it changed since the last event.
     fn write_state(&mut self) {
+        if !self.notices {
+            return;
+        }
         let (state, head) = self.api.session().snapshot();
-        if self.notices && head == self.reader.position() {
+        if head == self.reader.position() {
             write_session(&mut self.out, &self.api, &mut self.told, &state);
         }
     }
@@ -313,12 +314,9 @@ fn write_notice(out: &mut String, notice: &Notice) {
     write_data(out, &to_json(notice));
 }
 
-fn write_envelope(out: &mut String, seq: u64, epoch: Option<&str>, json: &str) {
+fn write_envelope(out: &mut String, id: Cursor, json: &str) {
     out.reserve(json.len() + 64);
-    let _ = match epoch {
-        None => writeln!(out, "id: {seq}"),
-        Some(epoch) => writeln!(out, "id: {seq}-{epoch}"),
-    };
+    let _ = writeln!(out, "id: {id}");
     write_data(out, json);
 }
 

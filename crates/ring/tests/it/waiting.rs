@@ -29,9 +29,8 @@ fn value(item: Option<Item<Kept<u64, ()>>>) -> u64 {
 fn a_thousand_hand_overs_between_two_threads_lose_no_wake_up() {
     let (there, back) = (ring(), ring());
     let (mut here, mut away) = (back.reader(0), there.reader(0));
-    let echo = {
-        thread::spawn(move || (0..5000).for_each(|_| append(&back, value(away.next(None)) + 1)))
-    };
+    let echo =
+        thread::spawn(move || (0..5000).for_each(|_| append(&back, value(away.next(None)) + 1)));
     for n in 0..5000 {
         append(&there, n);
         assert_eq!(value(here.next(None)), n + 1);
@@ -82,7 +81,7 @@ fn a_wait_ends_at_its_deadline_and_has_consumed_nothing() {
 fn a_future_is_woken() {
     let ring = ring();
     let mut reader = ring.reader(0);
-    let publisher = { thread::spawn(move || (0..1000).for_each(|n| append(&ring, n))) };
+    let publisher = thread::spawn(move || (0..1000).for_each(|n| append(&ring, n)));
     for n in 0..1000 {
         assert_eq!(value(Some(block_on(poll_fn(|cx| reader.poll_next(cx))))), n);
     }
