@@ -154,14 +154,20 @@ impl<M: Mark> EventStream<M> {
         let event = event.into_event();
         let ts = if event.ts == 0 { now() } else { event.ts };
         let category = event.category;
-        let unstamped = encoded_len_at_most(&event, None);
+        // The event as it came, once an attempt had to cut it.
+        let mut whole: Option<Arc<Event>> = None;
         let appended = self
             .ring
             .append(Entry::new(event, ts), |entry, running, seq| {
                 admit(&running.mark).map_err(AppendError::NotAdmitted)?;
                 let stamp = running.mark.stamp();
+                if let Some(whole) = &whole {
+                    // That was for a stamp which may not be the one that it gets.
+                    entry.event = whole.clone();
+                }
                 // A cheap bound tells nearly always; only close to the limit is it worked out.
-                if unstamped + stamp.map_or(0, stamp_len_at_most) > MAX_ENVELOPE_BYTES {
+                if encoded_len_at_most(&entry.event, stamp) > MAX_ENVELOPE_BYTES {
+                    whole = Some(entry.event.clone());
                     fit(entry, seq, stamp)?;
                 }
                 Ok(Running {
@@ -242,11 +248,6 @@ fn fit<R>(entry: &mut Entry, seq: u64, stamp: Option<(&str, &str)>) -> Result<()
         }
     }
     Ok(())
-}
-
-/// What a stamp can add: every byte escaped, quotes, colon and comma, and a map around it.
-fn stamp_len_at_most((key, value): (&str, &str)) -> usize {
-    6 * (key.len() + value.len()) + 32
 }
 
 /// Microseconds since the Unix epoch.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tapline_events::{AppendError, EventStream, IntoEvent};
@@ -84,7 +84,7 @@ impl TelemetrySession {
         if id.is_empty() {
             return Err(EmptyId);
         }
-        let id = std::sync::Arc::<str>::from(id);
+        let id = Arc::<str>::from(id);
         let applied_at = SystemTime::now();
         let next = |_: &SessionState, start_seq| {
             let id = id.clone();

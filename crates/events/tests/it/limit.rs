@@ -72,3 +72,23 @@ fn what_only_might_be_over_it_is_not_cut() {
         .insert("k".into(), "v".repeat(MAX_ENVELOPE_BYTES / 2));
     assert!(!append(&stream, event).event().truncated);
 }
+
+/// The mark changes under an append that had cut the event for the longer stamp.
+#[test]
+fn what_was_cut_for_a_stamp_that_it_does_not_get_is_whole() {
+    let stream = stream::<Stamp>(4);
+    let long = Stamp(Some("s".repeat(200).into()));
+    stream.turn(|_, _| Ok::<_, ()>(long.clone())).unwrap();
+    let around = append(&stream, with_data(2)).json().len() - 2;
+    let mut turned = false;
+    let appended = stream.append(with_data(MAX_ENVELOPE_BYTES - around + 1), |_| {
+        if !turned {
+            turned = true;
+            stream.turn(|_, _| Ok::<_, ()>(Stamp(None))).unwrap();
+        }
+        Ok::<_, ()>(())
+    });
+    let envelope = appended.unwrap();
+    assert!(!envelope.json().contains("stamp"));
+    assert!(!envelope.event().truncated, "it fits without the stamp");
+}
