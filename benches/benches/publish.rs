@@ -52,7 +52,7 @@ fn kept(c: &mut Criterion) {
     group.bench_function("ring/small", |b| {
         b.iter(|| {
             ring.append(black_box(&small_at).clone(), |_, (), _| {
-                Ok::<_, Infallible>(())
+                Ok::<(), Infallible>(())
             })
             .is_ok()
         });

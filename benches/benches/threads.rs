@@ -52,7 +52,7 @@ fn producers(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("ring", n), |b| {
             b.iter_custom(|iters| {
                 side_by_side(n, iters, |event| {
-                    ring.append(event.clone(), |_, (), _| Ok::<_, Infallible>(()))
+                    ring.append(event.clone(), |_, (), _| Ok::<(), Infallible>(()))
                 })
             });
         });

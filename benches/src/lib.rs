@@ -107,7 +107,7 @@ pub fn full_ring() -> Ring<Arc<Event>> {
     let ring = Ring::new(RETAINED, ()).expect("there is memory for so few slots");
     let event = Arc::new(small().with_ts(TS));
     for _ in 0..RETAINED {
-        let Ok(_) = ring.append(event.clone(), |_, (), _| Ok::<_, Infallible>(()));
+        let Ok(_) = ring.append(event.clone(), |_, (), _| Ok::<(), Infallible>(()));
     }
     ring
 }

@@ -34,11 +34,9 @@ impl Counts {
             .filter(|(_, n)| *n > 0)
     }
 
-    /// These and one more of `category`.
-    #[must_use]
-    pub(crate) fn plus_one(mut self, category: Category) -> Self {
+    /// One more of `category`.
+    pub(crate) fn add_one(&mut self, category: Category) {
         self.0[category.index()] += 1;
-        self
     }
 
     /// These but one of `category`, which has been counted.

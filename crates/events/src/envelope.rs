@@ -19,11 +19,26 @@ pub(crate) struct Entry {
 }
 
 /// What travels from envelope to envelope.
-#[derive(Clone)]
 pub(crate) struct Running<M> {
     pub(crate) mark: M,
     /// How many of each category there were, this one included.
     pub(crate) totals: Counts,
+}
+
+impl<M: Clone> Clone for Running<M> {
+    fn clone(&self) -> Self {
+        Self {
+            mark: self.mark.clone(),
+            totals: self.totals,
+        }
+    }
+
+    /// The mark may keep what it shares with the other: most envelopes follow one with the same.
+    #[inline]
+    fn clone_from(&mut self, source: &Self) {
+        self.mark.clone_from(&source.mark);
+        self.totals = source.totals;
+    }
 }
 
 impl Entry {

@@ -170,10 +170,8 @@ impl<M: Mark> EventStream<M> {
                     whole = Some(entry.event.clone());
                     fit(entry, seq, stamp)?;
                 }
-                Ok(Running {
-                    mark: running.mark.clone(),
-                    totals: running.totals.plus_one(category),
-                })
+                running.totals.add_one(category);
+                Ok(())
             });
         appended
             .map(Envelope::new)

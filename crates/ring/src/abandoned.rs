@@ -34,9 +34,10 @@ fn filled(ring: Arc<Counting>, appends: u64, value: u64) -> Arc<Counting> {
 }
 
 fn append(ring: &Counting, value: u64) -> u64 {
-    let count = |_: &mut u64, count: &u64, seq| {
-        assert_eq!(count + 1, seq);
-        Ok::<_, ()>(seq)
+    let count = |_: &mut u64, count: &mut u64, seq| {
+        *count += 1;
+        assert_eq!(*count, seq);
+        Ok::<(), ()>(())
     };
     ring.append(value, count).expect("nobody refuses").seq()
 }
@@ -112,6 +113,14 @@ fn everybody_else_goes_on(ring: &Arc<Counting>, reader: &mut Reader<u64, u64>) {
     );
     drain(reader);
     assert_eq!(reader.position(), ring.head());
+}
+
+fn wait_until(done: impl Fn() -> bool, what: &dyn Fn() -> String) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {}", what());
+        thread::yield_now();
+    }
 }
 
 fn drain(reader: &mut Reader<u64, u64>) {
@@ -220,12 +229,11 @@ fn a_producer_abandoned_while_it_wakes() {
             return;
         };
         append(&ring, 2);
-        assert!(
-            sleepers
-                .iter()
-                .all(|(_, called)| called.0.load(Ordering::SeqCst)),
-            "the next append calls whom the abandoned one has not, step {at}"
-        );
+        for (_, called) in &sleepers {
+            wait_until(|| called.0.load(Ordering::SeqCst), &|| {
+                format!("the next append has all called, step {at}")
+            });
+        }
         abandoned.go_on();
     }
 }

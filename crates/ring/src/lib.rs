@@ -20,7 +20,10 @@
 //! let ring = Arc::new(Ring::new(4, 0_u64)?);
 //! let mut reader = ring.reader(0);
 //! for word in ["a", "b", "", "c", "d", "e", "f"] {
-//!     let _ = ring.append(word, |word, count, _seq| if word.is_empty() { Err("empty") } else { Ok(count + 1) });
+//!     let _ = ring.append(word, |word, count, _seq| {
+//!         *count += 1;
+//!         if word.is_empty() { Err("empty") } else { Ok(()) }
+//!     });
 //! }
 //!
 //! // Six were appended and four are retained: the reader is told of the two that are gone.
@@ -33,14 +36,20 @@
 mod ring;
 mod reader;
 mod record;
+mod core;
+mod backoff;
 mod slot;
-mod wait;
 mod reclaim;
+mod wait;
+mod keeper;
+mod per_thread;
+mod stack;
 mod sync;
 
 #[cfg(all(test, not(loom)))]
 mod abandoned;
 
+pub use per_thread::PerThread;
 pub use reader::{Item, Lost, Reader};
 pub use record::{Kept, Record, RecordRef};
 pub use ring::{Bounds, CapacityError, Refused, Retained, Ring};

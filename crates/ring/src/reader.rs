@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 #[cfg(not(loom))]
 use std::time::Instant;
 
+use crate::core::Found;
 use crate::record::{Kept, RecordRef};
-use crate::ring::{Found, Ring};
+use crate::ring::Ring;
 use crate::wait::Waiter;
 
 /// An independent reader. It shares nothing that it writes with producers or other readers.
@@ -62,7 +63,7 @@ where
         Self {
             ring,
             next,
-            waiter: Waiter::new(),
+            waiter: Waiter::default(),
         }
     }
 
@@ -91,15 +92,20 @@ where
         limit: usize,
         mut visit: impl FnMut(Item<RecordRef<'_, T, S>>) -> ControlFlow<()>,
     ) -> usize {
-        let guard = self.ring.domain.pin();
+        /// How many records ahead are fetched into the cache while one is visited.
+        const AHEAD: u64 = 8;
+        let guard = self.ring.core.pin();
         let mut shown = 0;
         while shown < limit {
-            match self.ring.find(self.next, &guard) {
+            if limit > 1 {
+                self.ring.core.prefetch(self.next.saturating_add(AHEAD));
+            }
+            match self.ring.core.find(self.next, &guard) {
                 Found::NotYet => break,
                 Found::Evicted => {
-                    let oldest = self.ring.oldest(&guard);
+                    let oldest = self.ring.core.oldest(&guard);
                     // The oldest may be overwritten right now: then look again.
-                    let Found::Record(record) = self.ring.find(oldest, &guard) else {
+                    let Found::Record(record) = self.ring.core.find(oldest, &guard) else {
                         continue;
                     };
                     let lost = Lost {
@@ -138,7 +144,7 @@ where
 
     /// Looks at the next record, if it is there, without reading it.
     pub fn peek<R>(&self, look: impl FnOnce(RecordRef<'_, T, S>) -> R) -> Option<R> {
-        match self.ring.find(self.next, &self.ring.domain.pin()) {
+        match self.ring.core.find(self.next, &self.ring.core.pin()) {
             Found::Record(record) => Some(look(record)),
             Found::Evicted | Found::NotYet => None,
         }
@@ -147,7 +153,7 @@ where
     /// Whether there is something to read, or a loss to be told.
     pub fn is_ready(&self) -> bool {
         !matches!(
-            self.ring.find(self.next, &self.ring.domain.pin()),
+            self.ring.core.find(self.next, &self.ring.core.pin()),
             Found::NotYet
         )
     }
@@ -195,10 +201,8 @@ where
         deadline: Option<Instant>,
         mut look: impl FnMut(&Self) -> Option<R>,
     ) -> Option<R> {
-        let mut waiter = std::mem::replace(&mut self.waiter, Waiter::new());
-        let found = waiter.wait(&self.ring.waiters, &self.ring.domain, deadline, || {
-            look(self)
-        });
+        let mut waiter = std::mem::take(&mut self.waiter);
+        let found = waiter.wait(&self.ring.core.waiters, deadline, || look(self));
         self.waiter = waiter;
         found
     }
@@ -209,8 +213,8 @@ where
         cx: &mut Context<'_>,
         mut look: impl FnMut(&Self) -> Option<R>,
     ) -> Poll<R> {
-        let mut waiter = std::mem::replace(&mut self.waiter, Waiter::new());
-        let found = waiter.poll(&self.ring.waiters, &self.ring.domain, cx, || look(self));
+        let mut waiter = std::mem::take(&mut self.waiter);
+        let found = waiter.poll(&self.ring.core.waiters, cx, || look(self));
         self.waiter = waiter;
         found
     }
@@ -222,7 +226,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        self.waiter.leave(&self.ring.waiters, &self.ring.domain);
+        self.waiter.leave(&self.ring.core.waiters);
     }
 }
 

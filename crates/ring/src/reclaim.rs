@@ -1,80 +1,361 @@
-//! When memory that left the ring may be freed: epochs (`docs/decisions/0002-reclamation.md`).
+//! When memory that left the ring may be freed (`docs/decisions/0006-reclamation-by-seq.md`).
 //!
-//! Everything here rests on one rule, [R1]: whoever loads a pointer out of the ring does so under a
-//! [`Guard`] and uses it no longer than that guard lives; whoever takes a pointer out of the ring
-//! hands it to [`Guard::retire`] after it has become unreachable from there.
+//! Epoch-based reclamation, with the ring's own seqs for the epochs. A thread that looks into the
+//! ring says which tail it saw when it came in: it is *pinned* there. What leaves a slot is stamped
+//! with a seq that is stored only after that. So whoever is pinned at the stamp or beyond came in
+//! when it was gone already, and once that holds for all, it can be freed.
+//!
+//! What a thread has retired waits in its own *yard*, where it finds memory for its next records, so
+//! that a steady flow of records allocates nothing. A thread that stops for good leaves a yard
+//! behind: the keeper takes what is in there ([`Domain::sweep`]).
+#![allow(unsafe_code)]
 
-/// The reclamation of one ring. A type of its own so that a model can stand in for it.
-#[derive(Default)]
-pub(crate) struct Domain {
-    #[cfg(loom)]
-    retired: std::sync::Mutex<Vec<Box<dyn FnOnce()>>>,
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::mem;
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+
+use crate::per_thread::PerThread;
+use crate::record::Spare;
+use crate::slot::Word;
+use crate::stack::Stack;
+use crate::sync::{AtomicBool, AtomicU64, UnsafeCell, fence, store_load_barrier};
+
+/// How many records a thread retires before it looks which of them nobody can reach any more: one
+/// look at all threads for so many appends.
+///
+/// In models after each, so that what they are about happens in few steps.
+const SCAN_EVERY: usize = if cfg!(loom) { 1 } else { 32 };
+
+/// How many a thread frees with each append, beyond the one that it takes the place of, while there
+/// are more than it will need.
+const SURPLUS: usize = 2;
+
+/// The reclamation of one ring.
+pub(crate) struct Domain<T, S> {
+    threads: PerThread<Member<T, S>>,
+    /// Retired by threads whose yard was closed at that moment.
+    strays: Stack<Retired<T, S>>,
 }
 
-/// While it lives, nothing that was reachable when it was made is freed.
+/// What a thread is to one ring.
+struct Member<T, S> {
+    /// [`OUTSIDE`], or one more than the tail that it saw when it came in.
+    pinned: AtomicU64,
+    /// Whether the keeper wants the yard: then its owner leaves it alone.
+    closed: AtomicBool,
+    /// How often it is pinned, one visit within another. Its owner's alone.
+    depth: Cell<usize>,
+    /// Whether the yard was open when it came in. Its owner's alone.
+    open: Cell<bool>,
+    /// Belongs to its owner while that is pinned and found it open, and to the keeper while it has it
+    /// closed and found nobody pinned ([E3]).
+    yard: UnsafeCell<Yard<T, S>>,
+}
+
+const OUTSIDE: u64 = 0;
+
+/// What has left a slot, and from which seq on nobody can reach it who comes in.
+struct Retired<T, S> {
+    word: Word<T, S>,
+    stamp: u64,
+}
+
+/// What a thread has retired, the oldest first.
+struct Yard<T, S> {
+    retired: VecDeque<Retired<T, S>>,
+    /// So many of the oldest can be reached by nobody.
+    safe: usize,
+    /// With so many that are not known to be safe, it is time to look again.
+    scan_at: usize,
+    /// Made for a record that was refused in the end.
+    spare: Option<Spare<T, S>>,
+}
+
+// SAFETY: `depth` and `open` are touched by the owning thread alone ([T1]: a member belongs to one
+// thread at a time, and goes to the next by acquire and release), the yard as its comment says; what
+// is in it are references to `T` and `S` that may be dropped on any thread.
+unsafe impl<T: Send + Sync, S: Send + Sync> Sync for Member<T, S> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync, S: Send + Sync> Send for Member<T, S> {}
+// SAFETY: a retired word is owned, and may be freed on any thread.
+unsafe impl<T: Send + Sync, S: Send + Sync> Send for Retired<T, S> {}
+
+/// While it lives, nothing that could be reached when it was made is freed.
 ///
 /// A guard that is held for long keeps alive all that is evicted meanwhile, so none crosses an
 /// await or a caller's unbounded work.
-pub(crate) struct Guard<'d> {
-    #[cfg(not(loom))]
-    epoch: crossbeam_epoch::Guard,
-    #[cfg(loom)]
-    domain: &'d Domain,
-    #[cfg(not(loom))]
-    _domain: std::marker::PhantomData<&'d Domain>,
+pub(crate) struct Guard<'d, T, S> {
+    domain: &'d Domain<T, S>,
+    me: &'d Member<T, S>,
+    /// It belongs to the thread that made it.
+    _not_send: PhantomData<*const ()>,
 }
 
-impl Domain {
+impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
+    /// Comes in. `tail` is a seq that is stored, as new as is known without a search.
     #[inline]
-    pub(crate) fn pin(&self) -> Guard<'_> {
+    pub(crate) fn pin(&self, tail: u64) -> Guard<'_, T, S> {
+        let me = self.threads.mine();
+        let depth = me.depth.get();
+        me.depth.set(depth + 1);
+        if depth == 0 {
+            // SeqCst [E1]: before every look into a slot; pairs with the fence in `horizon`. A swap,
+            // since on x86 it is four times as fast as a store and a fence.
+            // SeqCst [E3]: before the look at `closed`; pairs with the fence in `sweep`.
+            // Release [E2]: the visits before this one.
+            me.pinned.swap(tail + 1, SeqCst);
+            store_load_barrier();
+            // SeqCst [E3]. Acquire [E4]: the yard as the keeper left it; pairs with the opening.
+            me.open.set(!me.closed.load(SeqCst));
+        }
         Guard {
-            #[cfg(not(loom))]
-            epoch: crossbeam_epoch::pin(),
-            #[cfg(loom)]
             domain: self,
-            #[cfg(not(loom))]
-            _domain: std::marker::PhantomData,
+            me,
+            _not_send: PhantomData,
         }
     }
-}
 
-impl Guard<'_> {
-    /// Frees what can be freed now, and lets other threads free what this one has retired. Without it
-    /// that waits until this thread has retired some dozens more.
-    pub(crate) fn flush(&self) {
-        #[cfg(not(loom))]
-        self.epoch.flush();
+    /// Whoever comes in from now on, and all that are in but `except`, are pinned there or beyond,
+    /// as far as it matters for what has left the slots by now.
+    fn horizon(&self, except: Option<&Member<T, S>>) -> u64 {
+        // SeqCst [E1]: what was retired has left its slot; pairs with the swap in `pin`.
+        fence(SeqCst);
+        self.threads
+            .iter()
+            .filter(|member| except.is_none_or(|except| !std::ptr::eq(*member, except)))
+            // Acquire [E2]: what a thread did in there is over; pairs with its leaving.
+            .map(|member| match member.pinned.load(Acquire) {
+                OUTSIDE => u64::MAX,
+                pinned => pinned - 1,
+            })
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
-    /// Runs `free` once every guard that exists now is gone.
+    /// Frees what threads have retired that are not inside now, and what is left in `held` from
+    /// before; keeps there what can still be reached. Answers whether anything is left, or may be.
+    ///
+    /// One thread at a time: the keeper.
+    pub(crate) fn sweep(&self, held: &mut Held<T, S>) -> bool {
+        let mut left = false;
+        held.0.extend(self.strays.take_all());
+        for member in self.threads.iter() {
+            // SeqCst [E3]: before the look whether it is pinned; pairs with `pin`.
+            member.closed.store(true, SeqCst);
+            fence(SeqCst);
+            // Acquire [E2]: the yard as its owner left it; pairs with its leaving.
+            if member.pinned.load(SeqCst) == OUTSIDE {
+                // SAFETY: [E3] it is closed, and nobody is pinned who could have found it open.
+                let yard = member.yard.with_mut(|yard| mem::take(unsafe { &mut *yard }));
+                held.0.extend(yard.retired);
+            } else {
+                left = true;
+            }
+            // Release [E4]: the yard as we leave it; pairs with `pin`.
+            member.closed.store(false, Release);
+        }
+        let horizon = self.horizon(None);
+        let reachable = |retired: &mut Retired<T, S>| retired.stamp > horizon;
+        let safe: Vec<_> = held.0.extract_if(.., |retired| !reachable(retired)).collect();
+        for retired in safe {
+            // SAFETY: [E1] nobody can reach it.
+            drop(unsafe { retired.word.let_go() });
+        }
+        left || !held.0.is_empty()
+    }
+}
+
+/// What the keeper has taken from yards and could not free yet.
+pub(crate) struct Held<T, S>(Vec<Retired<T, S>>);
+
+impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
+    /// Frees it in due course.
     ///
     /// # Safety
     ///
-    /// What `free` frees must be unreachable for guards made from now on, `free` must be fit to
-    /// run on any thread, and what it captures must live as long as the program ([R1]).
-    #[allow(unsafe_code)]
+    /// [R1] An exchange took the word out of its slot, its caller has it to itself, and hands it over
+    /// once. Every thread that is pinned at `stamp` or beyond came in after that.
     #[inline]
-    pub(crate) unsafe fn retire(&self, free: impl FnOnce() + 'static) {
-        // SAFETY: the caller's promise is what `defer_unchecked` asks for.
-        #[cfg(not(loom))]
-        unsafe {
-            self.epoch.defer_unchecked(free);
+    pub(crate) unsafe fn retire(&self, word: Word<T, S>, stamp: u64) {
+        if word.is_empty() {
+            return;
         }
-        // The model frees nothing before the ring goes: it is about what readers may see, and the
-        // epochs have their own models where they are made.
-        #[cfg(loom)]
-        self.domain
-            .retired
-            .lock()
-            .expect("no panic while it is held")
-            .push(Box::new(free));
+        word.prefetch();
+        let retired = Retired { word, stamp };
+        if self.me.open.get() {
+            self.yard(|yard| yard.retired.push_back(retired));
+        } else {
+            self.domain.strays.push(retired);
+        }
+    }
+
+    /// Memory for a record, if there is some.
+    #[inline]
+    pub(crate) fn spare(&self) -> Option<Spare<T, S>> {
+        if !self.me.open.get() {
+            return None;
+        }
+        loop {
+            let record = match self.yard(Yard::next)? {
+                Next::Spare(spare) => return Some(spare),
+                // SAFETY: [E1] nobody can reach it.
+                Next::Safe(word) => unsafe { word.let_go() },
+            };
+            if let Some(record) = record {
+                // What drops the value is the caller's code: nothing is borrowed here.
+                let (value, spare) = Spare::of(record);
+                drop(value);
+                return Some(spare);
+            }
+        }
+    }
+
+    /// Keeps the memory of a record that was not appended.
+    pub(crate) fn put_back(&self, spare: Spare<T, S>) {
+        if self.me.open.get() {
+            let before = self.yard(|yard| yard.spare.replace(spare));
+            drop(before);
+        }
+    }
+
+    /// Leaves, after an append. Nothing that was seen under this guard is used any more.
+    ///
+    /// Looks now and then what can be freed; with `at_once`, now, and frees all of it.
+    #[inline]
+    pub(crate) fn leave(self, at_once: bool) {
+        if self.me.open.get() && (at_once || self.yard(|yard| yard.wants_care())) {
+            self.care(at_once);
+        }
+    }
+
+    #[cold]
+    fn care(&self, at_once: bool) {
+        // Within another visit, what that one sees must stay.
+        if self.me.depth.get() == 1 && (at_once || self.yard(|yard| yard.wants_scan())) {
+            let horizon = self.domain.horizon(Some(self.me));
+            self.yard(|yard| yard.scanned(horizon));
+        }
+        let (surplus, most) = if at_once { (0, usize::MAX) } else { (SCAN_EVERY * 2, SURPLUS) };
+        for _ in 0..most {
+            let Some(word) = self.yard(|yard| yard.beyond(surplus)) else {
+                break;
+            };
+            // SAFETY: [E1] nobody can reach it.
+            drop(unsafe { word.let_go() });
+        }
+    }
+
+    /// The yard, for as long as `work` takes: that calls nothing of a caller's, so that there is one
+    /// of it at a time.
+    #[inline]
+    fn yard<R>(&self, work: impl FnOnce(&mut Yard<T, S>) -> R) -> R {
+        debug_assert!(self.me.open.get());
+        // SAFETY: [E3] we are pinned and found it open, and each use of it ends before the next.
+        self.me.yard.with_mut(|yard| work(unsafe { &mut *yard }))
     }
 }
 
-#[cfg(loom)]
-impl Drop for Domain {
+impl<T, S> Drop for Guard<'_, T, S> {
+    #[inline]
     fn drop(&mut self) {
-        let retired = std::mem::take(self.retired.get_mut().expect("no panic while it is held"));
-        retired.into_iter().for_each(|free| free());
+        let depth = self.me.depth.get() - 1;
+        self.me.depth.set(depth);
+        if depth == 0 {
+            // Release [E2]: all that was looked at and retired; pairs with the loads of `pinned`.
+            self.me.pinned.store(OUTSIDE, Release);
+        }
+    }
+}
+
+enum Next<T, S> {
+    Spare(Spare<T, S>),
+    Safe(Word<T, S>),
+}
+
+impl<T, S> Yard<T, S> {
+    #[inline]
+    fn next(&mut self) -> Option<Next<T, S>> {
+        if self.safe > 0 {
+            self.safe -= 1;
+            return self.retired.pop_front().map(|retired| Next::Safe(retired.word));
+        }
+        self.spare.take().map(Next::Spare)
+    }
+
+    #[inline]
+    fn wants_care(&self) -> bool {
+        self.wants_scan() || self.safe > SCAN_EVERY * 2
+    }
+
+    fn wants_scan(&self) -> bool {
+        self.retired.len() - self.safe >= self.scan_at
+    }
+
+    fn scanned(&mut self, horizon: u64) {
+        self.safe = self.retired.partition_point(|retired| retired.stamp <= horizon);
+        self.scan_at = self.retired.len() - self.safe + SCAN_EVERY;
+    }
+
+    /// The next that nobody can reach, while there are more of them than `most`.
+    fn beyond(&mut self, most: usize) -> Option<Word<T, S>> {
+        if self.safe <= most {
+            return None;
+        }
+        self.safe -= 1;
+        self.retired.pop_front().map(|retired| retired.word)
+    }
+}
+
+impl<T, S> Default for Yard<T, S> {
+    fn default() -> Self {
+        Self {
+            retired: VecDeque::new(),
+            safe: 0,
+            scan_at: SCAN_EVERY,
+            spare: None,
+        }
+    }
+}
+
+impl<T, S> Default for Member<T, S> {
+    fn default() -> Self {
+        Self {
+            pinned: AtomicU64::new(OUTSIDE),
+            closed: AtomicBool::new(false),
+            depth: Cell::new(0),
+            open: Cell::new(false),
+            yard: UnsafeCell::new(Yard::default()),
+        }
+    }
+}
+
+impl<T, S> Default for Domain<T, S> {
+    fn default() -> Self {
+        Self {
+            threads: PerThread::default(),
+            strays: Stack::default(),
+        }
+    }
+}
+
+impl<T, S> Default for Held<T, S> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+/// With the ring, or after it: nobody can look any more.
+impl<T, S> Drop for Domain<T, S> {
+    fn drop(&mut self) {
+        let of_yards = self.threads.iter().flat_map(|member| {
+            // SAFETY: nobody is pinned, and nobody will be.
+            member.yard.with_mut(|yard| mem::take(unsafe { &mut *yard })).retired
+        });
+        for retired in of_yards.chain(self.strays.take_all()) {
+            // SAFETY: as above.
+            drop(unsafe { retired.word.let_go() });
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -22,6 +23,38 @@ pub struct Record<T, S> {
 }
 
 impl<T, S> Record<T, S> {
+    /// For two references: the ring's, and that of whoever appends. Given to nobody yet, it can be
+    /// had back by `Box::from_raw`.
+    #[inline]
+    pub(crate) fn shared(mut record: Box<Self>) -> NonNull<Self> {
+        record.refs = AtomicUsize::new(2);
+        NonNull::from(Box::leak(record))
+    }
+
+    /// Gives up the ring's reference; the record itself, where that was the last.
+    ///
+    /// # Safety
+    ///
+    /// Once for each record, after it has left the ring and no guard is left that could reach it
+    /// ([R1]): from here on only a [`Kept`] can make another.
+    #[inline]
+    pub(crate) unsafe fn let_go(record: NonNull<Self>) -> Option<Box<Self>> {
+        // SAFETY: it has the ring's reference.
+        let refs = unsafe { &record.as_ref().refs };
+        // Acquire [C1]: all that was done with it comes before; pairs with the drops of `Kept`s.
+        // With no `Kept` left, nobody can change the count: no exchange is needed.
+        if refs.load(Acquire) != 1 {
+            // Release [C1]: as for a `Kept`.
+            if refs.fetch_sub(1, Release) != 1 {
+                return None;
+            }
+            // Acquire [C1]: as for a `Kept`.
+            fence(Acquire);
+        }
+        // SAFETY: it came from a box in `shared`, and this was the last reference.
+        Some(unsafe { Box::from_raw(record.as_ptr()) })
+    }
+
     /// The number it was given: 1, 2, 3 … with no hole.
     #[inline]
     pub fn seq(&self) -> u64 {
@@ -56,6 +89,62 @@ impl<T: fmt::Debug, S> fmt::Debug for Record<T, S> {
     }
 }
 
+/// The memory of a record that is gone, with the state that it had: the next record takes over both,
+/// so that neither is allocated anew, and what a state shares with the next one stays shared
+/// (`Clone::clone_from`).
+pub(crate) struct Spare<T, S>(NonNull<Record<T, S>>);
+
+// SAFETY: a box with a state in it, and room for a value.
+unsafe impl<T: Send, S: Send> Send for Spare<T, S> {}
+
+impl<T, S: Clone> Record<T, S> {
+    /// A record with that value and a copy of that state; nothing else is known of it yet.
+    #[inline]
+    pub(crate) fn new(spare: Option<Spare<T, S>>, value: T, state: &S) -> Box<Self> {
+        let Some(spare) = spare else {
+            return Box::new(Self {
+                refs: AtomicUsize::new(0),
+                seq: 0,
+                weight: 0,
+                total_weight: 0,
+                state: state.clone(),
+                value,
+            });
+        };
+        let record = spare.0.as_ptr();
+        // SAFETY: [S1] the state is whole, and nobody else has the box. Should this panic, the spare
+        // is dropped with whatever `clone_from` left.
+        unsafe { &mut (*record).state }.clone_from(state);
+        // SAFETY: [S1] the value is gone: nothing is overwritten that would have to be dropped.
+        unsafe { (&raw mut (*record).value).write(value) };
+        std::mem::forget(spare);
+        // SAFETY: [S1] it came from a box, and is whole again.
+        unsafe { Box::from_raw(record) }
+    }
+}
+
+impl<T, S> Spare<T, S> {
+    /// Moves the value out.
+    #[inline]
+    pub(crate) fn of(record: Box<Record<T, S>>) -> (T, Self) {
+        let record = Box::into_raw(record);
+        // SAFETY: [S1] read once, and the spare takes it for gone.
+        let value = unsafe { (&raw const (*record).value).read() };
+        // SAFETY: `into_raw` is never null.
+        (value, Self(unsafe { NonNull::new_unchecked(record) }))
+    }
+}
+
+impl<T, S> Drop for Spare<T, S> {
+    fn drop(&mut self) {
+        let record = self.0.as_ptr();
+        // SAFETY: [S1] the state is whole, and the value is gone.
+        unsafe { (&raw mut (*record).state).drop_in_place() };
+        // SAFETY: it came from a box of that size and alignment; nothing in it is dropped again.
+        drop(unsafe { Box::from_raw(record.cast::<MaybeUninit<Record<T, S>>>()) });
+    }
+}
+
 /// A record borrowed from the ring for the length of one visit: costs no reference count.
 pub struct RecordRef<'g, T, S> {
     // An address rather than a reference, since a record that is kept may outlive `'g`.
@@ -74,13 +163,17 @@ impl<T, S> Copy for RecordRef<'_, T, S> {}
 impl<'g, T, S> RecordRef<'g, T, S> {
     /// # Safety
     ///
-    /// `record` came from [`Kept::into_raw`], and at least one reference to it outlives `'g`.
+    /// `record` came from [`Record::shared`], and at least one reference to it outlives `'g`.
     #[inline]
     pub(crate) unsafe fn new(record: NonNull<Record<T, S>>) -> Self {
         Self {
             record,
             _borrow: PhantomData,
         }
+    }
+
+    pub(crate) fn address(self) -> NonNull<Record<T, S>> {
+        self.record
     }
 
     #[inline]
@@ -120,52 +213,19 @@ unsafe impl<T: Send + Sync, S: Send + Sync> Send for Kept<T, S> {}
 unsafe impl<T: Send + Sync, S: Send + Sync> Sync for Kept<T, S> {}
 
 impl<T, S> Kept<T, S> {
-    /// Two references to one record.
-    #[inline]
-    pub(crate) fn pair(mut record: Box<Record<T, S>>) -> (Self, Self) {
-        record.refs = AtomicUsize::new(2);
-        let record = NonNull::from(Box::leak(record));
-        (Self(record), Self(record))
-    }
-
-    /// Takes back what [`Kept::pair`] was made of.
-    ///
     /// # Safety
     ///
-    /// They are a pair, and nobody else has seen the record.
-    pub(crate) unsafe fn unpair(one: Self, other: Self) -> Box<Record<T, S>> {
-        let record = one.into_raw();
-        debug_assert_eq!(record, other.into_raw());
-        // SAFETY: it came from a box, and these were its only two references.
-        unsafe { Box::from_raw(record.as_ptr()) }
-    }
-
-    /// The reference as an address: [`Kept::from_raw`] gives it back.
+    /// `record` came from [`Record::shared`], or a count was added for this.
     #[inline]
-    pub(crate) fn into_raw(self) -> NonNull<Record<T, S>> {
-        let record = self.0;
-        std::mem::forget(self);
-        record
-    }
-
-    /// # Safety
-    ///
-    /// `record` came from [`Kept::into_raw`], once for each call.
-    #[inline]
-    pub(crate) unsafe fn from_raw(record: NonNull<Record<T, S>>) -> Self {
+    pub(crate) unsafe fn new(record: NonNull<Record<T, S>>) -> Self {
         Self(record)
-    }
-
-    #[inline]
-    pub(crate) fn as_ref(&self) -> RecordRef<'_, T, S> {
-        // SAFETY: this is a reference, and it is borrowed.
-        unsafe { RecordRef::new(self.0) }
     }
 }
 
 impl<T, S> Clone for Kept<T, S> {
     fn clone(&self) -> Self {
-        self.as_ref().keep()
+        // SAFETY: this is a reference, and it is borrowed.
+        unsafe { RecordRef::new(self.0) }.keep()
     }
 }
 
@@ -176,7 +236,7 @@ impl<T, S> Drop for Kept<T, S> {
         if self.refs.fetch_sub(1, Release) == 1 {
             // Acquire [C1]: and the end after all of that; pairs with every other drop.
             fence(Acquire);
-            // SAFETY: it came from a box in `pair`, and this was the last reference.
+            // SAFETY: it came from a box in `shared`, and this was the last reference.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
     }

@@ -19,7 +19,7 @@
 use std::ptr::{self, NonNull};
 
 use crate::reclaim::Guard;
-use crate::record::{Kept, Record, RecordRef};
+use crate::record::{Record, RecordRef};
 
 const KIND: usize = 0b011;
 const TURN: usize = 0b001;
@@ -41,7 +41,8 @@ pub(crate) struct Turn<T, S> {
     /// The weight of all records before that.
     pub(crate) total_weight: u64,
     pub(crate) state: S,
-    pub(crate) evictee: Option<Kept<T, S>>,
+    /// The slot's as before, and not this turn's: another turn can take it over.
+    pub(crate) evictee: Option<NonNull<Record<T, S>>>,
 }
 
 /// A [`Word`] seen under a guard.
@@ -90,11 +91,10 @@ impl<T, S> Word<T, S> {
         ))
     }
 
-    /// Moves the reference into the word: [`Word::free`] or [`Word::into_record`] gives it back.
     #[inline]
-    pub(crate) fn record(record: Kept<T, S>, lap: Lap) -> Self {
+    pub(crate) fn record(record: NonNull<Record<T, S>>, lap: Lap) -> Self {
         const { Self::ALIGNED };
-        Self(record.into_raw().as_ptr().map_addr(|a| a | lap.bit()))
+        Self(record.as_ptr().map_addr(|a| a | lap.bit()))
     }
 
     /// A turn that waits for a record on `lap`.
@@ -117,7 +117,7 @@ impl<T, S> Word<T, S> {
         self.0.map_addr(|a| a & !TAG).cast()
     }
 
-    /// Fetches what it points to into the cache, ahead of [`Word::free`].
+    /// Fetches what it points to into the cache.
     #[inline]
     pub(crate) fn prefetch(self) {
         #[cfg(target_arch = "x86_64")]
@@ -142,7 +142,7 @@ impl<T, S> Word<T, S> {
     /// The word was loaded from a slot under `guard` (or is owned), so that by [R1] what it points
     /// to lives as long as the guard.
     #[inline]
-    pub(crate) unsafe fn view<'g>(self, _guard: &'g Guard<'_>) -> View<'g, T, S> {
+    pub(crate) unsafe fn view<'g>(self, _guard: &'g Guard<'_, T, S>) -> View<'g, T, S> {
         match self.0.addr() & KIND {
             EMPTY => View::Empty {
                 awaits: (self.0.addr() >> 3) as u64,
@@ -154,38 +154,58 @@ impl<T, S> Word<T, S> {
         }
     }
 
-    /// Gives up what the word owns.
+    /// Gives up all that a slot holds.
     ///
     /// # Safety
     ///
-    /// Once per word, by its owner, with nobody left who could look at it.
+    /// As for [`Word::let_go`], for the last word of a slot.
     pub(crate) unsafe fn free(self) {
-        match self.0.addr() & KIND {
-            EMPTY => {}
+        if self.is_turn() {
             // SAFETY: as for `into_turn`.
-            TURN => drop(unsafe { self.into_turn() }),
-            // SAFETY: as for `into_record`.
-            _ => drop(unsafe { self.into_record() }),
+            let turn = unsafe { self.into_turn() };
+            // SAFETY: [I4], it is a record's address; the caller's promise.
+            drop(turn.evictee.map(|record| unsafe { Record::let_go(record) }));
+        } else {
+            // SAFETY: the caller's promise.
+            drop(unsafe { self.let_go() });
         }
     }
 
-    /// Takes back a record.
+    #[inline]
+    pub(crate) fn is_turn(self) -> bool {
+        self.0.addr() & KIND == TURN
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.0.addr() & KIND == EMPTY
+    }
+
+    /// Gives up what the word stands for, but not what a turn holds back: the slot's reference to a
+    /// record, and the record where that was the last; or a turn.
     ///
     /// # Safety
     ///
-    /// The word came from [`Word::record`] and is owned: it was not stored in a slot, or was taken
-    /// out of it and nobody is left who could look.
-    pub(crate) unsafe fn into_record(self) -> Kept<T, S> {
-        debug_assert_eq!(self.0.addr() & KIND, 0);
-        // SAFETY: [I4], it is a record's address; the caller's promise.
-        unsafe { Kept::from_raw(NonNull::new_unchecked(self.address())) }
+    /// Once per word, by its owner, with no guard left that could reach it ([R1]).
+    pub(crate) unsafe fn let_go(self) -> Option<Box<Record<T, S>>> {
+        match self.0.addr() & KIND {
+            EMPTY => None,
+            TURN => {
+                // SAFETY: as for `into_turn`.
+                drop(unsafe { self.into_turn() });
+                None
+            }
+            // SAFETY: [I4], it is a record's address; the caller's promise.
+            _ => unsafe { Record::let_go(NonNull::new_unchecked(self.address())) },
+        }
     }
 
     /// Takes back a turn.
     ///
     /// # Safety
     ///
-    /// As for [`Word::into_record`], with [`Word::turn`].
+    /// The word came from [`Word::turn`] and is owned: it was not stored in a slot, or was taken
+    /// out of it and nobody is left who could look.
     pub(crate) unsafe fn into_turn(self) -> Box<Turn<T, S>> {
         debug_assert_eq!(self.0.addr() & KIND, TURN);
         // SAFETY: [I4], it is a `Box`'s address; the caller's promise.
@@ -194,13 +214,13 @@ impl<T, S> Word<T, S> {
 }
 
 impl<'g, T, S> View<'g, T, S> {
-    /// The seq of the record that comes here next; not worked out where there is one that tells.
+    /// The seq of the record that comes here next, in a ring of `size` slots.
     #[inline]
-    pub(crate) fn awaits(&self) -> Option<u64> {
+    pub(crate) fn awaits(&self, size: u64) -> u64 {
         match self {
-            View::Empty { awaits } => Some(*awaits),
-            View::Record(_) => None,
-            View::Turn(turn) => Some(turn.awaits),
+            View::Empty { awaits } => *awaits,
+            View::Record(record) => record.seq() + size,
+            View::Turn(turn) => turn.awaits,
         }
     }
 
@@ -210,7 +230,8 @@ impl<'g, T, S> View<'g, T, S> {
         match self {
             View::Empty { .. } => None,
             View::Record(record) => Some(*record),
-            View::Turn(turn) => turn.evictee.as_ref().map(Kept::as_ref),
+            // SAFETY: [R1] it left its slot no earlier than this turn, which is alive for `'g`.
+            View::Turn(turn) => turn.evictee.map(|evictee| unsafe { RecordRef::new(evictee) }),
         }
     }
 }

@@ -1,23 +1,76 @@
-//! The one door through which atomics come, so that loom sees all of them, and so that a test can
-//! stop a thread between any two of them.
+//! The one door through which atomics, cells and threads come, so that loom sees all of them, and so
+//! that a test can stop a thread between any two accesses.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
+pub(crate) use loom::{
+    cell::UnsafeCell,
+    sync::Mutex,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence},
+    thread::Thread,
+};
 #[cfg(all(not(loom), not(test)))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+};
+#[cfg(not(loom))]
+pub(crate) use std::{sync::Mutex, thread::Thread};
 #[cfg(all(not(loom), test))]
-pub(crate) use stepped::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
+pub(crate) use stepped::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+use std::time::Duration;
 
 /// Stands between a `SeqCst` write and the `SeqCst` read that must not run before it.
 ///
-/// The four accesses around the two calls (see [W1] and [W2] in `docs/ring.md`) are all `SeqCst`,
-/// which is enough by the language's memory model: this costs nothing. Loom treats `SeqCst`
-/// accesses as `AcqRel` and would report a lost wake-up that cannot happen, so its models get the
-/// fence that says the same to it.
+/// The accesses around it (see [W1], [W2], [E1] and [E3] in `docs/ring.md`) are all `SeqCst`, which
+/// is enough by the language's memory model: this costs nothing. Loom treats `SeqCst` accesses as
+/// `AcqRel` and would report what cannot happen, so its models get the fence that says the same to
+/// it.
 #[inline(always)]
 pub(crate) fn store_load_barrier() {
     #[cfg(loom)]
     fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Sleeps until this thread is unparked, or as long as that. Models have no time: they sleep until
+/// they are unparked.
+pub(crate) fn park(at_most: Option<Duration>) {
+    #[cfg(not(loom))]
+    match at_most {
+        Some(at_most) => std::thread::park_timeout(at_most),
+        None => std::thread::park(),
+    }
+    #[cfg(loom)]
+    {
+        let _ = at_most;
+        loom::thread::park();
+    }
+}
+
+/// The time since some moment. Models have none: in them no time passes.
+pub(crate) fn now() -> Duration {
+    #[cfg(not(loom))]
+    {
+        static BEGIN: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
+        BEGIN.elapsed()
+    }
+    #[cfg(loom)]
+    Duration::ZERO
+}
+
+/// As loom's: the way in is a closure, which loom holds against every other one.
+#[cfg(not(loom))]
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_mut<R>(&self, visit: impl FnOnce(*mut T) -> R) -> R {
+        visit(self.0.get())
+    }
 }
 
 /// The standard atomics, where each access is a step at which a thread can be made to stop.
@@ -78,11 +131,16 @@ pub(crate) mod stepped {
         store(value: bool, order: Ordering) -> ();
         swap(value: bool, order: Ordering) -> bool;
     );
+    stepped!(AtomicU32, u32,
+        load(order: Ordering) -> u32;
+        fetch_or(value: u32, order: Ordering) -> u32;
+        fetch_and(value: u32, order: Ordering) -> u32;
+    );
     stepped!(AtomicU64, u64,
         load(order: Ordering) -> u64;
         store(value: u64, order: Ordering) -> ();
+        swap(value: u64, order: Ordering) -> u64;
         fetch_max(value: u64, order: Ordering) -> u64;
-        compare_exchange(old: u64, new: u64, done: Ordering, failed: Ordering) -> Result<u64, u64>;
     );
     stepped!(AtomicUsize, usize,
         load(order: Ordering) -> usize;

@@ -1,178 +1,142 @@
 //! Sleeping until the ring has something, and being woken.
 //!
-//! Every reader that ever slept has a *bed* of its own: a number that says what it waits for, and
-//! the waker to call. Beds stand in a list that only grows, and are reused. A publisher that finds
-//! nobody asleep reads one number and goes on; otherwise it looks through the beds.
+//! A reader that finds nothing puts its waker into its *bed*, lays the bed onto a pile and sets a
+//! mark, [`ARMED`]. A publisher that does not see the mark goes on: one load. One that does sets
+//! another, [`RUNG`], and wakes the *keeper* (`keeper.rs`), a thread of the ring that takes the pile
+//! and calls every waker in it. So a publisher's work is the same however many sleep, and no waker,
+//! which is somebody else's code, runs in its place.
 //!
-//! A publisher that stops in the middle loses nothing for the ones after it: a bed stays as it was
-//! until its sleeper has been called ([W3]).
-#![allow(unsafe_code)]
+//! A publisher that stops before it has woken the keeper leaves the mark, so that the next one wakes
+//! it.
 
-use std::ptr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 #[cfg(not(loom))]
 use std::thread;
 #[cfg(not(loom))]
 use std::time::{Duration, Instant};
 
-use crate::reclaim::{Domain, Guard};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, store_load_barrier};
+use atomic_waker::AtomicWaker;
 
-/// All who sleep on one ring.
+use crate::stack::Stack;
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Thread, store_load_barrier};
+
+/// Somebody sleeps, or is about to.
+pub(crate) const ARMED: u32 = 1;
+/// The sleepers are to be called.
+pub(crate) const RUNG: u32 = 2;
+/// Something has been retired, and the keeper will look to it.
+pub(crate) const LITTER: u32 = 4;
+/// The ring is gone.
+pub(crate) const CLOSED: u32 = 8;
+
+/// All who sleep on one ring, and what its keeper is asked for.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    /// How many are asleep and not called yet, or about to be. May be too high for a moment, never
-    /// too low ([W3]).
-    asleep: AtomicUsize,
-    beds: AtomicPtr<Bed>,
+    /// [`ARMED`], [`RUNG`], [`LITTER`] and [`CLOSED`].
+    marks: AtomicU32,
+    asleep: Stack<Arc<Bed>>,
+    /// Beds of readers that are gone. They may still lie on the pile: to use them again bounds how
+    /// high that becomes while nobody publishes.
+    free: Mutex<Vec<Arc<Bed>>>,
 }
 
 /// Where one reader sleeps.
+#[derive(Default)]
 struct Bed {
-    /// [`AWAKE`], [`ASLEEP`] or [`CALLED`], with the count of the sleep above them, so that a late
-    /// caller cannot take a new sleep for the old one.
-    state: AtomicU64,
-    waker: AtomicPtr<Waker>,
-    taken: AtomicBool,
-    next: AtomicPtr<Bed>,
+    waker: AtomicWaker,
+    /// Whether it lies on the pile, or is about to.
+    piled: AtomicBool,
 }
-
-const AWAKE: u64 = 0;
-const ASLEEP: u64 = 1;
-const CALLED: u64 = 2;
-const PHASE: u64 = 0b11;
-const ONE_SLEEP: u64 = 0b100;
 
 impl Waiters {
-    /// Calls everyone who is asleep. Those that were called and have not run yet are left alone.
+    /// To be called after something has been appended or turned: asks the keeper for what there is
+    /// to do. `littered` says whether something has been retired.
     #[inline]
-    pub(crate) fn wake_all(&self, guard: &Guard<'_>) {
+    pub(crate) fn notify(&self, littered: bool, keeper: &Thread) {
         store_load_barrier();
-        // SeqCst [W1]: after the exchange of the slot; pairs with the stores in `Waiter::lie_down`.
-        if self.asleep.load(SeqCst) != 0 {
-            self.call_beds(guard);
+        // SeqCst [W1]: after the exchange of the slot; pairs with the marking in `lie_down`.
+        let marks = self.marks.load(SeqCst);
+        if marks & (ARMED | RUNG) != 0 || littered && marks & LITTER == 0 {
+            self.ask(marks, littered, keeper);
         }
     }
 
+    /// Marks first and wakes afterwards: where we stop in between, the next one finds the mark, and
+    /// wakes.
     #[cold]
-    fn call_beds(&self, _guard: &Guard<'_>) {
-        // Acquire [W4]: the bed behind the address; pairs with the exchange in `take_bed`.
-        let mut next = self.beds.load(Acquire);
-        // SAFETY: [W4] beds are freed with the ring, which is borrowed.
-        while let Some(bed) = unsafe { next.as_ref() } {
-            // SeqCst [W1], as the count. Acquire [W5]: the waker of this sleep; pairs with the store
-            // in `lie_down`.
-            let state = bed.state.load(SeqCst);
-            if state & PHASE == ASLEEP {
-                // Acquire [W5]: the waker's content; pairs with the swap in `set_waker`.
-                let waker = bed.waker.load(Acquire);
-                // SAFETY: [R1] replaced wakers are retired, and we are pinned.
-                if let Some(waker) = unsafe { waker.as_ref() } {
-                    // Called first, marked after: if we stop in between, the next one calls again.
-                    waker.wake_by_ref();
-                }
-                let called = state & !PHASE | CALLED;
-                // Relaxed: says only that a call was made. A failure means that it is up already.
-                if bed
-                    .state
-                    .compare_exchange(state, called, Relaxed, Relaxed)
-                    .is_ok()
-                {
-                    self.asleep.fetch_sub(1, Relaxed);
-                }
-            }
-            next = bed.next.load(Relaxed);
+    fn ask(&self, marks: u32, littered: bool, keeper: &Thread) {
+        let rung = if marks & ARMED != 0 { RUNG } else { 0 };
+        let litter = if littered { LITTER } else { 0 };
+        if marks & (rung | litter) != rung | litter {
+            self.marks.fetch_or(rung | litter, SeqCst);
+        }
+        keeper.unpark();
+    }
+
+    /// What the keeper is asked for.
+    pub(crate) fn marks(&self) -> u32 {
+        self.marks.load(SeqCst)
+    }
+
+    /// The keeper's answer to [`LITTER`]: whatever is retired from here on is marked anew.
+    pub(crate) fn clear_litter(&self) {
+        // SeqCst [E3]: before it looks into the yards; pairs with the look in `notify`.
+        self.marks.fetch_and(!LITTER, SeqCst);
+    }
+
+    /// There is more to look to.
+    pub(crate) fn mark_litter(&self) {
+        self.marks.fetch_or(LITTER, SeqCst);
+    }
+
+    /// The keeper's answer to [`RUNG`]: calls everyone who is asleep now.
+    pub(crate) fn call(&self) {
+        // SeqCst [W6]: before it takes the pile. Who lies down from here on marks anew, and who has
+        // seen the mark has been on the pile before; pairs with `lie_down`.
+        self.marks.fetch_and(!(ARMED | RUNG), SeqCst);
+        for bed in self.asleep.take_all() {
+            // AcqRel [W5]: who finds it on the pile after this puts it there again, and the waker of
+            // who found it there before is in it; pairs with the swap in `lie_down`.
+            bed.piled.swap(false, SeqCst);
+            bed.waker.wake();
         }
     }
 
-    fn take_bed(&self) -> *const Bed {
-        // Acquire [W4], as in `call_beds`.
-        let first = self.beds.load(Acquire);
-        let mut next = first;
-        // SAFETY: [W4] beds are freed with the ring, which is borrowed.
-        while let Some(bed) = unsafe { next.as_ref() } {
-            // Acquire: the bed as its last sleeper left it; pairs with `Waiter::leave`.
-            if !bed.taken.load(Relaxed) && !bed.taken.swap(true, Acquire) {
-                return bed;
-            }
-            next = bed.next.load(Relaxed);
-        }
-        let bed = Box::into_raw(Box::new(Bed {
-            state: AtomicU64::new(AWAKE),
-            waker: AtomicPtr::new(ptr::null_mut()),
-            taken: AtomicBool::new(true),
-            next: AtomicPtr::new(first),
-        }));
-        let mut head = first;
-        loop {
-            // Release [W4]: publishes the bed; pairs with the loads of the list.
-            match self.beds.compare_exchange(head, bed, AcqRel, Acquire) {
-                Ok(_) => return bed,
-                Err(now) => {
-                    head = now;
-                    // SAFETY: not published yet, so ours alone; the field is an atomic all the same.
-                    unsafe { &*bed }.next.store(head, Relaxed);
-                }
-            }
-        }
+    /// The ring is gone, and so are its readers.
+    pub(crate) fn close(&self, keeper: &Thread) {
+        self.marks.fetch_or(CLOSED, SeqCst);
+        keeper.unpark();
     }
 }
 
-impl Drop for Waiters {
-    fn drop(&mut self) {
-        let mut next = self.beds.load(Relaxed);
-        while !next.is_null() {
-            // SAFETY: nobody has the ring any more; each bed came from a box and is freed once.
-            let bed = unsafe { Box::from_raw(next) };
-            let waker = bed.waker.load(Relaxed);
-            if !waker.is_null() {
-                // SAFETY: as above; the bed owns its waker.
-                drop(unsafe { Box::from_raw(waker) });
-            }
-            next = bed.next.load(Relaxed);
-        }
-    }
-}
-
-/// One reader's place among the waiters. Its owner keeps the ring alive.
+/// One reader's place among the sleepers.
+#[derive(Default)]
 pub(crate) struct Waiter {
-    bed: *const Bed,
+    bed: Option<Arc<Bed>>,
 }
-
-// SAFETY: a bed consists of atomics, and lives as long as the ring, which the owner keeps ([W4]).
-unsafe impl Send for Waiter {}
-// SAFETY: as above; everything that changes it takes `&mut`.
-unsafe impl Sync for Waiter {}
 
 impl Waiter {
-    pub(crate) const fn new() -> Self {
-        Self { bed: ptr::null() }
-    }
-
     /// Looks, and where there is nothing, lies down with `cx`'s waker and looks again.
     ///
-    /// `look` must see what a publisher has put before it called [`Waiters::wake_all`]: its read of
+    /// `look` must see what a publisher has put before it called [`Waiters::notify`]: its read of
     /// the slot is `SeqCst` ([W2]).
     pub(crate) fn poll<R>(
         &mut self,
         waiters: &Waiters,
-        domain: &Domain,
         cx: &mut Context<'_>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Poll<R> {
         let mut found = look();
         if found.is_none() {
-            self.lie_down(waiters, domain, cx.waker());
+            self.lie_down(waiters, cx.waker());
             found = look();
-        }
-        match found {
-            Some(found) => {
-                self.get_up(waiters);
-                Poll::Ready(found)
+            if found.is_some() {
+                self.get_up();
             }
-            None => Poll::Pending,
         }
+        found.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// As [`Waiter::poll`], with the thread itself as the sleeper. `None` at the deadline.
@@ -180,21 +144,19 @@ impl Waiter {
     pub(crate) fn wait<R>(
         &mut self,
         waiters: &Waiters,
-        domain: &Domain,
         deadline: Option<Instant>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         THREAD.with(|waker| {
             loop {
-                if let Poll::Ready(found) =
-                    self.poll(waiters, domain, &mut Context::from_waker(waker), &mut look)
-                {
+                let polled = self.poll(waiters, &mut Context::from_waker(waker), &mut look);
+                if let Poll::Ready(found) = polled {
                     return Some(found);
                 }
                 match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                     None => thread::park(),
                     Some(Duration::ZERO) => {
-                        self.get_up(waiters);
+                        self.get_up();
                         return look();
                     }
                     Some(left) => thread::park_timeout(left),
@@ -203,101 +165,73 @@ impl Waiter {
         })
     }
 
-    fn lie_down(&mut self, waiters: &Waiters, domain: &Domain, waker: &Waker) {
-        if self.bed.is_null() {
-            self.bed = waiters.take_bed();
+    fn lie_down(&mut self, waiters: &Waiters, waker: &Waker) {
+        let bed = self.bed.get_or_insert_with(|| waiters.free_bed());
+        bed.waker.register(waker);
+        // AcqRel [W5]: the waker before it; pairs with the swap in `call`.
+        if !bed.piled.swap(true, SeqCst) {
+            waiters.asleep.push(bed.clone());
         }
-        // SAFETY: [W4] beds are freed with the ring, which is borrowed.
-        let bed = unsafe { &*self.bed };
-        let guard = domain.pin();
-        // Relaxed: only the bed's owner stores a waker, and that is us.
-        let old = bed.waker.load(Relaxed);
-        // SAFETY: it is not retired before we replace it.
-        let same = unsafe { old.as_ref() }.is_some_and(|old| old.will_wake(waker));
-        // A sleep of its own each time, also where the last one was not called: its caller may be
-        // between calling and marking, and the mark must not fall on a sleep that goes on ([W3]).
-        self.get_up(waiters);
-        // Relaxed: nobody else changes the count of the sleep, nor anything else while we are up.
-        let state = bed.state.load(Relaxed);
-        if !same {
-            set_waker(bed, Box::into_raw(Box::new(waker.clone())), &guard);
+        // SeqCst [W6]: after the pile; pairs with the clearing in `call`.
+        if waiters.marks.load(SeqCst) & (ARMED | RUNG) == 0 {
+            // SeqCst [W2]: before the look at the slot; pairs with the load in `notify`.
+            waiters.marks.fetch_or(ARMED, SeqCst);
         }
-        // The count goes up first, so that it is never too low ([W3]).
-        waiters.asleep.fetch_add(1, SeqCst);
-        // SeqCst [W2]: before the look at the slot; pairs with the loads in `wake_all`.
-        // Release [W5]: the waker; pairs with the load in `call_beds`.
-        bed.state
-            .store((state & !PHASE) + ONE_SLEEP + ASLEEP, SeqCst);
         store_load_barrier();
     }
 
-    fn get_up(&mut self, waiters: &Waiters) {
-        // SAFETY: [W4], as in `lie_down`.
-        let Some(bed) = (unsafe { self.bed.as_ref() }) else {
-            return;
-        };
-        // Relaxed: nothing is read on the strength of it, and an exchange sees the newest value.
-        let state = bed.state.load(Relaxed);
-        if state & PHASE == ASLEEP
-            && bed
-                .state
-                .compare_exchange(state, state & !PHASE | AWAKE, Relaxed, Relaxed)
-                .is_ok()
-        {
-            waiters.asleep.fetch_sub(1, Relaxed);
+    fn get_up(&mut self) {
+        if let Some(bed) = &self.bed {
+            drop(bed.waker.take());
         }
     }
 
     /// Gives the bed back. The owner's last call.
-    pub(crate) fn leave(&mut self, waiters: &Waiters, domain: &Domain) {
-        self.get_up(waiters);
-        // SAFETY: [W4], as in `lie_down`.
-        let Some(bed) = (unsafe { self.bed.as_ref() }) else {
-            return;
-        };
-        set_waker(bed, ptr::null_mut(), &domain.pin());
-        // Release: the bed as we leave it; pairs with the swap in `take_bed`.
-        bed.taken.store(false, Release);
-        self.bed = ptr::null();
-    }
-}
-
-fn set_waker(bed: &Bed, waker: *mut Waker, guard: &Guard<'_>) {
-    // Release [W5]: the waker's content; pairs with the load in `call_beds`.
-    let old = Retired(bed.waker.swap(waker, AcqRel));
-    if !old.0.is_null() {
-        // SAFETY: [R1] the swap made it unreachable, we took it, and wakers are `Send + 'static`.
-        unsafe {
-            guard.retire(move || {
-                let old = old;
-                // SAFETY: it came from a box, and nobody who saw it is left.
-                drop(Box::from_raw(old.0));
-            });
+    pub(crate) fn leave(&mut self, waiters: &Waiters) {
+        self.get_up();
+        if let Some(bed) = self.bed.take() {
+            waiters.take_back(bed);
         }
     }
 }
 
-/// A waker on its way to be freed.
-struct Retired(*mut Waker);
-// SAFETY: a `Waker` is `Send`.
-unsafe impl Send for Retired {}
+/// Also where a closure of its reader's has panicked: nobody is called who is not there.
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.get_up();
+    }
+}
+
+impl Waiters {
+    fn free_bed(&self) -> Arc<Bed> {
+        // Whoever has the list now does not hold us up: a new bed does as well.
+        let free = self.free.try_lock().ok().and_then(|mut free| free.pop());
+        free.unwrap_or_default()
+    }
+
+    fn take_back(&self, bed: Arc<Bed>) {
+        if let Ok(mut free) = self.free.try_lock() {
+            free.push(bed);
+        }
+    }
+}
 
 #[cfg(not(loom))]
 thread_local! {
-    static THREAD: Waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
+    static THREAD: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
 /// Wakes a parked thread.
 #[cfg(not(loom))]
-struct Unpark(thread::Thread);
+struct Unpark(Thread);
 
 #[cfg(not(loom))]
 impl std::task::Wake for Unpark {
-    fn wake(self: std::sync::Arc<Self>) {
+    fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
 
-    fn wake_by_ref(self: &std::sync::Arc<Self>) {
+    fn wake_by_ref(self: &Arc<Self>) {
         self.0.unpark();
     }
 }

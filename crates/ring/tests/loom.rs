@@ -27,6 +27,11 @@ impl Clone for Cell {
     fn clone(&self) -> Self {
         Self::new(self.get())
     }
+
+    /// Writes to the same cell: loom sees it where somebody still reads.
+    fn clone_from(&mut self, source: &Self) {
+        self.set(source.get());
+    }
 }
 
 impl Cell {
@@ -65,12 +70,9 @@ fn weighed(records: usize, weight: u64) -> Arc<Counting> {
 
 fn append(ring: &Counting, n: u64) -> u64 {
     let counted = ring.append(Cell::new(n), |_, count, seq| {
-        assert_eq!(
-            count.get() + 1,
-            seq,
-            "the state is that of the record before"
-        );
-        Ok::<_, ()>(Cell::new(count.get() + 1))
+        count.set(count.get() + 1);
+        assert_eq!(count.get(), seq, "the state is that of the record before");
+        Ok::<(), ()>(())
     });
     counted.unwrap().seq()
 }
@@ -170,6 +172,55 @@ fn what_is_taken_out_stays_whole_p1() {
     });
 }
 
+/// A record takes over the memory of one that was evicted, once no reader looks at that.
+#[test]
+fn memory_is_not_used_again_under_a_reader_e1_e2() {
+    loom::model(|| {
+        let ring = counting(1);
+        let mut reader = ring.reader(0);
+        let producer = {
+            let ring = ring.clone();
+            thread::spawn(move || (1..=4).for_each(|n| assert_eq!(append(&ring, n), n)))
+        };
+        drain(&mut reader);
+        drain(&mut reader);
+        producer.join().unwrap();
+        drain(&mut reader);
+        assert_eq!(reader.position(), 4);
+    });
+}
+
+/// The same, between two producers: each looks at the state that the other's record left.
+#[test]
+fn memory_is_not_used_again_under_a_producer_e1_e2() {
+    loom::model(|| {
+        let ring = counting(1);
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || (0..2).for_each(|_| drop(append(&ring, 20))))
+        };
+        (0..2).for_each(|_| drop(append(&ring, 10)));
+        other.join().unwrap();
+        assert_eq!(ring.head(), 4);
+    });
+}
+
+/// A thread that has ended leaves its yard to the next, and the keeper looks into both.
+#[test]
+fn a_thread_takes_over_from_one_that_has_ended_e3_e4_t2_t3() {
+    loom::model(|| {
+        let ring = counting(1);
+        for n in [1, 3] {
+            let ring = ring.clone();
+            let producer = thread::spawn(move || {
+                append(&ring, n);
+                append(&ring, n + 1)
+            });
+            assert_eq!(producer.join().unwrap(), n + 1);
+        }
+    });
+}
+
 /// The end of a record comes after everything that was done with it, whoever lets go of it last.
 #[test]
 fn the_last_reference_frees_c1() {
@@ -183,7 +234,7 @@ fn the_last_reference_frees_c1() {
     loom::model(|| {
         let ring = Arc::new(Ring::new(1, ()).unwrap());
         let kept = ring
-            .append(Tidy(Cell::new(7)), |_, (), _| Ok::<_, ()>(()))
+            .append(Tidy(Cell::new(7)), |_, (), _| Ok::<(), ()>(()))
             .ok()
             .unwrap();
         let other = {
@@ -255,7 +306,7 @@ fn a_turn_falls_between_two_records_p1() {
             let stamp = |ring: &Ring<Cell, Cell>| {
                 let stamped = ring.append(Cell::new(0), |value, state, _| {
                     value.set(state.get());
-                    Ok::<_, ()>(Cell::new(state.get()))
+                    Ok::<(), ()>(())
                 });
                 let stamped = stamped.unwrap();
                 (stamped.seq(), stamped.value().get())

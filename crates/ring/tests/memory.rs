@@ -1,15 +1,14 @@
 //! What is evicted is freed soon: what waits for it is a small part of the bound by weight, also when
 //! everybody has gone quiet.
-//!
-//! A binary of its own: epochs belong to the process, and another test's thread that is stopped by the
-//! system in the middle of a read would keep alive what this one counts.
 #![allow(
     clippy::unwrap_used,
     reason = "clippy allows it in tests, but not in what they share"
 )]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tapline_ring::{Bounds, Ring};
 
@@ -34,7 +33,7 @@ fn memory_stays_within_the_bound_by_weight() {
     for n in 0..20_000_u64 {
         let weight = [100, 2_000, 50_000, 300_000][n as usize % 4];
         live.fetch_add(weight as usize, Ordering::Relaxed);
-        ring.append(Heavy(weight, live.clone()), |_, (), _| Ok::<_, ()>(()))
+        ring.append(Heavy(weight, live.clone()), |_, (), _| Ok::<(), ()>(()))
             .ok()
             .unwrap();
         most = most.max(live.load(Ordering::Relaxed) as u64);
@@ -44,7 +43,66 @@ fn memory_stays_within_the_bound_by_weight() {
         most < 3 * BOUND,
         "{most} bytes were alive at once, {BOUND} were allowed"
     );
-    // Nobody does anything any more, and it is not more than that.
-    let quiet = live.load(Ordering::Relaxed) as u64;
-    assert!(quiet < 3 * BOUND, "{quiet} bytes stay alive");
+    // Nobody does anything any more: what was evicted is freed all the same.
+    let retained = ring.retained().weight as usize;
+    until("only what is retained is alive", || {
+        live.load(Ordering::Relaxed) == retained
+    });
+}
+
+#[test]
+fn what_was_evicted_is_freed_when_everybody_has_gone_quiet() {
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    let live = Arc::new(AtomicUsize::new(0));
+    let ring = Arc::new(Ring::new(64, ()).unwrap());
+    let publish = |n: usize| {
+        for _ in 0..n {
+            live.fetch_add(1, Ordering::Relaxed);
+            ring.append(Counted(live.clone()), |_, (), _| Ok::<(), ()>(()))
+                .ok()
+                .unwrap();
+        }
+    };
+    // Threads that have published and live on, and ones that have ended.
+    let (quiet, all_quiet) = (Barrier::new(5), Barrier::new(5));
+    thread::scope(|scope| {
+        for n in [1, 20, 31, 500] {
+            let (publish, quiet, all_quiet) = (&publish, &quiet, &all_quiet);
+            scope.spawn(move || {
+                publish(n);
+                quiet.wait();
+                all_quiet.wait();
+            });
+        }
+        quiet.wait();
+        publish(100);
+        until("only 64 are alive", || live.load(Ordering::Relaxed) == 64);
+        all_quiet.wait();
+    });
+    // And what somebody keeps stays alive until they let go.
+    let kept: Vec<_> = (ring.retained().oldest..=ring.head())
+        .map(|seq| ring.get(seq).unwrap())
+        .collect();
+    publish(64);
+    until("the kept ones are alive, too", || {
+        live.load(Ordering::Relaxed) == 128
+    });
+    drop(kept);
+    until("they are gone", || live.load(Ordering::Relaxed) == 64);
+    drop(ring);
+    until("all are gone", || live.load(Ordering::Relaxed) == 0);
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        thread::yield_now();
+    }
 }

@@ -42,9 +42,22 @@ pub struct Session {
 }
 
 /// What travels with the stream: the running session, if there is one, and since when that is so.
-/// A clone is one reference count.
-#[derive(Debug, Clone, Default)]
+/// A clone is one reference count, and `clone_from` none where both are the same already.
+#[derive(Debug, Default)]
 pub struct SessionState(Option<Arc<Phase>>);
+
+impl Clone for SessionState {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    #[inline]
+    fn clone_from(&mut self, source: &Self) {
+        if !self.is_same(source) {
+            self.0.clone_from(&source.0);
+        }
+    }
+}
 
 /// What holds between two transitions. Before the first one there is none.
 #[derive(Debug)]

@@ -49,7 +49,7 @@ fn a_reader_may_wait_for_a_seq_that_is_far_off() {
     let mut last = ring.reader(u64::MAX - 1);
     for n in 1..=3_u64 {
         assert!(third.try_next().is_none());
-        ring.append(n, |_, (), _| Ok::<_, ()>(())).unwrap();
+        ring.append(n, |_, (), _| Ok::<(), ()>(())).unwrap();
     }
     assert!(matches!(third.try_next(), Some(Item::Record(record)) if record.seq() == 3));
     assert!(last.try_next().is_none());
@@ -59,13 +59,15 @@ fn a_reader_may_wait_for_a_seq_that_is_far_off() {
 fn a_panic_in_a_decision_leaves_the_ring_whole() {
     let ring = Arc::new(Ring::new(2, 0_u64).unwrap());
     let append = |n: u64| {
-        ring.append(n, |_, count, _| Ok::<_, ()>(count + 1))
-            .unwrap()
-            .seq()
+        let count = |_: &mut u64, count: &mut u64, _| {
+            *count += 1;
+            Ok::<(), ()>(())
+        };
+        ring.append(n, count).unwrap().seq()
     };
     append(1);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        ring.append(2, |_, _, _| -> Result<u64, ()> {
+        ring.append(2, |_, _, _| -> Result<(), ()> {
             panic!("in the closure of a caller")
         })
     }));
@@ -79,7 +81,7 @@ fn a_panic_in_a_decision_leaves_the_ring_whole() {
 }
 
 fn append(ring: &Ring<u64>, weight: u64) -> u64 {
-    ring.append(weight, |_, (), _| Ok::<_, ()>(()))
+    ring.append(weight, |_, (), _| Ok::<(), ()>(()))
         .unwrap()
         .seq()
 }

@@ -135,11 +135,11 @@ proptest! {
         for op in ops {
             match op {
                 Op::Append(value) => {
-                    let appended = ring.append(value, |_, state, _| Ok::<_, ()>(state + 1)).unwrap();
+                    let appended = ring.append(value, |_, state, _| { *state += 1; Ok::<(), ()>(()) }).unwrap();
                     prop_assert_eq!(appended.seq(), oracle.append(value));
                 }
                 Op::Refuse(value) => {
-                    let refused = ring.append(value, |_, state, seq| Err::<u64, _>((*state, seq)));
+                    let refused = ring.append(value, |_, state, seq| Err::<(), _>((*state, seq)));
                     let Err(Refused { value: back, reason }) = refused else { panic!("appended") };
                     prop_assert_eq!(back, value);
                     prop_assert_eq!(reason, (oracle.state, oracle.head + 1));

@@ -53,8 +53,9 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
                         let payload = Payload::new(producer, n, live);
                         let seq = ring
                             .append(payload, |_, count, seq| {
-                                assert_eq!(count + 1, seq, "decided by the state before it");
-                                Ok::<_, ()>(count + 1)
+                                *count += 1;
+                                assert_eq!(*count, seq, "decided by the state before it");
+                                Ok::<(), ()>(())
                             })
                             .unwrap()
                             .seq();
@@ -113,9 +114,9 @@ fn every_record_is_on_the_right_side_of_every_turn() {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) && ring.head() < (1 << 20) - 8 {
                     // The value becomes the state that was in force.
-                    let stamp = |value: &mut u64, state: &u64, _| {
+                    let stamp = |value: &mut u64, state: &mut u64, _| {
                         *value = *state;
-                        Ok::<_, ()>(*state)
+                        Ok::<(), ()>(())
                     };
                     ring.append(0, stamp).unwrap();
                 }
@@ -142,6 +143,6 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "in vain: {what}");
-        ring.append((), |(), (), _| Ok::<_, ()>(())).unwrap();
+        ring.append((), |(), (), _| Ok::<(), ()>(())).unwrap();
     }
 }

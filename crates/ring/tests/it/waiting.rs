@@ -1,6 +1,7 @@
 //! Sleeping and being woken, by a thread's parking and by a task's waker.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ fn ring() -> Arc<Ring<u64>> {
 }
 
 fn append(ring: &Ring<u64>, n: u64) {
-    ring.append(n, |_, (), _| Ok::<_, ()>(())).unwrap();
+    ring.append(n, |_, (), _| Ok::<(), ()>(())).unwrap();
 }
 
 fn value(item: Option<Item<Kept<u64, ()>>>) -> u64 {
@@ -95,27 +96,92 @@ fn a_dropped_future_has_moved_nothing_and_its_waker_is_let_go() {
     let calls = Arc::new(Calls::default());
     assert!(poll(&mut reader, &calls).is_pending());
     append(&ring, 1);
-    assert_eq!(calls.0.load(Ordering::SeqCst), 1, "woken once");
+    until("it is woken", || calls.count() == 1);
     append(&ring, 2);
-    assert_eq!(
-        calls.0.load(Ordering::SeqCst),
-        1,
-        "and not again before it has run"
-    );
+    until_called(&ring);
+    assert_eq!(calls.count(), 1, "and not again before it has run");
     assert_eq!((value(reader.try_next()), value(reader.try_next())), (1, 2));
 
+    until_called(&ring);
+    while reader.try_next().is_some() {}
     assert!(poll(&mut reader, &calls).is_pending());
     drop(reader);
-    append(&ring, 3);
-    assert_eq!(
-        calls.0.load(Ordering::SeqCst),
-        1,
-        "nobody is called who is not there"
-    );
+    assert_eq!(Arc::strong_count(&calls), 1, "its waker went with it");
+    until_called(&ring);
+    assert_eq!(calls.count(), 1, "nobody is called who is not there");
+}
+
+#[test]
+fn a_panic_in_what_a_reader_waits_for_leaves_nothing_behind() {
+    let ring = ring();
+    let mut reader = ring.reader(0);
+    let calls = Arc::new(Calls::default());
+    let waker = Waker::from(calls.clone());
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let mut looked = false;
+        let _ = reader.poll_until(&mut Context::from_waker(&waker), |_| -> Option<()> {
+            assert!(!std::mem::replace(&mut looked, true), "at the second look");
+            None
+        });
+    }));
+    assert!(panicked.is_err());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&calls), 1, "its waker is let go");
+    assert!(poll(&mut reader, &calls).is_pending());
+    append(&ring, 1);
+    until("it is woken as before", || calls.count() == 1);
+    assert_eq!(value(reader.try_next()), 1);
+}
+
+#[test]
+fn readers_that_come_and_go_while_nobody_publishes_leave_nothing_behind() {
+    let ring = ring();
+    let calls = Arc::new(Calls::default());
+    for _ in 0..1000 {
+        assert!(poll(&mut ring.reader(0), &calls).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&calls), 1);
+    until_called(&ring);
+    assert_eq!(calls.count(), 0);
+}
+
+#[test]
+fn a_waker_that_publishes_is_called_all_the_same() {
+    struct Publishes(Arc<Ring<u64>>, AtomicUsize);
+    impl Wake for Publishes {
+        fn wake(self: Arc<Self>) {
+            append(&self.0, 2);
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let ring = ring();
+    let mut reader = ring.reader(0);
+    let waker = Arc::new(Publishes(ring.clone(), AtomicUsize::new(0)));
+    let polled = reader.poll_next(&mut Context::from_waker(&Waker::from(waker.clone())));
+    assert!(polled.is_pending());
+    append(&ring, 1);
+    until("it has published", || waker.1.load(Ordering::SeqCst) == 1);
+    assert_eq!((value(reader.try_next()), value(reader.try_next())), (1, 2));
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while Arc::strong_count(&calls) > 1 {
-        assert!(Instant::now() < deadline, "the waker is never freed");
-        append(&ring, 4);
+    while !done() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Publishes, and waits until everybody has been called who was asleep: the keeper calls those last
+/// who lay down first.
+fn until_called(ring: &Arc<Ring<u64>>) {
+    let calls = Arc::new(Calls::default());
+    for _ in 0..2 {
+        let mut reader = ring.reader(ring.head());
+        let before = calls.count();
+        assert!(poll(&mut reader, &calls).is_pending());
+        append(ring, 0);
+        until("a sleeper is called", || calls.count() > before);
     }
 }
 
@@ -127,16 +193,20 @@ fn a_reader_moves_from_task_to_task() {
     assert!(poll(&mut reader, &first).is_pending());
     assert!(poll(&mut reader, &second).is_pending());
     append(&ring, 1);
-    assert_eq!(
-        second.0.load(Ordering::SeqCst),
-        1,
-        "the last one that asked is called"
-    );
+    until("the last one that asked is called", || second.count() == 1);
+    until_called(&ring);
+    assert_eq!(first.count(), 0);
     assert_eq!(value(reader.try_next()), 1);
 }
 
 #[derive(Default)]
 struct Calls(AtomicUsize);
+
+impl Calls {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
 
 impl Wake for Calls {
     fn wake(self: Arc<Self>) {

@@ -1,0 +1,421 @@
+//! The ring's inside: where a record goes, how it gets there, and finding what is retained.
+//!
+//! Design, invariants, orderings and rejected alternatives: `docs/ring.md`. The tags in brackets
+//! below are explained there.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use crossbeam_utils::CachePadded;
+
+use crate::reclaim::{Domain, Guard};
+use crate::record::{Kept, Record, RecordRef};
+use crate::ring::Bounds;
+use crate::slot::{Lap, Turn, View, Word};
+use crate::sync::{AtomicPtr, AtomicU64};
+use crate::wait::Waiters;
+
+/// What a ring and its keeper share.
+pub(crate) struct Core<T, S>
+where
+    T: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    slots: Box<[AtomicPtr<Record<T, S>>]>,
+    /// A seq that is stored, and nearly always the newest ([I2]): where to look from.
+    tail: CachePadded<AtomicU64>,
+    weight: CachePadded<WeightBound<T>>,
+    pub(crate) waiters: CachePadded<Waiters>,
+    pub(crate) domain: Domain<T, S>,
+}
+
+/// The bound by weight, and how far it is kept.
+struct WeightBound<T> {
+    most: u64,
+    weigh: fn(&T) -> u64,
+    /// Up to this total weight nothing has to be evicted for it. Only grows: true when it was worked
+    /// out, and more than true since, because the oldest has moved on.
+    free_up_to: AtomicU64,
+    /// What is below it is evicted for its weight. Only grows; may lag behind by as many records as
+    /// there are producers under way ([I6]).
+    floor: AtomicU64,
+}
+
+/// The place of the next record: it still is, if its slot still holds `word`.
+pub(crate) struct Place<'g, T, S> {
+    pub(crate) head: u64,
+    pub(crate) word: Word<T, S>,
+    pub(crate) total_weight: u64,
+    pub(crate) state: &'g S,
+}
+
+impl<T, S> Place<'_, T, S> {
+    #[inline]
+    pub(crate) fn seq(&self) -> u64 {
+        self.head + 1
+    }
+}
+
+/// What stands where a seq is looked for.
+pub(crate) enum Found<'g, T, S> {
+    Record(RecordRef<'g, T, S>),
+    Evicted,
+    NotYet,
+}
+
+impl<T, S> Core<T, S>
+where
+    T: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    /// `slots` has room for as many as the bounds say, a power of two.
+    pub(crate) fn new(mut slots: Vec<AtomicPtr<Record<T, S>>>, bounds: Bounds<T>, initial: S) -> Self {
+        let size = bounds.records;
+        // The slot of seq n is n modulo the capacity, so slot 0 is the last of the first lap.
+        slots.extend((0..size as u64).map(|slot| {
+            let awaits = if slot == 0 { size as u64 } else { slot };
+            AtomicPtr::new(Word::<T, S>::empty(awaits, Lap::of(awaits, size)).into_raw())
+        }));
+        // The initial state is a turn before the first record: no special case for an empty ring.
+        let first = Box::new(Turn {
+            awaits: 1,
+            total_weight: 0,
+            state: initial,
+            evictee: None,
+        });
+        slots[1 % size] = AtomicPtr::new(Word::turn(first, Lap::of(1, size)).into_raw());
+        Self {
+            slots: slots.into_boxed_slice(),
+            tail: CachePadded::new(AtomicU64::new(0)),
+            weight: CachePadded::new(WeightBound {
+                most: bounds.weight,
+                weigh: bounds.weigh,
+                free_up_to: AtomicU64::new(bounds.weight),
+                floor: AtomicU64::new(1),
+            }),
+            waiters: CachePadded::new(Waiters::default()),
+            domain: Domain::default(),
+        }
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds<T> {
+        Bounds {
+            records: self.slots.len(),
+            weight: self.weight.most,
+            weigh: self.weight.weigh,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn weigh(&self, value: &T) -> u64 {
+        (self.weight.weigh)(value)
+    }
+
+    /// Comes in, to look at what is in the slots.
+    #[inline]
+    pub(crate) fn pin(&self) -> Guard<'_, T, S> {
+        // Acquire [E1]: the slots as of this tail; pairs with the stores of the tail.
+        self.domain.pin(self.tail.load(Acquire))
+    }
+
+    /// Where the next record goes, as of one moment within the call ([I3]).
+    #[inline]
+    pub(crate) fn place<'g>(&self, guard: &'g Guard<'_, T, S>) -> Place<'g, T, S> {
+        // Acquire [P2]: whoever sees the tail sees the slots up to it; pairs with its stores.
+        let mut head = self.tail.load(Acquire);
+        loop {
+            // SeqCst [E1] and Acquire [P1]: a record's or turn's content; pairs with the exchanges.
+            let word = Word::from_raw(self.slot(head + 1).load(SeqCst));
+            if word.lap() == self.lap(head + 1) {
+                // Somebody has stored that record and not told the tail yet. Or the tail is laps
+                // behind: then we are told below.
+                head += 1;
+                continue;
+            }
+            // SAFETY: loaded from a slot under `guard`.
+            match unsafe { word.view(guard) } {
+                View::Turn(turn) if turn.awaits == head + 1 => {
+                    return Place {
+                        head,
+                        word,
+                        total_weight: turn.total_weight,
+                        state: &turn.state,
+                    };
+                }
+                View::Turn(turn) => head = turn.awaits - 1,
+                View::Empty { .. } | View::Record(_) => {
+                    // SeqCst [E1] and Acquire [P1], as above.
+                    let newest = Word::from_raw(self.slot(head).load(SeqCst));
+                    // SAFETY: loaded from a slot under `guard`.
+                    let newest = unsafe { newest.view(guard) };
+                    match newest.record() {
+                        Some(record) if record.seq() == head => {
+                            return Place {
+                                head,
+                                word,
+                                total_weight: record.total_weight,
+                                state: &record.get().state,
+                            };
+                        }
+                        // The tail was laps behind. The last that was stored here is nearer.
+                        _ => head = newest.awaits(self.size()) - self.size(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// What stands at the head: changes with every append and turn.
+    pub(crate) fn mark(&self) -> (u64, usize) {
+        let guard = self.pin();
+        let place = self.place(&guard);
+        (place.head, place.word.into_raw().addr())
+    }
+
+    /// Puts the record in its place, unless that has changed since. Answers with it, and whether
+    /// something was retired for it.
+    #[inline]
+    pub(crate) fn put(
+        &self,
+        place: &Place<'_, T, S>,
+        record: Box<Record<T, S>>,
+        guard: &Guard<'_, T, S>,
+    ) -> Result<Kept<T, S>, Box<Record<T, S>>> {
+        let seq = place.seq();
+        let total_weight = record.total_weight;
+        let record = Record::shared(record);
+        // Release [P1]: publishes the record; pairs with every load of a slot.
+        // SeqCst [W1]: before the look at the marks; pairs with the look before a sleep.
+        let swap = self.slot(seq).compare_exchange(
+            place.word.into_raw(),
+            Word::record(record, self.lap(seq)).into_raw(),
+            SeqCst,
+            Relaxed,
+        );
+        if swap.is_err() {
+            // SAFETY: the exchange failed, so nobody has seen it.
+            return Err(unsafe { Box::from_raw(record.as_ptr()) });
+        }
+        self.tell_tail(seq);
+        // SAFETY: one of the two references that `shared` made.
+        let kept = unsafe { Kept::new(record) };
+        // SAFETY: [R1] the exchange took the word out; the tail is told of `seq` only after it.
+        unsafe { self.retire_whole(place.word, seq, guard) };
+        // Relaxed: it only grows, and was true when it was stored.
+        if total_weight > self.weight.free_up_to.load(Relaxed) {
+            self.trim(&kept, guard);
+        }
+        Ok(kept)
+    }
+
+    /// Puts another state in force at that place, unless that has changed since.
+    pub(crate) fn turn(&self, place: &Place<'_, T, S>, state: S, guard: &Guard<'_, T, S>) -> bool {
+        // SAFETY: `place.word` was loaded under this guard.
+        let evictee = unsafe { place.word.view(guard) }.record();
+        let turn = Turn {
+            awaits: place.seq(),
+            total_weight: place.total_weight,
+            state,
+            evictee: evictee.map(RecordRef::address),
+        };
+        let turn = Word::turn(Box::new(turn), self.lap(place.seq()));
+        // SeqCst [W1] and Release [P1], as in `put`: to producers a turn is what a record is.
+        let swap = self.slot(place.seq()).compare_exchange(
+            place.word.into_raw(),
+            turn.into_raw(),
+            SeqCst,
+            Relaxed,
+        );
+        match swap {
+            Ok(_) if place.word.is_turn() => {
+                // SAFETY: [R1] as in `put`; the record that it held back is the new turn's now.
+                unsafe { guard.retire(place.word, place.seq()) };
+            }
+            Ok(_) => {}
+            // SAFETY: the exchange failed, so the turn was not stored.
+            Err(_) => drop(unsafe { turn.into_turn() }),
+        }
+        swap.is_ok()
+    }
+
+    /// The record with that seq, or what stands in its slot instead.
+    #[inline]
+    pub(crate) fn find<'g>(&self, seq: u64, guard: &'g Guard<'_, T, S>) -> Found<'g, T, S> {
+        // SeqCst [W2]: the look before a sleep; pairs with the exchange in `put`. [E1]: after we
+        // came in. Acquire [P1]: the record's content; pairs with the exchange in `put`.
+        let word = Word::from_raw(self.slot(seq).load(SeqCst));
+        // SAFETY: loaded from a slot under `guard`.
+        let view = unsafe { word.view(guard) };
+        match view.record() {
+            Some(record) if record.seq() == seq => Found::Record(record),
+            Some(record) if record.seq() > seq => Found::Evicted,
+            Some(_) => Found::NotYet,
+            None if view.awaits(self.size()) > seq => Found::Evicted,
+            None => Found::NotYet,
+        }
+    }
+
+    /// Fetches into the cache what stands in the slot of `seq`, whatever it is.
+    #[inline]
+    pub(crate) fn prefetch(&self, seq: u64) {
+        Word::<T, S>::from_raw(self.slot(seq).load(Relaxed)).prefetch();
+    }
+
+    /// The oldest seq that is retained now; 0 before the first record.
+    pub(crate) fn oldest(&self, guard: &Guard<'_, T, S>) -> u64 {
+        loop {
+            let oldest = self.oldest_for(self.place(guard).head);
+            match self.find(oldest, guard) {
+                // Whoever evicted it has not raised the floor yet, or it has been lapped since.
+                Found::Evicted if oldest > 0 => self.raise_floor(oldest + 1),
+                _ => return oldest,
+            }
+        }
+    }
+
+    /// What both bounds leave as the oldest when `head` is the newest; 0 before the first record.
+    fn oldest_for(&self, head: u64) -> u64 {
+        let within_count = (head + 1).saturating_sub(self.size());
+        // Relaxed [I6]: true whenever it was stored.
+        let within_weight = self.weight.floor.load(Relaxed);
+        within_count.max(within_weight).min(head)
+    }
+
+    fn raise_floor(&self, floor: u64) {
+        // Relaxed [I6], as above.
+        self.weight.floor.fetch_max(floor, Relaxed);
+    }
+
+    /// Evicts the oldest until what is retained up to `newest` is within the bound by weight.
+    ///
+    /// Every producer does that for its own record, and each eviction is one exchange, so one that
+    /// stops in here leaves its excess to the next.
+    #[cold]
+    fn trim(&self, newest: &Record<T, S>, guard: &Guard<'_, T, S>) {
+        loop {
+            let oldest = self.oldest_for(newest.seq);
+            if oldest == newest.seq {
+                return;
+            }
+            let awaits = oldest + self.size();
+            // SeqCst [E1] and Acquire [P1], as in `place`.
+            let word = Word::from_raw(self.slot(oldest).load(SeqCst));
+            // SAFETY: loaded from a slot under `guard`.
+            let view = unsafe { word.view(guard) };
+            let record = match view.record() {
+                Some(record) if record.seq() == oldest => record,
+                // Lapped since: whoever did that looks to the weight of what is newer.
+                Some(_) => return,
+                None => {
+                    self.raise_floor(oldest + 1);
+                    continue;
+                }
+            };
+            let before = record.total_weight - record.weight;
+            let free_up_to = before.saturating_add(self.weight.most);
+            self.weight.free_up_to.fetch_max(free_up_to, Relaxed);
+            if newest.total_weight <= free_up_to {
+                return;
+            }
+            let without = match view {
+                View::Turn(turn) => {
+                    let turn = Turn {
+                        awaits: turn.awaits,
+                        total_weight: turn.total_weight,
+                        state: turn.state.clone(),
+                        evictee: None,
+                    };
+                    Word::turn(Box::new(turn), self.lap(awaits))
+                }
+                _ => Word::empty(awaits, self.lap(awaits)),
+            };
+            // Release [P1]: publishes the turn, if it is one. [I4]: the word is a new one.
+            let swap = self.slot(oldest).compare_exchange(
+                word.into_raw(),
+                without.into_raw(),
+                SeqCst,
+                Relaxed,
+            );
+            match swap {
+                Ok(_) => {
+                    // The next that is stored from here on.
+                    let stamp = self.place(guard).seq();
+                    // SAFETY: [R1] the exchange took the word out, and `stamp` is stored after it.
+                    unsafe { self.retire_whole(word, stamp, guard) };
+                    self.raise_floor(oldest + 1);
+                }
+                Err(_) if without.is_empty() => {}
+                // SAFETY: the exchange failed, so the turn was not stored.
+                Err(_) => drop(unsafe { without.into_turn() }),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Guard::retire`], for the word and for the record that it holds back.
+    #[inline]
+    unsafe fn retire_whole(&self, word: Word<T, S>, stamp: u64, guard: &Guard<'_, T, S>) {
+        if word.is_turn() {
+            // SAFETY: it was in a slot until now, and the guard is older than that.
+            let view = unsafe { word.view(guard) };
+            if let Some(record) = view.record() {
+                // Its lap does not matter any more.
+                let record = Word::record(record.address(), Lap::of(0, self.slots.len()));
+                // SAFETY: the caller's promise.
+                unsafe { guard.retire(record, stamp) };
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { guard.retire(word, stamp) };
+    }
+
+    /// Whether the record is so heavy that what was evicted for it is freed at once: some dozens that
+    /// wait to be freed are then a few percent of the bound.
+    #[inline]
+    pub(crate) fn is_heavy(&self, record: &Record<T, S>) -> bool {
+        const PART: u64 = 1024;
+        record.weight > self.weight.most / PART
+    }
+
+    #[inline]
+    fn tell_tail(&self, seq: u64) {
+        // Without an exchange it may go back where a producer stopped right before it: it is a
+        // hint, and whoever follows it notices ([I2]).
+        // Release [P2], [E1]: the slot of `seq` before the number; pairs with the loads of the tail.
+        self.tail.store(seq, Release);
+    }
+
+    #[inline]
+    fn size(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    #[inline]
+    fn slot(&self, seq: u64) -> &AtomicPtr<Record<T, S>> {
+        // The length is a power of two and not 0, so this masks and stays within bounds.
+        &self.slots[seq as usize & (self.slots.len() - 1)]
+    }
+
+    #[inline]
+    fn lap(&self, seq: u64) -> Lap {
+        Lap::of(seq, self.slots.len())
+    }
+}
+
+impl<T, S> Drop for Core<T, S>
+where
+    T: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            #[cfg(not(loom))]
+            let raw = *slot.get_mut();
+            #[cfg(loom)]
+            let raw = slot.with_mut(|raw| *raw);
+            // SAFETY: nobody else has the ring, so nobody looks; each slot owns its word.
+            unsafe { Word::from_raw(raw).free() };
+        }
+    }
+}

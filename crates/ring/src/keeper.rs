@@ -1,0 +1,95 @@
+//! The keeper: one thread for each ring, for what no producer should have to do.
+//!
+//! It calls the readers that sleep, and frees what threads have retired that have gone quiet since.
+//! It sleeps while there is neither.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::reclaim::Held;
+use crate::sync::{Thread, now, park};
+use crate::wait::{ARMED, CLOSED, LITTER, RUNG};
+
+/// How long what was retired waits for the keeper, if its own thread does not free it before:
+/// seldom enough to cost nothing, soon enough that nobody counts on the memory in vain.
+const SWEEP_AFTER: Duration = Duration::from_millis(20);
+
+/// How long a sleeper may have to wait for its call where a producer was stopped for good in the few
+/// instructions between its append and the call, and nobody appends after it.
+const BACKSTOP: Duration = Duration::from_secs(1);
+
+/// Starts the keeper of a ring. It ends when the ring is gone.
+pub(crate) fn start<T, S>(core: Arc<Core<T, S>>) -> io::Result<Thread>
+where
+    T: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    #[cfg(not(loom))]
+    let builder = std::thread::Builder::new();
+    #[cfg(loom)]
+    let builder = loom::thread::Builder::new();
+    let thread = builder
+        .name("tapline-ring".to_owned())
+        .spawn(move || keep(&core))?;
+    Ok(thread.thread().clone())
+}
+
+fn keep<T, S>(core: &Core<T, S>)
+where
+    T: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    let mut held = Held::default();
+    let mut sweep = Alarm::default();
+    let mut backstop = Alarm::default();
+    // What stood at the head when the backstop was due last.
+    let mut seen = None;
+    loop {
+        let marks = core.waiters.marks();
+        if marks & CLOSED != 0 {
+            core.domain.sweep(&mut held);
+            return;
+        }
+        if marks & RUNG != 0 {
+            backstop = Alarm::default();
+            core.waiters.call();
+            continue;
+        }
+        // Not in models: it would hide from them that a call is missing.
+        if cfg!(not(loom)) && marks & ARMED != 0 && backstop.rings_after(BACKSTOP) {
+            let now = Some(core.mark());
+            if now != seen {
+                seen = now;
+                core.waiters.call();
+            }
+        }
+        if marks & LITTER != 0 && sweep.rings_after(SWEEP_AFTER) {
+            core.waiters.clear_litter();
+            if core.domain.sweep(&mut held) {
+                core.waiters.mark_litter();
+            }
+        }
+        park([sweep.left(), backstop.left()].into_iter().flatten().min());
+    }
+}
+
+/// Rings some time after it was first asked, and is then wound up anew.
+#[derive(Default)]
+struct Alarm(Option<Duration>);
+
+impl Alarm {
+    fn rings_after(&mut self, time: Duration) -> bool {
+        let rings = now() >= *self.0.get_or_insert_with(|| now() + time);
+        if rings {
+            self.0 = None;
+        }
+        rings
+    }
+
+    /// How long until it rings; `None` where nobody has asked since it did.
+    fn left(&self) -> Option<Duration> {
+        self.0.map(|at| at.saturating_sub(now()))
+    }
+}
