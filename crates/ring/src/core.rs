@@ -69,7 +69,11 @@ where
     S: Clone + Send + Sync + 'static,
 {
     /// `slots` has room for as many as the bounds say, a power of two.
-    pub(crate) fn new(mut slots: Vec<AtomicPtr<Record<T, S>>>, bounds: Bounds<T>, initial: S) -> Self {
+    pub(crate) fn new(
+        mut slots: Vec<AtomicPtr<Record<T, S>>>,
+        bounds: Bounds<T>,
+        initial: S,
+    ) -> Self {
         let size = bounds.records;
         // The slot of seq n is n modulo the capacity, so slot 0 is the last of the first lap.
         slots.extend((0..size as u64).map(|slot| {
@@ -119,7 +123,7 @@ where
     }
 
     /// Where the next record goes, as of one moment within the call ([I3]).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn place<'g>(&self, guard: &'g Guard<'_, T, S>) -> Place<'g, T, S> {
         // Acquire [P2]: whoever sees the tail sees the slots up to it; pairs with its stores.
         let mut head = self.tail.load(Acquire);
@@ -174,7 +178,7 @@ where
 
     /// Puts the record in its place, unless that has changed since. Answers with it, and whether
     /// something was retired for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(
         &self,
         place: &Place<'_, T, S>,
@@ -354,7 +358,7 @@ where
     /// # Safety
     ///
     /// As for [`Guard::retire`], for the word and for the record that it holds back.
-    #[inline]
+    #[inline(always)]
     unsafe fn retire_whole(&self, word: Word<T, S>, stamp: u64, guard: &Guard<'_, T, S>) {
         if word.is_turn() {
             // SAFETY: it was in a slot until now, and the guard is older than that.

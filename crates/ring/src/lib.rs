@@ -37,7 +37,6 @@ mod ring;
 mod reader;
 mod record;
 mod core;
-mod backoff;
 mod slot;
 mod reclaim;
 mod wait;

@@ -114,10 +114,7 @@ impl<T: Default + Send + Sync + 'static> PerThread<T> {
         .cast_mut();
         loop {
             // Release [T2]: the entry and those behind it; pairs with the loads of the list.
-            match self
-                .newest
-                .compare_exchange(older, entry, AcqRel, Acquire)
-            {
+            match self.newest.compare_exchange(older, entry, AcqRel, Acquire) {
                 Ok(_) => return entry,
                 Err(now) => {
                     older = now;
@@ -293,10 +290,6 @@ mod table {
         let at = NonNull::from(&*entry).cast();
         let table = table.get_or_insert_with(HashMap::new);
         table.retain(|_, Shared(_, entry)| Arc::strong_count(entry) > 1);
-        table.insert(
-            (id.0, loom::thread::current().id()),
-            Shared(at, entry),
-        );
+        table.insert((id.0, loom::thread::current().id()), Shared(at, entry));
     }
 }
-

@@ -148,7 +148,9 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
             // Acquire [E2]: the yard as its owner left it; pairs with its leaving.
             if member.pinned.load(SeqCst) == OUTSIDE {
                 // SAFETY: [E3] it is closed, and nobody is pinned who could have found it open.
-                let yard = member.yard.with_mut(|yard| mem::take(unsafe { &mut *yard }));
+                let yard = member
+                    .yard
+                    .with_mut(|yard| mem::take(unsafe { &mut *yard }));
                 held.0.extend(yard.retired);
             } else {
                 left = true;
@@ -158,7 +160,10 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
         }
         let horizon = self.horizon(None);
         let reachable = |retired: &mut Retired<T, S>| retired.stamp > horizon;
-        let safe: Vec<_> = held.0.extract_if(.., |retired| !reachable(retired)).collect();
+        let safe: Vec<_> = held
+            .0
+            .extract_if(.., |retired| !reachable(retired))
+            .collect();
         for retired in safe {
             // SAFETY: [E1] nobody can reach it.
             drop(unsafe { retired.word.let_go() });
@@ -237,7 +242,11 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
             let horizon = self.domain.horizon(Some(self.me));
             self.yard(|yard| yard.scanned(horizon));
         }
-        let (surplus, most) = if at_once { (0, usize::MAX) } else { (SCAN_EVERY * 2, SURPLUS) };
+        let (surplus, most) = if at_once {
+            (0, usize::MAX)
+        } else {
+            (SCAN_EVERY * 2, SURPLUS)
+        };
         for _ in 0..most {
             let Some(word) = self.yard(|yard| yard.beyond(surplus)) else {
                 break;
@@ -279,7 +288,10 @@ impl<T, S> Yard<T, S> {
     fn next(&mut self) -> Option<Next<T, S>> {
         if self.safe > 0 {
             self.safe -= 1;
-            return self.retired.pop_front().map(|retired| Next::Safe(retired.word));
+            return self
+                .retired
+                .pop_front()
+                .map(|retired| Next::Safe(retired.word));
         }
         self.spare.take().map(Next::Spare)
     }
@@ -294,7 +306,9 @@ impl<T, S> Yard<T, S> {
     }
 
     fn scanned(&mut self, horizon: u64) {
-        self.safe = self.retired.partition_point(|retired| retired.stamp <= horizon);
+        self.safe = self
+            .retired
+            .partition_point(|retired| retired.stamp <= horizon);
         self.scan_at = self.retired.len() - self.safe + SCAN_EVERY;
     }
 
@@ -351,7 +365,10 @@ impl<T, S> Drop for Domain<T, S> {
     fn drop(&mut self) {
         let of_yards = self.threads.iter().flat_map(|member| {
             // SAFETY: nobody is pinned, and nobody will be.
-            member.yard.with_mut(|yard| mem::take(unsafe { &mut *yard })).retired
+            member
+                .yard
+                .with_mut(|yard| mem::take(unsafe { &mut *yard }))
+                .retired
         });
         for retired in of_yards.chain(self.strays.take_all()) {
             // SAFETY: as above.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::backoff::Backoff;
 use crate::core::{Core, Found};
 use crate::keeper;
 use crate::reader::Reader;
@@ -164,7 +163,6 @@ where
         let spare = guard.spare();
         let mut place = core.place(&guard);
         let mut record = Record::new(spare, value, place.state);
-        let mut backoff = Backoff::default();
         let kept = loop {
             if let Err(reason) = decide(&mut record.value, &mut record.state, place.seq()) {
                 let (value, spare) = Spare::of(record);
@@ -178,7 +176,7 @@ where
                 Ok(kept) => break kept,
                 Err(record) => record,
             };
-            backoff.wait();
+            core.waiters.want_place();
             place = core.place(&guard);
             record.state.clone_from(place.state);
         };
@@ -213,6 +211,7 @@ where
                 core.waiters.notify(place.word.is_turn(), &self.keeper);
                 return Ok(place.head);
             }
+            core.waiters.want_place();
         }
     }
 

@@ -231,7 +231,9 @@ impl<'g, T, S> View<'g, T, S> {
             View::Empty { .. } => None,
             View::Record(record) => Some(*record),
             // SAFETY: [R1] it left its slot no earlier than this turn, which is alive for `'g`.
-            View::Turn(turn) => turn.evictee.map(|evictee| unsafe { RecordRef::new(evictee) }),
+            View::Turn(turn) => turn
+                .evictee
+                .map(|evictee| unsafe { RecordRef::new(evictee) }),
         }
     }
 }

@@ -12,11 +12,11 @@ pub(crate) use loom::{
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
+use std::time::Duration;
 #[cfg(not(loom))]
 pub(crate) use std::{sync::Mutex, thread::Thread};
 #[cfg(all(not(loom), test))]
 pub(crate) use stepped::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
-use std::time::Duration;
 
 /// Stands between a `SeqCst` write and the `SeqCst` read that must not run before it.
 ///

@@ -9,8 +9,8 @@
 //! A publisher that stops before it has woken the keeper leaves the mark, so that the next one wakes
 //! it.
 
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::task::{Context, Poll, Waker};
 #[cfg(not(loom))]
 use std::thread;
@@ -30,6 +30,12 @@ pub(crate) const RUNG: u32 = 2;
 pub(crate) const LITTER: u32 = 4;
 /// The ring is gone.
 pub(crate) const CLOSED: u32 = 8;
+/// Somebody has lost a place to another, and would like to have the next.
+const WANTED: u32 = 16;
+
+/// How long a producer stands aside for another, and the longest that this one waits for it: in
+/// spins of the processor, about 1.5 microseconds.
+const ASIDE: u32 = 64;
 
 /// All who sleep on one ring, and what its keeper is asked for.
 #[derive(Default)]
@@ -58,7 +64,7 @@ impl Waiters {
         store_load_barrier();
         // SeqCst [W1]: after the exchange of the slot; pairs with the marking in `lie_down`.
         let marks = self.marks.load(SeqCst);
-        if marks & (ARMED | RUNG) != 0 || littered && marks & LITTER == 0 {
+        if marks & (ARMED | RUNG | WANTED) != 0 || littered && marks & LITTER == 0 {
             self.ask(marks, littered, keeper);
         }
     }
@@ -69,10 +75,47 @@ impl Waiters {
     fn ask(&self, marks: u32, littered: bool, keeper: &Thread) {
         let rung = if marks & ARMED != 0 { RUNG } else { 0 };
         let litter = if littered { LITTER } else { 0 };
-        if marks & (rung | litter) != rung | litter {
-            self.marks.fetch_or(rung | litter, SeqCst);
+        let asked = (rung | litter) & !marks;
+        if asked != 0 {
+            self.marks.fetch_or(asked, SeqCst);
         }
-        keeper.unpark();
+        if asked != 0 || marks & RUNG != 0 {
+            keeper.unpark();
+        }
+        if marks & WANTED != 0 {
+            self.stand_aside();
+        }
+    }
+
+    /// To be called by who has lost a place to another: the next that has appended stands aside.
+    #[cold]
+    pub(crate) fn want_place(&self) {
+        // Relaxed: whether it is seen soon is a matter of speed alone.
+        if self.marks.load(Relaxed) & WANTED == 0 {
+            self.marks.fetch_or(WANTED, Relaxed);
+        }
+        #[cfg(loom)]
+        loom::thread::yield_now();
+        #[cfg(not(loom))]
+        for _ in 0..ASIDE {
+            if self.marks.load(Relaxed) & WANTED == 0 {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Leaves the ring to somebody else for a moment, and does not look whether they use it.
+    ///
+    /// Without that, who appends without a pause has the few cache lines in question to itself for
+    /// as long as it likes, and whoever is a little slower never gets a place. And where both go on
+    /// at once, they take these lines from each other with every append: better that each has them
+    /// for some dozen (`benches/README.md`).
+    #[cold]
+    fn stand_aside(&self) {
+        self.marks.fetch_and(!WANTED, Relaxed);
+        #[cfg(not(loom))]
+        (0..ASIDE).for_each(|_| std::hint::spin_loop());
     }
 
     /// What the keeper is asked for.

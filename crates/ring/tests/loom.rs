@@ -197,9 +197,15 @@ fn memory_is_not_used_again_under_a_producer_e1_e2() {
         let ring = counting(1);
         let other = {
             let ring = ring.clone();
-            thread::spawn(move || (0..2).for_each(|_| drop(append(&ring, 20))))
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    append(&ring, 20);
+                }
+            })
         };
-        (0..2).for_each(|_| drop(append(&ring, 10)));
+        for _ in 0..2 {
+            append(&ring, 10);
+        }
         other.join().unwrap();
         assert_eq!(ring.head(), 4);
     });
