@@ -115,14 +115,6 @@ fn everybody_else_goes_on(ring: &Arc<Counting>, reader: &mut Reader<u64, u64>) {
     assert_eq!(reader.position(), ring.head());
 }
 
-fn wait_until(done: impl Fn() -> bool, what: &dyn Fn() -> String) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {}", what());
-        thread::yield_now();
-    }
-}
-
 fn drain(reader: &mut Reader<u64, u64>) {
     let mut position = reader.position();
     reader.read(usize::MAX, |item| {
@@ -196,46 +188,80 @@ fn a_producer_abandoned_while_it_evicts_for_weight() {
     assert!(steps >= 20, "{steps} steps: nothing was evicted");
 }
 
-/// Somebody slept before the producer came, and it may stop before, while or after it calls.
+/// Somebody slept before the producer came, and it may stop before, while or after it asks the
+/// keeper to call: the next append has them called, without the keeper looking by itself.
 #[test]
 fn a_producer_abandoned_while_it_wakes() {
-    #[derive(Default)]
-    struct Called(AtomicBool);
-    impl Wake for Called {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Ordering::SeqCst);
+    let never = 1000 * PATIENCE;
+    let steps = abandon_before_sleepers(never, |ring, sleepers, at| {
+        append(ring, 2);
+        all_called(sleepers, at);
+    });
+    assert!(steps > 10, "{steps} steps: nobody was called");
+}
+
+/// The same, and nobody appends after it: if there is something to read, the keeper finds out.
+#[test]
+fn a_producer_abandoned_while_it_wakes_and_nobody_comes_after_it() {
+    let soon = Duration::from_millis(5);
+    abandon_before_sleepers(soon, |ring, sleepers, at| {
+        if ring.head() > 0 {
+            all_called(sleepers, at);
+        }
+    });
+}
+
+#[derive(Default)]
+struct Called(AtomicBool);
+
+impl Wake for Called {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn all_called(sleepers: &[Arc<Called>], at: usize) {
+    for called in sleepers {
+        let begun = Instant::now();
+        while !called.0.load(Ordering::SeqCst) {
+            assert!(begun.elapsed() < PATIENCE, "one sleeps on, step {at}");
+            thread::yield_now();
         }
     }
+}
 
+/// Abandons an append before each of its steps in turn, with three asleep; returns how many steps
+/// there were.
+fn abandon_before_sleepers(
+    backstop: Duration,
+    meanwhile: impl Fn(&Arc<Counting>, &[Arc<Called>], usize),
+) -> usize {
     for at in 0.. {
-        let ring = empty(8);
-        let sleepers: Vec<_> = (0..3)
+        let bounds = Bounds {
+            records: 8,
+            weight: u64::MAX,
+            weigh: |_: &u64| 0,
+        };
+        let ring = Arc::new(Ring::with_backstop(bounds, 0, backstop).expect("bounds"));
+        let (_readers, sleepers): (Vec<_>, Vec<_>) = (0..3)
             .map(|_| {
                 let (mut reader, called) = (ring.reader(0), Arc::new(Called::default()));
                 let waker = Waker::from(called.clone());
-                assert!(
-                    reader
-                        .poll_next(&mut Context::from_waker(&waker))
-                        .is_pending()
-                );
+                let polled = reader.poll_next(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending());
                 (reader, called)
             })
-            .collect();
+            .unzip();
         let of_thread = ring.clone();
         let Some(abandoned) = Abandoned::at(at, move || {
             append(&of_thread, 1);
         }) else {
-            assert!(at > 10, "{at} steps: nobody was called");
-            return;
+            return at;
         };
-        append(&ring, 2);
-        for (_, called) in &sleepers {
-            wait_until(|| called.0.load(Ordering::SeqCst), &|| {
-                format!("the next append has all called, step {at}")
-            });
-        }
+        meanwhile(&ring, &sleepers, at);
         abandoned.go_on();
     }
+    unreachable!("an append has an end")
 }
 
 #[test]

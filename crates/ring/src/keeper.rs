@@ -18,10 +18,10 @@ const SWEEP_AFTER: Duration = Duration::from_millis(20);
 
 /// How long a sleeper may have to wait for its call where a producer was stopped for good in the few
 /// instructions between its append and the call, and nobody appends after it.
-const BACKSTOP: Duration = Duration::from_secs(1);
+pub(crate) const BACKSTOP: Duration = Duration::from_secs(1);
 
 /// Starts the keeper of a ring. It ends when the ring is gone.
-pub(crate) fn start<T, S>(core: Arc<Core<T, S>>) -> io::Result<Thread>
+pub(crate) fn start<T, S>(core: Arc<Core<T, S>>, backstop: Duration) -> io::Result<Thread>
 where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
@@ -32,18 +32,18 @@ where
     let builder = loom::thread::Builder::new();
     let thread = builder
         .name("tapline-ring".to_owned())
-        .spawn(move || keep(&core))?;
+        .spawn(move || keep(&core, backstop))?;
     Ok(thread.thread().clone())
 }
 
-fn keep<T, S>(core: &Core<T, S>)
+fn keep<T, S>(core: &Core<T, S>, backstop: Duration)
 where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
     let mut held = Held::default();
     let mut sweep = Alarm::default();
-    let mut backstop = Alarm::default();
+    let mut stopped = Alarm::default();
     // What stood at the head when the backstop was due last.
     let mut seen = None;
     loop {
@@ -53,12 +53,12 @@ where
             return;
         }
         if marks & RUNG != 0 {
-            backstop = Alarm::default();
+            stopped = Alarm::default();
             core.waiters.call();
             continue;
         }
         // Not in models: it would hide from them that a call is missing.
-        if cfg!(not(loom)) && marks & ARMED != 0 && backstop.rings_after(BACKSTOP) {
+        if cfg!(not(loom)) && marks & ARMED != 0 && stopped.rings_after(backstop) {
             let now = Some(core.mark());
             if now != seen {
                 seen = now;
@@ -71,7 +71,7 @@ where
                 core.waiters.mark_litter();
             }
         }
-        park([sweep.left(), backstop.left()].into_iter().flatten().min());
+        park([sweep.left(), stopped.left()].into_iter().flatten().min());
     }
 }
 

@@ -1,4 +1,4 @@
-//! When memory that left the ring may be freed (`docs/decisions/0006-reclamation-by-seq.md`).
+//! When memory that left the ring may be freed (`docs/decisions/0002-reclamation.md`).
 //!
 //! Epoch-based reclamation, with the ring's own seqs for the epochs. A thread that looks into the
 //! ring says which tail it saw when it came in: it is *pinned* there. What leaves a slot is stamped

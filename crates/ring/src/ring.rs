@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::core::{Core, Found};
 use crate::keeper;
@@ -102,7 +103,16 @@ where
     ///
     /// [`CapacityError`] for 0 records, and where the slots (8 bytes each) or the keeper's thread
     /// cannot be had.
-    pub fn bounded(mut bounds: Bounds<T>, initial: S) -> Result<Self, CapacityError> {
+    pub fn bounded(bounds: Bounds<T>, initial: S) -> Result<Self, CapacityError> {
+        Self::with_backstop(bounds, initial, keeper::BACKSTOP)
+    }
+
+    /// With another time after which the keeper looks by itself whether somebody is to be called.
+    pub(crate) fn with_backstop(
+        mut bounds: Bounds<T>,
+        initial: S,
+        backstop: Duration,
+    ) -> Result<Self, CapacityError> {
         let capacity = bounds.records;
         if capacity == 0 {
             return Err(CapacityError::Zero);
@@ -114,8 +124,8 @@ where
             .try_reserve_exact(bounds.records)
             .map_err(|_| too_large)?;
         let core = Arc::new(Core::new(slots, bounds, initial));
-        let keeper =
-            keeper::start(core.clone()).map_err(|error| CapacityError::NoThread(error.kind()))?;
+        let keeper = keeper::start(core.clone(), backstop)
+            .map_err(|error| CapacityError::NoThread(error.kind()))?;
         Ok(Self { core, keeper })
     }
 

@@ -108,6 +108,7 @@ pub(crate) mod stepped {
             pub(crate) struct $name $(<$param>)? (atomic::$name $(<$param>)?);
 
             impl $(<$param>)? $name $(<$param>)? {
+                #[allow(dead_code, reason = "not all of them are made with a value")]
                 pub(crate) const fn new(value: $value) -> Self {
                     Self(atomic::$name::new(value))
                 }
@@ -149,7 +150,6 @@ pub(crate) mod stepped {
     );
     stepped!(AtomicPtr<T>, *mut T,
         load(order: Ordering) -> *mut T;
-        store(value: *mut T, order: Ordering) -> ();
         swap(value: *mut T, order: Ordering) -> *mut T;
         compare_exchange(old: *mut T, new: *mut T, done: Ordering, failed: Ordering) -> Result<*mut T, *mut T>;
     );

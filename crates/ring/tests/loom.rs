@@ -101,7 +101,7 @@ fn drain(reader: &mut Reader<Cell, Cell>) -> Vec<u64> {
 }
 
 #[test]
-fn two_producers_take_turns_p1_p2_p3() {
+fn two_producers_take_turns_p1_p2() {
     for capacity in [1, 2, 4] {
         loom::model(move || {
             let ring = counting(capacity);
@@ -120,7 +120,7 @@ fn two_producers_take_turns_p1_p2_p3() {
 }
 
 #[test]
-fn two_producers_lap_a_small_ring_p1_p2_p3() {
+fn two_producers_lap_a_small_ring_p1_p2() {
     loom::model(|| {
         let ring = counting(1);
         let other = {
@@ -381,7 +381,7 @@ fn next(reader: &mut Reader<Cell, Cell>) -> u64 {
 
 /// Loom reports a sleeper that nobody wakes as a deadlock.
 #[test]
-fn no_wake_up_is_lost_w1_w2_w3_w4_w5() {
+fn no_wake_up_is_lost_w1_w2_w5_w6() {
     loom::model(|| {
         let ring = counting(4);
         let mut reader = ring.reader(0);
@@ -395,7 +395,7 @@ fn no_wake_up_is_lost_w1_w2_w3_w4_w5() {
 }
 
 #[test]
-fn a_reader_sleeps_twice_w1_w2_w3_w5() {
+fn a_reader_sleeps_twice_w1_w2_w5_w6() {
     loom::model(|| {
         let ring = counting(4);
         let mut reader = ring.reader(0);
@@ -413,7 +413,7 @@ fn a_reader_sleeps_twice_w1_w2_w3_w5() {
 }
 
 #[test]
-fn two_sleepers_are_both_woken_w1_w2_w3_w4_w5() {
+fn two_sleepers_are_both_woken_w1_w2_w5_w6() {
     let mut model = loom::model::Builder::new();
     // Three threads that sleep and wake: two preemptions already make a minute of schedules.
     model.preemption_bound = model.preemption_bound.or(Some(3)).map(|bound| bound.min(2));
@@ -453,7 +453,7 @@ fn a_turn_wakes_w1_w2() {
 
 /// A reader that goes away in its sleep takes its bed with it, and the next one may have it.
 #[test]
-fn a_bed_is_left_and_taken_w4_w5() {
+fn a_bed_is_left_and_taken_w5_w6() {
     loom::model(|| {
         let ring = counting(4);
         let mut first = ring.reader(0);

@@ -5,6 +5,7 @@
     reason = "clippy allows it in tests, but not in what they share"
 )]
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -52,19 +53,11 @@ fn memory_stays_within_the_bound_by_weight() {
 
 #[test]
 fn what_was_evicted_is_freed_when_everybody_has_gone_quiet() {
-    struct Counted(Arc<AtomicUsize>);
-    impl Drop for Counted {
-        fn drop(&mut self) {
-            self.0.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
     let live = Arc::new(AtomicUsize::new(0));
     let ring = Arc::new(Ring::new(64, ()).unwrap());
     let publish = |n: usize| {
         for _ in 0..n {
-            live.fetch_add(1, Ordering::Relaxed);
-            ring.append(Counted(live.clone()), |_, (), _| Ok::<(), ()>(()))
+            ring.append(Counted::new(&live), |_, (), _| Ok::<(), ()>(()))
                 .ok()
                 .unwrap();
         }
@@ -97,6 +90,62 @@ fn what_was_evicted_is_freed_when_everybody_has_gone_quiet() {
     until("they are gone", || live.load(Ordering::Relaxed) == 64);
     drop(ring);
     until("all are gone", || live.load(Ordering::Relaxed) == 0);
+}
+
+/// What a thread costs that stands still inside: what is evicted meanwhile, and not a record more.
+/// Once it goes on, all of that is freed.
+#[test]
+fn a_thread_that_stands_still_inside_keeps_what_is_evicted_meanwhile() {
+    const RETAINED: usize = 64;
+    const MEANWHILE: usize = 10_000;
+    let live = Arc::new(AtomicUsize::new(0));
+    let ring = Arc::new(Ring::new(RETAINED, ()).unwrap());
+    let publish = |n: usize| {
+        for _ in 0..n {
+            ring.append(Counted::new(&live), |_, (), _| Ok::<(), ()>(()))
+                .ok()
+                .unwrap();
+        }
+    };
+    publish(2 * RETAINED);
+    let (inside, goes_on) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        let mut reader = ring.reader(0);
+        let (inside, goes_on) = (&inside, &goes_on);
+        scope.spawn(move || {
+            reader.read(1, |_| {
+                inside.wait();
+                goes_on.wait();
+                ControlFlow::Break(())
+            })
+        });
+        inside.wait();
+        publish(MEANWHILE);
+        let alive = live.load(Ordering::Relaxed);
+        assert!(
+            (MEANWHILE..=MEANWHILE + 2 * RETAINED).contains(&alive),
+            "{alive} are alive"
+        );
+        goes_on.wait();
+        until("all but the retained are freed", || {
+            live.load(Ordering::Relaxed) == RETAINED
+        });
+    });
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(live: &Arc<AtomicUsize>) -> Self {
+        live.fetch_add(1, Ordering::Relaxed);
+        Self(live.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn until(what: &str, done: impl Fn() -> bool) {
