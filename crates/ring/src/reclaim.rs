@@ -196,6 +196,12 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
         }
     }
 
+    /// Whether this thread has retired something that is not freed yet, as far as it can tell.
+    #[inline]
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.me.open.get() || self.yard(|yard| !yard.retired.is_empty())
+    }
+
     /// Memory for a record, if there is some.
     #[inline]
     pub(crate) fn spare(&self) -> Option<Spare<T, S>> {
@@ -237,9 +243,10 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
 
     #[cold]
     fn care(&self, at_once: bool) {
-        // Within another visit, what that one sees must stay.
-        if self.me.depth.get() == 1 && (at_once || self.yard(|yard| yard.wants_scan())) {
-            let horizon = self.domain.horizon(Some(self.me));
+        if at_once || self.yard(|yard| yard.wants_scan()) {
+            // Within another visit, what that one sees must stay.
+            let except = (self.me.depth.get() == 1).then_some(self.me);
+            let horizon = self.domain.horizon(except);
             self.yard(|yard| yard.scanned(horizon));
         }
         let (surplus, most) = if at_once {

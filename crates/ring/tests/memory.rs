@@ -92,6 +92,51 @@ fn what_was_evicted_is_freed_when_everybody_has_gone_quiet() {
     until("all are gone", || live.load(Ordering::Relaxed) == 0);
 }
 
+/// Evicted for their weight alone: the slots that they were in stay empty until the next lap.
+#[test]
+fn what_was_evicted_for_its_weight_is_freed_when_everybody_has_gone_quiet() {
+    let live = Arc::new(AtomicUsize::new(0));
+    let bounds = Bounds {
+        records: 1024,
+        weight: 100,
+        weigh: |_: &Counted| 1,
+    };
+    let ring = Ring::bounded(bounds, ()).unwrap();
+    // Twice: the keeper knows of what the very first append retires.
+    for appends in [120, 5] {
+        for _ in 0..appends {
+            ring.append(Counted::new(&live), |_, (), _| Ok::<(), ()>(()))
+                .ok()
+                .unwrap();
+        }
+        assert_eq!(ring.retained().weight, 100);
+        until("only 100 are alive", || live.load(Ordering::Relaxed) == 100);
+    }
+}
+
+/// A thread that publishes only while it reads, as one that derives events from others does.
+#[test]
+fn what_is_published_within_a_visit_does_not_pile_up() {
+    let live = Arc::new(AtomicUsize::new(0));
+    let ring = Arc::new(Ring::new(64, ()).unwrap());
+    let publish = || {
+        ring.append(Counted::new(&live), |_, (), _| Ok::<(), ()>(()))
+            .ok()
+            .unwrap()
+    };
+    publish();
+    let mut reader = ring.reader(0);
+    let mut most = 0;
+    for _ in 0..20_000 {
+        reader.read(1, |_| {
+            publish();
+            ControlFlow::Continue(())
+        });
+        most = most.max(live.load(Ordering::Relaxed));
+    }
+    assert!(most < 64 + 128, "{most} were alive at once");
+}
+
 /// What a thread costs that stands still inside: what is evicted meanwhile, and not a record more.
 /// Once it goes on, all of that is freed.
 #[test]
