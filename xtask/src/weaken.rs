@@ -47,7 +47,7 @@ pub(crate) fn run(_: &Options) -> Outcome {
         .within(&copy)
         .with("RUSTFLAGS", "--cfg loom")
         .with("CARGO_TARGET_DIR", target.join("build").to_string_lossy())
-        .with("LOOM_MAX_PREEMPTIONS", "3")
+        .with("LOOM_MAX_PREEMPTIONS", "2")
         .with("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
         .with("CARGO_PROFILE_RELEASE_LTO", "off")
         .with("CARGO_PROFILE_RELEASE_DEBUG", "0")

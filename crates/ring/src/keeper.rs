@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::core::Core;
 use crate::reclaim::Held;
-use crate::sync::{Thread, now, park};
+use crate::sync::{Thread, now, park, time_has_passed};
 use crate::wait::{ARMED, CLOSED, LITTER, RUNG};
 
 /// How long what was retired waits for the keeper, if its own thread does not free it before:
@@ -81,7 +81,7 @@ struct Alarm(Option<Duration>);
 
 impl Alarm {
     fn rings_after(&mut self, time: Duration) -> bool {
-        let rings = now() >= *self.0.get_or_insert_with(|| now() + time);
+        let rings = now() >= *self.0.get_or_insert_with(|| now() + time) || time_has_passed();
         if rings {
             self.0 = None;
         }

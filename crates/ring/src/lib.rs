@@ -52,3 +52,5 @@ pub use per_thread::PerThread;
 pub use reader::{Item, Lost, Reader};
 pub use record::{Kept, Record, RecordRef};
 pub use ring::{Bounds, CapacityError, Refused, Retained, Ring};
+#[cfg(loom)]
+pub use sync::let_time_pass;

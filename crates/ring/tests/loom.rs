@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use loom::cell::UnsafeCell;
 use loom::sync::Notify;
 use loom::thread;
-use tapline_ring::{Bounds, Item, Reader, Ring};
+use tapline_ring::{Bounds, Item, Reader, Ring, let_time_pass};
 
 /// A number whose every read loom checks against its write.
 #[derive(Debug)]
@@ -98,6 +98,13 @@ fn drain(reader: &mut Reader<Cell, Cell>) -> Vec<u64> {
     });
     assert_eq!(position, reader.position());
     values
+}
+
+/// For what has so many schedules that two preemptions already make half a minute of them.
+fn large_model(scenario: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(model.preemption_bound.map_or(2, |bound| bound.min(2)));
+    model.check(scenario);
 }
 
 #[test]
@@ -193,7 +200,7 @@ fn memory_is_not_used_again_under_a_reader_e1_e2() {
 /// The same, between two producers: each looks at the state that the other's record left.
 #[test]
 fn memory_is_not_used_again_under_a_producer_e1_e2() {
-    loom::model(|| {
+    large_model(|| {
         let ring = counting(1);
         let other = {
             let ring = ring.clone();
@@ -215,6 +222,7 @@ fn memory_is_not_used_again_under_a_producer_e1_e2() {
 #[test]
 fn a_thread_takes_over_from_one_that_has_ended_e3_e4_t2_t3() {
     loom::model(|| {
+        let_time_pass();
         let ring = counting(1);
         for n in [1, 3] {
             let ring = ring.clone();
@@ -224,6 +232,19 @@ fn a_thread_takes_over_from_one_that_has_ended_e3_e4_t2_t3() {
             });
             assert_eq!(producer.join().unwrap(), n + 1);
         }
+    });
+}
+
+/// The keeper tidies a yard while its owner comes and goes.
+#[test]
+fn the_keeper_tidies_beside_a_producer_e3_e4() {
+    large_model(|| {
+        let_time_pass();
+        let ring = counting(1);
+        let mut reader = ring.reader(0);
+        (1..=3).for_each(|n| assert_eq!(append(&ring, n), n));
+        drain(&mut reader);
+        assert_eq!(reader.position(), 3);
     });
 }
 
@@ -257,7 +278,7 @@ fn the_last_reference_frees_c1() {
 /// Two producers evict for the weight of what they have appended, and a reader looks on.
 #[test]
 fn eviction_by_weight_beside_a_producer_and_a_reader_p1() {
-    loom::model(|| {
+    large_model(|| {
         let ring = weighed(4, 2);
         let other = {
             let ring = ring.clone();
@@ -307,7 +328,7 @@ fn eviction_by_weight_beside_a_turn_p1() {
 #[test]
 fn a_turn_falls_between_two_records_p1() {
     for capacity in [1, 4] {
-        loom::model(move || {
+        large_model(move || {
             let ring = Arc::new(Ring::new(capacity, Cell::new(100)).unwrap());
             let stamp = |ring: &Ring<Cell, Cell>| {
                 let stamped = ring.append(Cell::new(0), |value, state, _| {
@@ -414,10 +435,7 @@ fn a_reader_sleeps_twice_w1_w2_w5_w6() {
 
 #[test]
 fn two_sleepers_are_both_woken_w1_w2_w5_w6() {
-    let mut model = loom::model::Builder::new();
-    // Three threads that sleep and wake: two preemptions already make a minute of schedules.
-    model.preemption_bound = model.preemption_bound.or(Some(3)).map(|bound| bound.min(2));
-    model.check(|| {
+    large_model(|| {
         let ring = counting(4);
         let sleepers = [(); 2].map(|()| {
             let mut reader = ring.reader(0);
