@@ -1,23 +1,19 @@
-//! What a producer pays for an event, alone on one thread.
+//! What a producer pays for an event, alone on one thread: to hold one state of our code against another. How it stands
+//! beside rivals is measured by `rivals`.
 //!
 //! **Measured:** the call, the answer being looked at and dropped, and the eviction and freeing of the oldest
-//! event, since every ring and channel is full before it begins. **Not measured:** making the event.
-//!
-//! The rivals do less: no session and no stamp, no `ts`, no size limit, no totals by category, no
-//! filter; their readers cannot resume and learn of a loss as a bare number. They have one receiver
-//! that never reads, so that they hold as much as we retain.
+//! event, since every ring is full before it begins. **Not measured:** making the event.
 
-use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tapline_benches::{
-    MEASURED, RETAINED, TS, WARM_UP, corpus, full_ring, full_session, idle_session, session, small,
+    MEASURED, RETAINED, TS, WARM_UP, append, corpus, full_ring, full_session, idle_session,
+    session, small,
 };
 use tapline_oapi::{Category, CategorySet, Event};
 use tapline_telemetry::TelemetryConfig;
-use tokio::sync::broadcast;
 
 criterion_group! {
     name = benches;
@@ -50,52 +46,12 @@ fn kept(c: &mut Criterion) {
     // How much of it is the ring's.
     let ring = full_ring();
     group.bench_function("ring/small", |b| {
-        b.iter(|| {
-            ring.append(black_box(&small_at).clone(), |_, (), _| {
-                Ok::<(), Infallible>(())
-            })
-            .is_ok()
-        });
-    });
-    drop(ring);
-
-    let (tokio, _idle) = broadcast::channel(RETAINED);
-    for _ in 0..RETAINED {
-        assert!(tokio.send(small_at.clone()).is_ok());
-    }
-    group.bench_function("tokio/small", |b| {
-        b.iter(|| tokio.send(black_box(&small_at).clone()).is_ok());
-    });
-    group.bench_function("tokio/corpus", |b| {
-        let mut next = round_robin(&corpus);
-        b.iter(|| tokio.send(black_box(next()).clone()).is_ok());
-    });
-    drop(tokio);
-
-    let (mut async_broadcast, _idle) = async_broadcast::broadcast(RETAINED);
-    async_broadcast.set_overflow(true);
-    for _ in 0..RETAINED {
-        assert!(async_broadcast.try_broadcast(small_at.clone()).is_ok());
-    }
-    group.bench_function("async-broadcast/small", |b| {
-        b.iter(|| {
-            async_broadcast
-                .try_broadcast(black_box(&small_at).clone())
-                .is_ok()
-        });
-    });
-    group.bench_function("async-broadcast/corpus", |b| {
-        let mut next = round_robin(&corpus);
-        b.iter(|| {
-            async_broadcast
-                .try_broadcast(black_box(next()).clone())
-                .is_ok()
-        });
+        b.iter(|| append(&ring, black_box(&small_at).clone()));
     });
     group.finish();
 }
 
-/// What nobody asked for should cost next to nothing. No rival has it.
+/// What nobody asked for should cost next to nothing.
 fn refused(c: &mut Criterion) {
     let mut group = c.benchmark_group("publish-refused");
     group.throughput(Throughput::Elements(1));

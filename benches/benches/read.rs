@@ -1,10 +1,8 @@
-//! What a reader pays for an event that is there, alone on one thread.
+//! What a reader pays for an event that is there, alone on one thread: to hold one state of our code against another.
+//! How it stands beside rivals is measured by `rivals`.
 //!
-//! One iteration drains a ring or channel of 65,536 events; the throughput is per event.
-//! **Measured:** reading, and giving back what was taken out. **Not measured:** filling, which is
-//! done anew before each iteration, for us as for the rivals, so that caches are as warm for all.
-//!
-//! The rivals hand over a shared event, no envelope: no seq, no ledger, no filter.
+//! One iteration drains a ring of 65,536 events; the throughput is per event. **Measured:** reading, and giving back
+//! what was taken out. **Not measured:** filling, which is done anew before each iteration.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -15,7 +13,6 @@ use tapline_benches::{BATCH, MEASURED, RETAINED, TS, WARM_UP, full_session, smal
 use tapline_events::{Filter, Item};
 use tapline_oapi::{Category, CategorySet};
 use tapline_telemetry::{Reader, TelemetrySession};
-use tokio::sync::broadcast;
 
 criterion_group! {
     name = benches;
@@ -63,7 +60,7 @@ fn drain(c: &mut Criterion) {
         assert_eq!(reader.ledger().delivered, 0, "there are console lines only");
     });
 
-    // Takes each out for keeps, as the rivals do.
+    // Takes each out for keeps.
     let mut reader = at_the_head(&session);
     group.bench_function("tapline/try_next", |b| {
         b.iter_batched(
@@ -76,46 +73,6 @@ fn drain(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
         assert_eq!(reader.ledger().lost, 0, "the ring holds one filling");
-    });
-    drop(reader);
-    drop(session);
-
-    // Its only receiver takes the last reference out of the slot: the event is freed here, too.
-    let (sender, mut receiver) = broadcast::channel(RETAINED);
-    group.bench_function("tokio/try_recv", |b| {
-        b.iter_batched(
-            || {
-                for _ in 0..RETAINED {
-                    assert!(sender.send(event.clone()).is_ok());
-                }
-            },
-            |()| {
-                while let Ok(event) = receiver.try_recv() {
-                    black_box(event);
-                }
-            },
-            BatchSize::PerIteration,
-        );
-        assert!(receiver.is_empty());
-    });
-    drop(receiver);
-
-    let (sender, mut receiver) = async_broadcast::broadcast(RETAINED);
-    group.bench_function("async-broadcast/try_recv", |b| {
-        b.iter_batched(
-            || {
-                for _ in 0..RETAINED {
-                    assert!(sender.try_broadcast(event.clone()).is_ok());
-                }
-            },
-            |()| {
-                while let Ok(event) = receiver.try_recv() {
-                    black_box(event);
-                }
-            },
-            BatchSize::PerIteration,
-        );
-        assert!(receiver.is_empty());
     });
     group.finish();
 }

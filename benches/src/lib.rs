@@ -1,13 +1,19 @@
-//! What the benches measure with: the workloads, and rings and sessions in a steady state.
+//! What the benches measure with: the workloads, rings and sessions in a steady state, and the harness that runs
+//! Tapline beside its rivals.
 //!
-//! **What it is not.** It measures nothing itself, and knows no rival: both stand in `benches/`.
+//! **What it is not.** It measures nothing by itself: `benches/` does.
 //!
-//! **Start at** [`small`] and [`corpus`], then [`full_session`].
+//! **Start at** [`small`] and [`corpus`]; then [`full_session`] for Tapline alone, and [`harness`] for the rivals.
 //!
 //! **Layer.** None: it may look at every floor, and ships nothing.
 
+pub mod harness;
+mod rival;
+mod rivals;
+
 use std::convert::Infallible;
 use std::fs;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,9 +113,18 @@ pub fn full_ring() -> Ring<Arc<Event>> {
     let ring = Ring::new(RETAINED, ()).expect("there is memory for so few slots");
     let event = Arc::new(small().with_ts(TS));
     for _ in 0..RETAINED {
-        let Ok(_) = ring.append(event.clone(), |_, (), _| Ok::<(), Infallible>(()));
+        append(&ring, event.clone());
     }
     ring
+}
+
+/// Appends to the bare ring; the answer is looked at and dropped.
+#[inline]
+pub fn append(ring: &Ring<Arc<Event>>, event: Arc<Event>) {
+    black_box(
+        ring.append(event, |_, (), _| Ok::<(), Infallible>(()))
+            .is_ok(),
+    );
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "bench",
         what: "measures (cargo bench -p tapline-benches)",
-        details: "Arguments after `--` go to `cargo bench`, for instance: cargo xtask bench -- --bench ring -- --quick",
+        details: "Arguments after `--` go to `cargo bench`, for instance: cargo xtask bench -- --bench rivals -- --quick",
         flags: &[Flag::Rest],
         part_of_ci: false,
         run: parts::bench,
