@@ -118,6 +118,11 @@ impl Mode {
         }
     }
 
+    /// Whether readers keep at least one thread of their own busy.
+    pub(super) const fn has_reading_threads(self) -> bool {
+        matches!(self, Self::Busy | Self::Stretch)
+    }
+
     /// Whether readers are to be woken.
     pub(super) const fn asleep(self) -> bool {
         matches!(

@@ -316,7 +316,7 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn cores() -> usize {
+pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -562,5 +562,80 @@ impl LineUp {
             // The other may be waiting for this core.
             thread::yield_now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rivals::Tapline;
+
+    /// What a slice of Tapline measures in such a cell.
+    #[track_caller]
+    fn check(mode: Mode, producers: usize, readers: usize, expected: &[Metric]) {
+        let cell = Cell {
+            mode,
+            producers,
+            readers,
+        };
+        let open = match mode {
+            Mode::Corpus => open_for_json::<Tapline>,
+            _ => open::<Tapline>,
+        };
+        let Ok(mut fixture) = open(&cell, Events::Small) else {
+            panic!("Tapline can do it")
+        };
+        // Twice, as with every round: what was paused goes on.
+        for _ in 0..2 {
+            let sample = fixture.slice(Duration::from_millis(2));
+            let measured = Metric::ALL
+                .into_iter()
+                .filter(|metric| sample.get(*metric).is_some());
+            assert_eq!(measured.collect::<Vec<_>>(), expected, "{cell:?}");
+        }
+    }
+
+    const CALLS: [Metric; 4] = [Metric::P50, Metric::P99, Metric::P999, Metric::Max];
+
+    #[test]
+    fn a_flow_measures_all_events_and_each_call() {
+        let flow = [&[Metric::PerEvent, Metric::CpuPublishing], &CALLS[..]].concat();
+        check(Mode::Unread, 1, 0, &flow);
+        check(Mode::Unread, 2, 0, &flow);
+        check(Mode::Left, 1, 3, &flow);
+    }
+
+    #[test]
+    fn where_somebody_reads_a_flow_measures_that_too() {
+        let all = [
+            Metric::PerEvent,
+            Metric::Delivered,
+            Metric::CpuPublishing,
+            Metric::CpuReading,
+        ];
+        let flow = [&all, &CALLS[..]].concat();
+        check(Mode::Busy, 2, 3, &flow);
+        check(Mode::Stretch, 1, 3, &flow);
+    }
+
+    #[test]
+    fn single_calls_are_measured_with_what_they_wake() {
+        let calls = [&CALLS[..], &[Metric::Calls]].concat();
+        check(Mode::Armed, 1, 3, &calls);
+        let wakes = [
+            Metric::FirstP50,
+            Metric::FirstP99,
+            Metric::LastP50,
+            Metric::LastP99,
+        ];
+        let one_by_one = [&[Metric::CpuReading], &CALLS[..], &wakes].concat();
+        check(Mode::OneByOne, 1, 3, &one_by_one);
+    }
+
+    #[test]
+    fn reading_is_measured_by_event_and_by_second() {
+        let reading = [Metric::PerEvent, Metric::Delivered];
+        check(Mode::Drain, 1, 1, &reading);
+        check(Mode::Corpus, 1, 8, &reading);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::cell::{Cell, Mode, UNREAD};
+use super::fixture;
 use super::sample::{Metric, Sample, Unit};
 use crate::rival::{CannotDo, Rival};
 use crate::rivals::{EmptyLoop, HandOver, Tapline};
@@ -54,6 +55,19 @@ impl Measured {
         [Metric::PerEvent, Metric::P50]
             .into_iter()
             .find(|metric| self.typical(*metric).is_some())
+    }
+
+    /// How much of the time its producers' threads ran, of which no publish waits. `None` where they would not have a
+    /// core each on a machine that has nothing else to do.
+    fn share_of_time(&self) -> Option<f64> {
+        let Cell {
+            mode, producers, ..
+        } = self.cell;
+        if fixture::cores() < producers + usize::from(mode.has_reading_threads()) {
+            return None;
+        }
+        let per_event = self.typical(Metric::PerEvent)?;
+        Some(self.typical(Metric::CpuPublishing)? / (per_event * producers as f64))
     }
 
     /// A line for each round.
@@ -193,6 +207,15 @@ impl Results {
         };
         let rows: Vec<Vec<String>> = [head].into_iter().chain(measured.iter().map(row)).collect();
         text.push_str(&aligned(&rows));
+        if let Some(share) = measured.first().and_then(|one| one.share_of_time())
+            && share < 0.9
+        {
+            let _ = writeln!(
+                text,
+                "  the machine had other things to do: producers ran {:.0} % of the time",
+                100.0 * share
+            );
+        }
         for (_, rival, CannotDo(reason)) in self.left_out.iter().filter(|(of, ..)| of == cell) {
             let _ = writeln!(text, "  {rival} left out: {reason}");
         }
