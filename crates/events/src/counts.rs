@@ -1,6 +1,7 @@
 //! Numbers by category.
 
-use std::ops::{Index, Sub};
+use std::iter::Sum;
+use std::ops::{Add, Index, Sub};
 
 use tapline_oapi::{Category, CategorySet};
 
@@ -47,11 +48,36 @@ impl Counts {
     }
 }
 
+/// One number for each category, in the order of [`Category::index`].
+impl From<[u64; Category::COUNT]> for Counts {
+    fn from(counts: [u64; Category::COUNT]) -> Self {
+        Self(counts)
+    }
+}
+
 impl Index<Category> for Counts {
     type Output = u64;
 
     fn index(&self, category: Category) -> &u64 {
         &self.0[category.index()]
+    }
+}
+
+/// Both together.
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        for (n, other) in self.0.iter_mut().zip(other.0) {
+            *n += other;
+        }
+        self
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), Add::add)
     }
 }
 

@@ -200,6 +200,12 @@ impl<M: Mark> EventStream<M> {
         self.ring.state(|running, head| look(&running.mark, head))
     }
 
+    /// How many events of each category have got a seq so far, retained or not: as of one moment,
+    /// so their sum is the head at that moment.
+    pub fn totals(&self) -> Counts {
+        self.ring.state(|running, _| running.totals)
+    }
+
     /// A reader whose first event is `after + 1`, or the oldest retained where that is gone.
     pub fn reader(&self, after: u64) -> Reader<M> {
         Reader::new(&self.ring, after)
