@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+#[cfg(not(loom))]
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
@@ -182,6 +183,7 @@ impl<M: Mark> Reader<M> {
 
     /// The next envelope or loss; waits for it up to `timeout`, or without end. Blocks the thread:
     /// in async code the reader is a [`Stream`].
+    #[cfg(not(loom))]
     pub fn next(&mut self, timeout: Option<Duration>) -> Option<Item<Envelope<M>>> {
         // A time-out beyond what the clock can tell is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));

@@ -26,11 +26,22 @@
 //! assert_eq!(session.publish(idle).unwrap_err(), Refused::CategoryDisabled(Category::Network));
 //! session.stop();
 //! assert_eq!(session.publish(line()).unwrap_err(), Refused::Inactive);
+//!
+//! // What became of it all: nothing is dropped without being counted.
+//! let ledger = session.ledger();
+//! assert_eq!((ledger.published.sum(), ledger.filtered.inactive[Category::Console]), (1, 1));
+//! assert_eq!(ledger.filtered.category_disabled[Category::Network], 1);
+//! assert_eq!(ledger.offered().sum(), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod session;
 mod state;
+mod ledger;
+mod tally;
+mod seat;
+mod sync;
 
+pub use ledger::{Filtered, Ledger};
 pub use session::{EmptyId, Envelope, Inactive, Reader, Refused, TelemetrySession};
 pub use state::{Session, SessionState, TelemetryConfig};

@@ -2,15 +2,17 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::AtomicU16;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use tapline_events::{AppendError, EventStream, IntoEvent};
-use tapline_oapi::{Category, CategorySet};
+use tapline_oapi::{Category, CategorySet, Event};
 
+use crate::ledger::Ledger;
 use crate::state::{Session, SessionState, TelemetryConfig};
+use crate::sync::{AtomicU16, Mutex, MutexGuard};
+use crate::tally::{Reason, Tallies};
 
 /// An envelope of a session's stream.
 pub type Envelope = tapline_events::Envelope<SessionState>;
@@ -36,6 +38,7 @@ pub struct TelemetrySession {
     /// load; who passes is decided by the stream, atomically with the seq.
     open: AtomicU16,
     control: Mutex<()>,
+    tallies: Tallies,
 }
 
 /// Why an event was not published.
@@ -66,11 +69,12 @@ pub struct Inactive;
 impl TelemetrySession {
     /// No session is running yet: everything published is refused until [`start`](Self::start).
     pub fn new(stream: EventStream<SessionState>) -> Self {
-        let open = stream.state(|state, _| state.captured());
+        let captured = stream.state(|state, _| state.captured());
         Self {
             stream,
-            open: AtomicU16::new(open.bits()),
+            open: AtomicU16::new(captured.bits()),
             control: Mutex::new(()),
+            tallies: Tallies::new(),
         }
     }
 
@@ -151,8 +155,11 @@ impl TelemetrySession {
         // Relaxed: whoever has seen a transition return has seen its stores before (coherence), and
         // everybody else is concurrent with it. What passes is decided again with the seq.
         let open = CategorySet::from_bits(self.open.load(Relaxed));
-        admit(open, event.event().category)?;
-        self.append(event)
+        let category = event.event().category;
+        match admit(open, category) {
+            Ok(()) => self.append(event),
+            Err(reason) => Err(self.filtered(reason, category)),
+        }
     }
 
     /// A reader whose first event is `after_seq + 1`, or the oldest retained where that is gone; 0 =
@@ -196,6 +203,17 @@ impl TelemetrySession {
         self.stream.state(|state, head| (state.clone(), head))
     }
 
+    /// What became of everything that was offered so far. Takes some microseconds, and no producer's
+    /// time.
+    pub fn ledger(&self) -> Ledger {
+        Ledger {
+            published: self.stream.totals(),
+            filtered: self.tallies.sum(),
+            truncated: self.tallies.truncated.counts(),
+            refused: self.tallies.refused.counts(),
+        }
+    }
+
     /// The stream behind it.
     pub fn stream(&self) -> &EventStream<SessionState> {
         &self.stream
@@ -205,12 +223,34 @@ impl TelemetrySession {
     #[inline(never)]
     fn append(&self, event: impl IntoEvent) -> Result<Envelope, Refused> {
         let category = event.event().category;
-        self.stream
-            .append(event, |state| admit(state.captured(), category))
-            .map_err(|error| match error {
-                AppendError::NotAdmitted(refused) => refused,
-                AppendError::TooLarge => Refused::TooLarge,
-            })
+        let bytes_offered = bytes_of_data(event.event());
+        let appended = self
+            .stream
+            .append(event, |state| admit(state.captured(), category));
+        match appended {
+            Ok(envelope) => {
+                let kept = envelope.event();
+                // A cut that made it fit made it shorter; its producer may have marked it itself.
+                if kept.truncated && bytes_of_data(kept) < bytes_offered {
+                    self.tallies.truncated.bump(category);
+                }
+                Ok(envelope)
+            }
+            Err(AppendError::NotAdmitted(reason)) => Err(self.filtered(reason, category)),
+            Err(AppendError::TooLarge) => {
+                self.tallies.refused.bump(category);
+                Err(Refused::TooLarge)
+            }
+        }
+    }
+
+    #[inline]
+    fn filtered(&self, reason: Reason, category: Category) -> Refused {
+        self.tallies.filtered(reason, category);
+        match reason {
+            Reason::Inactive => Refused::Inactive,
+            Reason::CategoryDisabled => Refused::CategoryDisabled(category),
+        }
     }
 
     fn look<R>(&self, look: impl FnOnce(&Session) -> R) -> Option<R> {
@@ -242,14 +282,18 @@ impl TelemetrySession {
 }
 
 #[inline]
-fn admit(captured: CategorySet, category: Category) -> Result<(), Refused> {
+fn admit(captured: CategorySet, category: Category) -> Result<(), Reason> {
     if captured.contains(category) {
         Ok(())
     } else if captured.is_empty() {
-        Err(Refused::Inactive)
+        Err(Reason::Inactive)
     } else {
-        Err(Refused::CategoryDisabled(category))
+        Err(Reason::CategoryDisabled)
     }
+}
+
+fn bytes_of_data(event: &Event) -> usize {
+    event.data.as_ref().map_or(0, |data| data.get().len())
 }
 
 impl fmt::Debug for TelemetrySession {
