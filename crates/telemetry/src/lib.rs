@@ -39,7 +39,6 @@ mod session;
 mod state;
 mod ledger;
 mod tally;
-mod seat;
 mod sync;
 
 pub use ledger::{Filtered, Ledger};

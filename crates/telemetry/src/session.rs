@@ -74,7 +74,7 @@ impl TelemetrySession {
             stream,
             open: AtomicU16::new(captured.bits()),
             control: Mutex::new(()),
-            tallies: Tallies::new(),
+            tallies: Tallies::default(),
         }
     }
 

@@ -125,7 +125,7 @@ fn refused_is_what_is_too_large_even_without_its_data() {
     assert_eq!(ledger.offered(), one + one);
 }
 
-/// Far more threads at the same time than have a tally of their own, one generation after the other.
+/// Far more threads at the same time than there are processors, one generation after the other.
 #[test]
 fn nothing_that_any_number_of_threads_filtered_is_missed() {
     const THREADS: usize = 1100;
@@ -140,7 +140,7 @@ fn nothing_that_any_number_of_threads_filtered_is_missed() {
                 let event = Arc::new(event(KnownType::ALL[n % KnownType::ALL.len()]));
                 let publish = move || {
                     session.publish(&event).unwrap_err();
-                    // From here on all of them have a seat, or none is left.
+                    // From here on each of them has a tally, and no two have the same.
                     all_there.wait();
                     for _ in 1..EACH {
                         session.publish(&event).unwrap_err();
@@ -176,7 +176,7 @@ fn what_a_thread_publishes_while_it_ends_is_counted() {
     for _ in 0..3 {
         let session = session.clone();
         let ending = thread::spawn(move || {
-            // Made before the thread has a seat, so it goes after that.
+            // Made before the thread has a tally, so it goes after that.
             LAST.set(Some(Last(session.clone())));
             session.publish(event(KnownType::PageLoad)).unwrap_err();
         });
