@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::core::Core;
 use crate::reclaim::Held;
-use crate::sync::{Thread, now, park};
+use crate::sync::thread::{Builder, Thread};
+use crate::sync::{MODEL, now, park};
 use crate::wait::{ARMED, CLOSED, LITTER, RUNG};
 
 /// How long what was retired waits for the keeper, if its own thread does not free it before:
@@ -26,11 +27,7 @@ where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    #[cfg(not(loom))]
-    let builder = std::thread::Builder::new();
-    #[cfg(loom)]
-    let builder = loom::thread::Builder::new();
-    let thread = builder
+    let thread = Builder::new()
         .name("tapline-ring".to_owned())
         .spawn(move || keep(&core))?;
     Ok(thread.thread().clone())
@@ -58,7 +55,7 @@ where
             continue;
         }
         // Not in models: it would hide from them that a call is missing.
-        if cfg!(not(loom)) && marks & ARMED != 0 && backstop.rings_after(BACKSTOP) {
+        if !MODEL && marks & ARMED != 0 && backstop.rings_after(BACKSTOP) {
             let now = Some(core.mark());
             if now != seen {
                 seen = now;

@@ -1,22 +1,36 @@
-//! The one door through which atomics, cells and threads come, so that loom sees all of them, and so
+//! The one door through which atomics, cells and threads come, so that models see all of them, and so
 //! that a test can stop a thread between any two accesses.
+//!
+//! There are two kinds of models. Loom tries every schedule of a small scenario, and every value that
+//! a load may see by its ordering. Shuttle tries some schedules of a large one, and takes every access
+//! for `SeqCst`: it says nothing about orderings.
+
+use std::time::Duration;
 
 #[cfg(loom)]
-pub(crate) use loom::{
-    cell::UnsafeCell,
+use loom as model;
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell;
+#[cfg(shuttle)]
+use shuttle as model;
+
+#[cfg(any(loom, shuttle))]
+pub(crate) use model::{
     sync::Mutex,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence},
-    thread::Thread,
+    thread, thread_local,
 };
-#[cfg(all(not(loom), not(test)))]
+#[cfg(not(any(loom, shuttle, test)))]
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
-use std::time::Duration;
-#[cfg(not(loom))]
-pub(crate) use std::{sync::Mutex, thread::Thread};
-#[cfg(all(not(loom), test))]
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::{sync::Mutex, thread, thread_local};
+#[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) use stepped::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+
+/// Whether this is a model.
+pub(crate) const MODEL: bool = cfg!(any(loom, shuttle));
 
 /// Stands between a `SeqCst` write and the `SeqCst` read that must not run before it.
 ///
@@ -30,31 +44,56 @@ pub(crate) fn store_load_barrier() {
     fence(std::sync::atomic::Ordering::SeqCst);
 }
 
-/// Sleeps until this thread is unparked, or as long as that. Models have no time: they sleep until
-/// they are unparked.
+/// Sleeps until this thread is unparked, or as long as that. In loom's models no time passes: they
+/// sleep until they are unparked.
 pub(crate) fn park(at_most: Option<Duration>) {
-    #[cfg(not(loom))]
-    match at_most {
-        Some(at_most) => std::thread::park_timeout(at_most),
-        None => std::thread::park(),
+    #[cfg(shuttle)]
+    if let Some(at_most) = at_most {
+        return shuttle_time::sleep(at_most);
+    }
+    #[cfg(not(any(loom, shuttle)))]
+    if let Some(at_most) = at_most {
+        return thread::park_timeout(at_most);
     }
     #[cfg(loom)]
-    {
-        let _ = at_most;
-        loom::thread::park();
-    }
+    let _ = at_most;
+    thread::park();
 }
 
-/// The time since some moment. Models have none: in them no time passes.
+/// The time since some moment.
 pub(crate) fn now() -> Duration {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     {
         static BEGIN: std::sync::LazyLock<std::time::Instant> =
             std::sync::LazyLock::new(std::time::Instant::now);
         BEGIN.elapsed()
     }
+    #[cfg(shuttle)]
+    return shuttle_time::now();
     #[cfg(loom)]
     Duration::ZERO
+}
+
+/// In shuttle's models time passes when somebody sleeps for some of it, and while they do, others may
+/// get on as far as the schedule says.
+#[cfg(shuttle)]
+mod shuttle_time {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    std::thread_local! {
+        /// Of the system's thread, on which all threads of one model run.
+        static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    pub(super) fn now() -> Duration {
+        NOW.get()
+    }
+
+    pub(super) fn sleep(time: Duration) {
+        NOW.set(NOW.get() + time);
+        shuttle::thread::yield_now();
+    }
 }
 
 /// As loom's: the way in is a closure, which loom holds against every other one.
@@ -74,7 +113,7 @@ impl<T> UnsafeCell<T> {
 }
 
 /// The standard atomics, where each access is a step at which a thread can be made to stop.
-#[cfg(all(not(loom), test))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) mod stepped {
     use std::cell::RefCell;
     use std::sync::atomic::{self, Ordering};
