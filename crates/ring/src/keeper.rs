@@ -66,6 +66,8 @@ where
             core.waiters.clear_litter();
             if core.domain.sweep(&mut held) {
                 core.waiters.mark_litter();
+                // And winds the alarm up anew: whoever holds it back may be the last to do anything.
+                continue;
             }
         }
         park([sweep.left(), backstop.left()].into_iter().flatten().min());
