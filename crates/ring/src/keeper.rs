@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use crate::core::Core;
 use crate::reclaim::Held;
-use crate::sync::thread::{Builder, Thread};
-use crate::sync::{MODEL, now, park};
+use crate::sync::{self, MODEL, Thread, now, park};
 use crate::wait::{ARMED, CLOSED, LITTER, RUNG};
 
 /// How long what was retired waits for the keeper, if its own thread does not free it before:
@@ -27,10 +26,7 @@ where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    let thread = Builder::new()
-        .name("tapline-ring".to_owned())
-        .spawn(move || keep(&core))?;
-    Ok(thread.thread().clone())
+    sync::start("tapline-ring", move || keep(&core))
 }
 
 fn keep<T, S>(core: &Core<T, S>)

@@ -8,7 +8,7 @@ use crate::core::{Core, Found};
 use crate::keeper;
 use crate::reader::Reader;
 use crate::record::{Kept, Record, Spare};
-use crate::sync::thread::Thread;
+use crate::sync::Thread;
 
 /// A bounded, overwriting ring of records, in one order that all readers see.
 ///

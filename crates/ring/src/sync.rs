@@ -5,7 +5,8 @@
 //! a load may see by its ordering. Shuttle tries some schedules of a large one, and takes every access
 //! for `SeqCst`: it says nothing about orderings.
 
-use std::time::Duration;
+#[cfg(not(shuttle))]
+use std::{io, time::Duration};
 
 #[cfg(loom)]
 use loom as model;
@@ -29,6 +30,11 @@ pub(crate) use std::{sync::Mutex, thread, thread_local};
 #[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) use stepped::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
 
+#[cfg(shuttle)]
+pub(crate) use parking::{Thread, now, park, start};
+#[cfg(not(shuttle))]
+pub(crate) use thread::Thread;
+
 /// Whether this is a model.
 pub(crate) const MODEL: bool = cfg!(any(loom, shuttle));
 
@@ -44,14 +50,18 @@ pub(crate) fn store_load_barrier() {
     fence(std::sync::atomic::Ordering::SeqCst);
 }
 
+/// Starts a thread that can be woken with what is returned.
+#[cfg(not(shuttle))]
+pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
+    Ok(thread.thread().clone())
+}
+
 /// Sleeps until this thread is unparked, or as long as that. In loom's models no time passes: they
 /// sleep until they are unparked.
+#[cfg(not(shuttle))]
 pub(crate) fn park(at_most: Option<Duration>) {
-    #[cfg(shuttle)]
-    if let Some(at_most) = at_most {
-        return shuttle_time::sleep(at_most);
-    }
-    #[cfg(not(any(loom, shuttle)))]
+    #[cfg(not(loom))]
     if let Some(at_most) = at_most {
         return thread::park_timeout(at_most);
     }
@@ -61,38 +71,80 @@ pub(crate) fn park(at_most: Option<Duration>) {
 }
 
 /// The time since some moment.
+#[cfg(not(shuttle))]
 pub(crate) fn now() -> Duration {
-    #[cfg(not(any(loom, shuttle)))]
+    #[cfg(not(loom))]
     {
         static BEGIN: std::sync::LazyLock<std::time::Instant> =
             std::sync::LazyLock::new(std::time::Instant::now);
         BEGIN.elapsed()
     }
-    #[cfg(shuttle)]
-    return shuttle_time::now();
     #[cfg(loom)]
     Duration::ZERO
 }
 
-/// In shuttle's models time passes when somebody sleeps for some of it, and while they do, others may
-/// get on as far as the schedule says.
+/// Sleeping and waking under shuttle. Its own `park` returns now and then without a reason, which is
+/// allowed and would hide that a call is missing. Here it does not, and shuttle reports a sleeper that
+/// nobody calls as a deadlock.
 #[cfg(shuttle)]
-mod shuttle_time {
-    use std::cell::Cell;
+mod parking {
+    use std::cell::{Cell, RefCell};
+    use std::io;
+    use std::sync::{Arc, PoisonError};
     use std::time::Duration;
+
+    use shuttle::sync::{Condvar, Mutex};
+    use shuttle::thread::{Builder, yield_now};
+
+    #[derive(Clone, Default)]
+    pub(crate) struct Thread(Arc<Token>);
+
+    #[derive(Default)]
+    struct Token {
+        given: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    shuttle::thread_local! {
+        static CURRENT: RefCell<Thread> = RefCell::default();
+    }
 
     std::thread_local! {
         /// Of the system's thread, on which all threads of one model run.
         static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    pub(super) fn now() -> Duration {
-        NOW.get()
+    impl Thread {
+        pub(crate) fn unpark(&self) {
+            *self.0.given.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.0.changed.notify_one();
+        }
     }
 
-    pub(super) fn sleep(time: Duration) {
-        NOW.set(NOW.get() + time);
-        shuttle::thread::yield_now();
+    pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+        let thread = Thread::default();
+        let of_thread = thread.clone();
+        Builder::new().name(name.to_owned()).spawn(move || {
+            CURRENT.with(|current| current.replace(of_thread));
+            work();
+        })?;
+        Ok(thread)
+    }
+
+    /// Where a time is given, it passes, and others get on meanwhile as far as the schedule says.
+    pub(crate) fn park(at_most: Option<Duration>) {
+        if let Some(time) = at_most {
+            NOW.set(NOW.get() + time);
+            return yield_now();
+        }
+        let Thread(token) = CURRENT.with(|current| current.borrow().clone());
+        let given = token.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = token.changed.wait_while(given, |given| !*given);
+        *wait.unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    pub(crate) fn now() -> Duration {
+        NOW.get()
     }
 }
 

@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 use atomic_waker::AtomicWaker;
 
 use crate::stack::Stack;
-use crate::sync::thread::{self, Thread};
-use crate::sync::{AtomicBool, AtomicU32, Mutex, store_load_barrier};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Thread, store_load_barrier, thread};
 
 /// Somebody sleeps, or is about to.
 pub(crate) const ARMED: u32 = 1;
