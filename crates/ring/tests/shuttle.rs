@@ -44,7 +44,7 @@ fn explore(scenario: fn()) {
         Runner::new(scheduler, config).run(scenario);
         return;
     }
-    let schedules = env::var("TAPLINE_SCHEDULES").map_or(600, |count| count.parse().unwrap());
+    let schedules = env::var("TAPLINE_SCHEDULES").map_or(2000, |count| count.parse().unwrap());
     Runner::new(RandomScheduler::new(schedules / 2), config.clone()).run(scenario);
     Runner::new(PctScheduler::new(3, schedules / 2), config).run(scenario);
 }
