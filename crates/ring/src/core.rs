@@ -176,8 +176,7 @@ where
         (place.head, place.word.into_raw().addr())
     }
 
-    /// Puts the record in its place, unless that has changed since. Answers with it, and whether
-    /// something was retired for it.
+    /// Puts the record in its place, unless that has changed since. Answers with it.
     #[inline(always)]
     pub(crate) fn put(
         &self,

@@ -89,6 +89,7 @@ unsafe impl<T: Send + Sync, S: Send + Sync> Send for Retired<T, S> {}
 pub(crate) struct Guard<'d, T, S> {
     domain: &'d Domain<T, S>,
     me: &'d Member<T, S>,
+    littered: Cell<bool>,
     /// It belongs to the thread that made it.
     _not_send: PhantomData<*const ()>,
 }
@@ -113,6 +114,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
         Guard {
             domain: self,
             me,
+            littered: Cell::new(false),
             _not_send: PhantomData,
         }
     }
@@ -188,12 +190,19 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
             return;
         }
         word.prefetch();
+        self.littered.set(true);
         let retired = Retired { word, stamp };
         if self.me.open.get() {
             self.yard(|yard| yard.retired.push_back(retired));
         } else {
             self.domain.strays.push(retired);
         }
+    }
+
+    /// Whether anything was retired under this guard.
+    #[inline]
+    pub(crate) fn has_littered(&self) -> bool {
+        self.littered.get()
     }
 
     /// Memory for a record, if there is some.

@@ -180,7 +180,7 @@ where
             place = core.place(&guard);
             record.state.clone_from(place.state);
         };
-        core.waiters.notify(!place.word.is_empty(), &self.keeper);
+        core.waiters.notify(guard.has_littered(), &self.keeper);
         let heavy = core.is_heavy(&kept);
         guard.leave(heavy);
         Ok(kept)
@@ -208,7 +208,7 @@ where
             let place = core.place(&guard);
             let state = decide(place.state, place.head)?;
             if core.turn(&place, state, &guard) {
-                core.waiters.notify(place.word.is_turn(), &self.keeper);
+                core.waiters.notify(guard.has_littered(), &self.keeper);
                 return Ok(place.head);
             }
             core.waiters.want_place();
