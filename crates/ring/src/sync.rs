@@ -149,10 +149,10 @@ mod parking {
 }
 
 /// As loom's: the way in is a closure, which loom holds against every other one.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<T> UnsafeCell<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(std::cell::UnsafeCell::new(value))
@@ -161,6 +161,31 @@ impl<T> UnsafeCell<T> {
     #[inline(always)]
     pub(crate) fn with_mut<R>(&self, visit: impl FnOnce(*mut T) -> R) -> R {
         visit(self.0.get())
+    }
+}
+
+/// As loom's, under shuttle: two ways in at once are two steps with another thread's in between.
+#[cfg(shuttle)]
+pub(crate) struct UnsafeCell<T> {
+    value: std::cell::UnsafeCell<T>,
+    taken: AtomicBool,
+}
+
+#[cfg(shuttle)]
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self {
+            value: std::cell::UnsafeCell::new(value),
+            taken: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn with_mut<R>(&self, visit: impl FnOnce(*mut T) -> R) -> R {
+        use std::sync::atomic::Ordering::SeqCst;
+        assert!(!self.taken.swap(true, SeqCst), "two have it at once");
+        let result = visit(self.value.get());
+        self.taken.store(false, SeqCst);
+        result
     }
 }
 

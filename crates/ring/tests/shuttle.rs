@@ -300,9 +300,19 @@ fn a_bound_by_weight_evicts_beside_producers_a_controller_and_readers() {
                 }
             })
         };
+        // Looks at the oldest, which is about to go, where the others look at the newest.
+        let newcomers = {
+            let (ring, ledger) = (ring.clone(), ledger.clone());
+            thread::spawn(move || {
+                for _ in 0..8 {
+                    Watcher::new(ring.reader(0), &ledger).read(1);
+                }
+            })
+        };
         let watchers = watchers(&ring, &ledger, 2, head);
         join(producers(&ring, &ledger, 0, 3));
         join(watchers);
+        newcomers.join().unwrap();
         controller.join().unwrap();
         let retained = ring.retained();
         let weights = (retained.oldest..=head).map(|seq| ring.get(seq).unwrap().value().weight);
