@@ -105,6 +105,17 @@ static COMMANDS: &[Command] = &[
         run: parts::loom,
     },
     Command {
+        name: "shuttle",
+        what: "the ring holds under random schedules of larger scenarios",
+        details: "Arguments after `--` go to `cargo test`. A failure prints its schedule; to run that one again:\n\
+                  TAPLINE_SCHEDULE=91010... cargo xtask shuttle -- name_of_the_test\n\
+                  TAPLINE_SCHEDULES is 2000 unless it is set: so many are drawn for each test. The build is kept apart, in\n\
+                  target/shuttle.",
+        flags: &[Flag::Rest],
+        part_of_ci: true,
+        run: parts::shuttle,
+    },
+    Command {
         name: "openapi",
         what: "crates/oapi/openapi.json is what the types say",
         details: "",

@@ -20,14 +20,25 @@ pub(crate) fn doc(_: &Options) -> Outcome {
         .run()
 }
 
-/// All models, or those that the arguments choose.
 pub(crate) fn loom(options: &Options) -> Outcome {
-    let target = Metadata::of_workspace()?.target_directory.join("loom");
     let preemptions = env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| "3".to_owned());
-    let models = Cargo::new("test --package tapline-ring --release --test loom")
-        .with("RUSTFLAGS", added_to("RUSTFLAGS", "--cfg loom"))
-        .with("CARGO_TARGET_DIR", target.to_string_lossy())
-        .with("LOOM_MAX_PREEMPTIONS", preemptions);
+    models("loom", options, |call| {
+        call.with("LOOM_MAX_PREEMPTIONS", preemptions)
+    })
+}
+
+pub(crate) fn shuttle(options: &Options) -> Outcome {
+    models("shuttle", options, |call| call)
+}
+
+/// All models of that kind, or those that the arguments choose.
+fn models(kind: &str, options: &Options, set: impl FnOnce(Cargo) -> Cargo) -> Outcome {
+    let target = Metadata::of_workspace()?.target_directory.join(kind);
+    let call = format!("test --package tapline-ring --release --test {kind}");
+    let models = Cargo::new(&call)
+        .with("RUSTFLAGS", added_to("RUSTFLAGS", &format!("--cfg {kind}")))
+        .with("CARGO_TARGET_DIR", target.to_string_lossy());
+    let models = set(models);
     expect_tests(&models)?;
     models.and(&options.rest).run()
 }

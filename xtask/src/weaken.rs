@@ -115,7 +115,11 @@ fn copy_of_the_ring(target: &Path) -> Result<PathBuf, Failure> {
         "[workspace]\nresolver = \"3\"\nmembers = [\"crates/ring\"]\n\n{}",
         &manifest[shared..]
     );
-    for folder in ["crates/ring/src", "crates/ring/tests/it"] {
+    for folder in [
+        "crates/ring/src",
+        "crates/ring/tests/it",
+        "crates/ring/tests/model",
+    ] {
         let to = copy.join(folder);
         fs::create_dir_all(&to).map_err(|source| Failure::File {
             path: to.clone(),

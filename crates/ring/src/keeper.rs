@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::core::Core;
 use crate::reclaim::Held;
-use crate::sync::{Thread, now, park, time_has_passed};
+use crate::sync::{self, MODEL, Thread, now, park, time_has_passed};
 use crate::wait::{ARMED, CLOSED, LITTER, RUNG};
 
 /// How long what was retired waits for the keeper, if its own thread does not free it before:
@@ -26,14 +26,7 @@ where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    #[cfg(not(loom))]
-    let builder = std::thread::Builder::new();
-    #[cfg(loom)]
-    let builder = loom::thread::Builder::new();
-    let thread = builder
-        .name("tapline-ring".to_owned())
-        .spawn(move || keep(&core, backstop))?;
-    Ok(thread.thread().clone())
+    sync::start("tapline-ring", move || keep(&core, backstop))
 }
 
 fn keep<T, S>(core: &Core<T, S>, backstop: Duration)
@@ -58,7 +51,7 @@ where
             continue;
         }
         // Not in models: it would hide from them that a call is missing.
-        if cfg!(not(loom)) && marks & ARMED != 0 && stopped.rings_after(backstop) {
+        if !MODEL && marks & ARMED != 0 && stopped.rings_after(backstop) {
             let now = Some(core.mark());
             if now != seen {
                 seen = now;
@@ -69,6 +62,8 @@ where
             core.waiters.clear_litter();
             if core.domain.sweep(&mut held) {
                 core.waiters.mark_litter();
+                // Whoever holds it back may be the last to do anything.
+                sweep.wind_up(SWEEP_AFTER);
             }
         }
         park([sweep.left(), stopped.left()].into_iter().flatten().min());
@@ -81,11 +76,16 @@ struct Alarm(Option<Duration>);
 
 impl Alarm {
     fn rings_after(&mut self, time: Duration) -> bool {
-        let rings = now() >= *self.0.get_or_insert_with(|| now() + time) || time_has_passed();
+        let rings = now() >= self.wind_up(time) || time_has_passed();
         if rings {
             self.0 = None;
         }
         rings
+    }
+
+    /// If it is not wound up already; answers when it rings.
+    fn wind_up(&mut self, time: Duration) -> Duration {
+        *self.0.get_or_insert_with(|| now() + time)
     }
 
     /// How long until it rings; `None` where nobody has asked since it did.

@@ -45,7 +45,7 @@ mod per_thread;
 mod stack;
 mod sync;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod abandoned;
 
 pub use per_thread::PerThread;

@@ -175,7 +175,7 @@ struct Id(u64);
 
 impl Id {
     fn next() -> Self {
-        // Not seen by loom: only that no number comes twice matters.
+        // Not seen by models: only that no number comes twice matters.
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Relaxed))
     }
@@ -194,23 +194,16 @@ impl<T: Send + Sync> GiveBack for Entry<T> {
 }
 
 /// What the calling thread remembers.
-#[cfg(not(loom))]
 mod table {
-    use std::cell::{Cell, RefCell};
+    use std::cell::RefCell;
     use std::ptr::NonNull;
     use std::sync::Arc;
 
-    use super::{GiveBack, Id};
-
-    /// How many lists a thread finds at once; the others it looks up. Lists that are used in turns
-    /// have ids close to each other.
-    const PLACES: usize = 8;
+    use super::{GiveBack, Id, found};
+    use crate::sync::thread_local;
 
     thread_local! {
-        // Needs no destructor, so that finding costs no look at whether it still is there.
-        static FOUND: [Cell<(u64, Option<NonNull<()>>)>; PLACES] =
-            const { [const { Cell::new((0, None)) }; PLACES] };
-        static HELD: RefCell<Held> = const { RefCell::new(Held(Vec::new())) };
+        static HELD: RefCell<Held> = RefCell::new(Held(Vec::new()));
     }
 
     /// The entries that this thread has. Given back when it ends.
@@ -219,7 +212,7 @@ mod table {
     impl Drop for Held {
         fn drop(&mut self) {
             // Before they are given back: what another thread may have must not be found here.
-            FOUND.with(|found| found.iter().for_each(|place| place.set((0, None))));
+            found::forget();
             for (_, entry) in &self.0 {
                 entry.give_back();
             }
@@ -228,8 +221,10 @@ mod table {
 
     #[inline]
     pub(super) fn find(id: Id) -> Option<NonNull<()>> {
-        let (found, entry) = FOUND.with(|found| found[id.0 as usize % PLACES].get());
-        if found == id.0 { entry } else { look_up(id) }
+        match found::at(id) {
+            Some(entry) => Some(entry),
+            None => look_up(id),
+        }
     }
 
     #[cold]
@@ -238,18 +233,14 @@ mod table {
             let held = held.borrow();
             let (_, entry) = held.0.iter().find(|(of, _)| *of == id)?;
             let entry = NonNull::from(&**entry).cast();
-            place(id, entry);
+            found::put(id, entry);
             Some(entry)
         })
         .ok()?
     }
 
-    fn place(id: Id, entry: NonNull<()>) {
-        FOUND.with(|found| found[id.0 as usize % PLACES].set((id.0, Some(entry))));
-    }
-
     pub(super) fn remember<E: GiveBack + 'static>(id: Id, entry: Arc<E>) {
-        place(id, NonNull::from(&*entry).cast());
+        found::put(id, NonNull::from(&*entry).cast());
         // Where the thread is at its very end, the entry stays taken for good.
         let _ = HELD.try_with(|held| {
             // Of lists that are gone only this thread has the entries. They are dropped when nothing
@@ -262,34 +253,51 @@ mod table {
     }
 }
 
-/// Loom's threads share one thread of the system, so they are told apart by their numbers.
-#[cfg(loom)]
-mod table {
-    use std::collections::HashMap;
+/// What it has found last.
+#[cfg(not(any(loom, shuttle)))]
+mod found {
+    use std::cell::Cell;
     use std::ptr::NonNull;
-    use std::sync::{Arc, Mutex, PoisonError};
 
-    use super::{GiveBack, Id};
+    use super::Id;
 
-    type Key = (u64, loom::thread::ThreadId);
+    /// How many lists a thread finds at once; the others it looks up. Lists that are used in turns
+    /// have ids close to each other.
+    const PLACES: usize = 8;
 
-    struct Shared(NonNull<()>, #[allow(dead_code)] Arc<dyn GiveBack>);
-    // SAFETY: an address, and what keeps it alive.
-    unsafe impl Send for Shared {}
-
-    static TABLE: Mutex<Option<HashMap<Key, Shared>>> = Mutex::new(None);
-
-    pub(super) fn find(id: Id) -> Option<NonNull<()>> {
-        let table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = table.as_ref()?.get(&(id.0, loom::thread::current().id()))?;
-        Some(entry.0)
+    thread_local! {
+        // Needs no destructor, so that finding costs no look at whether it still is there.
+        static FOUND: [Cell<(u64, Option<NonNull<()>>)>; PLACES] =
+            const { [const { Cell::new((0, None)) }; PLACES] };
     }
 
-    pub(super) fn remember<E: GiveBack + 'static>(id: Id, entry: Arc<E>) {
-        let mut table = TABLE.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = NonNull::from(&*entry).cast();
-        let table = table.get_or_insert_with(HashMap::new);
-        table.retain(|_, Shared(_, entry)| Arc::strong_count(entry) > 1);
-        table.insert((id.0, loom::thread::current().id()), Shared(at, entry));
+    #[inline]
+    pub(super) fn at(id: Id) -> Option<NonNull<()>> {
+        let (found, entry) = FOUND.with(|found| found[id.0 as usize % PLACES].get());
+        if found == id.0 { entry } else { None }
     }
+
+    pub(super) fn put(id: Id, entry: NonNull<()>) {
+        FOUND.with(|found| found[id.0 as usize % PLACES].set((id.0, Some(entry))));
+    }
+
+    pub(super) fn forget() {
+        FOUND.with(|found| found.iter().for_each(|place| place.set((0, None))));
+    }
+}
+
+/// A model's threads share one thread of the system, and what is found first is a matter of speed.
+#[cfg(any(loom, shuttle))]
+mod found {
+    use std::ptr::NonNull;
+
+    use super::Id;
+
+    pub(super) fn at(_: Id) -> Option<NonNull<()>> {
+        None
+    }
+
+    pub(super) fn put(_: Id, _: NonNull<()>) {}
+
+    pub(super) fn forget() {}
 }

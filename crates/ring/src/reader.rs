@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use std::time::Instant;
 
 use crate::core::Found;
@@ -164,7 +164,7 @@ where
     /// # Cancel safety
     ///
     /// What is not returned is not read: after `None` nothing was passed over.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn next(&mut self, deadline: Option<Instant>) -> Option<Item<Kept<T, S>>> {
         loop {
             if let Some(item) = self.try_next() {
@@ -195,7 +195,7 @@ where
 
     /// Waits until `look` finds what it looks for: asked now and after every append and turn, until
     /// `deadline` if there is one.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn wait_until<R>(
         &mut self,
         deadline: Option<Instant>,

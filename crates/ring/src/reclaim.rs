@@ -20,13 +20,13 @@ use crate::per_thread::PerThread;
 use crate::record::Spare;
 use crate::slot::Word;
 use crate::stack::Stack;
-use crate::sync::{AtomicBool, AtomicU64, UnsafeCell, fence, store_load_barrier};
+use crate::sync::{AtomicBool, AtomicU64, MODEL, UnsafeCell, fence, store_load_barrier};
 
 /// How many records a thread retires before it looks which of them nobody can reach any more: one
 /// look at all threads for so many appends.
 ///
 /// In models after each, so that what they are about happens in few steps.
-const SCAN_EVERY: usize = if cfg!(loom) { 1 } else { 32 };
+const SCAN_EVERY: usize = if MODEL { 1 } else { 32 };
 
 /// How many a thread frees with each append, beyond the one that it takes the place of, while there
 /// are more than it will need.

@@ -1,22 +1,42 @@
-//! The one door through which atomics, cells and threads come, so that loom sees all of them, and so
+//! The one door through which atomics, cells and threads come, so that models see all of them, and so
 //! that a test can stop a thread between any two accesses.
+//!
+//! There are two kinds of models. Loom tries every schedule of a small scenario, and every value that
+//! a load may see by its ordering. Shuttle tries some schedules of a large one, and takes every access
+//! for `SeqCst`: it says nothing about orderings.
+
+#[cfg(not(shuttle))]
+use std::{io, time::Duration};
 
 #[cfg(loom)]
-pub(crate) use loom::{
-    cell::UnsafeCell,
+use loom as model;
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell;
+#[cfg(shuttle)]
+use shuttle as model;
+
+#[cfg(any(loom, shuttle))]
+pub(crate) use model::{
     sync::Mutex,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence},
-    thread::Thread,
+    thread, thread_local,
 };
-#[cfg(all(not(loom), not(test)))]
+#[cfg(not(any(loom, shuttle, test)))]
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
-use std::time::Duration;
-#[cfg(not(loom))]
-pub(crate) use std::{sync::Mutex, thread::Thread};
-#[cfg(all(not(loom), test))]
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::{sync::Mutex, thread, thread_local};
+#[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) use stepped::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+
+#[cfg(shuttle)]
+pub(crate) use parking::{Thread, now, park, start};
+#[cfg(not(shuttle))]
+pub(crate) use thread::Thread;
+
+/// Whether this is a model.
+pub(crate) const MODEL: bool = cfg!(any(loom, shuttle));
 
 /// Stands between a `SeqCst` write and the `SeqCst` read that must not run before it.
 ///
@@ -30,22 +50,28 @@ pub(crate) fn store_load_barrier() {
     fence(std::sync::atomic::Ordering::SeqCst);
 }
 
-/// Sleeps until this thread is unparked, or as long as that. Models have no time: they sleep until
-/// they are unparked.
-pub(crate) fn park(at_most: Option<Duration>) {
-    #[cfg(not(loom))]
-    match at_most {
-        Some(at_most) => std::thread::park_timeout(at_most),
-        None => std::thread::park(),
-    }
-    #[cfg(loom)]
-    {
-        let _ = at_most;
-        loom::thread::park();
-    }
+/// Starts a thread that can be woken with what is returned.
+#[cfg(not(shuttle))]
+pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work)?;
+    Ok(thread.thread().clone())
 }
 
-/// The time since some moment. Models have none.
+/// Sleeps until this thread is unparked, or as long as that. In loom's models no time passes: they
+/// sleep until they are unparked.
+#[cfg(not(shuttle))]
+pub(crate) fn park(at_most: Option<Duration>) {
+    #[cfg(not(loom))]
+    if let Some(at_most) = at_most {
+        return thread::park_timeout(at_most);
+    }
+    #[cfg(loom)]
+    let _ = at_most;
+    thread::park();
+}
+
+/// The time since some moment.
+#[cfg(not(shuttle))]
 pub(crate) fn now() -> Duration {
     static BEGIN: std::sync::LazyLock<std::time::Instant> =
         std::sync::LazyLock::new(std::time::Instant::now);
@@ -66,7 +92,7 @@ pub(crate) fn time_has_passed() -> bool {
 }
 
 #[cfg(loom)]
-thread_local! {
+std::thread_local! {
     /// Of one model: its threads share one thread of the system.
     static PASSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
@@ -78,11 +104,76 @@ pub fn let_time_pass() {
     PASSED.set(true);
 }
 
+/// Sleeping and waking under shuttle. Its own `park` returns now and then without a reason, which is
+/// allowed and would hide that a call is missing. Here it does not, and shuttle reports a sleeper that
+/// nobody calls as a deadlock.
+#[cfg(shuttle)]
+mod parking {
+    use std::cell::{Cell, RefCell};
+    use std::io;
+    use std::sync::{Arc, PoisonError};
+    use std::time::Duration;
+
+    use shuttle::sync::{Condvar, Mutex};
+    use shuttle::thread::{Builder, yield_now};
+
+    #[derive(Clone, Default)]
+    pub(crate) struct Thread(Arc<Token>);
+
+    #[derive(Default)]
+    struct Token {
+        given: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    shuttle::thread_local! {
+        static CURRENT: RefCell<Thread> = RefCell::default();
+    }
+
+    std::thread_local! {
+        /// Of the system's thread, on which all threads of one model run.
+        static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    }
+
+    impl Thread {
+        pub(crate) fn unpark(&self) {
+            *self.0.given.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.0.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+        let thread = Thread::default();
+        let of_thread = thread.clone();
+        Builder::new().name(name.to_owned()).spawn(move || {
+            CURRENT.with(|current| current.replace(of_thread));
+            work();
+        })?;
+        Ok(thread)
+    }
+
+    /// Where a time is given, it passes, and others get on meanwhile as far as the schedule says.
+    pub(crate) fn park(at_most: Option<Duration>) {
+        if let Some(time) = at_most {
+            NOW.set(NOW.get() + time);
+            return yield_now();
+        }
+        let Thread(token) = CURRENT.with(|current| current.borrow().clone());
+        let given = token.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = token.changed.wait_while(given, |given| !*given);
+        *wait.unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
+    pub(crate) fn now() -> Duration {
+        NOW.get()
+    }
+}
+
 /// As loom's: the way in is a closure, which loom holds against every other one.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<T> UnsafeCell<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(std::cell::UnsafeCell::new(value))
@@ -94,8 +185,33 @@ impl<T> UnsafeCell<T> {
     }
 }
 
+/// As loom's, under shuttle: two ways in at once are two steps with another thread's in between.
+#[cfg(shuttle)]
+pub(crate) struct UnsafeCell<T> {
+    value: std::cell::UnsafeCell<T>,
+    taken: AtomicBool,
+}
+
+#[cfg(shuttle)]
+impl<T> UnsafeCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self {
+            value: std::cell::UnsafeCell::new(value),
+            taken: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn with_mut<R>(&self, visit: impl FnOnce(*mut T) -> R) -> R {
+        use std::sync::atomic::Ordering::SeqCst;
+        assert!(!self.taken.swap(true, SeqCst), "two have it at once");
+        let result = visit(self.value.get());
+        self.taken.store(false, SeqCst);
+        result
+    }
+}
+
 /// The standard atomics, where each access is a step at which a thread can be made to stop.
-#[cfg(all(not(loom), test))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 pub(crate) mod stepped {
     use std::cell::RefCell;
     use std::sync::atomic::{self, Ordering};

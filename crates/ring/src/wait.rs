@@ -12,15 +12,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::task::{Context, Poll, Waker};
-#[cfg(not(loom))]
-use std::thread;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 
 use crate::stack::Stack;
-use crate::sync::{AtomicBool, AtomicU32, Mutex, Thread, store_load_barrier};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Thread, store_load_barrier, thread};
 
 /// Somebody sleeps, or is about to.
 pub(crate) const ARMED: u32 = 1;
@@ -35,6 +33,7 @@ const WANTED: u32 = 16;
 
 /// How long a producer stands aside for another, and the longest that this one waits for it: in
 /// spins of the processor, about 1.5 microseconds.
+#[cfg(not(any(loom, shuttle)))]
 const ASIDE: u32 = 64;
 
 /// All who sleep on one ring, and what its keeper is asked for.
@@ -94,9 +93,9 @@ impl Waiters {
         if self.marks.load(Relaxed) & WANTED == 0 {
             self.marks.fetch_or(WANTED, Relaxed);
         }
-        #[cfg(loom)]
-        loom::thread::yield_now();
-        #[cfg(not(loom))]
+        #[cfg(any(loom, shuttle))]
+        thread::yield_now();
+        #[cfg(not(any(loom, shuttle)))]
         for _ in 0..ASIDE {
             if self.marks.load(Relaxed) & WANTED == 0 {
                 break;
@@ -114,7 +113,7 @@ impl Waiters {
     #[cold]
     fn stand_aside(&self) {
         self.marks.fetch_and(!WANTED, Relaxed);
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         (0..ASIDE).for_each(|_| std::hint::spin_loop());
     }
 
@@ -183,7 +182,7 @@ impl Waiter {
     }
 
     /// As [`Waiter::poll`], with the thread itself as the sleeper. `None` at the deadline.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub(crate) fn wait<R>(
         &mut self,
         waiters: &Waiters,
@@ -259,16 +258,16 @@ impl Waiters {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 thread_local! {
     static THREAD: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
 /// Wakes a parked thread.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 struct Unpark(Thread);
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl std::task::Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();

@@ -1,102 +1,36 @@
 //! Every interleaving of small scenarios. `cargo xtask loom` runs them.
 //!
-//! Values and states hold a [`Cell`], loom's own, so that a read which is not ordered after the
-//! write is reported as a race, and not only a wrong result. The name of a model ends with the
-//! orderings of `docs/ring.md` that it needs.
+//! The name of a model ends with the orderings of `docs/ring.md` that it needs.
 #![cfg(loom)]
 #![allow(clippy::unwrap_used)] // in a test a panic is an answer
-#![allow(unsafe_code)] // loom's cell is read through raw pointers
 
-use std::ops::ControlFlow;
+mod model;
+
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 
-use loom::cell::UnsafeCell;
-use loom::sync::Notify;
 use loom::thread;
-use tapline_ring::{Bounds, Item, Reader, Ring, let_time_pass};
-
-/// A number whose every read loom checks against its write.
-#[derive(Debug)]
-struct Cell(UnsafeCell<u64>);
-
-// SAFETY: written before it is shared, only read afterwards; loom reports it where that is not so.
-unsafe impl Sync for Cell {}
-
-impl Clone for Cell {
-    fn clone(&self) -> Self {
-        Self::new(self.get())
-    }
-
-    /// Writes to the same cell: loom sees it where somebody still reads.
-    fn clone_from(&mut self, source: &Self) {
-        self.set(source.get());
-    }
-}
-
-impl Cell {
-    fn new(n: u64) -> Self {
-        Self(UnsafeCell::new(n))
-    }
-
-    fn get(&self) -> u64 {
-        // SAFETY: as above.
-        self.0.with(|n| unsafe { *n })
-    }
-
-    fn set(&mut self, n: u64) {
-        // SAFETY: `&mut`.
-        self.0.with_mut(|at| unsafe { *at = n });
-    }
-}
-
-/// The value is its producer's number; the state counts records. Every record must find the count
-/// that its predecessor left.
-type Counting = Ring<Cell, Cell>;
+use model::{Cell, Counting, block_on};
+use tapline_ring::{Item, Reader, Ring, let_time_pass};
 
 fn counting(capacity: usize) -> Arc<Counting> {
-    Arc::new(Ring::new(capacity, Cell::new(0)).unwrap())
+    model::counting(capacity)
 }
 
 /// As [`counting`], where a value weighs as much as it says.
 fn weighed(records: usize, weight: u64) -> Arc<Counting> {
-    let bounds = Bounds {
-        records,
-        weight,
-        weigh: |value: &Cell| value.get(),
-    };
-    Arc::new(Ring::bounded(bounds, Cell::new(0)).unwrap())
+    model::weighed(records, weight, Cell::get)
 }
 
+/// The value is its producer's number.
 fn append(ring: &Counting, n: u64) -> u64 {
-    let counted = ring.append(Cell::new(n), |_, count, seq| {
-        count.set(count.get() + 1);
-        assert_eq!(count.get(), seq, "the state is that of the record before");
-        Ok::<(), ()>(())
-    });
-    counted.unwrap().seq()
+    model::append(ring, Cell::new(n))
 }
 
-/// Reads what there is and checks that seqs and losses follow each other without a hole.
+/// The values of what there is.
 fn drain(reader: &mut Reader<Cell, Cell>) -> Vec<u64> {
     let mut values = Vec::new();
-    let mut position = reader.position();
-    reader.read(usize::MAX, |item| {
-        match item {
-            Item::Lost(lost, oldest) => {
-                assert_eq!((lost.first, lost.last + 1), (position + 1, oldest.seq()));
-                position = lost.last;
-            }
-            Item::Record(record) => {
-                assert_eq!(record.seq(), position + 1, "seq order is publish order");
-                assert_eq!(record.state().get(), record.seq(), "a record is never torn");
-                position = record.seq();
-                values.push(record.value().get());
-            }
-        }
-        ControlFlow::Continue(())
-    });
-    assert_eq!(position, reader.position());
+    model::read(reader, usize::MAX, |_, value| values.push(value.get()));
     values
 }
 
@@ -373,24 +307,6 @@ fn two_turns_do_not_undo_each_other_p1() {
         other.join().unwrap();
         assert_eq!(ring.state(|state, head| (state.get(), head)), (2, 0));
     });
-}
-
-/// As loom's own, but with one waker throughout, as a real task or thread has it.
-fn block_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
-    struct Bell(Notify);
-    impl Wake for Bell {
-        fn wake(self: Arc<Self>) {
-            self.0.notify();
-        }
-    }
-    let bell = Arc::new(Bell(Notify::new()));
-    let waker = Waker::from(bell.clone());
-    loop {
-        match poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(result) => return result,
-            Poll::Pending => bell.0.wait(),
-        }
-    }
 }
 
 fn next(reader: &mut Reader<Cell, Cell>) -> u64 {

@@ -1,0 +1,234 @@
+//! What the models of loom and of shuttle share: a ring whose state counts, and a reader that checks
+//! everything a reader can check.
+//!
+//! Values and states hold a [`Cell`]. To loom it is memory: a read that is not ordered after the write
+//! is reported as a race, and not only a wrong result. To shuttle each look at it is a step, between
+//! which and the next somebody else may use the memory again.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use tapline_ring::{Bounds, Item, Reader, Ring};
+
+/// A number whose every read the model checks against its write.
+#[derive(Debug)]
+pub(crate) struct Cell(memory::Memory);
+
+impl Clone for Cell {
+    fn clone(&self) -> Self {
+        Self::new(self.get())
+    }
+
+    /// Writes to the same cell: the model sees it where somebody still reads.
+    fn clone_from(&mut self, source: &Self) {
+        self.set(source.get());
+    }
+}
+
+impl Cell {
+    pub(crate) fn new(n: u64) -> Self {
+        Self(memory::Memory::new(n))
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.get()
+    }
+
+    pub(crate) fn set(&mut self, n: u64) {
+        self.0.set(n);
+    }
+}
+
+#[cfg(loom)]
+mod memory {
+    #![allow(unsafe_code)] // loom's cell is read through raw pointers
+
+    use loom::cell::UnsafeCell;
+
+    #[derive(Debug)]
+    pub(super) struct Memory(UnsafeCell<u64>);
+
+    // SAFETY: written before it is shared, only read afterwards; loom reports it where that is not so.
+    unsafe impl Sync for Memory {}
+
+    impl Memory {
+        pub(super) fn new(n: u64) -> Self {
+            Self(UnsafeCell::new(n))
+        }
+
+        pub(super) fn get(&self) -> u64 {
+            // SAFETY: as above.
+            self.0.with(|n| unsafe { *n })
+        }
+
+        pub(super) fn set(&mut self, n: u64) {
+            // SAFETY: `&mut`.
+            self.0.with_mut(|at| unsafe { *at = n });
+        }
+    }
+}
+
+#[cfg(shuttle)]
+mod memory {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use shuttle::sync::atomic::AtomicU64;
+
+    #[derive(Debug)]
+    pub(super) struct Memory(AtomicU64);
+
+    impl Memory {
+        pub(super) fn new(n: u64) -> Self {
+            Self(AtomicU64::new(n))
+        }
+
+        pub(super) fn get(&self) -> u64 {
+            self.0.load(Relaxed)
+        }
+
+        pub(super) fn set(&mut self, n: u64) {
+            self.0.store(n, Relaxed);
+        }
+    }
+}
+
+/// The state counts records. Every record must find the count that its predecessor left.
+pub(crate) type Counting<T = Cell> = Ring<T, Cell>;
+
+pub(crate) fn counting<T: Send + Sync + 'static>(records: usize) -> Arc<Counting<T>> {
+    Arc::new(Ring::new(records, Cell::new(0)).unwrap())
+}
+
+/// As [`counting`], with a bound on the weight.
+pub(crate) fn weighed<T: Send + Sync + 'static>(
+    records: usize,
+    weight: u64,
+    weigh: fn(&T) -> u64,
+) -> Arc<Counting<T>> {
+    let bounds = Bounds {
+        records,
+        weight,
+        weigh,
+    };
+    Arc::new(Ring::bounded(bounds, Cell::new(0)).unwrap())
+}
+
+/// Appends and counts; returns the seq.
+pub(crate) fn append<T: Send + Sync + std::fmt::Debug + 'static>(
+    ring: &Counting<T>,
+    value: T,
+) -> u64 {
+    let counted = ring.append(value, |_, count, seq| {
+        count.set(count.get() + 1);
+        assert_eq!(count.get(), seq, "the state is that of the record before");
+        Ok::<(), ()>(())
+    });
+    counted.unwrap().seq()
+}
+
+/// How many records were read, and how many were lost.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+}
+
+/// Reads up to `limit` of what there is and checks that seqs and losses follow each other without a
+/// hole. `visit` gets the seq and the value.
+pub(crate) fn read<T: Send + Sync + 'static>(
+    reader: &mut Reader<T, Cell>,
+    limit: usize,
+    mut visit: impl FnMut(u64, &T),
+) -> Tally {
+    let mut tally = Tally::default();
+    let start = reader.position();
+    let mut position = start;
+    reader.read(limit, |item| {
+        match item {
+            Item::Lost(lost, oldest) => {
+                assert_eq!((lost.first, lost.last + 1), (position + 1, oldest.seq()));
+                position = lost.last;
+                tally.lost += lost.count();
+            }
+            Item::Record(record) => {
+                assert_eq!(record.seq(), position + 1, "seq order is publish order");
+                assert_eq!(record.state().get(), record.seq(), "a record is never torn");
+                position = record.seq();
+                visit(record.seq(), record.value());
+                tally.delivered += 1;
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(position, reader.position());
+    assert_eq!(tally.delivered + tally.lost, position - start);
+    tally
+}
+
+/// As the models' own, but with one waker throughout, as a real task or thread has it.
+pub(crate) fn block_on<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> R {
+    let bell = Arc::new(bell::Bell::new());
+    let waker = Waker::from(bell.clone());
+    loop {
+        match poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => bell.wait(),
+        }
+    }
+}
+
+impl Wake for bell::Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+}
+
+#[cfg(loom)]
+mod bell {
+    pub(super) struct Bell(loom::sync::Notify);
+
+    impl Bell {
+        pub(super) fn new() -> Self {
+            Self(loom::sync::Notify::new())
+        }
+
+        pub(super) fn ring(&self) {
+            self.0.notify();
+        }
+
+        pub(super) fn wait(&self) {
+            self.0.wait();
+        }
+    }
+}
+
+/// Not shuttle's `park`, which also returns without a call: that would hide that one is missing.
+#[cfg(shuttle)]
+mod bell {
+    use shuttle::sync::{Condvar, Mutex};
+
+    pub(super) struct Bell {
+        rung: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Bell {
+        pub(super) fn new() -> Self {
+            Self {
+                rung: Mutex::new(false),
+                changed: Condvar::new(),
+            }
+        }
+
+        pub(super) fn ring(&self) {
+            *self.rung.lock().unwrap() = true;
+            self.changed.notify_one();
+        }
+
+        pub(super) fn wait(&self) {
+            let rung = self.rung.lock().unwrap();
+            *self.changed.wait_while(rung, |rung| !*rung).unwrap() = false;
+        }
+    }
+}
