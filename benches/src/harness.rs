@@ -1,6 +1,6 @@
 //! Tapline beside its rivals: the same events, in one run, taking turns.
 //!
-//! A *cell* is a number of producers, a number of readers, and what those readers do ([`cell::Mode`]). For each cell
+//! A *cell* is a number of producers, a number of readers, and what those readers do (a mode). For each cell
 //! every rival that can do it is opened, filled, and given a *slice* of time in turn, A B C A B C …, for some rounds:
 //! what else the machine does hits all of them alike. A figure is the median of the rounds, and the table
 //! shows the lowest and the highest beside it. A ratio is the median of the ratios of each round.
