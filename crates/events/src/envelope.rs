@@ -10,7 +10,8 @@ use tapline_ring::{Kept, Record, RecordRef};
 use crate::counts::Counts;
 use crate::stream::Mark;
 
-/// What the ring holds of an event.
+/// What the ring holds of an event. In this order in memory: the last is written to by whoever asks for it.
+#[repr(C)]
 pub(crate) struct Entry {
     pub(crate) event: Arc<Event>,
     /// Microseconds since the Unix epoch: the event's own, or when it was published.
@@ -19,6 +20,7 @@ pub(crate) struct Entry {
 }
 
 /// What travels from envelope to envelope.
+#[repr(C)]
 pub(crate) struct Running<M> {
     pub(crate) mark: M,
     /// How many of each category there were, this one included.

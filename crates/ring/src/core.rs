@@ -118,15 +118,27 @@ where
     /// Comes in, to look at what is in the slots.
     #[inline]
     pub(crate) fn pin(&self) -> Guard<'_, T, S> {
-        // Acquire [E1]: the slots as of this tail; pairs with the stores of the tail.
-        self.domain.pin(self.tail.load(Acquire))
+        self.domain.pin(self.tail())
+    }
+
+    /// As [`pin`](Self::pin), for who knows a seq that is stored (or 0), and has reason to think that
+    /// not many more have been since: does not look at the tail, which every append writes to.
+    #[inline]
+    pub(crate) fn pin_at(&self, stored: u64) -> Guard<'_, T, S> {
+        self.domain.pin(stored)
+    }
+
+    /// A seq that is stored, nearly always the newest.
+    #[inline]
+    pub(crate) fn tail(&self) -> u64 {
+        // Acquire [P2], [E1]: the slots up to it; pairs with its stores.
+        self.tail.load(Acquire)
     }
 
     /// Where the next record goes, as of one moment within the call ([I3]).
     #[inline(always)]
     pub(crate) fn place<'g>(&self, guard: &'g Guard<'_, T, S>) -> Place<'g, T, S> {
-        // Acquire [P2]: whoever sees the tail sees the slots up to it; pairs with its stores.
-        let mut head = self.tail.load(Acquire);
+        let mut head = self.tail();
         loop {
             // SeqCst [E1] and Acquire [P1]: a record's or turn's content; pairs with the exchanges.
             let word = Word::from_raw(self.slot(head + 1).load(SeqCst));

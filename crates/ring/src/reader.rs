@@ -25,6 +25,10 @@ where
 {
     ring: Arc<Ring<T, S>>,
     next: u64,
+    /// The newest record that it has come across; 0 before the first.
+    seen: u64,
+    /// Whether there was nothing more when it looked last.
+    caught_up: bool,
     waiter: Waiter,
 }
 
@@ -63,6 +67,8 @@ where
         Self {
             ring,
             next,
+            seen: 0,
+            caught_up: false,
             waiter: Waiter::default(),
         }
     }
@@ -94,18 +100,32 @@ where
     ) -> usize {
         /// How many records ahead are fetched into the cache while one is visited.
         const AHEAD: u64 = 8;
-        let guard = self.ring.core.pin();
+        let core = &*self.ring.core;
+        // Who is at the head leaves the tail to the producers, and does not fetch ahead what they
+        // are about to write.
+        let (stored, fetch_up_to) = if self.caught_up {
+            (self.seen, 0)
+        } else {
+            let tail = core.tail();
+            (tail, tail)
+        };
+        let guard = core.pin_at(stored);
+        self.caught_up = false;
         let mut shown = 0;
         while shown < limit {
-            if limit > 1 {
-                self.ring.core.prefetch(self.next.saturating_add(AHEAD));
+            let ahead = self.next.saturating_add(AHEAD);
+            if ahead <= fetch_up_to {
+                core.prefetch(ahead);
             }
-            match self.ring.core.find(self.next, &guard) {
-                Found::NotYet => break,
+            match core.find(self.next, &guard) {
+                Found::NotYet => {
+                    self.caught_up = true;
+                    break;
+                }
                 Found::Evicted => {
-                    let oldest = self.ring.core.oldest(&guard);
+                    let oldest = core.oldest(&guard);
                     // The oldest may be overwritten right now: then look again.
-                    let Found::Record(record) = self.ring.core.find(oldest, &guard) else {
+                    let Found::Record(record) = core.find(oldest, &guard) else {
                         continue;
                     };
                     let lost = Lost {
@@ -113,11 +133,13 @@ where
                         last: oldest - 1,
                     };
                     self.next = oldest;
+                    self.seen = oldest;
                     if visit(Item::Lost(lost, record)).is_break() {
                         break;
                     }
                 }
                 Found::Record(record) => {
+                    self.seen = self.next;
                     self.next += 1;
                     shown += 1;
                     if visit(Item::Record(record)).is_break() {

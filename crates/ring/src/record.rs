@@ -11,15 +11,19 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{AtomicUsize, fence};
 
 /// One entry of the ring. Immutable from the moment that it has its seq.
+///
+/// In this order in memory: what a reader on another core looks at first, and what its producer still
+/// writes to last, on another cache line where the record is large enough to have several.
+#[repr(C)]
 pub struct Record<T, S> {
-    /// How many [`Kept`]s there are, the ring's own included ([C1]).
-    pub(crate) refs: AtomicUsize,
     pub(crate) seq: u64,
-    pub(crate) weight: u64,
     /// The weight of all records up to this one.
     pub(crate) total_weight: u64,
     pub(crate) state: S,
     pub(crate) value: T,
+    pub(crate) weight: u64,
+    /// How many [`Kept`]s there are, the ring's own included ([C1]).
+    pub(crate) refs: AtomicUsize,
 }
 
 impl<T, S> Record<T, S> {
