@@ -51,12 +51,14 @@ where
             continue;
         }
         // Not in models: it would hide from them that a call is missing.
-        if !MODEL && marks & ARMED != 0 && stopped.rings_after(backstop) {
+        let has_waited = !MODEL && stopped.rings_after(backstop);
+        if has_waited && marks & ARMED != 0 {
             let now = Some(core.mark());
             if now != seen {
                 seen = now;
                 core.waiters.call();
             }
+            continue;
         }
         if marks & LITTER != 0 && sweep.rings_after(SWEEP_AFTER) {
             core.waiters.clear_litter();
@@ -65,6 +67,15 @@ where
                 // Whoever holds it back may be the last to do anything.
                 sweep.wind_up(SWEEP_AFTER);
             }
+        }
+        // Nobody has slept for a while, nor retired anything: no need to look at any time.
+        if has_waited && sweep.left().is_none() {
+            if core.waiters.let_keeper_sleep() {
+                stopped = Alarm::default();
+                park(None);
+                core.waiters.keeper_is_up();
+            }
+            continue;
         }
         park([sweep.left(), stopped.left()].into_iter().flatten().min());
     }

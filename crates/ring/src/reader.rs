@@ -224,7 +224,8 @@ where
         mut look: impl FnMut(&Self) -> Option<R>,
     ) -> Option<R> {
         let mut waiter = std::mem::take(&mut self.waiter);
-        let found = waiter.wait(&self.ring.core.waiters, deadline, || look(self));
+        let (waiters, keeper) = (&self.ring.core.waiters, &self.ring.keeper);
+        let found = waiter.wait(waiters, keeper, deadline, || look(self));
         self.waiter = waiter;
         found
     }
@@ -236,7 +237,8 @@ where
         mut look: impl FnMut(&Self) -> Option<R>,
     ) -> Poll<R> {
         let mut waiter = std::mem::take(&mut self.waiter);
-        let found = waiter.poll(&self.ring.core.waiters, cx, || look(self));
+        let (waiters, keeper) = (&self.ring.core.waiters, &self.ring.keeper);
+        let found = waiter.poll(waiters, keeper, cx, || look(self));
         self.waiter = waiter;
         found
     }

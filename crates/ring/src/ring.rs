@@ -26,7 +26,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     pub(crate) core: Arc<Core<T, S>>,
-    keeper: Thread,
+    pub(crate) keeper: Thread,
 }
 
 /// How much a ring retains; the oldest goes first.

@@ -28,6 +28,8 @@ pub(crate) const RUNG: u32 = 2;
 pub(crate) const LITTER: u32 = 4;
 /// The ring is gone.
 pub(crate) const CLOSED: u32 = 8;
+/// The keeper sleeps until it is woken, and does not look by itself.
+const AT_REST: u32 = 32;
 /// Somebody has lost a place to another, and would like to have the next.
 const WANTED: u32 = 16;
 
@@ -128,6 +130,21 @@ impl Waiters {
         self.marks.fetch_and(!LITTER, SeqCst);
     }
 
+    /// Whether the keeper may sleep until it is woken: whoever gives it something to look to from here
+    /// on wakes it.
+    pub(crate) fn let_keeper_sleep(&self) -> bool {
+        let marks = self.marks.fetch_or(AT_REST, SeqCst);
+        let may = marks & (ARMED | RUNG | LITTER | CLOSED) == 0;
+        if !may {
+            self.keeper_is_up();
+        }
+        may
+    }
+
+    pub(crate) fn keeper_is_up(&self) {
+        self.marks.fetch_and(!AT_REST, SeqCst);
+    }
+
     /// There is more to look to.
     pub(crate) fn mark_litter(&self) {
         self.marks.fetch_or(LITTER, SeqCst);
@@ -167,12 +184,13 @@ impl Waiter {
     pub(crate) fn poll<R>(
         &mut self,
         waiters: &Waiters,
+        keeper: &Thread,
         cx: &mut Context<'_>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Poll<R> {
         let mut found = look();
         if found.is_none() {
-            self.lie_down(waiters, cx.waker());
+            self.lie_down(waiters, keeper, cx.waker());
             found = look();
             if found.is_some() {
                 self.get_up();
@@ -186,12 +204,13 @@ impl Waiter {
     pub(crate) fn wait<R>(
         &mut self,
         waiters: &Waiters,
+        keeper: &Thread,
         deadline: Option<Instant>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         THREAD.with(|waker| {
             loop {
-                let polled = self.poll(waiters, &mut Context::from_waker(waker), &mut look);
+                let polled = self.poll(waiters, keeper, &mut Context::from_waker(waker), &mut look);
                 if let Poll::Ready(found) = polled {
                     return Some(found);
                 }
@@ -207,7 +226,7 @@ impl Waiter {
         })
     }
 
-    fn lie_down(&mut self, waiters: &Waiters, waker: &Waker) {
+    fn lie_down(&mut self, waiters: &Waiters, keeper: &Thread, waker: &Waker) {
         let bed = self.bed.get_or_insert_with(|| waiters.free_bed());
         bed.waker.register(waker);
         // AcqRel [W5]: the waker before it; pairs with the swap in `call`.
@@ -217,7 +236,11 @@ impl Waiter {
         // SeqCst [W6]: after the pile; pairs with the clearing in `call`.
         if waiters.marks.load(SeqCst) & (ARMED | RUNG) == 0 {
             // SeqCst [W2]: before the look at the slot; pairs with the load in `notify`.
-            waiters.marks.fetch_or(ARMED, SeqCst);
+            let marks = waiters.marks.fetch_or(ARMED, SeqCst);
+            if marks & AT_REST != 0 {
+                // It is to look now and then, as long as somebody sleeps.
+                keeper.unpark();
+            }
         }
         store_load_barrier();
     }
