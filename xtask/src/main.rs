@@ -96,9 +96,9 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "loom",
-        what: "the ring holds under every interleaving of its models",
+        what: "the ring and the session hold under every interleaving of their models",
         details: "Arguments after `--` go to `cargo test`, for instance the name of one model: cargo xtask loom -- append\n\
-                  LOOM_MAX_PREEMPTIONS is 3 unless it is set: more finds rarer schedules and takes far longer. The build is\n\
+                  LOOM_MAX_PREEMPTIONS is 2 unless it is set: more finds rarer schedules and takes far longer. The build is\n\
                   kept apart, in target/loom, because its flags would otherwise make every other build start anew.",
         flags: &[Flag::Rest],
         part_of_ci: true,

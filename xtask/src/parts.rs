@@ -21,20 +21,24 @@ pub(crate) fn doc(_: &Options) -> Outcome {
 }
 
 pub(crate) fn loom(options: &Options) -> Outcome {
-    let preemptions = env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| "3".to_owned());
-    models("loom", options, |call| {
+    let preemptions = env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| "2".to_owned());
+    models("loom", &["ring", "telemetry"], options, |call| {
         call.with("LOOM_MAX_PREEMPTIONS", preemptions)
     })
 }
 
 pub(crate) fn shuttle(options: &Options) -> Outcome {
-    models("shuttle", options, |call| call)
+    models("shuttle", &["ring"], options, |call| call)
 }
 
 /// All models of that kind, or those that the arguments choose.
-fn models(kind: &str, options: &Options, set: impl FnOnce(Cargo) -> Cargo) -> Outcome {
+fn models(kind: &str, of: &[&str], options: &Options, set: impl FnOnce(Cargo) -> Cargo) -> Outcome {
     let target = Metadata::of_workspace()?.target_directory.join(kind);
-    let call = format!("test --package tapline-ring --release --test {kind}");
+    let packages: String = of
+        .iter()
+        .map(|of| format!(" --package tapline-{of}"))
+        .collect();
+    let call = format!("test{packages} --release --test {kind}");
     let models = Cargo::new(&call)
         .with("RUSTFLAGS", added_to("RUSTFLAGS", &format!("--cfg {kind}")))
         .with("CARGO_TARGET_DIR", target.to_string_lossy());

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
@@ -33,10 +33,11 @@ pub type Reader = tapline_events::Reader<SessionState>;
 /// [`update_config`](Self::update_config) has returned, none of a category that it switched off.
 pub struct TelemetrySession {
     stream: EventStream<SessionState>,
-    /// What may be captured right now: a superset of what the state in force captures, and equal
-    /// to it outside of a transition. Says no to most of what is not wanted, for the price of a
-    /// load; who passes is decided by the stream, atomically with the seq.
+    /// What may be captured right now: what the state in force captures, and during a transition
+    /// everything. Says no to most of what is not wanted, for the price of a load; who passes is
+    /// decided by the stream, atomically with the seq. See [`transition`](Self::transition).
     open: AtomicU16,
+    /// Held by whoever changes the session, and by nobody else.
     control: Mutex<()>,
     tallies: Tallies,
 }
@@ -103,7 +104,7 @@ impl TelemetrySession {
             ))
         };
         Ok(self
-            .transition(config.captured(), next)
+            .transition(next)
             .unwrap_or_else(|never: Infallible| match never {}))
     }
 
@@ -114,7 +115,7 @@ impl TelemetrySession {
     /// [`Inactive`] where no session is running; nothing has changed then.
     pub fn update_config(&self, config: TelemetryConfig) -> Result<u64, Inactive> {
         let applied_at = SystemTime::now();
-        self.transition(config.captured(), |state, head| {
+        self.transition(|state, head| {
             let session = state.session().ok_or(Inactive)?.clone();
             Ok(SessionState::running(
                 Session {
@@ -130,10 +131,8 @@ impl TelemetrySession {
     /// Ends the session, if one is running, and returns the head at that moment. What is retained
     /// stays, and readers go on.
     pub fn stop(&self) -> u64 {
-        self.transition(CategorySet::EMPTY, |_, head| {
-            Ok(SessionState::stopped(head))
-        })
-        .unwrap_or_else(|never: Infallible| match never {})
+        self.transition(|_, head| Ok(SessionState::stopped(head)))
+            .unwrap_or_else(|never: Infallible| match never {})
     }
 
     /// Publishes the event, if it is captured, and answers with its envelope.
@@ -152,9 +151,9 @@ impl TelemetrySession {
     /// [`Refused`] says why it has no seq. Callers may ignore the answer.
     #[inline]
     pub fn publish(&self, event: impl IntoEvent) -> Result<Envelope, Refused> {
-        // Relaxed: whoever has seen a transition return has seen its stores before (coherence), and
-        // everybody else is concurrent with it. What passes is decided again with the seq.
-        let open = CategorySet::from_bits(self.open.load(Relaxed));
+        // Acquire: the transition that stored it, for what this thread does next; pairs with the
+        // last store in `transition`. What passes is decided again, with the seq.
+        let open = CategorySet::from_bits(self.open.load(Acquire));
         let category = event.event().category;
         match admit(open, category) {
             Ok(()) => self.append(event),
@@ -259,24 +258,28 @@ impl TelemetrySession {
 
     /// Puts the next state in force.
     ///
-    /// `open` is widened first and narrowed last, so that at every moment it lets through what the
-    /// state in force captures: nothing is refused that either the old state or the new one wants.
+    /// `open` lets everything through from before the state changes until afterwards, so that a
+    /// producer who is refused by it was refused by the state in force, for the reason that this
+    /// state gives. All others are told by the stream, whose change is one exchange.
+    ///
+    /// Whoever changes the state has to have the last word on `open`, too. So they take turns: two of
+    /// them under way at once could leave `open` to the one whose state was replaced.
     fn transition<E>(
         &self,
-        captured: CategorySet,
         next: impl FnMut(&SessionState, u64) -> Result<SessionState, E>,
     ) -> Result<u64, E> {
         let _turn = self.take_turn();
-        let before = CategorySet::from_bits(self.open.load(Relaxed));
-        self.open.store(before.union(captured).bits(), Release);
+        // Relaxed: whoever sees the turn sees this, because the turn's exchange releases it.
+        self.open.store(CategorySet::ALL.bits(), Relaxed);
         let turned = self.stream.turn(next);
-        let now = if turned.is_ok() { captured } else { before };
-        self.open.store(now.bits(), Release);
+        let captured = self.stream.state(|state, _| state.captured());
+        // Release: whoever is refused by it sees the turn; pairs with the load in `publish`.
+        self.open.store(captured.bits(), Release);
         turned
     }
 
     fn take_turn(&self) -> MutexGuard<'_, ()> {
-        // It guards no data that a panic could leave half-changed: `open` is stored anew by the next.
+        // A panic can have left `open` wide: right until the next transition, and only slower.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
