@@ -132,6 +132,14 @@ impl fmt::Display for Cargo {
     }
 }
 
+/// The value of a variable with more flags behind it, so that flags from outside stay in force.
+pub(crate) fn added_to(variable: &str, flags: &str) -> String {
+    match env::var(variable) {
+        Ok(given) if !given.trim().is_empty() => format!("{given} {flags}"),
+        _ => flags.to_owned(),
+    }
+}
+
 /// The workspace's root, which is where xtask's package lies.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -184,6 +192,13 @@ impl Metadata {
     /// Those and all they depend on, for every platform, including what only tests and benches use.
     pub(crate) fn of_everything() -> Result<Self, Failure> {
         Self::read("metadata --format-version 1")
+    }
+
+    /// The same of another workspace, by its manifest.
+    pub(crate) fn of_everything_in(manifest: &str) -> Result<Self, Failure> {
+        Self::read(&format!(
+            "metadata --format-version 1 --locked --manifest-path {manifest}"
+        ))
     }
 
     fn read(arguments: &str) -> Result<Self, Failure> {

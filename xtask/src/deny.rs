@@ -5,12 +5,13 @@
 //! `cargo metadata` knows at once. What is given up is advisories, whose database has to be fetched: run `cargo deny check
 //! advisories` where that is possible.
 //!
-//! Everything in the lock file is looked at: every platform, and what only tests and benches use.
+//! Everything in the lock files is looked at: every platform, and what only tests, benches and fuzz targets use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cargo::{Metadata, Package};
 use crate::failure::{Failure, Outcome};
+use crate::fuzz;
 use crate::options::Options;
 use crate::spdx;
 
@@ -27,23 +28,18 @@ const ALLOWED: &[&str] = &[
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
+    "NCSA",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
 ];
 
 pub(crate) fn run(_: &Options) -> Outcome {
-    let metadata = Metadata::of_everything()?;
-    let members: BTreeSet<&str> = metadata
-        .workspace_members
-        .iter()
-        .map(String::as_str)
-        .collect();
-    let third_party: Vec<&Package> = metadata
-        .packages
-        .iter()
-        .filter(|package| !members.contains(package.id.as_str()))
-        .collect();
+    let workspaces = [
+        Metadata::of_everything()?,
+        Metadata::of_everything_in(fuzz::MANIFEST)?,
+    ];
+    let third_party = third_party(&workspaces);
 
     for note in duplicates(&third_party) {
         println!("note: {note}");
@@ -63,6 +59,22 @@ pub(crate) fn run(_: &Options) -> Outcome {
         findings,
         "Choose another package, or, where a licence is to be allowed, add it to ALLOWED in xtask/src/deny.rs.",
     )
+}
+
+/// All packages that are a member of none of the workspaces, each once.
+fn third_party(workspaces: &[Metadata]) -> Vec<&Package> {
+    let members: BTreeSet<&str> = workspaces
+        .iter()
+        .flat_map(|workspace| &workspace.workspace_members)
+        .map(String::as_str)
+        .collect();
+    let packages: BTreeMap<&str, &Package> = workspaces
+        .iter()
+        .flat_map(|workspace| &workspace.packages)
+        .map(|package| (package.id.as_str(), package))
+        .filter(|(id, _)| !members.contains(id))
+        .collect();
+    packages.into_values().collect()
 }
 
 /// A package that is neither ours nor the registry's can change or vanish under us, and cannot be published against.
@@ -166,6 +178,26 @@ mod tests {
             from(None).as_deref(),
             Some("a 1.0.0 is a path outside of the workspace")
         );
+    }
+
+    #[test]
+    fn what_several_workspaces_use_is_looked_at_once_and_a_member_of_one_never() {
+        let workspace = |members: &[&str], packages: &[&str]| Metadata {
+            packages: packages
+                .iter()
+                .map(|name| package(name, "1.0.0", REGISTRY, None))
+                .collect(),
+            workspace_members: members.iter().map(|name| format!("{name}@1.0.0")).collect(),
+            target_directory: "target".into(),
+        };
+        let workspaces = [
+            workspace(&["ours"], &["ours", "b", "a"]),
+            workspace(&["fuzz"], &["fuzz", "ours", "c", "a"]),
+        ];
+        let names = third_party(&workspaces)
+            .into_iter()
+            .map(|package| package.name.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     /// A text was not of the form it has to have.
     Format {
         what: String,
-        source: Box<dyn Error>,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// A check found something: a line for each, and what to do about them.
     Findings {

@@ -11,11 +11,13 @@
 
 mod ci;
 mod deny;
+mod fuzz;
 mod graph;
 mod parts;
 mod unused;
 mod weaken;
 
+mod asan;
 mod cargo;
 mod failure;
 mod options;
@@ -122,6 +124,31 @@ static COMMANDS: &[Command] = &[
         flags: &[Flag::Write],
         part_of_ci: true,
         run: parts::openapi,
+    },
+    Command {
+        name: "fuzz",
+        what: "whatever takes bytes holds what it promises on all of its corpus and on bytes of any kind",
+        details: "The targets are the binaries of crates/fuzz; 5 seconds each, unless told otherwise. Every input of the committed\n\
+                  corpus is run in any case. What is found goes to crates/fuzz/artifacts, and the line that runs it again is\n\
+                  printed with it. What leads somewhere new is kept in target/fuzz/corpus; --minimize takes the least of it\n\
+                  into crates/fuzz/corpus. Arguments after `--` go to the one target: inputs to run, or options of libFuzzer\n\
+                  (cargo xtask fuzz --target publish -- -help=1). It needs a C++ compiler. More: docs/testing.md",
+        flags: &[Flag::Seconds, Flag::Target, Flag::Minimize, Flag::Rest],
+        part_of_ci: true,
+        run: fuzz::run,
+    },
+    Command {
+        name: "sanitize",
+        what: "the tests of ring, events and telemetry pass under AddressSanitizer, and leak nothing",
+        details: "Arguments after `--` go to `cargo test`. ASAN_OPTIONS is detect_leaks=1 unless it is set. Built apart, in\n\
+                  target/sanitize.\n\
+                  Not ThreadSanitizer: the standard library of a stable toolchain is not built for it, so the compiler refuses;\n\
+                  made to go on, it takes for races what is ordered within Arc, JoinHandle and the test harness itself. Not Miri:\n\
+                  it is a component of nightly toolchains. Both take the standard library's sources besides. For orderings there\n\
+                  is `cargo xtask loom`.",
+        flags: &[Flag::Rest],
+        part_of_ci: true,
+        run: parts::sanitize,
     },
     Command {
         name: "doctest",

@@ -11,6 +11,12 @@ pub(crate) enum Flag {
     Write,
     /// `--keep-going`: run what is left after a failure too.
     KeepGoing,
+    /// `--seconds <n>`: for how long.
+    Seconds,
+    /// `--target <name>`: only that one.
+    Target,
+    /// `--minimize`: make the committed corpus as small as it can be, instead of running.
+    Minimize,
     /// `-- <arguments>`: handed on as they are.
     Rest,
 }
@@ -20,6 +26,9 @@ pub(crate) enum Flag {
 pub(crate) struct Options {
     pub(crate) write: bool,
     pub(crate) keep_going: bool,
+    pub(crate) seconds: Option<u64>,
+    pub(crate) target: Option<String>,
+    pub(crate) minimize: bool,
     /// What stood behind `--`.
     pub(crate) rest: Vec<String>,
 }
@@ -39,6 +48,12 @@ pub(crate) enum Mistake {
         command: &'static str,
         argument: String,
     },
+    /// What should follow the flag does not, or is something else.
+    Value {
+        command: &'static str,
+        flag: &'static str,
+        expected: &'static str,
+    },
 }
 
 impl fmt::Display for Mistake {
@@ -49,6 +64,16 @@ impl fmt::Display for Mistake {
                 write!(
                     f,
                     "`{command}` takes no `{argument}` (see cargo xtask {command} --help)"
+                )
+            }
+            Self::Value {
+                command,
+                flag,
+                expected,
+            } => {
+                write!(
+                    f,
+                    "`{flag}` is followed by {expected} (see cargo xtask {command} --help)"
                 )
             }
         }
@@ -71,10 +96,25 @@ pub(crate) fn parse<'a>(commands: &'a [Command], words: &[String]) -> Result<Req
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         let takes = |flag| command.flags.contains(&flag);
+        let without = |flag, expected| Mistake::Value {
+            command: command.name,
+            flag,
+            expected,
+        };
         match argument.as_str() {
             "--help" | "-h" => return Ok(Request::Help(command)),
             "--write" if takes(Flag::Write) => options.write = true,
             "--keep-going" if takes(Flag::KeepGoing) => options.keep_going = true,
+            "--seconds" if takes(Flag::Seconds) => {
+                let seconds = arguments.next().and_then(|text| text.parse().ok());
+                let missing = || without("--seconds", "a whole number");
+                options.seconds = Some(seconds.ok_or_else(missing)?);
+            }
+            "--target" if takes(Flag::Target) => {
+                let missing = || without("--target", "a name");
+                options.target = Some(arguments.next().cloned().ok_or_else(missing)?);
+            }
+            "--minimize" if takes(Flag::Minimize) => options.minimize = true,
             "--" if takes(Flag::Rest) => options.rest = arguments.by_ref().cloned().collect(),
             _ => {
                 return Err(Mistake::UnknownArgument {
@@ -86,6 +126,9 @@ pub(crate) fn parse<'a>(commands: &'a [Command], words: &[String]) -> Result<Req
     }
     Ok(Request::Run(command, options))
 }
+
+/// How wide the column of commands is; the flags of one that needs more are for its own help.
+const OVERVIEW_USAGE: usize = 22;
 
 /// The text of `cargo xtask --help`.
 pub(crate) fn overview(commands: &[Command]) -> String {
@@ -101,9 +144,12 @@ pub(crate) fn overview(commands: &[Command]) -> String {
         text.push_str(heading);
         text.push('\n');
         for command in commands {
-            let usage = usage(command);
+            let mut usage = usage(command);
+            if OVERVIEW_USAGE < usage.chars().count() {
+                usage = format!("{} [options]", command.name);
+            }
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "  {usage:<22} {}", command.what);
+            let _ = writeln!(text, "  {usage:<OVERVIEW_USAGE$} {}", command.what);
         }
         text.push('\n');
     }
@@ -126,6 +172,12 @@ pub(crate) fn help(command: &Command) -> String {
                 "renew the golden file instead of comparing with it",
             ),
             Flag::KeepGoing => ("--keep-going", "run what is left after a failure too"),
+            Flag::Seconds => ("--seconds <n>", "for how long each of them runs"),
+            Flag::Target => ("--target <name>", "only that one"),
+            Flag::Minimize => (
+                "--minimize",
+                "make the committed corpus as small as it can be, instead of running",
+            ),
             Flag::Rest => ("-- <arguments>", "handed on as they are"),
         };
         let _ = write!(text, "\n  {flag:<16} {what}");
@@ -145,6 +197,9 @@ fn usage(command: &Command) -> String {
         usage.push_str(match flag {
             Flag::Write => " [--write]",
             Flag::KeepGoing => " [--keep-going]",
+            Flag::Seconds => " [--seconds <n>]",
+            Flag::Target => " [--target <name>]",
+            Flag::Minimize => " [--minimize]",
             Flag::Rest => " [-- …]",
         });
     }
@@ -191,6 +246,36 @@ mod tests {
                 }
             ))
         );
+    }
+
+    #[test]
+    fn a_flag_takes_the_word_that_follows() {
+        assert_eq!(
+            run("fuzz --seconds 60 --target publish"),
+            Ok((
+                "fuzz",
+                Options {
+                    seconds: Some(60),
+                    target: Some("publish".to_owned()),
+                    ..Options::default()
+                }
+            ))
+        );
+        for (line, flag, expected) in [
+            ("fuzz --seconds", "--seconds", "a whole number"),
+            ("fuzz --seconds 1m", "--seconds", "a whole number"),
+            ("fuzz --target", "--target", "a name"),
+        ] {
+            let command = "fuzz";
+            assert_eq!(
+                run(line),
+                Err(Mistake::Value {
+                    command,
+                    flag,
+                    expected
+                })
+            );
+        }
     }
 
     #[test]

@@ -2,16 +2,31 @@
 
 use std::env;
 
-use crate::cargo::{Cargo, Metadata};
+use crate::asan;
+use crate::cargo::{Cargo, Metadata, added_to};
 use crate::failure::{Failure, Outcome};
+use crate::fuzz;
 use crate::options::Options;
 
+/// The fuzz targets are a workspace of their own, which no `--all` and no `--workspace` reaches.
 pub(crate) fn fmt(_: &Options) -> Outcome {
-    Cargo::new("fmt --all --check").run()
+    Cargo::new("fmt --all --check").run()?;
+    Cargo::new("fmt --check --manifest-path")
+        .and(&[fuzz::MANIFEST.to_owned()])
+        .run()
 }
 
+/// Of the fuzz targets the library alone, which is all but one line of each: the rest needs their engine.
 pub(crate) fn clippy(_: &Options) -> Outcome {
-    Cargo::new("clippy --workspace --all-targets -- -D warnings").run()
+    Cargo::new("clippy --workspace --all-targets -- -D warnings").run()?;
+    let target = Metadata::of_workspace()?.target_directory;
+    let call = format!(
+        "clippy --locked --manifest-path {} --lib -- -D warnings",
+        fuzz::MANIFEST
+    );
+    Cargo::new(&call)
+        .with("CARGO_TARGET_DIR", target.to_string_lossy())
+        .run()
 }
 
 pub(crate) fn doc(_: &Options) -> Outcome {
@@ -65,6 +80,20 @@ pub(crate) fn test(_: &Options) -> Outcome {
     Cargo::new("test --workspace --lib --bins --tests --examples --no-fail-fast").run()
 }
 
+/// The tests of what is unsafe and of what stands on it. Not the examples in the documentation, which rustdoc builds.
+pub(crate) fn sanitize(options: &Options) -> Outcome {
+    let target = Metadata::of_workspace()?.target_directory.join("sanitize");
+    let call = "test --package tapline-ring --package tapline-events --package tapline-telemetry \
+                --lib --tests --no-fail-fast";
+    let mut tests = asan::built_with(Cargo::new(call), &asan::host()?, "")
+        .with("CARGO_TARGET_DIR", target.to_string_lossy());
+    if env::var_os(asan::OPTIONS).is_none() {
+        tests = tests.with(asan::OPTIONS, "detect_leaks=1");
+    }
+    expect_tests(&tests)?;
+    tests.and(&options.rest).run()
+}
+
 pub(crate) fn bench(options: &Options) -> Outcome {
     Cargo::new("bench --package tapline-benches")
         .and(&options.rest)
@@ -86,12 +115,4 @@ fn expect_tests(call: &Cargo) -> Outcome {
         findings: vec![format!("`{call}` finds no test")],
         advice: "The check has lost its tests: name them as before, or change xtask/src/parts.rs with them.",
     })
-}
-
-/// The value of a variable with more flags behind it, so that flags from outside stay in force.
-fn added_to(variable: &str, flags: &str) -> String {
-    match env::var(variable) {
-        Ok(given) if !given.trim().is_empty() => format!("{given} {flags}"),
-        _ => flags.to_owned(),
-    }
 }

@@ -124,7 +124,7 @@ impl Parser {
                 }
                 none => *none = Some(value.to_owned()),
             },
-            b"event" => self.frame.event = Some(value.to_owned()),
+            b"event" => self.frame.event = (!value.is_empty()).then(|| value.to_owned()),
             b"id" if !value.contains('\0') => self.frame.id = Some(value.to_owned()),
             b"retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 if let Ok(millis) = value.parse() {
@@ -246,6 +246,14 @@ mod tests {
         check(
             "retry: 250\n\nretry: 2s\n\nretry: -1\n\nretry:\n\n",
             &[retry(250)],
+        );
+    }
+
+    #[test]
+    fn an_empty_name_is_none() {
+        check(
+            "event:\ndata: a\n\nevent: gap\nevent\ndata: b\n\nevent:\n\n",
+            &[data("a"), data("b")],
         );
     }
 

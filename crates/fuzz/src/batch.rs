@@ -1,0 +1,136 @@
+//! Many events: `POST /telemetry/events` with NDJSON.
+//!
+//! The input's first byte says where the body is cut in two, as a server does with a long one; the rest is the body.
+
+use tapline_api::{ApiError, ApiService};
+use tapline_events::Item;
+use tapline_oapi::{BatchResult, ConfigRequest, ErrorBody, LineError, from_json, from_json_line};
+
+/// A batch is what its lines are, each published by itself.
+pub fn batch(input: &[u8]) {
+    let (cut, body) = match input.split_first() {
+        Some((cut, body)) => (usize::from(*cut), body),
+        None => (0, input),
+    };
+    let (result, whole) = (published(&[body]), one_by_one(body));
+    assert_eq!(result, whole);
+    assert_eq!(published(&in_two(body, cut)), whole);
+
+    let (result, _) = result;
+    assert_eq!(
+        result.published + result.filtered + result.refused,
+        body.split(|byte| *byte == b'\n')
+            .filter(|line| !line.trim_ascii().is_empty())
+            .count() as u64,
+        "every line that is not blank is counted once"
+    );
+    let seqs = (result.published > 0).then_some((1, result.published));
+    assert_eq!(result.first_seq.zip(result.last_seq), seqs);
+    let told = (result.refused as usize).min(BatchResult::MAX_ERRORS);
+    assert_eq!(result.errors.len(), told);
+    assert!(result.errors.is_sorted_by(|a, b| a.line < b.line));
+    for LineError { code, message, .. } in &result.errors {
+        crate::check_answer(&ErrorBody::new(*code, message));
+    }
+    let json = serde_json::to_vec(&result).expect("our own types serialize");
+    let read: BatchResult = serde_json::from_slice(&json).expect("and are read again");
+    assert_eq!(read, result);
+}
+
+/// A session that captures all but `network`.
+fn service() -> ApiService {
+    let api = crate::service(128, u64::MAX);
+    api.put(&ConfigRequest::default())
+        .expect("nothing has to start");
+    let without: ConfigRequest =
+        from_json(br#"{"browser":{"network":{"enabled":false}}}"#).expect("a good request");
+    api.patch(&without).expect("a session is running");
+    api
+}
+
+/// What is answered to a body that comes in these pieces, and the events that came of it: `data` and type.
+fn published(pieces: &[&[u8]]) -> (BatchResult, Vec<String>) {
+    let api = service();
+    let mut result = BatchResult::default();
+    let mut line = 1;
+    for piece in pieces {
+        line += api.publish_lines(piece, line, &mut result);
+    }
+    assert_eq!(api.session().seq(), result.published);
+    let events = events(&api);
+    (result, events)
+}
+
+/// The same by the call for single events.
+fn one_by_one(body: &[u8]) -> (BatchResult, Vec<String>) {
+    let api = service();
+    let mut result = BatchResult::default();
+    for (line, text) in (1..).zip(body.split(|byte| *byte == b'\n')) {
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let answer = match from_json_line(text) {
+            Ok(request) => api.publish(request),
+            Err(error) => Err(ApiError::from(error)),
+        };
+        match answer {
+            Ok(Some(envelope)) => {
+                result.published += 1;
+                result.first_seq = result.first_seq.or(Some(envelope.seq()));
+                result.last_seq = Some(envelope.seq());
+            }
+            Ok(None) => result.filtered += 1,
+            Err(error) => {
+                result.refused += 1;
+                let ErrorBody { code, message } = ErrorBody::from(&error);
+                if result.refused <= 100 {
+                    result.errors.push(LineError {
+                        line,
+                        code,
+                        message,
+                    });
+                }
+            }
+        }
+    }
+    let events = events(&api);
+    (result, events)
+}
+
+/// What of the retained events does not depend on the session's id and the clock.
+fn events(api: &ApiService) -> Vec<String> {
+    let mut reader = api.session().new_reader(0);
+    let mut events = Vec::new();
+    while let Some(item) = reader.try_next() {
+        events.push(match item {
+            Item::Envelope(envelope) => {
+                let event = envelope.event();
+                format!("{} {:?} {:?}", envelope.seq(), event.event_type, event.data)
+            }
+            Item::Lost(lost) => format!("{lost:?}"),
+        });
+    }
+    events
+}
+
+/// The body, cut behind the `n`th line break that it has, counted over and over.
+fn in_two(body: &[u8], n: usize) -> Vec<&[u8]> {
+    let breaks: Vec<usize> = body
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .map(|(at, _)| at + 1)
+        .collect();
+    match breaks.len() {
+        0 => vec![body],
+        len => {
+            let (first, second) = body.split_at(breaks[n % len]);
+            // The last line break has nothing behind it, and nothing is not a line.
+            if second.is_empty() {
+                vec![first]
+            } else {
+                vec![first, second]
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! A stream of Server-Sent Events that anybody may have sent, as the client reads it.
+//!
+//! The input's first byte says how the answer is cut into chunks (its lower bits) and whether the client asks for some
+//! types only (its highest bit). The rest is the answer's body; `\x1e` ends a connection, and the client comes back with
+//! its cursor.
+//!
+//! The client's parser is its own affair, so the bytes take the whole way: through a socket, and HTTP.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+use tapline_client::{Client, Cursor, Item, Reconnect, Start, StreamOptions};
+use tapline_oapi::Notice;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+
+/// However a stream is cut: the same things are told, events in order and none twice, and each as a frame has it.
+pub fn client(input: &[u8]) {
+    let (how, body) = match input.split_first() {
+        Some((how, body)) => (*how, body),
+        None => (0, input),
+    };
+    let mut start = Start::Oldest;
+    for body in body.split(|byte| *byte == 0x1e).take(4) {
+        let options = StreamOptions {
+            start,
+            types: Vec::from_iter((how & 0x80 != 0).then(|| "my_*".to_owned())),
+            reconnect: Reconnect {
+                attempts: Some(0),
+                ..Reconnect::default()
+            },
+            ..StreamOptions::default()
+        };
+        let whole = told(&[body], &options);
+        let size = usize::from(how & 0x7f) + 1;
+        let pieces: Vec<&[u8]> = body.chunks(size).collect();
+        assert_eq!(
+            told(&pieces, &options),
+            whole,
+            "cut into pieces of {size} bytes"
+        );
+        check(body, &whole);
+        start = match whole.cursor {
+            Some(cursor) => Start::After(cursor),
+            None => options.start,
+        };
+    }
+}
+
+/// What a client tells of a stream.
+#[derive(Debug, PartialEq)]
+struct Told {
+    /// The events among the items: where they stand, and their JSON.
+    events: Vec<(Cursor, String)>,
+    /// All items as text, the error at the end included.
+    items: Vec<String>,
+    cursor: Option<Cursor>,
+}
+
+fn told(pieces: &[&[u8]], options: &StreamOptions) -> Told {
+    PEER.with_borrow_mut(|peer| {
+        let peer = peer.get_or_insert_with(Peer::new);
+        *peer.answer.lock().unwrap_or_else(PoisonError::into_inner) = in_chunks(pieces);
+        peer.runtime.block_on(async {
+            let mut stream = peer.client.stream(options.clone());
+            let mut told = Told {
+                events: Vec::new(),
+                items: Vec::new(),
+                cursor: None,
+            };
+            while let Some(item) = stream.next().await {
+                told.items.push(format!("{item:?}"));
+                if let Ok(Item::Event(event)) = item {
+                    told.events
+                        .push((event.cursor().clone(), event.into_json()));
+                }
+            }
+            told.cursor = stream.cursor().cloned();
+            told
+        })
+    })
+}
+
+fn check(body: &[u8], told: &Told) {
+    let error = told.items.last().map(String::as_str).unwrap_or_default();
+    assert!(error.starts_with("Err("), "a stream ends, and says why");
+    // What is not UTF-8 is an error from some frame on; which events come before it is not told anew here.
+    if let Ok(body) = std::str::from_utf8(body) {
+        assert_eq!(told.events, expected(&frames(body)));
+    }
+}
+
+/// What is looked at of an envelope whose frame has no id.
+#[derive(Deserialize)]
+struct Place {
+    seq: u64,
+}
+
+/// Which events come of these frames: each that is not behind already, up to the first frame that no server sends.
+fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
+    let mut events = Vec::new();
+    // Everything up to there is behind. Seqs of different epochs, or of unknown ones, say nothing about each other.
+    let mut behind: Option<Cursor> = None;
+    let is_behind = |at: &Cursor, behind: &Option<Cursor>| {
+        let same = |it: &&Cursor| it.epoch.is_some() && it.epoch == at.epoch;
+        behind
+            .as_ref()
+            .filter(same)
+            .is_some_and(|it| at.seq <= it.seq)
+    };
+    for Frame { id, event, data } in frames {
+        let here = |seq| Cursor {
+            seq,
+            epoch: behind.as_ref().and_then(|it| it.epoch.clone()),
+        };
+        let id = id.as_deref().and_then(|id| id.parse::<Cursor>().ok());
+        let to = match (data, event.as_deref()) {
+            (None, _) => id,
+            (Some(json), None | Some("message")) => {
+                let seq = || Some(serde_json::from_str::<Place>(json).ok()?.seq);
+                let at = id.or_else(|| seq().map(here));
+                let Some(at) = at else {
+                    break;
+                };
+                if !is_behind(&at, &behind) {
+                    events.push((at.clone(), json.clone()));
+                }
+                Some(at)
+            }
+            (Some(json), Some(name)) => match Notice::parse(name, json) {
+                Err(_) => break,
+                Ok(Some(Notice::Hello(hello))) => Some(Cursor {
+                    seq: hello.used,
+                    epoch: Some(hello.epoch),
+                }),
+                Ok(Some(Notice::Gap(gap))) => Some(here(gap.to)),
+                Ok(Some(Notice::Beat(beat))) => Some(here(beat.position)),
+                Ok(Some(Notice::Bye(bye))) => Some(here(bye.last_seq)),
+                Ok(Some(Notice::Session(_)) | None) => None,
+            },
+        };
+        if let Some(to) = to.filter(|to| !is_behind(to, &behind)) {
+            behind = Some(to);
+        }
+    }
+    events
+}
+
+/// The fields of a frame that say something about events.
+struct Frame {
+    id: Option<String>,
+    event: Option<String>,
+    data: Option<String>,
+}
+
+/// A simple reading of what a frame is: everything at once.
+fn frames(body: &str) -> Vec<Frame> {
+    let body = body.strip_prefix('\u{feff}').unwrap_or(body);
+    let body = body.replace("\r\n", "\n").replace('\r', "\n");
+    let mut lines: Vec<&str> = body.split('\n').collect();
+    // What has no end is no line, and lines without a blank one behind them are no frame.
+    lines.pop();
+    let whole = lines
+        .split_inclusive(|line| line.is_empty())
+        .filter(|frame| frame.last() == Some(&""));
+    whole
+        .map(|lines| {
+            let fields = lines.iter().map(|line| {
+                let (name, value) = line.split_once(':').unwrap_or((line, ""));
+                (name, value.strip_prefix(' ').unwrap_or(value))
+            });
+            let values = |name| {
+                let named = fields.clone().filter(move |(known, _)| *known == name);
+                named.map(|(_, value)| value)
+            };
+            let data: Vec<&str> = values("data").collect();
+            Frame {
+                id: values("id")
+                    .rfind(|id| !id.contains('\0'))
+                    .map(str::to_owned),
+                event: values("event")
+                    .next_back()
+                    .filter(|event| !event.is_empty())
+                    .map(str::to_owned),
+                data: (!data.is_empty()).then(|| data.join("\n")),
+            }
+        })
+        .collect()
+}
+
+thread_local! {
+    /// Connections are kept from input to input: there are not enough ports for one each.
+    static PEER: RefCell<Option<Peer>> = const { RefCell::new(None) };
+}
+
+/// The client, and the server that it talks to, in one thread.
+struct Peer {
+    runtime: Runtime,
+    client: Client,
+    answer: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Peer {
+    fn new() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("there is room for a runtime");
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)));
+        let listener = listener.expect("some port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let client = runtime.block_on(async { Client::new(&format!("http://{address}")) });
+        let answer = Arc::<Mutex<Vec<u8>>>::default();
+        runtime.spawn(serve(listener, answer.clone()));
+        Self {
+            client: client.expect("that is an address"),
+            runtime,
+            answer,
+        }
+    }
+}
+
+/// Answers every request with what stands in `answer`.
+async fn serve(listener: TcpListener, answer: Arc<Mutex<Vec<u8>>>) {
+    while let Ok((socket, _)) = listener.accept().await {
+        tokio::spawn(answer_all(socket, answer.clone()));
+    }
+}
+
+async fn answer_all(mut socket: TcpStream, answer: Arc<Mutex<Vec<u8>>>) {
+    let mut request = Vec::new();
+    // Until the client has gone, which closes a connection that it does not want to read to its end.
+    while socket.read_buf(&mut request).await.is_ok_and(|n| n > 0) {
+        if !request.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        request.clear();
+        let bytes = answer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if socket.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A whole HTTP answer with each piece in a chunk of its own.
+fn in_chunks(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut answer =
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            .to_vec();
+    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+        answer.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        answer.extend_from_slice(piece);
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(b"0\r\n\r\n");
+    answer
+}

@@ -1,0 +1,189 @@
+//! The query of a page and of a stream: filters, bounds, moments.
+//!
+//! The input is what stands behind the `?` of an address.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use tapline_api::{ApiService, Order, PageQuery, QueryError, Replay, StreamQuery};
+use tapline_events::Filter;
+use tapline_oapi::{Category, ConfigRequest, ErrorBody, Event};
+
+use crate::pattern::fits;
+
+/// A query means what it says, or is refused for it.
+pub fn query(input: &[u8]) {
+    let pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = form_urlencoded::parse(input).collect();
+    check_stream(&pairs);
+    check_page(&pairs);
+}
+
+fn check_stream(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
+    let asked = StreamQuery::from_pairs(pairs.iter().map(|(name, text)| (&**name, &**text)));
+    let values = |name: &str| -> Vec<&str> {
+        let named = pairs.iter().filter(|(known, _)| known == name);
+        named.map(|(_, text)| &**text).collect()
+    };
+    let one_of = |name, choices: &[&str]| match values(name)[..] {
+        [] => true,
+        [one] => choices.contains(&one),
+        _ => false,
+    };
+    let known = ["after", "replay", "category", "type", "notices"];
+    let is_good = pairs.iter().all(|(name, _)| known.contains(&&**name))
+        && values("after").len() <= 1
+        && one_of("replay", &["all", "live"])
+        && one_of("notices", &["true", "false"])
+        && words(pairs, "category").all(|word| word.parse::<Category>().is_ok())
+        && words(pairs, "type").all(|word| !word.is_empty())
+        && words(pairs, "type").count() <= 100;
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(error) => {
+            assert!(!is_good, "a good query is refused: {error}");
+            return check_error(error);
+        }
+    };
+    assert!(is_good, "a bad query is taken: {asked:?}");
+    assert_eq!(asked.after.as_deref(), values("after").first().copied());
+    assert_eq!(asked.notices, values("notices") == ["true"]);
+    let replay = match values("replay")[..] {
+        ["all"] => Some(Replay::All),
+        ["live"] => Some(Replay::Live),
+        _ => None,
+    };
+    assert_eq!(asked.replay, replay);
+    check_filter(&asked.filter, pairs);
+}
+
+/// The filter matches what the parameters say, read anew for every event.
+fn check_filter(filter: &Filter, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
+    let mut reader = EVENTS.session().new_reader(0).filtered(filter.clone());
+    let mut delivered = Vec::new();
+    while let Some(item) = reader.try_next() {
+        match item {
+            tapline_events::Item::Envelope(envelope) => delivered.push(envelope.seq()),
+            tapline_events::Item::Lost(lost) => {
+                panic!("nothing is lost that begins at the oldest: {lost:?}");
+            }
+        }
+    }
+    let expected: Vec<u64> = retained()
+        .filter(|(_, event)| is_asked_for(event, pairs))
+        .map(|(seq, _)| seq)
+        .collect();
+    assert_eq!(delivered, expected);
+}
+
+fn is_asked_for(event: &Event, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
+    let category = event.category.as_str();
+    let name = event.event_type.as_str();
+    let any = |asked: &str| words(pairs, asked).next().is_none();
+    (any("category") || words(pairs, "category").any(|word| word == category))
+        && (any("type") || words(pairs, "type").any(|pattern| fits(pattern, name)))
+}
+
+/// The values of a parameter, wherever it is given, one by one.
+fn words<'a>(
+    pairs: &'a [(Cow<'_, str>, Cow<'_, str>)],
+    name: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    pairs
+        .iter()
+        .filter(move |(known, _)| known == name)
+        .flat_map(|(_, text)| text.split(','))
+}
+
+fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
+    let asked = PageQuery::from_pairs(pairs.iter().map(|(name, text)| (&**name, &**text)));
+    let mut asked = match asked {
+        Ok(asked) => asked,
+        Err(error) => return check_error(error),
+    };
+    assert!(1 <= asked.limit && asked.limit <= tapline_api::MAX_LIMIT);
+    check_filter(&asked.filter, pairs);
+
+    // From page to page to the end, against one look at everything.
+    let start = match asked.order {
+        Order::Asc => asked.after.max(asked.offset).unwrap_or(0),
+        Order::Desc => asked.after.unwrap_or(0),
+    };
+    let end = match (asked.order, asked.offset) {
+        (Order::Desc, Some(offset)) => offset,
+        _ => u64::MAX,
+    };
+    let mut expected: Vec<u64> = retained()
+        .filter(|(seq, event)| {
+            (start < *seq && *seq < end)
+                && asked.since.is_none_or(|since| since <= event.ts)
+                && asked.until.is_none_or(|until| event.ts <= until)
+                && is_asked_for(event, pairs)
+        })
+        .map(|(seq, _)| seq)
+        .collect();
+    if asked.order == Order::Desc {
+        expected.reverse();
+    }
+    let oldest = EVENTS.session().stream().retained().oldest;
+    let lost = (oldest - 1).saturating_sub(start) * u64::from(start > 0);
+
+    let mut got: Vec<u64> = Vec::new();
+    for pages in 1.. {
+        let page = EVENTS.page(&asked);
+        assert!(page.envelopes.len() as u64 <= asked.limit);
+        if pages == 1 {
+            assert_eq!(page.lost, lost);
+        }
+        got.extend(page.envelopes.iter().map(|envelope| envelope.seq()));
+        let Some(next) = page.next_offset else {
+            break;
+        };
+        assert!(
+            !page.envelopes.is_empty(),
+            "a page with more behind it is full"
+        );
+        assert_eq!(Some(next), got.last().copied());
+        assert!(pages <= 16, "pages without end");
+        asked.offset = Some(next);
+    }
+    assert_eq!(got, expected, "{asked:?}");
+}
+
+fn check_error(error: QueryError) {
+    crate::check_answer(&ErrorBody::from(&tapline_api::ApiError::from(error)));
+}
+
+/// Of 40 events the last 16 are retained. There are some of every category, some known and some not, a minute apart.
+static EVENTS: LazyLock<ApiService> = LazyLock::new(|| {
+    let api = crate::service(16, u64::MAX);
+    api.put(&ConfigRequest::default())
+        .expect("nothing has to start");
+    for n in 0..40 {
+        let event = match n % 3 {
+            0 => Event::known(
+                tapline_oapi::KnownType::ALL[n % tapline_oapi::KnownType::ALL.len()],
+                None,
+            ),
+            _ => {
+                let category = Category::ALL[n % Category::COUNT];
+                let name = ["checkout_done", "a*b", "ü,&=", "*", "page_load_x"][n % 5];
+                Event::custom(name, category, None).expect("the name is not empty")
+            }
+        };
+        let ts = 1_795_349_358_000_000 + 60_000_000 * n as u64;
+        api.session()
+            .publish(event.with_ts(ts))
+            .expect("everything is captured");
+    }
+    api
+});
+
+/// What is retained of it, and with which seq.
+fn retained() -> impl Iterator<Item = (u64, Event)> {
+    let stream = EVENTS.session().stream();
+    let retained = stream.retained();
+    (retained.oldest..=retained.head).map(|seq| {
+        let envelope = stream.envelope(seq).expect("nobody evicts it");
+        (seq, envelope.event().clone())
+    })
+}

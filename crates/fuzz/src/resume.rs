@@ -1,0 +1,414 @@
+//! Cursors, and what a reader is told that comes with one to a stream that goes on meanwhile.
+//!
+//! The input has up to three lines:
+//!
+//! 1. the cursor, in which `@` stands for the stream's epoch;
+//! 2. the query of the stream without its `?`;
+//! 3. what happens, a byte each: see [`Stage::act`].
+
+use std::ops::ControlFlow;
+
+use tapline_api::{ApiService, StreamQuery, Subscription};
+use tapline_events::{Cursor, Filter, Item, Ledger, Lost};
+use tapline_oapi::{
+    Category, CategorySet, ConfigRequest, Event, Hello, HelloReason, KnownType, PublishRequest,
+    from_json,
+};
+use tapline_telemetry::Reader;
+
+/// Wherever a reader resumes, and whatever happens then: it gets what it asks for in order and once, and is told the rest.
+pub fn resume(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut lines = text.splitn(3, '\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (cursor, query, script) = (line(), line(), line());
+    check_cursor(cursor);
+
+    let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+    let pairs = pairs.iter().map(|(name, text)| (&**name, &**text));
+    let Ok(mut query) = StreamQuery::from_pairs(pairs) else {
+        return;
+    };
+    let mut stage = Stage::new();
+    // Half of it has happened before the reader comes.
+    let script: Vec<char> = script.chars().take(512).collect();
+    let (before, after) = script.split_at(script.len() / 2);
+    for act in before {
+        stage.act(*act);
+    }
+    if !cursor.is_empty() {
+        query.after = Some(cursor.replace('@', &stage.epoch()));
+    }
+    stage.seat(query);
+    for act in after {
+        stage.act(*act);
+    }
+    stage.read_all();
+}
+
+/// What is taken for a cursor is one, and means the same to the server and to its client.
+fn check_cursor(text: &str) {
+    let server = text.parse::<Cursor>();
+    let client = text.parse::<tapline_client::Cursor>();
+    assert_eq!(server.is_ok(), is_cursor(text), "{text:?}");
+    let Ok(server) = server else {
+        return;
+    };
+    let printed = server.to_string();
+    assert_eq!(
+        printed.parse(),
+        Ok(server),
+        "{text:?} is printed as {printed:?}"
+    );
+    let client = client.expect("a client takes what a server takes");
+    assert_eq!(client.seq, server.seq);
+    assert_eq!(
+        client.epoch.map(|epoch| epoch
+            .to_ascii_lowercase()
+            .trim_start_matches('0')
+            .to_owned()),
+        server
+            .epoch
+            .map(|epoch| epoch.to_string().trim_start_matches('0').to_owned())
+    );
+}
+
+/// Whether that is a seq, or a seq and an epoch.
+fn is_cursor(text: &str) -> bool {
+    let is_seq = |seq: &str| {
+        let digits = seq.chars().all(|digit| digit.is_ascii_digit());
+        digits && seq.len() <= 20 && seq.parse::<u64>().is_ok()
+    };
+    let is_epoch =
+        |epoch: &str| epoch.len() == 16 && epoch.chars().all(|digit| digit.is_ascii_hexdigit());
+    match text.split_once('-') {
+        None => is_seq(text),
+        Some((seq, epoch)) => is_seq(seq) && is_epoch(epoch),
+    }
+}
+
+/// A small stream, a list of everything that it ever got, and a reader that is checked against the list.
+struct Stage {
+    api: ApiService,
+    captured: CategorySet,
+    /// The event with seq 1 stands first.
+    events: Vec<(Event, String)>,
+    seat: Option<Seat>,
+}
+
+struct Seat {
+    query: StreamQuery,
+    reader: Reader,
+    /// What became of the seqs up to here is told, and as it should be.
+    checked: u64,
+    ledger: Ledger,
+}
+
+impl Stage {
+    /// Sixteen events or 16 KiB are retained; everything is captured.
+    fn new() -> Self {
+        let mut stage = Self {
+            api: crate::service(16, 16 * 1024),
+            captured: CategorySet::EMPTY,
+            events: Vec::new(),
+            seat: None,
+        };
+        stage.put("{}");
+        stage
+    }
+
+    fn epoch(&self) -> String {
+        self.api.session().stream().epoch().to_string()
+    }
+
+    fn head(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    /// What a byte of the script means; what has no meaning does nothing.
+    fn act(&mut self, act: char) {
+        match act {
+            // A custom type, in the category with that number.
+            'a'..='k' => {
+                let category = Category::ALL[act as usize - 'a' as usize];
+                let event = Event::custom(&format!("my_{act}"), category, None);
+                self.publish(event.expect("the name is not empty"));
+            }
+            'A'..='Z' => {
+                self.publish(Event::known(
+                    KnownType::ALL[act as usize - 'A' as usize],
+                    None,
+                ));
+            }
+            // A large event, of which few are retained.
+            'z' => self.publish_large(2_000),
+            'y' => self.publish_large(20_000),
+            // Enough to overtake whoever is not quick.
+            ',' => {
+                for n in 0..20 {
+                    self.act(char::from(b'a' + n % 11));
+                }
+            }
+            // Reads so many.
+            '0'..='9' => self.read(act as usize - '0' as usize),
+            '.' => self.read_next(),
+            // Goes, and comes back with its own cursor: with its epoch or without.
+            '!' => self.come_back(true),
+            '?' => self.come_back(false),
+            // The session.
+            '-' => {
+                self.api.stop();
+                self.captured = CategorySet::EMPTY;
+            }
+            '+' => self.put("{}"),
+            '/' => self.put(r#"{"browser":{"page":{"enabled":true}}}"#),
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, body: &str) {
+        let request: ConfigRequest = from_json(body.as_bytes()).expect("a good request");
+        self.captured = request
+            .browser
+            .as_ref()
+            .map_or(CategorySet::ALL, |browser| {
+                browser.enabled().union(CategorySet::ALWAYS)
+            });
+        self.api.put(&request).expect("nothing has to start");
+    }
+
+    fn publish_large(&mut self, bytes: usize) {
+        let data = format!(r#"{{"type":"page_load","data":"{}"}}"#, "x".repeat(bytes));
+        let request: PublishRequest = from_json(data.as_bytes()).expect("a good request");
+        self.publish(Event::try_from(request).expect("of a known type"));
+    }
+
+    fn publish(&mut self, event: Event) {
+        let session = self.api.session();
+        let published = session.publish(event.clone());
+        assert_eq!(published.is_ok(), self.captured.contains(event.category));
+        if let Ok(envelope) = published {
+            let id = session.id().expect("or it would not be captured");
+            self.events.push((event, id));
+            assert_eq!(envelope.seq(), self.head());
+        }
+        let retained = session.stream().retained();
+        assert_eq!(retained.head, self.head());
+        let count = retained.head + 1 - retained.oldest;
+        assert!(count <= 16 && (retained.weight <= 16 * 1024 || count == 1));
+    }
+
+    /// A reader begins where its query says.
+    fn seat(&mut self, query: StreamQuery) {
+        let Subscription {
+            reader,
+            hello,
+            evicted,
+        } = self.api.subscribe(&query);
+        self.check_hello(&query, &hello, evicted);
+        assert_eq!(reader.position(), hello.used);
+        let ledger = Ledger {
+            start: hello.used,
+            ..Ledger::default()
+        };
+        assert_eq!(reader.ledger(), ledger);
+        self.seat = Some(Seat {
+            query,
+            reader,
+            checked: hello.used,
+            ledger,
+        });
+    }
+
+    fn check_hello(&self, query: &StreamQuery, hello: &Hello, evicted: u64) {
+        let head = self.head();
+        let oldest = self.api.session().stream().retained().oldest;
+        assert_eq!((hello.head, hello.oldest), (head, oldest));
+        assert_eq!(hello.asked, query.after);
+        assert_eq!(hello.epoch, self.epoch());
+        // After which seq it wants to go on, where that can be told.
+        let from = match query.after.as_deref().map(str::parse::<Cursor>) {
+            None => match query.replay {
+                Some(tapline_api::Replay::All) => None,
+                Some(tapline_api::Replay::Live) => Some(head),
+                None => Some(self.api.session().session_start_seq().unwrap_or(head)),
+            },
+            Some(Err(_)) => {
+                assert_eq!(hello.reason, HelloReason::Invalid);
+                None
+            }
+            Some(Ok(Cursor { seq, epoch })) => match epoch.map(|epoch| epoch.to_string()) {
+                Some(epoch) if epoch != self.epoch() => {
+                    assert_eq!(hello.reason, HelloReason::OtherEpoch);
+                    None
+                }
+                _ if head < seq => {
+                    assert_eq!(hello.reason, HelloReason::Ahead);
+                    None
+                }
+                None if seq == 0 => None,
+                _ => Some(seq),
+            },
+        };
+        let first = oldest.max(1) - 1;
+        assert_eq!(hello.used, from.map_or(first, |from| from.max(first)));
+        assert_eq!(evicted, hello.used - from.unwrap_or(hello.used));
+        assert_eq!(evicted > 0, hello.reason == HelloReason::Evicted);
+        match hello.lost {
+            Some(lost) => assert_eq!(lost, evicted),
+            None => assert!(from.is_none() || query.filter != Filter::all()),
+        }
+    }
+
+    fn come_back(&mut self, with_epoch: bool) {
+        let Some(seat) = self.seat.take() else {
+            return;
+        };
+        let position = seat.reader.position();
+        self.check_silence(seat.checked, position, &seat.query.filter);
+        let cursor = if with_epoch {
+            format!("{position}-{}", self.epoch())
+        } else {
+            position.to_string()
+        };
+        check_cursor(&cursor);
+        self.seat(StreamQuery {
+            after: Some(cursor),
+            ..seat.query
+        });
+    }
+
+    fn read(&mut self, limit: usize) {
+        let Some(mut seat) = self.seat.take() else {
+            return;
+        };
+        let mut visited = Vec::new();
+        let looked_at = seat.reader.read(limit, |item| {
+            visited.push(match item {
+                Item::Envelope(envelope) => {
+                    Item::Envelope((envelope.seq(), envelope.json().to_owned()))
+                }
+                Item::Lost(lost) => Item::Lost(lost),
+            });
+            ControlFlow::Continue(())
+        });
+        assert!(looked_at <= limit);
+        self.check(seat, visited);
+    }
+
+    fn read_next(&mut self) {
+        let Some(mut seat) = self.seat.take() else {
+            return;
+        };
+        let item = seat.reader.try_next().map(|item| match item {
+            Item::Envelope(envelope) => {
+                Item::Envelope((envelope.seq(), envelope.json().to_owned()))
+            }
+            Item::Lost(lost) => Item::Lost(lost),
+        });
+        let nothing = item.is_none();
+        self.check(seat, Vec::from_iter(item));
+        let seat = self.seat.as_ref().expect("it was given back");
+        assert!(!nothing || seat.reader.position() == self.head());
+    }
+
+    fn read_all(&mut self) {
+        let Some(seat) = &self.seat else {
+            return;
+        };
+        for _ in seat.reader.position()..=self.head() {
+            self.read_next();
+        }
+        let seat = self.seat.as_ref().expect("it was given back");
+        assert_eq!(
+            seat.reader.position(),
+            self.head(),
+            "everything can be read"
+        );
+    }
+
+    /// What a reader got, against the list; and the reader is given back its seat.
+    fn check(&mut self, mut seat: Seat, items: Vec<Item<(u64, String)>>) {
+        for item in items {
+            match item {
+                Item::Envelope((seq, json)) => {
+                    self.check_silence(seat.checked, seq - 1, &seat.query.filter);
+                    let (event, session) = &self.events[seq as usize - 1];
+                    assert!(
+                        seat.query.filter.matches(event),
+                        "{seq} was not asked for: {json}"
+                    );
+                    let start = format!(r#"{{"seq":{seq},"event":{{"#);
+                    assert!(json.starts_with(&start) && json.contains(session));
+                    seat.ledger.filtered += seq - 1 - seat.checked;
+                    seat.ledger.delivered += 1;
+                    seat.checked = seq;
+                }
+                Item::Lost(lost) => {
+                    self.check_silence(seat.checked, lost.first - 1, &seat.query.filter);
+                    let possible = self.check_lost(&lost, &seat.query.filter);
+                    seat.ledger.filtered +=
+                        lost.first - 1 - seat.checked + (lost.count() - possible);
+                    seat.ledger.lost += possible;
+                    seat.checked = lost.last;
+                }
+            }
+        }
+        let position = seat.reader.position();
+        self.check_silence(seat.checked, position, &seat.query.filter);
+        seat.ledger.filtered += position - seat.checked;
+        seat.checked = position;
+        let ledger = seat.reader.ledger();
+        assert_eq!(ledger, seat.ledger);
+        assert_eq!(
+            ledger.delivered + ledger.filtered + ledger.lost,
+            position - ledger.start
+        );
+        self.seat = Some(seat);
+    }
+
+    /// Nothing that was asked for lies in `after + 1..=to`, which was passed over without a word.
+    fn check_silence(&self, after: u64, to: u64, filter: &Filter) {
+        assert!(
+            after <= to && to <= self.head(),
+            "back from {after} to {to}"
+        );
+        for seq in after + 1..=to {
+            let (event, _) = &self.events[seq as usize - 1];
+            assert!(
+                !filter.matches(event),
+                "{seq} was asked for and passed over in silence"
+            );
+        }
+    }
+
+    /// What is said to be lost is; returns the most that it can be of what was asked for.
+    fn check_lost(&self, lost: &Lost, filter: &Filter) -> u64 {
+        let oldest = self.api.session().stream().retained().oldest;
+        assert_eq!(lost.last + 1, oldest, "nothing is lost that is still there");
+        let gone = &self.events[lost.first as usize - 1..lost.last as usize];
+        let matching = gone.iter().filter(|(event, _)| filter.matches(event));
+        let matching = matching.count() as u64;
+        let counts = lost
+            .by_category
+            .expect("known to a reader that did not wait for the future");
+        for (category, count) in counts.iter() {
+            assert!(
+                filter
+                    .categories
+                    .is_none_or(|asked| asked.contains(category))
+            );
+            let of_category = gone.iter().filter(|(event, _)| event.category == category);
+            assert_eq!(count, of_category.count() as u64);
+        }
+        if filter.types.is_empty() {
+            assert_eq!(lost.matching, Some(matching));
+            assert_eq!(counts.sum(), matching);
+            assert!(matching > 0, "what was filtered is never told as lost");
+        } else {
+            assert_eq!(lost.matching, None);
+            assert!(matching <= counts.sum());
+        }
+        counts.sum()
+    }
+}

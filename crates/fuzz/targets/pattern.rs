@@ -1,0 +1,5 @@
+//! Runs [`tapline_fuzz::pattern`] on what the engine thinks of.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| tapline_fuzz::pattern(input));
