@@ -43,7 +43,7 @@ struct Site {
 pub(crate) fn run(_: &Options) -> Outcome {
     let target = Metadata::of_workspace()?.target_directory.join("weaken");
     let copy = copy_of_the_ring(&target)?;
-    let models = Cargo::new("test --offline --package tapline-ring --release --test loom")
+    let base = Cargo::new("test --offline --package tapline-ring --release --test loom")
         .within(&copy)
         .with("RUSTFLAGS", "--cfg loom")
         .with("CARGO_TARGET_DIR", target.join("build").to_string_lossy())
@@ -52,7 +52,9 @@ pub(crate) fn run(_: &Options) -> Outcome {
         .with("CARGO_PROFILE_RELEASE_LTO", "off")
         .with("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .with("RUST_BACKTRACE", "0");
-    let builds = models.clone().and(&["--no-run".to_owned()]);
+    let builds = base.clone().and(&["--no-run".to_owned()]);
+    // Without the slowest, whose orderings others need, too.
+    let models = base.and(&["--", "--skip", "two_sleepers"].map(str::to_owned));
     if !models.passes()? {
         let findings = vec!["the models fail as it is".to_owned()];
         return Err(Failure::Findings {
