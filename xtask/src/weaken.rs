@@ -26,8 +26,71 @@ const SOURCES: [&str; 6] = [
 /// What is weakened to `Relaxed`.
 const ORDERINGS: [&str; 4] = ["SeqCst", "AcqRel", "Acquire", "Release"];
 
+const FENCED: &str = "loom gets a fence in its place, which orders it whatever it is";
+const ONE_WORD: &str =
+    "all marks are in one word, and waking the keeper orders what it is asked for";
+
 /// Orderings that no model can miss: the line as it stands, which ordering on it (from 0), and why.
-const UNSEEN: &[(&str, usize, &str)] = &[];
+const UNSEEN: &[(&str, usize, &str)] = &[
+    (
+        "if refs.fetch_sub(1, Release) != 1 {",
+        0,
+        "between the look that found it safe and this stands the fence that models have in `pin`",
+    ),
+    (
+        "fence(SeqCst);",
+        0,
+        "in models the fence of `notify` stands before it already",
+    ),
+    ("let marks = self.marks.load(SeqCst);", 0, FENCED),
+    ("self.marks.fetch_or(asked, SeqCst);", 0, ONE_WORD),
+    ("self.marks.load(SeqCst)", 0, ONE_WORD),
+    ("self.marks.fetch_and(!LITTER, SeqCst);", 0, FENCED),
+    (
+        "let marks = self.marks.fetch_or(AT_REST, SeqCst);",
+        0,
+        ONE_WORD,
+    ),
+    ("self.marks.fetch_and(!AT_REST, SeqCst);", 0, ONE_WORD),
+    ("self.marks.fetch_or(LITTER, SeqCst);", 0, ONE_WORD),
+    ("self.marks.fetch_and(!(ARMED | RUNG), SeqCst);", 0, FENCED),
+    (
+        "bed.piled.swap(false, SeqCst);",
+        0,
+        "loom does not see into the cell of the waker",
+    ),
+    ("self.marks.fetch_or(CLOSED, SeqCst);", 0, ONE_WORD),
+    (
+        "if !bed.piled.swap(true, SeqCst) {",
+        0,
+        "loom does not see into the cell of the waker",
+    ),
+    (
+        "if waiters.marks.load(SeqCst) & (ARMED | RUNG) == 0 {",
+        0,
+        FENCED,
+    ),
+    (
+        "let marks = waiters.marks.fetch_or(ARMED, SeqCst);",
+        0,
+        FENCED,
+    ),
+    (
+        "match self.top.compare_exchange(below, node, SeqCst, Relaxed) {",
+        0,
+        "loom does not see into a node, which is plain memory",
+    ),
+    (
+        "TakeAll(self.top.swap(ptr::null_mut(), SeqCst))",
+        0,
+        "loom does not see into a node, which is plain memory",
+    ),
+    (
+        "fence(SeqCst); // [E3]",
+        0,
+        "in models the fence of `pin` stands behind it",
+    ),
+];
 
 /// One ordering in the source.
 struct Site {
@@ -49,6 +112,7 @@ pub(crate) fn run(_: &Options) -> Outcome {
         .with("CARGO_TARGET_DIR", target.join("build").to_string_lossy())
         .with("LOOM_MAX_PREEMPTIONS", "2")
         .with("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
+        .with("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true")
         .with("CARGO_PROFILE_RELEASE_LTO", "off")
         .with("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .with("RUST_BACKTRACE", "0");

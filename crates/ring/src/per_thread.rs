@@ -86,7 +86,7 @@ impl<T: Default + Send + Sync + 'static> PerThread<T> {
         table::remember(self.id, shared);
         // From here on the thread is in the list for whoever looks through it after a fence of
         // their own: what it does next does not come before that [E3].
-        fence(SeqCst);
+        fence(SeqCst); // [E3]
         ptr::NonNull::new(entry.cast_mut()).expect("an `Arc` is not null")
     }
 

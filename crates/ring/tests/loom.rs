@@ -6,12 +6,13 @@
 
 mod model;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::Poll;
 
 use loom::thread;
 use model::{Cell, Counting, block_on};
-use tapline_ring::{Item, Reader, Ring, let_time_pass};
+use tapline_ring::{Item, Kept, Reader, Ring, let_time_pass};
 
 fn counting(capacity: usize) -> Arc<Counting> {
     model::counting(capacity)
@@ -182,22 +183,26 @@ fn the_keeper_tidies_beside_a_producer_e3_e4() {
     });
 }
 
+/// Says at its end that it is over: no use of it may come after that.
+struct Tidy(Cell);
+
+impl Drop for Tidy {
+    fn drop(&mut self) {
+        self.0.set(0);
+    }
+}
+
+fn append_tidy(ring: &Ring<Tidy>) -> Kept<Tidy, ()> {
+    let appended = ring.append(Tidy(Cell::new(7)), |_, (), _| Ok::<(), ()>(()));
+    appended.ok().unwrap()
+}
+
 /// The end of a record comes after everything that was done with it, whoever lets go of it last.
 #[test]
 fn the_last_reference_frees_c1() {
-    struct Tidy(Cell);
-    impl Drop for Tidy {
-        fn drop(&mut self) {
-            self.0.set(0);
-        }
-    }
-
     loom::model(|| {
         let ring = Arc::new(Ring::new(1, ()).unwrap());
-        let kept = ring
-            .append(Tidy(Cell::new(7)), |_, (), _| Ok::<(), ()>(()))
-            .ok()
-            .unwrap();
+        let kept = append_tidy(&ring);
         let other = {
             let kept = kept.clone();
             thread::spawn(move || assert_eq!(kept.value().0.get(), 7))
@@ -205,6 +210,30 @@ fn the_last_reference_frees_c1() {
         drop(ring);
         assert_eq!(kept.value().0.get(), 7);
         drop(kept);
+        other.join().unwrap();
+    });
+}
+
+/// Also after what was done by somebody who only visited it, in the ring.
+#[test]
+fn the_last_reference_frees_what_was_visited_c1_e2() {
+    large_model(|| {
+        let ring = Arc::new(Ring::new(1, ()).unwrap());
+        let kept = append_tidy(&ring);
+        let mut reader = ring.reader(0);
+        let visitor = thread::spawn(move || {
+            reader.read(1, |item| {
+                if let Item::Record(record) = item {
+                    assert_eq!(record.value().0.get(), 7);
+                }
+                ControlFlow::Break(())
+            });
+        });
+        let other = thread::spawn(move || drop(kept));
+        for _ in 0..2 {
+            append_tidy(&ring);
+        }
+        visitor.join().unwrap();
         other.join().unwrap();
     });
 }
