@@ -39,7 +39,7 @@ const WORKSHOP: u8 = 6;
 const HOMES: &[(&str, Home)] = &[
     ("axum", Home::In("tapline-server")),
     ("clap", Home::In("tapline")),
-    ("crossbeam-epoch", Home::In("tapline-ring")),
+    ("atomic-waker", Home::In("tapline-ring")),
     ("tokio", Home::FromFloor(4)),
 ];
 
@@ -364,10 +364,8 @@ mod tests {
             Some("tapline-server -> clap: the only home of clap is tapline"),
         );
         check(
-            "tapline-events -> crossbeam-epoch",
-            Some(
-                "tapline-events -> crossbeam-epoch: the only home of crossbeam-epoch is tapline-ring",
-            ),
+            "tapline-events -> atomic-waker",
+            Some("tapline-events -> atomic-waker: the only home of atomic-waker is tapline-ring"),
         );
         check("tapline-client -> tokio", None);
         check(
@@ -378,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_workshop_uses_what_it_measures() {
-        check("tapline-benches -> crossbeam-epoch", None);
+        check("tapline-benches -> atomic-waker", None);
         check("tapline-benches -> tokio", None);
     }
 
