@@ -450,7 +450,7 @@ fn everybody_goes_on_beside_a_thread_that_is_abandoned() {
                 }
             };
             let work = any_of(&[0, 1, 2]);
-            let thread = thread::spawn(move || match work {
+            thread::spawn(move || match work {
                 0 => {
                     let payload = Payload::new(number, 1, &ledger);
                     let refused = ring.append(payload, |_, _, _| {
@@ -476,8 +476,7 @@ fn everybody_goes_on_beside_a_thread_that_is_abandoned() {
                         assert_eq!(payload.id.get(), id, "the same as a moment ago");
                     });
                 }
-            });
-            thread
+            })
         });
         let head = 3 * EACH;
         let watchers = watchers(&ring, &ledger, 2, head);
