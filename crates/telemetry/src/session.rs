@@ -144,7 +144,8 @@ impl TelemetrySession {
     /// # Ordering
     ///
     /// Lock-free: never blocks, and never waits for a reader, another producer, or whoever changes
-    /// the session. Refusing allocates nothing.
+    /// the session. Refusing allocates nothing; only while a transition is under way does it take an
+    /// event that was not shared to the stream first.
     ///
     /// # Errors
     ///
@@ -152,7 +153,8 @@ impl TelemetrySession {
     #[inline]
     pub fn publish(&self, event: impl IntoEvent) -> Result<Envelope, Refused> {
         // Acquire: the transition that stored it, for what this thread does next; pairs with the
-        // last store in `transition`. What passes is decided again, with the seq.
+        // last store in `transition`. What passes is decided again, with the seq. No model notices if the
+        // two are relaxed, since the ring gets fences under loom that order them, too.
         let open = CategorySet::from_bits(self.open.load(Acquire));
         let category = event.event().category;
         match admit(open, category) {
