@@ -30,6 +30,9 @@ const FENCED: &str = "loom gets a fence in its place, which orders it whatever i
 const ONE_WORD: &str =
     "all marks are in one word, and waking the keeper orders what it is asked for";
 
+const HANDED_ON: &str =
+    "no model has been found that needs it: those fences that only models have may order it, too";
+
 /// Orderings that no model can miss: the line as it stands, which ordering on it (from 0), and why.
 const UNSEEN: &[(&str, usize, &str)] = &[
     (
@@ -90,6 +93,17 @@ const UNSEEN: &[(&str, usize, &str)] = &[
         0,
         "in models the fence of `pin` stands behind it",
     ),
+    (
+        "if !entry.taken.load(Relaxed) && !entry.taken.swap(true, Acquire) {",
+        0,
+        HANDED_ON,
+    ),
+    (
+        "match self.newest.compare_exchange(older, entry, AcqRel, Acquire) {",
+        1,
+        "on failure the address is only linked to, and read by those who acquire it",
+    ),
+    ("self.taken.store(false, Release);", 0, HANDED_ON),
 ];
 
 /// One ordering in the source.
