@@ -238,11 +238,26 @@ impl<T, S> Drop for Kept<T, S> {
     fn drop(&mut self) {
         // Release [C1]: what was done with the record comes before its end; pairs with the fence.
         if self.refs.fetch_sub(1, Release) == 1 {
-            // Acquire [C1]: and the end after all of that; pairs with every other drop.
-            fence(Acquire);
-            // SAFETY: it came from a box in `shared`, and this was the last reference.
-            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+            // SAFETY: this was the last reference.
+            unsafe { self.free() };
         }
+    }
+}
+
+impl<T, S> Kept<T, S> {
+    /// Apart from the drop, so that the drop is small enough to be inlined where there is mostly nothing
+    /// to drop: a refused publish, its answer dropped, takes a fifth less time.
+    ///
+    /// # Safety
+    ///
+    /// It was the last reference, and is not used any more.
+    #[cold]
+    #[inline(never)]
+    unsafe fn free(&mut self) {
+        // Acquire [C1]: and the end after all of that; pairs with every other drop.
+        fence(Acquire);
+        // SAFETY: it came from a box in `shared`, and the caller's promise.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 

@@ -67,7 +67,10 @@ impl Tally {
 ///
 /// Relaxed throughout: a counter tells about nothing but itself. Whoever knows that something
 /// was counted has learned it in some other way, and that orders the counter, too.
+///
+/// A power of two long, so that finding one of several takes no multiplication.
 #[derive(Default)]
+#[repr(align(128))]
 pub(crate) struct PerCategory([AtomicU64; Category::COUNT]);
 
 impl PerCategory {
