@@ -51,6 +51,6 @@ mod abandoned;
 pub use per_thread::PerThread;
 pub use reader::{Item, Lost, Reader};
 pub use record::{Kept, Record, RecordRef};
-pub use ring::{Bounds, CapacityError, Refused, Retained, Ring};
+pub use ring::{Bounds, CapacityError, Refused, Retained, Ring, Unread};
 #[cfg(loom)]
 pub use sync::let_time_pass;

@@ -76,6 +76,17 @@ pub struct Retained {
     pub weight: u64,
 }
 
+/// What is retained after some seq: see [`Ring::unread`].
+#[derive(Debug)]
+pub struct Unread<T, S> {
+    /// The first of it.
+    pub first: Kept<T, S>,
+    /// The last of it: the newest seq.
+    pub head: u64,
+    /// What it weighs together. With producers under way, some of it may be gone by now.
+    pub weight: u64,
+}
+
 impl<T, S> Ring<T, S>
 where
     T: Send + Sync + 'static,
@@ -258,6 +269,28 @@ where
             oldest,
             head: place.head,
             weight: place.total_weight - before,
+        }
+    }
+
+    /// What is retained of the records after that seq; `None` where there is nothing, or nothing yet.
+    /// Costs the same however much it is.
+    pub fn unread(&self, after: u64) -> Option<Unread<T, S>> {
+        let guard = self.core.pin();
+        loop {
+            let next = after.saturating_add(1).max(self.core.oldest(&guard));
+            match self.core.find(next, &guard) {
+                Found::Record(first) => {
+                    let place = self.core.place(&guard);
+                    return Some(Unread {
+                        head: place.head,
+                        weight: place.total_weight - (first.total_weight - first.weight),
+                        first: first.keep(),
+                    });
+                }
+                Found::NotYet => return None,
+                // Overwritten since it was the oldest: then another one is.
+                Found::Evicted => {}
+            }
         }
     }
 

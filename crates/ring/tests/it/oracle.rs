@@ -65,6 +65,14 @@ impl Oracle {
         self.head
     }
 
+    /// The first seq retained after that one, the head, and what lies between weighs.
+    fn unread(&self, after: u64) -> Option<(u64, u64, u64)> {
+        let unread = || self.retained.iter().filter(|(seq, ..)| *seq > after);
+        let (first, ..) = unread().next()?;
+        let weight = unread().map(|(_, value, _)| weigh(value)).sum();
+        Some((*first, self.head, weight))
+    }
+
     fn retained_weight(&self) -> u64 {
         self.retained.iter().map(|(_, value, _)| weigh(value)).sum()
     }
@@ -204,6 +212,10 @@ proptest! {
                 prop_assert_eq!((*kept.value(), *kept.state()), (*value, *state));
             }
             prop_assert!(ring.get(oracle.head + 1).is_none());
+            for after in [0, oracle.oldest(), (oracle.oldest() + oracle.head) / 2, oracle.head, u64::MAX] {
+                let unread = ring.unread(after).map(|it| (it.first.seq(), it.head, it.weight));
+                prop_assert_eq!(unread, oracle.unread(after));
+            }
             prop_assert!(oracle.oldest() < 2 || ring.get(oracle.oldest() - 1).is_none());
         }
     }
