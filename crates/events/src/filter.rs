@@ -5,12 +5,17 @@ use std::fmt;
 use tapline_oapi::{CategorySet, Event, KnownType};
 
 /// Which events a reader asks for. Where both categories and types are given, both must match.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+///
+/// Two that are equal match the same; two that match the same need not be equal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
     /// The categories asked for; `None` = all.
     pub categories: Option<CategorySet>,
     /// The types asked for, any of them; empty = all.
     pub types: Vec<TypePattern>,
+    /// Of each of these lists one must match, too; none of them is empty. What two patterns with stars
+    /// have in common is no pattern, so what [`Filter::narrowed`] leaves may need several lists.
+    further: Vec<Vec<TypePattern>>,
 }
 
 impl Filter {
@@ -19,12 +24,55 @@ impl Filter {
         Self::default()
     }
 
+    /// Only those categories (`None` = all), and of these only those types (empty = all).
+    pub fn new(categories: Option<CategorySet>, types: Vec<TypePattern>) -> Self {
+        Self {
+            categories,
+            types,
+            further: Vec::new(),
+        }
+    }
+
     /// Only those categories.
     pub fn categories(categories: CategorySet) -> Self {
-        Self {
-            categories: Some(categories),
-            types: Vec::new(),
+        Self::new(Some(categories), Vec::new())
+    }
+
+    /// Only those types; empty = all.
+    pub fn types(types: Vec<TypePattern>) -> Self {
+        Self::new(None, types)
+    }
+
+    /// What both ask for.
+    ///
+    /// Its [`types`](Self::types) are those of this one, or of the other where this one names none:
+    /// what was asked for, within what is allowed.
+    #[must_use]
+    pub fn narrowed(&self, by: &Self) -> Self {
+        let mut both = self.clone();
+        if let Some(categories) = by.categories {
+            let asked = self.categories.unwrap_or(CategorySet::ALL);
+            both.categories = Some(asked.intersection(categories));
         }
+        for list in by.type_lists() {
+            if both.types.is_empty() {
+                both.types = list.to_vec();
+            } else if both.type_lists().all(|other| other != list) {
+                both.further.push(list.to_vec());
+            }
+        }
+        both
+    }
+
+    /// The lists of types of which each must match with one of its patterns, in words for the wire:
+    /// none where types do not matter, [`types`](Self::types) first, and more than one only where the
+    /// filter was [narrowed](Self::narrowed).
+    pub fn type_lists(&self) -> impl Iterator<Item = &[TypePattern]> {
+        [&self.types]
+            .into_iter()
+            .chain(&self.further)
+            .map(Vec::as_slice)
+            .filter(|list| !list.is_empty())
     }
 
     /// Whether the event is asked for.
@@ -32,34 +80,35 @@ impl Filter {
     pub fn matches(&self, event: &Event) -> bool {
         self.categories
             .is_none_or(|categories| categories.contains(event.category))
-            && (self.types.is_empty()
-                || self
-                    .types
-                    .iter()
-                    .any(|pattern| pattern.matches(event.event_type.as_str())))
+            && (self.types.is_empty() || any(&self.types, event.event_type.as_str()))
+            && (self.further.iter()).all(|list| any(list, event.event_type.as_str()))
     }
 
     /// Whether the category of an event alone tells if it is asked for.
     pub(crate) fn is_by_category(&self) -> bool {
-        self.types.is_empty()
+        self.types.is_empty() && self.further.is_empty()
     }
 
     /// The categories that an event may have which is asked for.
     pub(crate) fn possible_categories(&self) -> CategorySet {
         let asked = self.categories.unwrap_or(CategorySet::ALL);
-        if self.types.is_empty() || !self.types.iter().all(TypePattern::is_known) {
-            return asked;
-        }
-        let of_types = KnownType::ALL
-            .iter()
-            .filter(|known| {
-                self.types
+        // A list of known types alone: no other type fits, so only their categories can.
+        self.type_lists()
+            .filter(|list| list.iter().all(TypePattern::is_known))
+            .map(|list| {
+                let of_types = KnownType::ALL
                     .iter()
-                    .any(|pattern| pattern.matches(known.as_str()))
+                    .filter(|known| any(list, known.as_str()));
+                of_types.map(|known| known.category()).collect()
             })
-            .map(|known| known.category());
-        asked.intersection(of_types.collect())
+            .fold(asked, CategorySet::intersection)
     }
+}
+
+/// Whether one of the patterns fits.
+#[inline]
+fn any(list: &[TypePattern], name: &str) -> bool {
+    list.iter().any(|pattern| pattern.matches(name))
 }
 
 /// An event type with `*` for any run of characters, none included: `network_*`, `*_settled`.

@@ -43,6 +43,6 @@ pub use counts::Counts;
 pub use cursor::{Cursor, CursorError, Epoch};
 pub use envelope::{Envelope, EnvelopeRef};
 pub use filter::{Filter, TypePattern};
-pub use reader::{Item, Ledger, Lost, Reader};
-pub use stream::{AppendError, EventStream, IntoEvent, Mark, Retention};
+pub use reader::{Item, Ledger, Lost, Overtaken, Reader};
+pub use stream::{AppendError, Behind, EventStream, IntoEvent, Mark, Retention};
 pub use tapline_ring::{CapacityError, Retained};

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use tapline_oapi::CategorySet;
 use tapline_ring::{self as ring, Ring};
 
 use crate::counts::Counts;
@@ -26,7 +25,8 @@ use crate::stream::Mark;
 ///
 /// # Lagging
 ///
-/// A reader that was overtaken is told so once and goes on at the oldest retained.
+/// A reader that was overtaken is told so once and goes on at the oldest retained, or at the head
+/// ([`Overtaken`]).
 ///
 /// # Cancel safety
 ///
@@ -38,9 +38,23 @@ where
 {
     ring: ring::Reader<Entry, Running<M>>,
     filter: Filter,
+    overtaken: Overtaken,
     ledger: Ledger,
     /// The totals as of the position. Unknown only to a reader that waits for a future seq.
     totals: Option<Counts>,
+}
+
+/// Where a reader goes on that was overtaken: that events it may have asked for were evicted before
+/// it got there. A reader that has to end then can do so itself: it is told by [`Item::Lost`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Overtaken {
+    /// At the oldest retained: no more is lost than has to be.
+    #[default]
+    Oldest,
+    /// After the head: what is retained up to there is given up as well, so that a reader which wants
+    /// the present is not busy with what will be evicted under it anyhow. One [`Lost`] tells of both, as
+    /// exactly as of evicted ones alone.
+    Head,
 }
 
 /// What a reader comes across.
@@ -52,7 +66,7 @@ pub enum Item<E> {
     Lost(Lost),
 }
 
-/// Events that were evicted before the reader got there.
+/// Events that were evicted before the reader got there, or given up ([`Overtaken::Head`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     /// The first seq that is gone.
@@ -84,9 +98,31 @@ pub struct Ledger {
     pub delivered: u64,
     /// Not asked for.
     pub filtered: u64,
-    /// Asked for, and evicted. Where [`Lost::matching`] is not known, every event of a category
+    /// Asked for, and evicted or given up. Where [`Lost::matching`] is not known, every event of a category
     /// that was asked for is counted here, so it is the most that it can be.
     pub lost: u64,
+}
+
+impl Ledger {
+    /// Where the reader is: the last seq that was delivered, filtered or lost.
+    pub fn position(&self) -> u64 {
+        self.start + self.delivered + self.filtered + self.lost
+    }
+
+    /// This ledger, and what another one gained from `since` to `now`: the ledger of a reader for
+    /// which that other one has read.
+    ///
+    /// It closes where both readers stood at the same position and asked for the same when the other
+    /// ledger was `since`, which [`Reader::follow`] is for. `now` is a later state of `since`.
+    #[must_use]
+    pub fn carried(self, since: Self, now: Self) -> Self {
+        Self {
+            start: self.start,
+            delivered: self.delivered + (now.delivered - since.delivered),
+            filtered: self.filtered + (now.filtered - since.filtered),
+            lost: self.lost + (now.lost - since.lost),
+        }
+    }
 }
 
 impl<M: Mark> Reader<M> {
@@ -104,6 +140,7 @@ impl<M: Mark> Reader<M> {
             return Self {
                 ring: reader,
                 filter: Filter::all(),
+                overtaken: Overtaken::default(),
                 ledger: Ledger {
                     start,
                     ..Ledger::default()
@@ -113,11 +150,30 @@ impl<M: Mark> Reader<M> {
         }
     }
 
-    /// The same reader, for what `filter` asks for only. Holds for what is read from now on.
+    /// The same reader, for what `filter` asks for only, as [`refilter`](Self::refilter).
     #[must_use]
     pub fn filtered(mut self, filter: Filter) -> Self {
-        self.filter = filter;
+        self.refilter(filter);
         self
+    }
+
+    /// The same reader, which goes on there when it was overtaken.
+    #[must_use]
+    pub fn overtaken(mut self, policy: Overtaken) -> Self {
+        self.overtaken = policy;
+        self
+    }
+
+    /// What it asks for.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// Asks for something else from its position on: every seq above it is judged by `filter`, also
+    /// one that has been published before, and one that is gone already and is found to be so later.
+    /// What is in the ledger stays there as it is.
+    pub fn refilter(&mut self, filter: Filter) {
+        self.filter = filter;
     }
 
     /// Shows `visit` what there is now, in order, until it breaks or `limit` events have been looked
@@ -129,32 +185,50 @@ impl<M: Mark> Reader<M> {
         limit: usize,
         mut visit: impl FnMut(Item<EnvelopeRef<'_, M>>) -> ControlFlow<()>,
     ) -> usize {
-        let Self {
-            ring,
-            filter,
-            ledger,
-            totals,
-        } = self;
-        ring.read(limit, |item| match item {
-            ring::Item::Record(record) => {
-                let envelope = EnvelopeRef::new(record);
-                *totals = Some(envelope.totals());
-                if !filter.matches(envelope.event()) {
-                    ledger.filtered += 1;
-                    return ControlFlow::Continue(());
+        let mut looked_at = 0;
+        loop {
+            let mut skip_from = None;
+            let Self {
+                ring,
+                filter,
+                overtaken,
+                ledger,
+                totals,
+            } = self;
+            looked_at += ring.read(limit - looked_at, |item| match item {
+                ring::Item::Record(record) => {
+                    let envelope = EnvelopeRef::new(record);
+                    *totals = Some(envelope.totals());
+                    if !filter.matches(envelope.event()) {
+                        ledger.filtered += 1;
+                        return ControlFlow::Continue(());
+                    }
+                    ledger.delivered += 1;
+                    visit(Item::Envelope(envelope))
                 }
-                ledger.delivered += 1;
-                visit(Item::Envelope(envelope))
-            }
-            ring::Item::Lost(gone, oldest) => {
-                let before = EnvelopeRef::new(oldest).totals_before();
-                let all = totals.replace(before).map(|earlier| before - earlier);
-                match account(filter, ledger, gone, all) {
-                    Some(lost) => visit(Item::Lost(lost)),
-                    None => ControlFlow::Continue(()),
+                ring::Item::Lost(gone, oldest) => {
+                    let before = EnvelopeRef::new(oldest).totals_before();
+                    let all = totals.map(|earlier| before - earlier);
+                    if *overtaken == Overtaken::Head && possible(filter, gone, all) > 0 {
+                        skip_from = Some(gone.first);
+                        return ControlFlow::Break(());
+                    }
+                    *totals = Some(before);
+                    match account(filter, ledger, gone, all) {
+                        Some(lost) => visit(Item::Lost(lost)),
+                        None => ControlFlow::Continue(()),
+                    }
                 }
+            });
+            let Some(first) = skip_from else {
+                return looked_at;
+            };
+            if let Some(lost) = self.skip_to_head(first)
+                && visit(Item::Lost(lost)).is_break()
+            {
+                return looked_at;
             }
-        })
+        }
     }
 
     /// The next envelope or loss, if there is one now. Does not wait: where all that was there when it
@@ -231,6 +305,36 @@ impl<M: Mark> Reader<M> {
         })
     }
 
+    /// Goes to where `leader` is, without reading: for many readers at one position that ask for the
+    /// same, one can read, and the others are given what it came across.
+    ///
+    /// `since` is the leader's ledger of the moment when both stood at this reader's position. What the
+    /// leader's ledger has gained since is added to this reader's, so this one closes as if the reader
+    /// had read by itself: what was delivered to the leader counts as delivered here, and what the
+    /// leader lost as lost. From here on each can read alone again. The position only moves forward.
+    ///
+    /// Nothing is looked at: it costs some additions. Both ask for the same as long as the leader reads
+    /// for this reader; a filter that is changed on one side only would falsify the ledger unseen.
+    ///
+    /// # Panics
+    ///
+    /// Where `since` is of another position than this reader's, or the readers are of two streams.
+    pub fn follow(&mut self, leader: &Self, since: Ledger) {
+        assert!(
+            Arc::ptr_eq(self.ring.ring(), leader.ring.ring()),
+            "both read the same stream"
+        );
+        assert_eq!(
+            since.position(),
+            self.position(),
+            "both stood at the same position"
+        );
+        self.ledger = self.ledger.carried(since, leader.ledger);
+        self.ring.skip_to(leader.position());
+        // The leader's are unknown only if it still stands where both stood.
+        self.totals = leader.totals.or(self.totals);
+    }
+
     /// The last seq that was delivered, filtered or lost.
     pub fn position(&self) -> u64 {
         self.ring.position()
@@ -240,18 +344,34 @@ impl<M: Mark> Reader<M> {
     pub fn ledger(&self) -> Ledger {
         self.ledger
     }
+
+    /// Gives up everything from `first` to the head, evicted or not.
+    fn skip_to_head(&mut self, first: u64) -> Option<Lost> {
+        let (last, totals) = (self.ring.ring()).state(|running, head| (head, running.totals));
+        self.ring.skip_to(last);
+        let all = self.totals.replace(totals).map(|earlier| totals - earlier);
+        let gone = ring::Lost { first, last };
+        account(&self.filter, &mut self.ledger, gone, all)
+    }
 }
 
-/// Enters into the ledger what was evicted; a loss only where something asked for was among it.
+/// How many of those that are gone may have been asked for, at the most; `all` is how many there were
+/// of each category, where that is known.
+fn possible(filter: &Filter, gone: ring::Lost, all: Option<Counts>) -> u64 {
+    all.map_or(gone.count(), |all| {
+        all.within(filter.possible_categories()).sum()
+    })
+}
+
+/// Enters into the ledger what is gone; a loss only where something asked for may be among it.
 fn account(
     filter: &Filter,
     ledger: &mut Ledger,
     gone: ring::Lost,
     all: Option<Counts>,
 ) -> Option<Lost> {
-    let asked: CategorySet = filter.possible_categories();
-    let by_category = all.map(|all| all.within(asked));
-    let possible = by_category.map_or(gone.count(), |counts| counts.sum());
+    let possible = possible(filter, gone, all);
+    let by_category = all.map(|all| all.within(filter.possible_categories()));
     ledger.lost += possible;
     ledger.filtered += gone.count() - possible;
     let matching = by_category.map(|counts| counts.sum());

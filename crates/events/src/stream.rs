@@ -58,6 +58,18 @@ impl Default for Retention {
     }
 }
 
+/// How far behind a reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Behind {
+    /// Seqs up to the head that it has not come to, evicted or not, whatever it asks for.
+    pub events: u64,
+    /// What those of them that are retained occupy, in bytes, as [`Retention::bytes`].
+    pub bytes: u64,
+    /// The `ts` of the first of those that are retained, in microseconds since the Unix epoch: what has
+    /// passed since then is how far behind the reader is in time. `None` where there is none.
+    pub oldest_unread_ts: Option<u64>,
+}
+
 /// Why an event was not appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError<R> {
@@ -219,6 +231,22 @@ impl<M: Mark> EventStream<M> {
     /// What can be read now; its `weight` is in bytes, as [`Retention::bytes`].
     pub fn retained(&self) -> Retained {
         self.ring.retained()
+    }
+
+    /// How far behind a reader is whose position is that seq: exact, as of one moment, at the same cost
+    /// however far. Nothing is behind a position at the head or beyond.
+    ///
+    /// With producers under way, what is evicted while this looks may still be in
+    /// [`bytes`](Behind::bytes).
+    pub fn behind(&self, position: u64) -> Behind {
+        let Some(unread) = self.ring.unread(position) else {
+            return Behind::default();
+        };
+        Behind {
+            events: unread.head - position,
+            bytes: unread.weight,
+            oldest_unread_ts: Some(unread.first.value().ts),
+        }
     }
 
     /// The newest seq; 0 before the first event.

@@ -21,10 +21,10 @@ pub fn pattern(input: &[u8]) {
     let Ok(event) = Event::custom(name, Category::Page, None) else {
         return;
     };
-    let in_category = |category| Filter {
-        categories: Some(CategorySet::of(&[category])),
+    let in_category = |category| {
         // No type is empty, so the first matches none.
-        types: vec![TypePattern::new(""), typed.clone()],
+        let types = vec![TypePattern::new(""), typed.clone()];
+        Filter::new(Some(CategorySet::of(&[category])), types)
     };
     // Both given: both must match.
     for category in Category::ALL {
@@ -33,10 +33,7 @@ pub fn pattern(input: &[u8]) {
             matches && category == event.category
         );
     }
-    let by_type = Filter {
-        categories: None,
-        types: vec![typed],
-    };
+    let by_type = Filter::types(vec![typed]);
     assert_eq!(by_type.matches(&event), matches);
     assert!(Filter::all().matches(&event));
 }

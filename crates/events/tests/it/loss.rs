@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 
 use proptest::prelude::*;
 use serde_json::value::RawValue;
-use tapline_events::{EventStream, Filter, Item, Ledger, Lost, Reader, Retention, TypePattern};
+use tapline_events::{
+    Behind, EventStream, Filter, Item, Ledger, Lost, Overtaken, Reader, Retention, TypePattern,
+};
 use tapline_oapi::{Category, CategorySet, Event};
 
 use crate::{append, event, stream};
@@ -13,10 +15,16 @@ use crate::{append, event, stream};
 enum Op {
     Append(Published),
     /// Another reader joins, after so many hundredths of the seqs so far.
-    Join(Filter, u64),
-    /// By the reader with that number, modulo how many there are: so many, or up to the first.
+    Join(Filter, u64, Overtaken),
+    /// Another one that asks for the same as the reader with that number, modulo how many there are,
+    /// where that one is.
+    JoinBeside(usize),
+    /// By that reader: so many, or up to the first.
     Read(usize, usize, bool),
+    /// By that reader, for all that stand beside it and ask for the same.
+    ReadForAll(usize, usize),
     TryNext(usize),
+    Refilter(usize, Filter),
 }
 
 /// All that the log has to remember of an event.
@@ -44,11 +52,20 @@ impl Published {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         40 => published().prop_map(Op::Append),
-        1 => (filter(), 0..=100_u64).prop_map(|(filter, after)| Op::Join(filter, after)),
+        1 => join(),
+        1 => any::<usize>().prop_map(Op::JoinBeside),
         8 => (any::<usize>(), 0..12_usize, any::<bool>())
             .prop_map(|(reader, limit, first)| Op::Read(reader, limit, first)),
+        4 => (any::<usize>(), 0..12_usize).prop_map(|(reader, limit)| Op::ReadForAll(reader, limit)),
         4 => any::<usize>().prop_map(Op::TryNext),
+        1 => (any::<usize>(), filter()).prop_map(|(reader, filter)| Op::Refilter(reader, filter)),
     ]
+}
+
+fn join() -> impl Strategy<Value = Op> {
+    let overtaken = prop_oneof![Just(Overtaken::Oldest), Just(Overtaken::Head)];
+    (filter(), 0..=100_u64, overtaken)
+        .prop_map(|(filter, after, overtaken)| Op::Join(filter, after, overtaken))
 }
 
 fn published() -> impl Strategy<Value = Published> {
@@ -61,7 +78,15 @@ fn published() -> impl Strategy<Value = Published> {
     })
 }
 
+/// One, or what two have in common.
 fn filter() -> impl Strategy<Value = Filter> {
+    (one_filter(), prop::option::of(one_filter())).prop_map(|(asked, allowed)| match allowed {
+        None => asked,
+        Some(allowed) => asked.narrowed(&allowed),
+    })
+}
+
+fn one_filter() -> impl Strategy<Value = Filter> {
     let categories = prop_oneof![
         2 => any::<u16>().prop_map(|bits| Some(CategorySet::from_bits(bits))),
         1 => Just(None),
@@ -69,8 +94,9 @@ fn filter() -> impl Strategy<Value = Filter> {
     let types = prop_oneof![
         3 => Just(vec![]),
         1 => Just(vec![TypePattern::new("odd_*")]),
+        1 => Just(vec![TypePattern::new("*_x"), TypePattern::new("y")]),
     ];
-    (categories, types).prop_map(|(categories, types)| Filter { categories, types })
+    (categories, types).prop_map(|(categories, types)| Filter::new(categories, types))
 }
 
 /// By count, by bytes, or by both: some small events and no large one, or hardly any.
@@ -89,13 +115,50 @@ struct Checked {
 /// What a reader should say of itself.
 struct Follower {
     filter: Filter,
+    overtaken: Overtaken,
     checked: u64,
     ledger: Ledger,
 }
 
+/// All that was ever published, and the oldest of it that is retained.
+#[derive(Default)]
+struct Log {
+    events: Vec<Published>,
+    /// What they weigh, up to each.
+    bytes: Vec<u64>,
+    oldest: u64,
+}
+
+impl Log {
+    fn of(&self, seq: u64) -> Published {
+        self.events[seq as usize - 1]
+    }
+
+    fn head(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    fn behind(&self, position: u64) -> Behind {
+        if position == self.head() {
+            return Behind::default();
+        }
+        let up_to = |seq: u64| match seq {
+            0 => 0,
+            seq => self.bytes[seq as usize - 1],
+        };
+        Behind {
+            events: self.head() - position,
+            bytes: up_to(self.head()) - up_to(position.max(self.oldest - 1)),
+            oldest_unread_ts: Some(1),
+        }
+    }
+}
+
 impl Checked {
-    fn new(stream: &EventStream, filter: Filter, after: u64) -> Self {
+    fn new(stream: &EventStream, filter: Filter, after: u64, overtaken: Overtaken) -> Self {
         let reader = stream.reader(after).filtered(filter.clone());
+        let reader = reader.overtaken(overtaken);
+        assert_eq!(reader.filter(), &filter);
         let start = reader.position();
         let ledger = Ledger {
             start,
@@ -105,25 +168,53 @@ impl Checked {
             reader,
             follower: Follower {
                 filter,
+                overtaken,
                 checked: start,
                 ledger,
             },
         }
     }
 
-    fn read(&mut self, log: &[Published], limit: usize, first: bool) {
+    /// Answers with what it came across.
+    fn read(&mut self, log: &Log, limit: usize, first: bool) -> Vec<Item<u64>> {
         let Self { reader, follower } = self;
+        let mut items = Vec::new();
         reader.read(limit, |item| {
-            follower.got(log, seq_of(item, |envelope| envelope.seq()));
+            let item = seq_of(item, |envelope| envelope.seq());
+            items.push(item);
+            follower.got(log, item);
             match first {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
         });
         follower.close(log, reader);
+        items
     }
 
-    fn try_next(&mut self, log: &[Published]) {
+    fn is_beside(&self, other: &Self) -> bool {
+        self.reader.position() == other.reader.position()
+            && self.reader.filter() == other.reader.filter()
+            && self.follower.overtaken == other.follower.overtaken
+    }
+
+    /// Is given what `leader` has read since its ledger was `since`.
+    fn follow(&mut self, log: &Log, leader: &Reader, since: Ledger, items: &[Item<u64>]) {
+        let carried = self.reader.ledger().carried(since, leader.ledger());
+        self.reader.follow(leader, since);
+        assert_eq!(self.reader.ledger(), carried);
+        for item in items {
+            self.follower.got(log, *item);
+        }
+        self.follower.close(log, &self.reader);
+    }
+
+    fn refilter(&mut self, filter: Filter) {
+        self.reader.refilter(filter.clone());
+        self.follower.filter = filter;
+    }
+
+    fn try_next(&mut self, log: &Log) {
         if let Some(item) = self.reader.try_next() {
             self.follower
                 .got(log, seq_of(item, |envelope| envelope.seq()));
@@ -140,18 +231,18 @@ fn seq_of<E>(item: Item<E>, seq: impl Fn(E) -> u64) -> Item<u64> {
 }
 
 impl Follower {
-    fn wants(&self, log: &[Published], seq: u64) -> bool {
-        self.filter.matches(&log[seq as usize - 1].without_data())
+    fn wants(&self, log: &Log, seq: u64) -> bool {
+        self.filter.matches(&log.of(seq).without_data())
     }
 
-    fn in_categories(&self, log: &[Published], seq: u64) -> bool {
-        let category = log[seq as usize - 1].category;
+    fn in_categories(&self, log: &Log, seq: u64) -> bool {
+        let category = log.of(seq).category;
         self.filter
             .categories
             .is_none_or(|asked| asked.contains(category))
     }
 
-    fn got(&mut self, log: &[Published], item: Item<u64>) {
+    fn got(&mut self, log: &Log, item: Item<u64>) {
         match item {
             Item::Envelope(seq) => {
                 self.passed_over(log, seq);
@@ -164,7 +255,7 @@ impl Follower {
     }
 
     /// What lies before `next` and was told by nothing was not asked for.
-    fn passed_over(&mut self, log: &[Published], next: u64) {
+    fn passed_over(&mut self, log: &Log, next: u64) {
         for passed in self.checked + 1..next {
             assert!(
                 !self.wants(log, passed),
@@ -174,14 +265,28 @@ impl Follower {
         }
     }
 
-    fn lost(&mut self, log: &[Published], lost: &Lost) {
+    fn lost(&mut self, log: &Log, lost: &Lost) {
         self.passed_over(log, lost.first);
+        assert_eq!(
+            lost.first,
+            self.checked + 1,
+            "told right after what was read"
+        );
+        let goes_on_after = match self.overtaken {
+            Overtaken::Oldest => log.oldest - 1,
+            Overtaken::Head => log.head(),
+        };
+        assert_eq!(lost.last, goes_on_after);
+        assert!(
+            (lost.first..log.oldest).any(|seq| self.in_categories(log, seq)),
+            "nothing is given up unless something was evicted that may have been asked for"
+        );
         let counts = lost
             .by_category
             .expect("known for a reader that did not wait for the future");
         for category in Category::ALL {
             let expected = (lost.first..=lost.last)
-                .filter(|seq| log[*seq as usize - 1].category == category)
+                .filter(|seq| log.of(*seq).category == category)
                 .filter(|seq| self.in_categories(log, *seq))
                 .count() as u64;
             assert_eq!(counts[category], expected, "{category}");
@@ -189,7 +294,7 @@ impl Follower {
         let wanted = (lost.first..=lost.last)
             .filter(|seq| self.wants(log, *seq))
             .count() as u64;
-        if self.filter.types.is_empty() {
+        if self.filter.type_lists().next().is_none() {
             assert_eq!(lost.matching, Some(wanted), "exact where categories decide");
             assert!(wanted > 0, "what was filtered is never reported as lost");
         } else {
@@ -201,7 +306,7 @@ impl Follower {
         self.checked = lost.last;
     }
 
-    fn close(&mut self, log: &[Published], reader: &Reader) {
+    fn close(&mut self, log: &Log, reader: &Reader) {
         self.passed_over(log, reader.position() + 1);
         self.checked = reader.position();
         assert_eq!(reader.ledger(), self.ledger);
@@ -212,6 +317,7 @@ impl Follower {
             lost,
         } = reader.ledger();
         assert_eq!(delivered + filtered + lost, reader.position() - start);
+        assert_eq!(self.ledger.position(), reader.position());
     }
 }
 
@@ -222,26 +328,58 @@ proptest! {
     fn losses_are_exact_under_every_filter_and_bound(
         retention in retention(),
         ahead in prop::collection::vec(published(), 0..20),
-        first in (filter(), 0..=100_u64),
+        first in join(),
         ops in prop::collection::vec(op(), 0..400),
     ) {
         let stream = EventStream::<()>::new(retention).unwrap();
-        let mut log = Vec::new();
-        let mut readers = Vec::new();
+        // Retains all, and so knows what all of it weighs.
+        let everything = EventStream::<()>::new(Retention { events: 512, bytes: u64::MAX }).unwrap();
+        let mut log = Log::default();
+        let mut readers: Vec<Checked> = Vec::new();
         let ahead = ahead.into_iter().map(Op::Append);
-        for op in ahead.chain([Op::Join(first.0, first.1)]).chain(ops) {
+        for op in ahead.chain([first]).chain(ops) {
             let nth = |reader: usize| reader % readers.len();
             match op {
                 Op::Append(published) => {
                     append(&stream, published.event());
-                    log.push(published);
+                    append(&everything, published.event());
+                    log.events.push(published);
+                    log.bytes.push(everything.retained().weight);
+                    log.oldest = stream.retained().oldest;
                     let of_category = |at: &&Published| at.category == published.category;
-                    let n = log.iter().filter(of_category).count() as u64;
+                    let n = log.events.iter().filter(of_category).count() as u64;
                     prop_assert_eq!(stream.totals()[published.category], n);
+                    for reader in &readers {
+                        let position = reader.reader.position();
+                        prop_assert_eq!(stream.behind(position), log.behind(position));
+                    }
                 }
                 // Somewhere in what is retained or has been, never in the future.
-                Op::Join(filter, percent) => {
-                    readers.push(Checked::new(&stream, filter, stream.head() * percent / 100));
+                Op::Join(filter, percent, overtaken) => {
+                    let after = stream.head() * percent / 100;
+                    readers.push(Checked::new(&stream, filter, after, overtaken));
+                }
+                Op::JoinBeside(reader) => {
+                    let Checked { reader, follower } = &readers[nth(reader)];
+                    let filter = follower.filter.clone();
+                    readers.push(Checked::new(&stream, filter, reader.position(), follower.overtaken));
+                }
+                Op::ReadForAll(reader, limit) => {
+                    let mut leader = readers.swap_remove(nth(reader));
+                    let (mut beside, others): (Vec<_>, Vec<_>) =
+                        readers.into_iter().partition(|reader| reader.is_beside(&leader));
+                    let since = leader.reader.ledger();
+                    let items = leader.read(&log, limit, false);
+                    for reader in &mut beside {
+                        reader.follow(&log, &leader.reader, since, &items);
+                    }
+                    readers = others;
+                    readers.append(&mut beside);
+                    readers.push(leader);
+                }
+                Op::Refilter(reader, filter) => {
+                    let at = nth(reader);
+                    readers[at].refilter(filter);
                 }
                 Op::Read(reader, limit, first) => {
                     let at = nth(reader);
@@ -257,6 +395,7 @@ proptest! {
         for reader in &mut readers {
             reader.read(&log, usize::MAX, false);
             prop_assert_eq!(reader.reader.position(), stream.head());
+            prop_assert_eq!(stream.behind(stream.head()), Behind::default());
         }
         prop_assert_eq!(stream.totals().sum(), stream.head());
     }
@@ -300,10 +439,7 @@ fn what_is_evicted_for_its_bytes_is_told_as_exactly() {
 #[test]
 fn a_filter_by_known_types_blames_only_their_categories() {
     let stream = stream::<()>(2);
-    let filter = Filter {
-        categories: None,
-        types: vec![TypePattern::new("console_log")],
-    };
+    let filter = Filter::types(vec![TypePattern::new("console_log")]);
     let mut reader = stream.reader(0).filtered(filter);
     append(&stream, event("console_log", Category::Console));
     for _ in 0..4 {
@@ -341,4 +477,67 @@ fn a_reader_that_waits_for_the_future_says_what_it_cannot_know() {
             ..Ledger::default()
         }
     );
+}
+
+/// Of what was evicted nothing was asked for, so the reader is not overtaken: what is retained is read.
+#[test]
+fn only_a_loss_makes_a_reader_go_to_the_head() {
+    let asked = Filter::categories(CategorySet::of(&[Category::Page]));
+    let stream = stream::<()>(2);
+    let mut reader = stream.reader(0).filtered(asked).overtaken(Overtaken::Head);
+    let append_all = |categories: &[Category]| {
+        for category in categories {
+            append(&stream, event("x", *category));
+        }
+    };
+    append_all(&[
+        Category::Console,
+        Category::Console,
+        Category::Page,
+        Category::Console,
+    ]);
+    let Some(Item::Envelope(third)) = reader.try_next() else {
+        panic!("it is there")
+    };
+    assert_eq!(third.seq(), 3);
+    append_all(&[Category::Page, Category::Console, Category::Page]);
+    let Some(Item::Lost(lost)) = reader.try_next() else {
+        panic!("5 is gone")
+    };
+    assert_eq!((lost.first, lost.last, lost.matching), (4, 7, Some(2)));
+    assert!(reader.try_next().is_none(), "7 was given up");
+    let expected = Ledger {
+        start: 0,
+        delivered: 1,
+        filtered: 4,
+        lost: 2,
+    };
+    assert_eq!(reader.ledger(), expected);
+}
+
+#[test]
+fn a_filter_that_is_changed_judges_what_is_gone_already() {
+    let stream = stream::<()>(2);
+    let mut reader = stream
+        .reader(0)
+        .filtered(Filter::categories(CategorySet::EMPTY));
+    for _ in 0..5 {
+        append(&stream, event("x", Category::Page));
+    }
+    reader.refilter(Filter::all());
+    let Some(Item::Lost(lost)) = reader.try_next() else {
+        panic!("1 to 3 are gone")
+    };
+    assert_eq!((lost.first, lost.last, lost.matching), (1, 3, Some(3)));
+}
+
+#[test]
+#[should_panic(expected = "both stood at the same position")]
+fn who_stood_elsewhere_cannot_be_followed() {
+    let stream = stream::<()>(8);
+    for _ in 0..2 {
+        append(&stream, event("x", Category::Page));
+    }
+    let leader = stream.reader(1);
+    stream.reader(0).follow(&leader, leader.ledger());
 }

@@ -8,6 +8,7 @@ mod envelope;
 mod limit;
 mod loss;
 mod reading;
+mod narrowed;
 mod cursor;
 
 use std::sync::Arc;

@@ -319,10 +319,8 @@ impl Asked {
     }
 
     fn filter(self) -> Filter {
-        Filter {
-            categories: self.categories,
-            types: self.types.map(TypePattern::new).into_iter().collect(),
-        }
+        let types = self.types.map(TypePattern::new);
+        Filter::new(self.categories, types.into_iter().collect())
     }
 
     fn wants(self, event: &Event) -> bool {
