@@ -30,6 +30,14 @@
 mod serve;
 mod routes;
 mod sse;
+#[allow(dead_code, reason = "until the routes ask it")]
+mod auth;
+#[allow(dead_code, reason = "until the routes ask it")]
+mod ticket;
+#[allow(dead_code, reason = "until the routes ask it")]
+mod origin;
 mod answer;
 
+pub use auth::{Token, TokenError};
+pub use origin::{OriginError, Origins};
 pub use serve::{Options, serve};
