@@ -36,8 +36,10 @@ mod auth;
 mod ticket;
 #[allow(dead_code, reason = "until the routes ask it")]
 mod origin;
+mod tls;
 mod answer;
 
 pub use auth::{Token, TokenError};
 pub use origin::{OriginError, Origins};
 pub use serve::{Options, serve};
+pub use tls::{TlsError, TlsFiles};
