@@ -1,11 +1,12 @@
 //! What a browser may be talked into by a page that it shows: nothing.
 //!
-//! A browser reaches servers that the page's author does not, one on loopback first of all. Three
+//! A browser reaches servers that the page's author does not, one on loopback first of all. Four
 //! ways in are closed here:
 //!
 //! - a page of another origin that reads answers: it may not, unless its origin is on the list (CORS);
 //! - a page of another origin that needs no answer, since it publishes or stops a session with a
 //!   request that a browser sends unasked: its `Origin` gives it away, and the request is not carried out;
+//! - a page of another origin that embeds what is here, and so holds streams open: `Sec-Fetch-Site`;
 //! - a page whose host name was pointed at our address (DNS rebinding), for which everything is of one
 //!   origin: the name is still in `Host`. Where there is a token, such a page does not have it, so
 //!   this is looked at only where there is none.
@@ -225,17 +226,19 @@ pub(crate) fn page_headers() -> [(HeaderName, HeaderValue); 1] {
     )]
 }
 
-/// A browser sends no `Origin` with what a page embeds, a picture or a frame: it could not read it,
-/// but it could hold streams open. Browsers of this decade say from where it is embedded.
+/// A browser sends no `Origin` with what a page embeds, a picture or a frame: the page could not read
+/// it, but could hold streams open. Browsers since 2023 say from where they were told to fetch it, to
+/// loopback and over TLS at least.
 fn check_fetch(headers: &HeaderMap) -> Result<(), Failure> {
-    let is = |name: &'static str, value: &str| headers.get(name).is_some_and(|it| it == value);
-    // A link that is followed, or an address that is typed in, fetches a document.
-    if is("sec-fetch-site", "cross-site") && !is("sec-fetch-dest", "document") {
-        return Err(forbidden(
-            "header `sec-fetch-site`: pages of other sites may not embed what is here".to_owned(),
-        ));
+    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+    match (value("sec-fetch-site"), value("sec-fetch-dest")) {
+        (None | Some(b"same-origin" | b"none"), _) => Ok(()),
+        // A link that is followed.
+        (_, Some(b"document")) => Ok(()),
+        _ => Err(forbidden(
+            "header `sec-fetch-site`: pages of other origins may not embed what is here".to_owned(),
+        )),
     }
-    Ok(())
 }
 
 /// Whether the page came from where its request goes. Whatever stands between may have taken the
@@ -542,14 +545,16 @@ mod tests {
     }
 
     #[test]
-    fn what_another_site_embeds_is_not_answered() {
+    fn what_a_page_of_another_origin_embeds_is_not_answered() {
         let ours = origins(&[], &[], false).unwrap();
         let host = ("host", "127.0.0.1:10001");
         for (site, dest, allowed) in [
             ("cross-site", "image", false),
             ("cross-site", "iframe", false),
             ("cross-site", "empty", false),
+            ("same-site", "image", false),
             ("cross-site", "document", true),
+            ("same-site", "document", true),
             ("same-origin", "empty", true),
             ("none", "document", true),
         ] {
