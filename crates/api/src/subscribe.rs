@@ -135,6 +135,7 @@ impl ApiService {
             } else {
                 reason
             },
+            reader: String::new(),
         };
         Subscription {
             reader,

@@ -287,8 +287,8 @@ impl EventStream {
                 self.advance(&self.cursor_in_this_epoch(last_seq));
                 self.pending.push_back(Ok(Item::Bye(bye)));
             }
-            // From a newer server.
-            None => {}
+            // Of a filter that somebody else changed, or from a newer server.
+            Some(Notice::Filter(_)) | None => {}
         }
     }
 

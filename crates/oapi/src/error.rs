@@ -29,20 +29,28 @@ pub enum ErrorCode {
     InvalidQuery,
     /// The token is missing or wrong.
     Unauthorized,
+    /// The request comes from where none is taken: its `Host` or `Origin` is not allowed.
+    Forbidden,
     /// The body is of a media type that is not taken here.
     UnsupportedMediaType,
     /// The body is larger than the server takes.
     BodyTooLarge,
     /// The event is too large even without its `data`.
     EventTooLarge,
+    /// The head of the request, its target included, is larger than the server takes.
+    HeaderTooLarge,
     /// There is no telemetry configuration.
     NotConfigured,
     /// There is nothing at this path.
     NotFound,
     /// The path is there, but not with this method.
     MethodNotAllowed,
+    /// The request did not arrive within the time that it has, or its reader did not answer.
+    Timeout,
     /// The source of events could not be started; the state is as before.
     SourceFailed,
+    /// The caller asks too often, or has too many streams open.
+    TooManyRequests,
     /// The server cannot take this now (it is full, or it is stopping); later it may.
     Unavailable,
     /// The server is at fault.
@@ -51,7 +59,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order above.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidJson,
         Self::MissingField,
         Self::UnknownField,
@@ -59,13 +67,17 @@ impl ErrorCode {
         Self::ReservedSource,
         Self::InvalidQuery,
         Self::Unauthorized,
+        Self::Forbidden,
         Self::UnsupportedMediaType,
         Self::BodyTooLarge,
         Self::EventTooLarge,
+        Self::HeaderTooLarge,
         Self::NotConfigured,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::Timeout,
         Self::SourceFailed,
+        Self::TooManyRequests,
         Self::Unavailable,
         Self::Internal,
     ];
@@ -81,13 +93,17 @@ impl ErrorCode {
             Self::ReservedSource => "reserved_source",
             Self::InvalidQuery => "invalid_query",
             Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::BodyTooLarge => "body_too_large",
             Self::EventTooLarge => "event_too_large",
+            Self::HeaderTooLarge => "header_too_large",
             Self::NotConfigured => "not_configured",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::Timeout => "timeout",
             Self::SourceFailed => "source_failed",
+            Self::TooManyRequests => "too_many_requests",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         }

@@ -4,9 +4,12 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor,
+};
 
 use crate::error::ErrorCode;
+use crate::ticket::TicketRequest;
 
 /// Reads the JSON object that is the whole of `bytes`.
 ///
@@ -223,4 +226,49 @@ where
 {
     let object = Option::<Object<T>>::deserialize(deserializer)?;
     Ok(object.map(|Object(value)| value))
+}
+
+/// For `deserialize_with` on a field with patterns of event types: bounded, since every pattern is tried
+/// on every event.
+pub(crate) fn optional_types<'de, D>(deserializer: D) -> Result<Option<Vec<String>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    const MAX_PATTERNS: usize = 100;
+    let types = Option::<Vec<String>>::deserialize(deserializer)?;
+    match &types {
+        Some(types) if types.len() > MAX_PATTERNS => Err(D::Error::custom(format_args!(
+            "more than {MAX_PATTERNS} types"
+        ))),
+        Some(types) if types.iter().any(String::is_empty) => {
+            Err(D::Error::custom("an event type is not empty"))
+        }
+        _ => Ok(types),
+    }
+}
+
+/// For `deserialize_with` on a field with a seq: as far as the document promises, which is what every
+/// client can tell.
+pub(crate) fn optional_seq<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    let seq = Option::<u64>::deserialize(deserializer)?;
+    if seq.is_some_and(|seq| i64::try_from(seq).is_err()) {
+        return Err(D::Error::custom("a seq is from 0 to 2^63 - 1"));
+    }
+    Ok(seq)
+}
+
+/// For `deserialize_with` on a field that says how long a ticket lasts.
+pub(crate) fn optional_lifetime<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    const MAX: u32 = TicketRequest::MAX_EXPIRES_IN;
+    let seconds = Option::<u32>::deserialize(deserializer)?;
+    if seconds.is_some_and(|seconds| seconds == 0 || MAX < seconds) {
+        return Err(D::Error::custom(format_args!(
+            "a ticket lasts from 1 to {MAX} seconds"
+        )));
+    }
+    Ok(seconds)
 }

@@ -31,6 +31,8 @@ pub mod data;
 mod config;
 mod batch;
 mod notice;
+mod reader;
+mod ticket;
 mod error;
 mod health;
 
@@ -47,4 +49,8 @@ pub use event::{Envelope, Event, InvalidEvent, PublishRequest, Source, SourceKin
 pub use event_type::{EmptyType, EventType, KnownType, UnknownType};
 pub use health::Health;
 pub use json::{JsonError, from_json, from_json_line};
-pub use notice::{Beat, Bye, ByeReason, Gap, Hello, HelloReason, Notice, SessionNotice};
+pub use notice::{
+    Beat, Bye, ByeReason, FilterNotice, Gap, Hello, HelloReason, Notice, SessionNotice,
+};
+pub use reader::{ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched, WhenOvertaken};
+pub use ticket::{Ticket, TicketRequest};

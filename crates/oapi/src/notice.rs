@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::category::Category;
+use crate::category::{Category, CategorySet};
 use crate::config::State;
 
 /// A notice: an event of the stream's own, with a name and no seq.
@@ -28,6 +28,8 @@ pub enum Notice {
     Gap(Gap),
     /// A session started, was reconfigured, or ended.
     Session(SessionNotice),
+    /// The reader's filter was changed.
+    Filter(FilterNotice),
     /// The stream is alive; how far behind the reader is.
     Beat(Beat),
     /// The stream ends.
@@ -42,6 +44,7 @@ impl Notice {
             Self::Hello(_) => "hello",
             Self::Gap(_) => "gap",
             Self::Session(_) => "session",
+            Self::Filter(_) => "filter",
             Self::Beat(_) => "beat",
             Self::Bye(_) => "bye",
         }
@@ -58,6 +61,7 @@ impl Notice {
             "hello" => Self::Hello(serde_json::from_str(json)?),
             "gap" => Self::Gap(serde_json::from_str(json)?),
             "session" => Self::Session(serde_json::from_str(json)?),
+            "filter" => Self::Filter(serde_json::from_str(json)?),
             "beat" => Self::Beat(serde_json::from_str(json)?),
             "bye" => Self::Bye(serde_json::from_str(json)?),
             _ => return Ok(None),
@@ -88,6 +92,11 @@ pub struct Hello {
     pub lost: Option<u64>,
     /// Why reading begins there.
     pub reason: HelloReason,
+    /// The id of this reader, by which its filter can be changed while it reads:
+    /// `PATCH /telemetry/readers/{id}`. Only older servers leave it out; it is empty then.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(required)]
+    pub reader: String,
 }
 
 /// Why reading begins where it does.
@@ -139,6 +148,20 @@ pub struct SessionNotice {
     pub after: u64,
 }
 
+/// The reader's filter was changed, by `PATCH /telemetry/readers/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FilterNotice {
+    /// The categories that the reader asks for now; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<Vec<Category>>)]
+    pub category: Option<CategorySet>,
+    /// The types that the reader asks for now, `*` for any characters; absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub r#type: Vec<String>,
+    /// Events after this seq are chosen by that.
+    pub after: u64,
+}
+
 /// The stream is alive. Sent at a steady pace, on a busy stream too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Beat {
@@ -170,6 +193,14 @@ pub enum ByeReason {
     Shutdown,
     /// The server cannot go on with this stream; a new one may do.
     Failed,
+    /// The ticket that opened the stream has run out.
+    Expired,
+    /// The reader was overtaken, and has asked for the stream to end then.
+    Overtaken,
+    /// All that the ticket allows was delivered.
+    Complete,
+    /// The reader took no bytes for too long.
+    Stalled,
     /// A reason that this version does not know.
     #[serde(other)]
     Other,

@@ -9,6 +9,7 @@ mod event;
 mod data;
 mod config;
 mod notice;
+mod reader;
 mod json;
 mod encode;
 mod openapi;

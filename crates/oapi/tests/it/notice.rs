@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tapline_oapi::{
-    Beat, Bye, ByeReason, Category, Gap, Hello, HelloReason, Notice, SessionNotice, State,
-    StateConfig,
+    Beat, Bye, ByeReason, Category, CategorySet, FilterNotice, Gap, Hello, HelloReason, Notice,
+    SessionNotice, State, StateConfig,
 };
 
 #[track_caller]
@@ -24,6 +24,7 @@ fn each_reads_as_it_was_written() {
         epoch: "e".to_owned(),
         lost: Some(0),
         reason: HelloReason::Fresh,
+        reader: String::new(),
     };
     check(
         &Notice::Hello(hello.clone()),
@@ -34,10 +35,11 @@ fn each_reads_as_it_was_written() {
         &Notice::Hello(Hello {
             asked: Some("1-d".to_owned()),
             reason: HelloReason::OtherEpoch,
+            reader: "r2".to_owned(),
             ..hello
         }),
         "hello",
-        r#"{"asked":"1-d","used":4,"oldest":5,"head":9,"epoch":"e","lost":0,"reason":"other_epoch"}"#,
+        r#"{"asked":"1-d","used":4,"oldest":5,"head":9,"epoch":"e","lost":0,"reason":"other_epoch","reader":"r2"}"#,
     );
     check(
         &Notice::Gap(Gap {
@@ -76,13 +78,40 @@ fn each_reads_as_it_was_written() {
         r#"{"head":9,"position":7,"lag":2,"lost":1}"#,
     );
     check(
-        &Notice::Bye(Bye {
-            reason: ByeReason::Failed,
-            last_seq: 7,
+        &Notice::Filter(FilterNotice {
+            category: Some(CategorySet::of(&[Category::Page])),
+            r#type: vec!["page_*".to_owned()],
+            after: 9,
         }),
-        "bye",
-        r#"{"reason":"failed","last_seq":7}"#,
+        "filter",
+        r#"{"category":["page"],"type":["page_*"],"after":9}"#,
     );
+    check(
+        &Notice::Filter(FilterNotice {
+            category: None,
+            r#type: vec![],
+            after: 0,
+        }),
+        "filter",
+        r#"{"after":0}"#,
+    );
+    for (reason, name) in [
+        (ByeReason::Shutdown, "shutdown"),
+        (ByeReason::Failed, "failed"),
+        (ByeReason::Expired, "expired"),
+        (ByeReason::Overtaken, "overtaken"),
+        (ByeReason::Complete, "complete"),
+        (ByeReason::Stalled, "stalled"),
+    ] {
+        check(
+            &Notice::Bye(Bye {
+                reason,
+                last_seq: 7,
+            }),
+            "bye",
+            &format!(r#"{{"reason":"{name}","last_seq":7}}"#),
+        );
+    }
 }
 
 #[test]
