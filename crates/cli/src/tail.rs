@@ -171,7 +171,7 @@ impl View {
             }
             Item::Bye(bye) => match bye.reason {
                 ByeReason::Shutdown => "the server stops".to_owned(),
-                ByeReason::Failed | ByeReason::Other => "the server ends the stream".to_owned(),
+                _ => "the server ends the stream".to_owned(),
             },
             _ => return Ok(()),
         };
