@@ -29,6 +29,12 @@ pub enum ApiError {
     /// There is no session to show or to change.
     #[error("telemetry is not configured: `PUT /telemetry` starts a session")]
     NotConfigured,
+    /// No reader has that id: there never was one, or it is gone.
+    #[error("there is no such reader: `GET /telemetry/readers` lists those that there are")]
+    NoSuchReader,
+    /// The reader has not come to several changes that were asked for before.
+    #[error("the reader has not come to the changes before this one: try again later")]
+    ReaderBusy,
     /// The source of events could not start.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -44,6 +50,8 @@ impl ApiError {
             Self::EventTooLarge => ErrorCode::EventTooLarge,
             Self::Query(_) => ErrorCode::InvalidQuery,
             Self::NotConfigured => ErrorCode::NotConfigured,
+            Self::NoSuchReader => ErrorCode::NotFound,
+            Self::ReaderBusy => ErrorCode::Unavailable,
             Self::Source(_) => ErrorCode::SourceFailed,
         }
     }

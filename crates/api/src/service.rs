@@ -7,16 +7,18 @@ use tapline_oapi::{BrowserConfig, CategorySet, ConfigRequest, State, StateConfig
 use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
 
 use crate::error::ApiError;
+use crate::readers::Readers;
 use crate::source::Source;
 
 /// A telemetry session, the source that runs with it, and the operations of the contract.
 ///
 /// Everything takes `&self`; share it in an [`Arc`]. [`put`](Self::put) and [`patch`](Self::patch)
-/// take turns and may call the source; everything else is lock-free.
+/// take turns and may call the source; everything about events is lock-free.
 pub struct ApiService {
     session: Arc<TelemetrySession>,
     /// Held while the session and the source change together.
     source: Mutex<Box<dyn Source>>,
+    readers: Readers,
 }
 
 /// What a configuration request has done.
@@ -37,7 +39,12 @@ impl ApiService {
         Self {
             session: Arc::new(session),
             source: Mutex::new(Box::new(source)),
+            readers: Readers::default(),
         }
+    }
+
+    pub(crate) fn enrolled(&self) -> &Readers {
+        &self.readers
     }
 
     /// The session, for producers in the process.

@@ -1,7 +1,9 @@
-//! Where a live stream begins.
+//! Where a live stream begins, and a wait for one event.
 
-use tapline_events::{Cursor, Filter};
-use tapline_oapi::{Hello, HelloReason};
+use std::time::Duration;
+
+use tapline_events::{Cursor, Filter, Overtaken};
+use tapline_oapi::{Hello, HelloReason, WhenOvertaken};
 use tapline_telemetry::Reader;
 
 use crate::query::{self, QueryError};
@@ -18,6 +20,19 @@ pub struct StreamQuery {
     pub filter: Filter,
     /// Whether the stream is to tell about itself, too.
     pub notices: bool,
+    /// What to do when its reader is overtaken. Where that is [`Close`](WhenOvertaken::Close) the
+    /// reader goes on at the oldest retained, and who reads ends the stream at the first loss.
+    pub overtaken: WhenOvertaken,
+}
+
+/// What is waited for: the first event that `start` asks for, in the past or to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitQuery {
+    /// After which event, and for which. [`ApiService::subscribe`] gives the reader: an event that was
+    /// published before is not missed, and what is lost on the way is told.
+    pub start: StreamQuery,
+    /// For how long: 0 to 300 seconds. 0 looks only at what is there.
+    pub timeout: Duration,
 }
 
 /// Where a stream begins that has no cursor.
@@ -34,7 +49,8 @@ pub enum Replay {
 pub struct Subscription {
     /// Stands where the stream begins.
     pub reader: Reader,
-    /// Says where that is, and why there.
+    /// Says where that is, and why there. Its [`reader`](Hello::reader) is for whoever
+    /// [enrolls](ApiService::enroll) it to fill in.
     pub hello: Hello,
     /// How many events were evicted between where it was to begin and where it begins, asked for or
     /// not: the most that can be lost.
@@ -51,9 +67,16 @@ impl StreamQuery {
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, QueryError> {
-        const KNOWN: [&str; 5] = ["after", "replay", "category", "type", "notices"];
+        const KNOWN: [&str; 6] = [
+            "after",
+            "replay",
+            "category",
+            "type",
+            "notices",
+            "overtaken",
+        ];
         let mut asked = Self::default();
-        let mut notices = None;
+        let (mut notices, mut overtaken) = (None, None);
         for (name, text) in pairs {
             match name {
                 "after" => query::once(&mut asked.after, name, text.to_owned())?,
@@ -70,11 +93,62 @@ impl StreamQuery {
                     let choices = [("true", true), ("false", false)];
                     query::once(&mut notices, name, query::choice(name, text, &choices)?)?;
                 }
+                "overtaken" => {
+                    let choices = [
+                        ("oldest", WhenOvertaken::Oldest),
+                        ("head", WhenOvertaken::Head),
+                        ("close", WhenOvertaken::Close),
+                    ];
+                    query::once(&mut overtaken, name, query::choice(name, text, &choices)?)?;
+                }
                 _ => return Err(QueryError::unknown(name, &KNOWN)),
             }
         }
         asked.notices = notices.unwrap_or(false);
+        asked.overtaken = overtaken.unwrap_or_default();
         Ok(asked)
+    }
+}
+
+impl WaitQuery {
+    /// How long a wait lasts that does not say.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// The longest that a wait lasts.
+    pub const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+
+    /// From the parameters of a query, decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`] names the parameter that is unknown, given twice or out of range. A cursor
+    /// that cannot be read is no error: [`ApiService::subscribe`] answers it.
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, QueryError> {
+        const KNOWN: [&str; 4] = ["after", "category", "type", "timeout_ms"];
+        let mut start = StreamQuery::default();
+        let mut timeout = None;
+        for (name, text) in pairs {
+            match name {
+                "after" => query::once(&mut start.after, name, text.to_owned())?,
+                "category" | "type" => query::add_to_filter(&mut start.filter, name, text)?,
+                "timeout_ms" => {
+                    let asked = Duration::from_millis(query::number(name, text)?);
+                    if asked > Self::MAX_TIMEOUT {
+                        let most = Self::MAX_TIMEOUT.as_millis();
+                        let message = format!("{} is not from 0 to {most}", asked.as_millis());
+                        return Err(QueryError::new(name, message));
+                    }
+                    query::once(&mut timeout, name, asked)?;
+                }
+                _ => return Err(QueryError::unknown(name, &KNOWN)),
+            }
+        }
+        Ok(Self {
+            start,
+            timeout: timeout.unwrap_or(Self::DEFAULT_TIMEOUT),
+        })
     }
 }
 
@@ -114,7 +188,11 @@ impl ApiService {
         };
         let reader = session
             .new_reader(from.unwrap_or(0))
-            .filtered(query.filter.clone());
+            .filtered(query.filter.clone())
+            .overtaken(match query.overtaken {
+                WhenOvertaken::Oldest | WhenOvertaken::Close => Overtaken::Oldest,
+                WhenOvertaken::Head => Overtaken::Head,
+            });
         let used = reader.position();
         let evicted = from.map_or(0, |from| used - from);
         let lost = match reason {

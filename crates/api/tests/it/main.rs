@@ -11,6 +11,8 @@ mod lines;
 mod page;
 mod query;
 mod subscribe;
+mod wait;
+mod readers;
 
 use tapline_api::{ApiError, ApiService, NoSource, PutAnswer};
 use tapline_events::{EventStream, Retention};

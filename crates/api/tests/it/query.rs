@@ -1,7 +1,9 @@
 //! Query parameters: an error names the one that is wrong.
 
-use tapline_api::{Order, PageQuery, QueryError, Replay, StreamQuery};
-use tapline_oapi::{Category, CategorySet};
+use std::time::Duration;
+
+use tapline_api::{Order, PageQuery, QueryError, Replay, StreamQuery, WaitQuery};
+use tapline_oapi::{Category, CategorySet, WhenOvertaken};
 
 /// As they stand in a URL, but not encoded.
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -17,6 +19,10 @@ pub(crate) fn page(query: &str) -> Result<PageQuery, QueryError> {
 
 pub(crate) fn stream(query: &str) -> Result<StreamQuery, QueryError> {
     StreamQuery::from_pairs(pairs(query))
+}
+
+pub(crate) fn wait(query: &str) -> Result<WaitQuery, QueryError> {
+    WaitQuery::from_pairs(pairs(query))
 }
 
 #[track_caller]
@@ -86,9 +92,48 @@ fn a_stream_says_which_parameter_is_wrong() {
         ("category=x", "category", "unknown category `x`"),
         ("type=", "type", "not empty"),
         ("limit=1", "limit", "known are"),
+        ("overtaken=newest", "overtaken", "`oldest`, `head`, `close`"),
+        ("overtaken=head&overtaken=head", "overtaken", "twice"),
+        ("ticket=x", "ticket", "known are"),
     ] {
         check(stream(query), name, message);
     }
+}
+
+#[test]
+fn a_wait_says_which_parameter_is_wrong() {
+    for (query, name, message) in [
+        (
+            "timeout_ms=300001",
+            "timeout_ms",
+            "300001 is not from 0 to 300000",
+        ),
+        ("timeout_ms=-1", "timeout_ms", "`-1`"),
+        ("timeout_ms=", "timeout_ms", "``"),
+        ("timeout_ms=1&timeout_ms=1", "timeout_ms", "twice"),
+        ("timeout=1", "timeout", "`timeout_ms`"),
+        ("after=1&after=1", "after", "twice"),
+        ("category=x", "category", "unknown category `x`"),
+        ("type=", "type", "not empty"),
+        ("replay=all", "replay", "known are"),
+    ] {
+        check(wait(query), name, message);
+    }
+}
+
+#[test]
+fn a_wait_asks_for_what_it_says() {
+    let asked = wait("").unwrap();
+    assert_eq!(asked.start, StreamQuery::default());
+    assert_eq!(asked.timeout, Duration::from_secs(30));
+    let asked = wait("after=7-x&category=page&type=a*,b&timeout_ms=300000").unwrap();
+    assert_eq!(asked.start.after.as_deref(), Some("7-x"));
+    assert_eq!(
+        asked.start.filter,
+        stream("type=a*&type=b&category=page").unwrap().filter
+    );
+    assert_eq!(asked.timeout, Duration::from_secs(300));
+    assert_eq!(wait("timeout_ms=0").unwrap().timeout, Duration::ZERO);
 }
 
 #[test]
@@ -140,6 +185,14 @@ fn a_stream_takes_any_cursor() {
     }
     let asked = stream("replay=live&notices=true").unwrap();
     assert_eq!((asked.replay, asked.notices), (Some(Replay::Live), true));
+    for (text, overtaken) in [
+        ("", WhenOvertaken::Oldest),
+        ("overtaken=oldest", WhenOvertaken::Oldest),
+        ("overtaken=head", WhenOvertaken::Head),
+        ("overtaken=close", WhenOvertaken::Close),
+    ] {
+        assert_eq!(stream(text).unwrap().overtaken, overtaken);
+    }
     assert!(!stream("notices=false").unwrap().notices);
     assert_eq!(stream("").unwrap(), StreamQuery::default());
 }

@@ -230,3 +230,21 @@ fn hello_and_reader_tell_each_loss_once() {
     };
     assert_eq!((lost.first, lost.last, lost.matching), (13, 22, Some(10)));
 }
+
+#[test]
+fn an_overtaken_stream_goes_on_where_it_asked_to() {
+    for (asked, last) in [
+        ("", 12),
+        ("overtaken=oldest", 12),
+        ("overtaken=close", 12),
+        ("overtaken=head", 20),
+    ] {
+        let api = running(8);
+        let mut reader = api.subscribe(&query::stream(asked).unwrap()).reader;
+        fill_to(&api, 20);
+        let Some(Item::Lost(lost)) = reader.try_next() else {
+            panic!("it was overtaken")
+        };
+        assert_eq!((lost.first, lost.last), (1, last), "{asked}");
+    }
+}
