@@ -164,6 +164,11 @@ impl<M: Mark> Reader<M> {
         self
     }
 
+    /// Where it goes on when it was overtaken.
+    pub fn overtaken_policy(&self) -> Overtaken {
+        self.overtaken
+    }
+
     /// What it asks for.
     pub fn filter(&self) -> &Filter {
         &self.filter

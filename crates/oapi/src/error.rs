@@ -15,6 +15,8 @@ use crate::json::JsonError;
 #[serde(rename_all = "snake_case")]
 #[schema(description = "What went wrong, as a name that stays. The message beside it may change.")]
 pub enum ErrorCode {
+    /// What came is not a request as HTTP has them.
+    BadRequest,
     /// The body is not JSON.
     InvalidJson,
     /// A field that must be there is not.
@@ -59,7 +61,8 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order above.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
+        Self::BadRequest,
         Self::InvalidJson,
         Self::MissingField,
         Self::UnknownField,
@@ -86,6 +89,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::BadRequest => "bad_request",
             Self::InvalidJson => "invalid_json",
             Self::MissingField => "missing_field",
             Self::UnknownField => "unknown_field",

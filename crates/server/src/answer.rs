@@ -1,24 +1,71 @@
 //! What goes back: JSON, with a status for each error code.
 
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
 use serde::Serialize;
 use tapline_api::{ApiError, QueryError};
 use tapline_oapi::{ErrorBody, ErrorCode};
 
+/// An answer: all of ours are whole, but for a stream's, whose body is not HTTP's business.
+pub(crate) type Whole = Response<Full<Bytes>>;
+
 /// An error on its way out.
 #[derive(Debug)]
-pub(crate) struct Failure(pub(crate) ErrorBody);
+pub(crate) struct Failure {
+    pub(crate) body: ErrorBody,
+    /// What goes with it, such as `retry-after`.
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
 
 impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self(ErrorBody::new(code, message))
+        ErrorBody::new(code, message).into()
+    }
+
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// For what may well be possible a little later.
+    pub(crate) fn retry_after(self, seconds: u32) -> Self {
+        self.with(header::RETRY_AFTER, seconds.into())
+    }
+
+    pub(crate) fn into_response(self) -> Whole {
+        let mut answer = json(status(self.body.code), &self.body);
+        answer.headers_mut().extend(self.headers);
+        answer
+    }
+
+    /// The whole answer as it goes over the wire, the last one of its connection.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        let body = serde_json::to_vec(&self.body).expect("our own types serialize");
+        let mut answer = self.into_response();
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, body.len().into());
+        let mut bytes = encode_head(&answer, false);
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+}
+
+impl From<ErrorBody> for Failure {
+    fn from(body: ErrorBody) -> Self {
+        Self {
+            body,
+            headers: Vec::new(),
+        }
     }
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self(ErrorBody::from(&error))
+        ErrorBody::from(&error).into()
     }
 }
 
@@ -28,16 +75,11 @@ impl From<QueryError> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        json(status(self.0.code), &self.0)
-    }
-}
-
 /// The status of each code.
 pub(crate) fn status(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::InvalidJson
+        ErrorCode::BadRequest
+        | ErrorCode::InvalidJson
         | ErrorCode::MissingField
         | ErrorCode::UnknownField
         | ErrorCode::InvalidField
@@ -58,17 +100,44 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
 }
 
 /// A value as JSON.
-pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Whole {
     let body = serde_json::to_vec(value).expect("our own types serialize");
     text(status, body)
 }
 
 /// JSON that is text already.
-pub(crate) fn text(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        body.into(),
-    )
-        .into_response()
+pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Whole {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Whole {
+    let mut answer = Response::default();
+    *answer.status_mut() = status;
+    answer
+}
+
+/// The head of an answer as it goes over the wire, for those that hyper does not write. The body comes
+/// in chunks, or it ends with the connection.
+pub(crate) fn encode_head(answer: &Response<impl Sized>, chunked: bool) -> Vec<u8> {
+    let mut head = Vec::with_capacity(1024);
+    let status = answer.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let _ = write!(head, "HTTP/1.1 {} {reason}\r\n", status.as_str());
+    for (name, value) in answer.headers() {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(if chunked {
+        b"transfer-encoding: chunked\r\n\r\n"
+    } else {
+        b"connection: close\r\n\r\n"
+    });
+    head
 }

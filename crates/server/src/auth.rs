@@ -292,9 +292,10 @@ impl Refused {
     }
 }
 
-impl From<&Refused> for Failure {
-    fn from(refused: &Refused) -> Self {
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
         Self::new(ErrorCode::Unauthorized, refused.to_string())
+            .with(header::WWW_AUTHENTICATE, refused.challenge())
     }
 }
 
@@ -303,7 +304,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ticket::TicketRequest;
+    use tapline_oapi::TicketRequest;
 
     const SECRET: &str = "correct-horse-battery-staple";
 
@@ -447,7 +448,7 @@ mod tests {
         let auth = guarded();
         let refused = |sent: &[&str], route| {
             let refused = auth.admit(&headers(sent), [], route).map(drop).unwrap_err();
-            (refused.challenge(), Failure::from(&refused).0)
+            (refused.challenge(), Failure::from(refused).body)
         };
         let (challenge, body) = refused(&[], Route::Guarded);
         assert_eq!(challenge, "Bearer");

@@ -28,18 +28,23 @@
 //! ```
 
 mod serve;
+mod connection;
+mod socket;
+
+mod route;
 mod routes;
-mod sse;
-#[allow(dead_code, reason = "until the routes ask it")]
 mod auth;
-#[allow(dead_code, reason = "until the routes ask it")]
 mod ticket;
-#[allow(dead_code, reason = "until the routes ask it")]
 mod origin;
 mod tls;
+mod calls;
 mod answer;
+
+mod stream;
+mod metrics;
+mod page;
 
 pub use auth::{Token, TokenError};
 pub use origin::{OriginError, Origins};
-pub use serve::{Options, serve};
+pub use serve::{Limits, Options, serve};
 pub use tls::{TlsError, TlsFiles};

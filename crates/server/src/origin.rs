@@ -23,7 +23,7 @@ use tapline_oapi::ErrorCode;
 use crate::answer::Failure;
 
 /// The code of what is refused here.
-const FORBIDDEN: ErrorCode = ErrorCode::Unauthorized;
+const FORBIDDEN: ErrorCode = ErrorCode::Forbidden;
 
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH");
 const ALLOW_HEADERS: HeaderValue =
@@ -43,6 +43,17 @@ pub struct Origins {
     allowed: Vec<Origin>,
     /// The names beside loopback; `None` = whatever is asked for.
     hosts: Option<Vec<String>>,
+}
+
+/// No page but the server's own, under loopback addresses alone.
+impl Default for Origins {
+    fn default() -> Self {
+        Self {
+            any: false,
+            allowed: Vec::new(),
+            hosts: Some(Vec::new()),
+        }
+    }
 }
 
 /// A value of a flag that cannot be.
@@ -173,7 +184,7 @@ impl Origins {
 
     /// What every answer carries: the bounds for the browser that gets it, and leave for the page
     /// that asked, where `origin`, the request's, is on the list. A policy that is there already
-    /// ([`page_headers`]) stays.
+    /// (the [page](crate::page)'s) stays.
     pub(crate) fn decorate(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,
@@ -213,18 +224,6 @@ impl Origins {
 }
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-
-/// What the live page's own answer carries: scripts, styles and connections of this server alone,
-/// pictures also out of events, and nobody's frame around it.
-pub(crate) fn page_headers() -> [(HeaderName, HeaderValue); 1] {
-    [(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
-    )]
-}
 
 /// A browser sends no `Origin` with what a page embeds, a picture or a frame: the page could not read
 /// it, but could hold streams open. Browsers since 2023 say from where they were told to fetch it, to
@@ -372,7 +371,7 @@ mod tests {
     fn check(origins: &Origins, pairs: &[(&'static str, &str)], expected: Result<(), &str>) {
         match (origins.check(&headers(pairs)), expected) {
             (Ok(()), Ok(())) => {}
-            (Err(Failure(error)), Err(expected)) => {
+            (Err(Failure { body: error, .. }), Err(expected)) => {
                 assert_eq!(error.code, FORBIDDEN);
                 assert!(error.message.contains(expected), "{}", error.message);
             }
@@ -576,7 +575,7 @@ mod tests {
             [("host", &*long), ("origin", "http://x")],
             [("host", "localhost"), ("origin", &long)],
         ] {
-            let Failure(error) = ours.check(&headers(&sent)).unwrap_err();
+            let Failure { body: error, .. } = ours.check(&headers(&sent)).unwrap_err();
             assert!(error.message.len() < 300, "{}", error.message);
         }
     }
@@ -663,7 +662,9 @@ mod tests {
             json["content-security-policy"],
             "default-src 'none'; frame-ancestors 'none'"
         );
-        let mut page: HeaderMap = page_headers().into_iter().collect();
+        let mut page = HeaderMap::new();
+        let policy = HeaderValue::from_static(crate::page::CONTENT_SECURITY_POLICY);
+        page.insert(header::CONTENT_SECURITY_POLICY, policy);
         ours.decorate(None, &mut page);
         let policy = page["content-security-policy"].to_str().unwrap();
         for part in [

@@ -1,44 +1,158 @@
 //! Each route, a thin cover over an operation.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
-use std::time::Duration;
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, LazyLock};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tapline_api::{ApiError, Page, PageQuery, PutAnswer, StreamQuery};
-use tapline_oapi::{BatchResult, ConfigRequest, ErrorCode, Health, from_json, openapi};
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use serde::de::DeserializeOwned;
+use tapline_api::{
+    ApiError, Page, PageQuery, Place as Account, PutAnswer, ReaderSpec, StreamQuery, Subscription,
+    WaitQuery,
+};
+use tapline_events::{Filter, Item};
+use tapline_oapi::{
+    BatchResult, ConfigRequest, ErrorCode, Health, ReaderKind, ReaderPatch, WhenOvertaken,
+    from_json, openapi,
+};
 use tokio::time::timeout;
 
-use crate::answer::{Failure, json, text};
+use crate::answer::{Failure, Whole, empty, json, text};
+use crate::auth::{self, Pass};
+use crate::calls;
+use crate::metrics::{self, Refused};
+use crate::page;
+use crate::route::{Route, Unrouted};
 use crate::serve::App;
-use crate::sse::EventBody;
+use crate::socket::Signs;
+use crate::stream::{Counted, Opening};
 
-/// All routes, and JSON errors for whatever is not among them.
-pub(crate) fn router(app: App) -> Router {
-    Router::new()
-        .route("/telemetry", get(show).put(put).patch(patch))
-        .route("/telemetry/events", post(publish).get(page))
-        .route("/telemetry/stream", get(stream))
-        .route("/healthz", get(health))
-        .route("/openapi.json", get(document))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(app)
+/// What comes of a request.
+pub(crate) enum Answer {
+    Whole(Whole),
+    /// A stream: the head of its answer, and what is to follow on the socket.
+    Stream(Response<()>, Box<Opening>),
 }
 
-async fn show(State(app): State<App>) -> Result<Response, Failure> {
-    Ok(json(StatusCode::OK, &app.api.state()?))
+/// Who asks, and how its connection fares.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) signs: &'a Signs,
 }
 
-async fn put(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
-    let request = config_request(&app, &headers, body).await?;
-    let answer = configure(move || app.api.put(&request)).await?;
+/// Answers a request, whatever it is.
+pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Incoming>) -> Answer {
+    let start = Instant::now();
+    let (head, body) = request.into_parts();
+    let found = Route::find(&head.method, head.uri.path());
+    let route = found.map_or(Route::NotFound, |(route, _)| route);
+    let call = app.metrics.call(route);
+    let id = route
+        .is_platform_call()
+        .then(|| calls::request_id(&head.headers));
+    let is_told = id.is_some() && calls::are_captured(app.api.session());
+
+    let mut answer = match dispatch(app, peer, found, &head, body).await {
+        Ok(answer) => answer,
+        Err(failure) => Answer::Whole(failure.into_response()),
+    };
+    let (status, headers) = match &mut answer {
+        Answer::Whole(whole) => (whole.status(), whole.headers_mut()),
+        Answer::Stream(head, _) => (head.status(), head.headers_mut()),
+    };
+    app.options
+        .origins
+        .decorate(head.headers.get(header::ORIGIN), headers);
+    if let Some(id) = id {
+        if is_told {
+            calls::tell(app.api.session(), route, &id, status, start.elapsed());
+        }
+        headers.insert(calls::REQUEST_ID, id.into_header());
+    }
+    call.answered(status);
+    answer
+}
+
+/// Lets the request in, if it may, and carries it out.
+async fn dispatch(
+    app: &Arc<App>,
+    peer: Peer<'_>,
+    found: Result<(Route, Option<&str>), Unrouted>,
+    head: &Parts,
+    body: Incoming,
+) -> Result<Answer, Failure> {
+    app.options.origins.check(&head.headers)?;
+    if head.method == Method::OPTIONS
+        && let Some(preflight) = app.options.origins.preflight(&head.headers)
+    {
+        return Ok(Answer::Whole(preflight));
+    }
+    let (route, reader) = match found {
+        Ok(found) => found,
+        Err(Unrouted::NotFound) => return Err(not_found(head.uri.path())),
+        Err(Unrouted::MethodNotAllowed { allow }) => {
+            return Err(method_not_allowed(head.uri.path(), allow));
+        }
+    };
+    let pairs = pairs(&head.uri);
+    let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
+    let pass = app.auth.admit(&head.headers, query(), demand(route))?;
+
+    let body = Reading { app, peer, body };
+    let whole = match route {
+        Route::GetTelemetry => json(StatusCode::OK, &app.api.state()?),
+        Route::PutTelemetry => put(app, &head.headers, body).await?,
+        Route::PatchTelemetry => patch(app, &head.headers, body).await?,
+        Route::PublishEvents => publish(app, &head.headers, body).await?,
+        Route::ReadEvents => read_page(app, query())?,
+        Route::StreamEvents => return stream(app, peer, head, query(), &pass),
+        Route::WaitForEvent => wait(app, peer, query()).await?,
+        Route::ListReaders => json(StatusCode::OK, &app.api.readers()),
+        Route::PatchReader => {
+            patch_reader(app, reader.unwrap_or_default(), &head.headers, body).await?
+        }
+        Route::IssueTicket => issue_ticket(app, &head.headers, body).await?,
+        Route::GetHealth => json(StatusCode::OK, &Health::ok()),
+        Route::GetReadiness => readiness(app)?,
+        Route::GetMetrics => typed(metrics::CONTENT_TYPE, app.metrics.render(&app.api)),
+        Route::GetOpenapi => document(),
+        Route::ShowPage | Route::PageScript | Route::PageStyle => show_page(route),
+        Route::NotFound => return Err(not_found(head.uri.path())),
+    };
+    Ok(Answer::Whole(whole))
+}
+
+/// What a route asks of its callers.
+fn demand(route: Route) -> auth::Route {
+    match route {
+        Route::StreamEvents => auth::Route::Stream,
+        Route::GetHealth
+        | Route::GetReadiness
+        | Route::GetOpenapi
+        | Route::ShowPage
+        | Route::PageScript
+        | Route::PageStyle
+        | Route::NotFound => auth::Route::Open,
+        _ => auth::Route::Guarded,
+    }
+}
+
+async fn put(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
+    let request: ConfigRequest = optional(headers, body).await?;
+    let api = app.api.clone();
+    let answer = configure(move || api.put(&request)).await?;
     let (status, state) = match &answer {
         PutAnswer::Started(state) => (StatusCode::CREATED, state),
         PutAnswer::Replaced(state) | PutAnswer::Cleared(state) => (StatusCode::OK, state),
@@ -51,13 +165,10 @@ async fn put(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<R
     Ok(json(status, state))
 }
 
-async fn patch(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Failure> {
-    let request = config_request(&app, &headers, body).await?;
-    let state = configure(move || app.api.patch(&request)).await?;
+async fn patch(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
+    let request: ConfigRequest = optional(headers, body).await?;
+    let api = app.api.clone();
+    let state = configure(move || api.patch(&request)).await?;
     tracing::info!(
         session = state.session_id,
         seq = state.seq,
@@ -67,17 +178,20 @@ async fn patch(
 }
 
 /// Where a body is, it is JSON; none is the same as `{}`.
-async fn config_request(
-    app: &App,
+async fn optional<T: DeserializeOwned + Default>(
     headers: &HeaderMap,
-    body: Body,
-) -> Result<ConfigRequest, Failure> {
-    let body = read(app, body).await?;
+    body: Reading<'_>,
+) -> Result<T, Failure> {
+    let body = body.whole().await?;
     if body.is_empty() {
-        return Ok(ConfigRequest::default());
+        return Ok(T::default());
     }
+    parse(headers, &body)
+}
+
+fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Failure> {
     match media_type(headers)?.as_ref() {
-        "" | "application/json" => Ok(from_json(&body).map_err(ApiError::from)?),
+        "" | "application/json" => Ok(from_json(body).map_err(ApiError::from)?),
         other => Err(unsupported(other, "`application/json`")),
     }
 }
@@ -98,22 +212,17 @@ async fn configure<T: Send + 'static>(
     }
 }
 
-async fn publish(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Failure> {
-    let media_type = media_type(&headers)?;
-    match media_type.as_ref() {
+async fn publish(app: &App, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
+    match media_type(headers)?.as_ref() {
         "" | "application/json" => {
-            let request = from_json(&read(&app, body).await?).map_err(ApiError::from)?;
+            let request = from_json(&body.whole().await?).map_err(ApiError::from)?;
             Ok(match app.api.publish(request)? {
                 Some(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
-                None => StatusCode::NO_CONTENT.into_response(),
+                None => empty(StatusCode::NO_CONTENT),
             })
         }
         "application/x-ndjson" => {
-            let result = publish_lines(&app, &read(&app, body).await?).await;
+            let result = publish_lines(app, &body.whole().await?).await;
             Ok(json(StatusCode::OK, &result))
         }
         other => Err(unsupported(
@@ -143,9 +252,11 @@ async fn publish_lines(app: &App, body: &[u8]) -> BatchResult {
     result
 }
 
-async fn page(State(app): State<App>, uri: Uri) -> Result<Response, Failure> {
-    let pairs = pairs(&uri);
-    let query = PageQuery::from_pairs(pairs.iter().map(|(name, text)| (&**name, &**text)))?;
+fn read_page<'a>(
+    app: &App,
+    query: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<Whole, Failure> {
+    let query = PageQuery::from_pairs(query)?;
     let Page {
         envelopes,
         next_offset,
@@ -163,30 +274,47 @@ async fn page(State(app): State<App>, uri: Uri) -> Result<Response, Failure> {
 
     let mut answer = text(StatusCode::OK, body);
     let headers = answer.headers_mut();
-    let mut tell = |name: &'static str, value: String| {
-        let value = HeaderValue::try_from(value).expect("digits and letters");
-        headers.insert(HeaderName::from_static(name), value);
-    };
-    tell("x-has-more", next_offset.is_some().to_string());
+    headers.insert("x-has-more", shown(next_offset.is_some()));
     if let Some(offset) = next_offset {
-        tell("x-next-offset", offset.to_string());
+        headers.insert("x-next-offset", offset.into());
     }
-    tell("x-head", retained.head.to_string());
-    tell("x-oldest", retained.oldest.to_string());
-    tell("x-epoch", app.api.session().stream().epoch().to_string());
-    tell("x-lost", lost.to_string());
+    headers.insert("x-head", retained.head.into());
+    headers.insert("x-oldest", retained.oldest.into());
+    headers.insert("x-epoch", shown(app.api.session().stream().epoch()));
+    headers.insert("x-lost", lost.into());
     Ok(answer)
 }
 
-async fn stream(State(app): State<App>, headers: HeaderMap, uri: Uri) -> Result<Response, Failure> {
-    let pairs = pairs(&uri);
-    let mut query = StreamQuery::from_pairs(pairs.iter().map(|(name, text)| (&**name, &**text)))?;
-    if let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) {
+/// Begins a stream; all that is left to do is done on its socket.
+fn stream<'a>(
+    app: &Arc<App>,
+    peer: Peer<'_>,
+    head: &Parts,
+    query: impl Iterator<Item = (&'a str, &'a str)>,
+    pass: &Pass,
+) -> Result<Answer, Failure> {
+    let mut query = StreamQuery::from_pairs(query.filter(|(name, _)| !auth::is_ticket(name)))?;
+    if let Some(id) = head
+        .headers
+        .get("last-event-id")
+        .filter(|id| !id.is_empty())
+    {
         // It wins over `after`. What is not text is not a cursor either, and answered as such.
         query.after = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
     }
-    let body = EventBody::new(&app, &query);
-    let headers = [
+    let asked = query.filter.clone();
+    let (mut scope, mut until, mut expires) = (Filter::all(), None, None);
+    if let Pass::Ticket(claims) = pass {
+        claims
+            .narrow(&mut query, app.api.session().seq())
+            .map_err(auth::Refused::from)?;
+        scope = claims.filter();
+        until = claims.until();
+        expires = Some(Instant::now() + claims.time_left());
+    }
+    let mut answer = Response::new(());
+    let headers = answer.headers_mut();
+    for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
         (HeaderName::from_static("x-accel-buffering"), "no"),
@@ -194,77 +322,273 @@ async fn stream(State(app): State<App>, headers: HeaderMap, uri: Uri) -> Result<
             HeaderName::from_static("x-sse-content-type"),
             "application/json",
         ),
-    ];
-    Ok((headers, Body::new(body)).into_response())
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if head.method == Method::HEAD {
+        return Ok(Answer::Whole(answer.map(|()| Default::default())));
+    }
+    if app.stopping.is_cancelled() {
+        return Err(stopping());
+    }
+    let Some(counted) = Counted::take(app) else {
+        app.metrics.connections.refused(Refused::Streams);
+        let most = app.options.limits.streams;
+        let failure = format!("all {most} streams of this server are taken");
+        return Err(Failure::new(ErrorCode::Unavailable, failure).retry_after(2));
+    };
+    let gzip = app.options.compress && accepts_gzip(&head.headers);
+    if app.options.compress {
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    let subscription = app.api.subscribe(&query);
+    let spec = ReaderSpec {
+        kind: ReaderKind::Stream,
+        peer: peer.address.to_string(),
+        asked,
+        scope,
+        notices: query.notices,
+        overtaken: query.overtaken,
+    };
+    let enrolled = app.api.enroll(spec, subscription.reader.ledger());
+    headers.insert("x-reader-id", shown(enrolled.id()));
+    let date = httpdate::HttpDate::from(std::time::SystemTime::now());
+    headers.insert(header::DATE, shown(date));
+    let opening = Opening {
+        subscription,
+        notices: query.notices,
+        close_when_overtaken: query.overtaken == WhenOvertaken::Close,
+        until,
+        expires: expires.map(Into::into),
+        gzip,
+        enrolled,
+        counted,
+    };
+    Ok(Answer::Stream(answer, Box::new(opening)))
 }
 
-async fn health() -> Response {
-    json(StatusCode::OK, &Health::ok())
+/// The first event after a place that matches, or nothing within the time.
+async fn wait<'a>(
+    app: &App,
+    peer: Peer<'_>,
+    query: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<Whole, Failure> {
+    let query = WaitQuery::from_pairs(query)?;
+    let Subscription {
+        mut reader,
+        evicted,
+        ..
+    } = app.api.subscribe(&query.start);
+    let spec = ReaderSpec {
+        kind: ReaderKind::Wait,
+        peer: peer.address.to_string(),
+        asked: query.start.filter.clone(),
+        scope: Filter::all(),
+        notices: false,
+        overtaken: WhenOvertaken::default(),
+    };
+    let enrolled = app.api.enroll(spec, reader.ledger());
+    let found = poll_fn(|cx| {
+        loop {
+            match reader.poll_next(cx) {
+                Poll::Ready(Item::Envelope(envelope)) => return Poll::Ready(envelope),
+                Poll::Ready(Item::Lost(_)) => {}
+                Poll::Pending => {
+                    enrolled.place(Account::Own(reader.ledger()));
+                    return Poll::Pending;
+                }
+            }
+        }
+    });
+    let found = tokio::select! {
+        biased;
+        found = timeout(query.timeout, found) => found.ok(),
+        () = app.stopping.cancelled() => return Err(stopping()),
+    };
+    let mut answer = match &found {
+        Some(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
+        None => empty(StatusCode::NO_CONTENT),
+    };
+    let headers = answer.headers_mut();
+    // Where the next call goes on.
+    headers.insert("x-head", reader.position().into());
+    headers.insert("x-epoch", shown(app.api.session().stream().epoch()));
+    headers.insert("x-lost", (evicted + reader.ledger().lost).into());
+    Ok(answer)
 }
 
-async fn document() -> Response {
+/// Changes what an open stream is for.
+async fn patch_reader(
+    app: &App,
+    id: &str,
+    headers: &HeaderMap,
+    body: Reading<'_>,
+) -> Result<Whole, Failure> {
+    /// How long a stream may take to come to it: it does between two writes.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let patch: ReaderPatch = parse(headers, &body.whole().await?)?;
+    match timeout(PATIENCE, app.api.patch_reader(id, patch)?).await {
+        Ok(patched) => Ok(json(StatusCode::OK, &patched?)),
+        Err(_) => Err(Failure::new(
+            ErrorCode::Unavailable,
+            format!(
+                "reader `{}` does not come to it; the change may still be made",
+                short(id)
+            ),
+        )
+        .retry_after(5)),
+    }
+}
+
+async fn issue_ticket(app: &App, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
+    let request = optional(headers, body).await?;
+    let mut answer = json(StatusCode::OK, &app.auth.tickets().issue(&request)?);
+    let value = HeaderValue::from_static("no-store");
+    answer.headers_mut().insert(header::CACHE_CONTROL, value);
+    Ok(answer)
+}
+
+/// Whether requests should be sent here.
+fn readiness(app: &App) -> Result<Whole, Failure> {
+    if app.stopping.is_cancelled() {
+        return Err(stopping());
+    }
+    Ok(json(StatusCode::OK, &Health::ok()))
+}
+
+fn stopping() -> Failure {
+    Failure::new(ErrorCode::Unavailable, "the server is stopping").retry_after(1)
+}
+
+fn document() -> Whole {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document_json().into());
     text(StatusCode::OK, DOCUMENT.clone())
 }
 
-async fn not_found(uri: Uri) -> Failure {
+fn show_page(route: Route) -> Whole {
+    let Some(asset) = page::asset(route) else {
+        unreachable!("asked for the page's routes only");
+    };
+    let mut answer = typed(asset.content_type, asset.text);
+    for (name, value) in page::HEADERS {
+        answer.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    answer
+}
+
+/// An answer that is no JSON.
+fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Whole {
+    let mut answer = text(StatusCode::OK, body);
+    let value = HeaderValue::from_static(content_type);
+    answer.headers_mut().insert(header::CONTENT_TYPE, value);
+    answer
+}
+
+fn not_found(path: &str) -> Failure {
     Failure::new(
         ErrorCode::NotFound,
         format!(
             "there is nothing at `{}`; `/openapi.json` tells what there is",
-            short(uri.path())
+            short(path)
         ),
     )
 }
 
-async fn method_not_allowed(uri: Uri) -> Failure {
+fn method_not_allowed(path: &str, allow: &'static str) -> Failure {
     Failure::new(
         ErrorCode::MethodNotAllowed,
         format!(
             "`{}` does not take this method; the header `allow` tells which",
-            short(uri.path())
+            short(path)
         ),
     )
+    .with(header::ALLOW, HeaderValue::from_static(allow))
 }
 
-/// The body, if it is within the limit.
-async fn read(app: &App, mut body: Body) -> Result<Bytes, Failure> {
-    let limit = app.options.body_bytes;
-    match Limited::new(&mut body, limit).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            discard(body).await;
-            Err(Failure::new(
-                ErrorCode::BodyTooLarge,
-                format!("the body is over {limit} bytes"),
-            ))
+/// A body that is still to be read.
+struct Reading<'a> {
+    app: &'a App,
+    peer: Peer<'a>,
+    body: Incoming,
+}
+
+impl Reading<'_> {
+    /// All of it, if that is within the limit. How long it may take is the connection's business.
+    async fn whole(mut self) -> Result<Bytes, Failure> {
+        let limit = self.app.options.limits.body_bytes;
+        let size = self.body.size_hint();
+        if size.lower() > limit as u64 {
+            return Err(self.too_large().await);
         }
-        Err(_) => Err(Failure::new(
-            ErrorCode::InvalidJson,
-            "the body ended before it was complete",
-        )),
-    }
-}
-
-/// Takes what is left of a body that is not wanted, within bounds: a connection that is closed with
-/// bytes unread is reset, and a client that writes all before it reads would not see the answer.
-async fn discard(mut body: Body) {
-    const BYTES: usize = 32 * 1024 * 1024;
-    const TIME: Duration = Duration::from_secs(5);
-    /// A client that has stopped writing is reading, most likely.
-    const SILENCE: Duration = Duration::from_millis(200);
-    let rest = async {
-        let mut left = BYTES;
-        while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
-            let taken = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(taken) {
-                Some(less) => left = less,
-                None => break,
+        self.peer.signs.reading.store(true, Relaxed);
+        // Most come in one piece, which is then not copied.
+        let mut first = Bytes::new();
+        let mut whole = BytesMut::new();
+        while let Some(frame) = self.body.frame().await {
+            let Ok(frame) = frame else {
+                self.peer.signs.reading.store(false, Relaxed);
+                return Err(Failure::new(
+                    ErrorCode::InvalidJson,
+                    "the body ended before it was complete",
+                ));
+            };
+            // Trailers say nothing to us.
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
+            if first.len() + whole.len() + piece.len() > limit {
+                return Err(self.too_large().await);
             }
+            if whole.is_empty() && first.is_empty() {
+                first = piece;
+                continue;
+            }
+            if whole.is_empty() {
+                whole.reserve(size.exact().map_or(2 * first.len(), |size| size as usize));
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(&piece);
         }
-    };
-    // Whether it came to its end makes no difference to the answer.
-    let _ = timeout(TIME, rest).await;
+        self.peer.signs.reading.store(false, Relaxed);
+        Ok(if whole.is_empty() {
+            first
+        } else {
+            whole.freeze()
+        })
+    }
+
+    /// Takes what is left of it, within bounds: a connection that is closed with bytes unread is reset, and a
+    /// client that writes all before it reads would not see the answer.
+    async fn too_large(mut self) -> Failure {
+        const BYTES: usize = 32 * 1024 * 1024;
+        const TIME: Duration = Duration::from_secs(5);
+        /// A client that has stopped writing is reading, most likely.
+        const SILENCE: Duration = Duration::from_millis(200);
+        self.peer.signs.reading.store(false, Relaxed);
+        let rest = async {
+            let mut left = BYTES;
+            while let Ok(Some(Ok(frame))) = timeout(SILENCE, self.body.frame()).await {
+                let taken = frame.data_ref().map_or(0, Bytes::len);
+                match left.checked_sub(taken) {
+                    Some(less) => left = less,
+                    None => break,
+                }
+            }
+        };
+        // Whether it came to its end makes no difference to the answer.
+        let _ = timeout(TIME, rest).await;
+        let limit = self.app.options.limits.body_bytes;
+        Failure::new(
+            ErrorCode::BodyTooLarge,
+            format!("the body is over {limit} bytes"),
+        )
+    }
 }
 
 /// The media type without its parameters, in lower case; empty where none is named.
@@ -308,4 +632,25 @@ fn short(text: &str) -> &str {
         Some((end, _)) => &text[..end],
         None => text,
     }
+}
+
+/// A header's value of digits and letters.
+fn shown(value: impl Display) -> HeaderValue {
+    HeaderValue::try_from(value.to_string()).expect("digits and letters")
+}
+
+/// Whether the caller takes gzip, and rather than nothing.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let lists = headers.get_all(header::ACCEPT_ENCODING).iter();
+    let codings = lists
+        .filter_map(|list| list.to_str().ok())
+        .flat_map(|list| list.split(','));
+    codings.into_iter().any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight
+            .trim()
+            .strip_prefix("q=")
+            .is_some_and(|q| q.parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
 }

@@ -22,11 +22,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use crypto::hmac;
+use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use tapline_api::{Replay, StreamQuery};
 use tapline_events::{Cursor, Epoch, Filter, TypePattern};
-use tapline_oapi::{CategorySet, ErrorCode, from_json};
+use tapline_oapi::{CategorySet, ErrorCode, Ticket, TicketRequest, from_json};
 
 use crate::answer::Failure;
 use crate::auth::{Token, random_key};
@@ -40,36 +41,8 @@ const MAX_BYTES: usize = 4096;
 /// A ticket cannot be taken back, except with the token: a day bounds what a lost one opens.
 const MAX_SECONDS: u64 = 24 * 60 * 60;
 
-/// Long enough for a page to be read, short enough for a log to be harmless next morning.
-const DEFAULT_SECONDS: u64 = 15 * 60;
-
 /// As many as a query may name.
 const MAX_TYPES: usize = 100;
-
-/// What a ticket is asked to be good for.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct TicketRequest {
-    /// For how long, 1 to 86400; 900 where it is left out. The stream ends then, too.
-    pub(crate) seconds: Option<u64>,
-    /// Only events of these categories.
-    pub(crate) category: Option<CategorySet>,
-    /// Only events of these types, which may have a `*`.
-    pub(crate) r#type: Option<Vec<String>>,
-    /// Only events after this seq.
-    pub(crate) after: Option<u64>,
-    /// Only events up to this seq, it included.
-    pub(crate) until: Option<u64>,
-}
-
-/// A ticket as it is handed out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Ticket {
-    /// What goes into the query parameter `ticket`.
-    pub(crate) ticket: String,
-    /// Until when it is good, in seconds since the Unix epoch.
-    pub(crate) expires_at: u64,
-}
 
 /// Issues tickets and knows its own again.
 pub(crate) struct Tickets {
@@ -99,18 +72,12 @@ impl Tickets {
 
     fn issue_at(&self, request: &TicketRequest, now: u64) -> Result<Ticket, Failure> {
         let invalid = |message| Failure::new(ErrorCode::InvalidField, message);
-        let seconds = request.seconds.unwrap_or(DEFAULT_SECONDS);
-        if !(1..=MAX_SECONDS).contains(&seconds) {
-            return Err(invalid(format!(
-                "field `seconds`: {seconds} is not from 1 to {MAX_SECONDS}"
-            )));
-        }
         let ranged = request.after.is_some() || request.until.is_some();
         let claims = Claims {
-            exp: now + seconds,
+            exp: now + u64::from(request.lifetime()),
             iat: Some(now),
-            category: request.category,
-            r#type: request.r#type.clone(),
+            category: request.category.filter(|categories| !categories.is_empty()),
+            r#type: request.r#type.clone().filter(|types| !types.is_empty()),
             after: request.after,
             until: request.until,
             epoch: ranged.then(|| self.epoch.to_string()),
@@ -124,7 +91,8 @@ impl Tickets {
         }
         Ok(Ticket {
             ticket,
-            expires_at: claims.exp,
+            expires_at: Timestamp::from_second(claims.exp as i64)
+                .expect("an hour from now is far from the end of time"),
         })
     }
 
@@ -199,11 +167,6 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// When the stream has to end, in seconds since the Unix epoch.
-    pub(crate) fn expires_at(&self) -> u64 {
-        self.exp
-    }
-
     /// How long from now until then: a day at most.
     pub(crate) fn time_left(&self) -> Duration {
         (UNIX_EPOCH + Duration::from_secs(self.exp))
@@ -223,7 +186,7 @@ impl Claims {
     /// `replay=live` the head. A cursor that is no place in this stream begins there, too: it would
     /// be answered from the oldest event retained otherwise, which may be before the range.
     pub(crate) fn narrow(&self, query: &mut StreamQuery, head: u64) -> Result<(), TicketError> {
-        query.filter = narrowed(&query.filter, &self.filter());
+        query.filter = query.filter.narrowed(&self.filter());
         let Some(after) = self.after else {
             return Ok(());
         };
@@ -246,7 +209,8 @@ impl Claims {
         Ok(())
     }
 
-    fn filter(&self) -> Filter {
+    /// What the ticket lets through.
+    pub(crate) fn filter(&self) -> Filter {
         let types = self.r#type.as_deref().unwrap_or_default();
         let mut filter = Filter::all();
         filter.categories = self.category;
@@ -307,32 +271,6 @@ pub(crate) enum TicketError {
     Ahead { after: u64, head: u64 },
 }
 
-/// What both ask for, or less: of two patterns that have something in common, neither of which is
-/// within the other, nothing is left.
-fn narrowed(asked: &Filter, by: &Filter) -> Filter {
-    let categories = asked.categories.unwrap_or(CategorySet::ALL);
-    let mut both = asked.clone();
-    if let Some(allowed) = by.categories {
-        both.categories = Some(categories.intersection(allowed));
-    }
-    if both.types.is_empty() {
-        both.types.clone_from(&by.types);
-    } else if !by.types.is_empty() {
-        // A star of the one has to stand within a star of the other for it to match as a text.
-        let within = |inner: &[TypePattern], outer: &[TypePattern]| -> Vec<TypePattern> {
-            let fits = |text: &str| outer.iter().any(|pattern| pattern.matches(text));
-            let kept = inner.iter().filter(|pattern| fits(&pattern.to_string()));
-            kept.cloned().collect()
-        };
-        both.types = within(&asked.types, &by.types);
-        both.types.extend(within(&by.types, &asked.types));
-        if both.types.is_empty() {
-            both.categories = Some(CategorySet::EMPTY);
-        }
-    }
-    both
-}
-
 /// Reads a part of a ticket that was signed: only of such a one an error may be particular.
 fn read<T: DeserializeOwned>(part: &[u8]) -> Result<T, TicketError> {
     from_json(part).map_err(|error| TicketError::Unfit(error.to_string()))
@@ -358,6 +296,10 @@ mod tests {
 
     fn token(text: &str) -> Token {
         Token::from_variable("TAPLINE_TOKEN", text).unwrap()
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_second(seconds as i64).unwrap()
     }
 
     fn tickets() -> Tickets {
@@ -394,20 +336,20 @@ mod tests {
         };
         assert_eq!(tickets().verify_at(ticket, NOW), Ok(known));
 
-        let issued = tickets().issue_at(&request(r#"{"seconds":60,"category":["network"]}"#), NOW);
+        let issued =
+            tickets().issue_at(&request(r#"{"expires_in":60,"category":["network"]}"#), NOW);
         let expected = Ticket {
             ticket: ticket.to_owned(),
-            expires_at: NOW + 60,
+            expires_at: at(NOW + 60),
         };
         assert_eq!(issued.unwrap(), expected);
     }
 
     #[test]
     fn a_ticket_says_what_was_asked_for() {
-        let all =
-            r#"{"seconds":5,"category":["page","console"],"type":["page_*"],"after":3,"until":9}"#;
+        let all = r#"{"expires_in":5,"category":["page","console"],"type":["page_*"],"after":3,"until":9}"#;
         let claims = claims(all);
-        assert_eq!(claims.expires_at(), NOW + 5);
+        assert_eq!(claims.exp, NOW + 5);
         assert_eq!(claims.until(), Some(9));
         assert_eq!(
             json(&claims),
@@ -420,11 +362,11 @@ mod tests {
     #[test]
     fn a_ticket_is_good_until_its_last_second_is_over() {
         let ticket = tickets().issue_at(&TicketRequest::default(), NOW).unwrap();
-        assert_eq!(ticket.expires_at, NOW + 900);
+        assert_eq!(ticket.expires_at, at(NOW + 300));
         for (at, expected) in [
             (NOW, Ok(())),
-            (NOW + 900, Ok(())),
-            (NOW + 901, Err(TicketError::Expired)),
+            (NOW + 300, Ok(())),
+            (NOW + 301, Err(TicketError::Expired)),
             (NOW + 90_000, Err(TicketError::Expired)),
         ] {
             let verified = tickets().verify_at(&ticket.ticket, at).map(drop);
@@ -436,7 +378,7 @@ mod tests {
     #[test]
     fn time_left_is_from_now() {
         let tickets = tickets();
-        let ticket = tickets.issue(&request(r#"{"seconds":1000}"#)).unwrap();
+        let ticket = tickets.issue(&request(r#"{"expires_in":1000}"#)).unwrap();
         let left = tickets.verify(&ticket.ticket).unwrap().time_left();
         assert!(Duration::from_secs(990) < left && left <= Duration::from_secs(1000));
         let over = claims("{}"); // Of some day in 2027.
@@ -447,24 +389,19 @@ mod tests {
     fn requests_that_make_no_sense_are_refused_with_their_field() {
         let many = format!(r#"{{"type":[{}"x"]}}"#, r#""x","#.repeat(100));
         let long = format!(r#"{{"type":["{}"]}}"#, "x".repeat(4000));
-        for (json, field) in [
-            (r#"{"seconds":0}"#, "seconds"),
-            (r#"{"seconds":86401}"#, "seconds"),
-            (r#"{"category":[]}"#, "category"),
-            (r#"{"type":[]}"#, "type"),
-            (r#"{"type":["a",""]}"#, "type"),
-            (r#"{"after":5,"until":4}"#, "until"),
-            (&*many, "type"),
-            (&*long, "type"),
-        ] {
-            let Failure(error) = tickets().issue_at(&request(json), NOW).unwrap_err();
+        for (json, field) in [(r#"{"after":5,"until":4}"#, "until"), (&*long, "type")] {
+            let Failure { body: error, .. } = tickets().issue_at(&request(json), NOW).unwrap_err();
             assert_eq!(error.code, ErrorCode::InvalidField);
             let start = format!("field `{field}`: ");
             assert!(error.message.starts_with(&start), "{}", error.message);
         }
         for json in [
             r#"{"categories":[]}"#,
-            r#"{"seconds":-1}"#,
+            r#"{"expires_in":-1}"#,
+            r#"{"expires_in":0}"#,
+            r#"{"expires_in":3601}"#,
+            r#"{"type":["a",""]}"#,
+            &*many,
             r#"{"after":"x"}"#,
         ] {
             assert!(

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
+use tapline_oapi::from_json;
 
 use crate::http::{Answer, Connection, Request, get, request};
 use crate::server::Setup;
@@ -250,7 +251,7 @@ fn cases() -> Vec<(&'static str, Request)> {
         // Elsewhere
         ("no such path", get("/telemetries")),
         ("no such path, with a slash", get("/telemetry/")),
-        ("no such path, the root", get("/")),
+        ("no such path, the root", get("/nothing")),
         ("no such path, long", get(&format!("/{}", "x".repeat(5000)))),
         ("no such path, not UTF-8", get("/%FF")),
         (
@@ -295,9 +296,12 @@ fn read(name: &str, answer: &Answer) -> (String, String) {
 #[tokio::test]
 async fn every_error_is_told_as_in_the_table() {
     let server = Setup::default()
-        .options(|options| options.body_bytes = LIMIT)
-        .running()
+        .options(|options| options.limits.body_bytes = LIMIT)
+        .idle()
         .await;
+    // Calls that are refused are told as events, too, where that is captured.
+    let console = from_json(br#"{"browser":{"console":{"enabled":true}}}"#).unwrap();
+    server.api.put(&console).unwrap();
     server.fill_to(3);
     let before = server.api.state().unwrap();
 
@@ -385,7 +389,7 @@ async fn without_a_session_the_same_is_wrong() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_however_it_is_sent() {
     let server = Setup::default()
-        .options(|options| options.body_bytes = LIMIT)
+        .options(|options| options.limits.body_bytes = LIMIT)
         .running()
         .await;
     let fits = format!("{:1$}", r#"{"type":"page_load"}"#, LIMIT);
@@ -398,7 +402,7 @@ async fn a_body_over_the_limit_is_refused_however_it_is_sent() {
     let mut connection = Connection::open(server.addr).await;
     connection
         .write(
-            b"POST /telemetry/events HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"POST /telemetry/events HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
         )
         .await;
     connection.write(chunk.repeat(4).as_bytes()).await;
@@ -429,7 +433,7 @@ async fn half_a_body_publishes_nothing() {
     ] {
         let mut connection = Connection::open(server.addr).await;
         let request = format!(
-            "POST /telemetry/events HTTP/1.1\r\nhost: test\r\n{head}\r\ncontent-length: 100\r\n\r\n{{\"type\":\"page_load\"}}\n"
+            "POST /telemetry/events HTTP/1.1\r\nhost: localhost\r\n{head}\r\ncontent-length: 100\r\n\r\n{{\"type\":\"page_load\"}}\n"
         );
         connection.write(request.as_bytes()).await;
         connection.end().await;

@@ -59,8 +59,11 @@ impl Request {
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut bytes =
-            format!("{} {} HTTP/1.1\r\nhost: test\r\n", self.method, self.target).into_bytes();
+        let mut bytes = format!(
+            "{} {} HTTP/1.1\r\nhost: localhost\r\n",
+            self.method, self.target
+        )
+        .into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(name.as_bytes());
             bytes.extend_from_slice(b": ");

@@ -57,7 +57,10 @@ async fn check(server: &Server, query: &str, last: Option<&str>, expected: Value
         ("hello", &None),
         "{query} {last:?}"
     );
-    assert_eq!(frame.json(), expected, "{query} {last:?}");
+    let mut told = frame.json();
+    let reader = told.as_object_mut().unwrap().remove("reader").unwrap();
+    assert_eq!(stream.head.header("x-reader-id"), reader.as_str());
+    assert_eq!(told, expected, "{query} {last:?}");
     assert!(matches!(
         Notice::parse("hello", frame.data.as_deref().unwrap()).unwrap(),
         Some(Notice::Hello(_))

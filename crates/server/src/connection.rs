@@ -1,0 +1,327 @@
+//! One connection: requests in a row, until one of them asks for a stream.
+//!
+//! HTTP/1.1 itself is hyper's. What is ours is how long a peer may take for what, what it is told when
+//! it takes too long, and that the socket of a stream is taken over: hyper and all its buffers are
+//! dropped, and what is left is a position and a socket ([`crate::stream`]).
+
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tapline_oapi::ErrorCode;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::answer::{Failure, encode_head};
+use crate::metrics::Closed;
+use crate::routes::{self, Answer, Peer};
+use crate::serve::{App, Limits, Place};
+use crate::socket::{Signs, Socket, Watched};
+use crate::stream::{self, Opening};
+
+/// Serves what comes over the socket until either side closes it.
+pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, mut place: Place) {
+    if let Err(error) = socket.set_nodelay(true) {
+        // A frame is written whole: waiting for more to send along would only delay it.
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let Some(socket) = secure(&app, socket).await else {
+        place.why = Closed::Tls;
+        return;
+    };
+    let signs = Arc::new(Signs::default());
+    let taken = Arc::new(Mutex::new(None));
+    let served = Mutex::new(0_u64);
+    let service = service_fn(|request: Request<Incoming>| {
+        signs.heard.store(false, Relaxed);
+        signs.busy.store(true, Relaxed);
+        let last = {
+            let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
+            *served += 1;
+            *served >= app.options.limits.requests
+        };
+        let (app, taken, signs) = (&app, &taken, &*signs);
+        let peer = Peer { address, signs };
+        async move {
+            let version = request.version();
+            let answer = routes::answer(app, peer, request).await;
+            signs.busy.store(false, Relaxed);
+            match answer {
+                Answer::Whole(mut response) => {
+                    if last {
+                        response
+                            .headers_mut()
+                            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(response)
+                }
+                Answer::Stream(head, opening) => {
+                    let opening = TakeOver {
+                        head,
+                        version,
+                        opening,
+                    };
+                    *taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+                    pending().await
+                }
+            }
+        }
+    });
+    let watched = Watched {
+        socket,
+        signs: signs.clone(),
+    };
+    let mut connection = http1::Builder::new()
+        .max_header_size(app.options.limits.header_bytes)
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(watched), service);
+    let mut patience = Patience::new(&app.options.limits);
+    let mut stopping = pin!(app.stopping.cancelled());
+    let mut told_to_stop = false;
+    let end = poll_fn(|cx| {
+        if !told_to_stop && stopping.as_mut().poll(cx).is_ready() {
+            told_to_stop = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(End::Closed(ended));
+        }
+        // What was answered before has to be on its way: it is in a buffer that goes with hyper.
+        if !signs.blocked.load(Relaxed)
+            && let Some(taken) = taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            return Poll::Ready(End::TakenOver(taken));
+        }
+        patience.poll_out(cx, &signs).map(End::OutOfPatience)
+    })
+    .await;
+
+    let mut socket = connection.into_parts().io.into_inner().socket;
+    let (closed, failure) = match end {
+        End::TakenOver(TakeOver {
+            head,
+            version,
+            opening,
+        }) => {
+            let chunked = version == Version::HTTP_11;
+            let head = encode_head(&head, chunked);
+            app.spawn(stream::run(
+                app.clone(),
+                socket,
+                head,
+                chunked,
+                *opening,
+                place,
+            ));
+            return;
+        }
+        End::Closed(ended) => match (signs.bare.load(Relaxed), ended) {
+            (0, Ok(())) => {
+                if served
+                    .into_inner()
+                    .is_ok_and(|served| app.options.limits.requests <= served)
+                {
+                    place.why = Closed::Requests;
+                }
+                return;
+            }
+            (0, Err(error)) => {
+                tracing::debug!(%error, %address, "connection lost");
+                return;
+            }
+            (431 | 414, _) => (
+                Closed::HeaderSize,
+                Failure::new(
+                    ErrorCode::HeaderTooLarge,
+                    format!(
+                        "the request's head is over {} bytes, or its target over 64 KiB",
+                        app.options.limits.header_bytes
+                    ),
+                ),
+            ),
+            (_, error) => (
+                Closed::Parse,
+                Failure::new(
+                    ErrorCode::BadRequest,
+                    match error {
+                        Err(error) => format!("this is not HTTP/1.1: {error}"),
+                        Ok(()) => "this is not HTTP/1.1".to_owned(),
+                    },
+                ),
+            ),
+        },
+        End::OutOfPatience(Waiting::Head) => (
+            Closed::HeaderTimeout,
+            Failure::new(
+                ErrorCode::Timeout,
+                format!(
+                    "the request's head was not complete within {:?}",
+                    app.options.limits.header_time
+                ),
+            ),
+        ),
+        End::OutOfPatience(Waiting::Body) => (
+            Closed::BodyTimeout,
+            Failure::new(
+                ErrorCode::Timeout,
+                format!(
+                    "nothing of the body came for {:?}",
+                    app.options.limits.body_time
+                ),
+            ),
+        ),
+        End::OutOfPatience(Waiting::Idle) => {
+            place.why = Closed::Idle;
+            return;
+        }
+        End::OutOfPatience(Waiting::Taking | Waiting::Nothing) => {
+            place.why = Closed::Stalled;
+            return;
+        }
+    };
+    place.why = closed;
+    turn_away(&mut socket, failure).await;
+}
+
+/// The socket under TLS, where the server speaks it.
+async fn secure(app: &App, socket: TcpStream) -> Option<Socket> {
+    let Some(acceptor) = &app.options.tls else {
+        return Some(Socket::Plain(Arc::new(socket)));
+    };
+    match timeout(app.options.limits.header_time, acceptor.accept(socket)).await {
+        Ok(Ok(socket)) => Some(Socket::Tls(Box::new(socket))),
+        refused => {
+            if let Ok(Err(error)) = refused {
+                tracing::debug!(%error, "no TLS connection came about");
+            }
+            None
+        }
+    }
+}
+
+/// Says what is wrong and closes, for a peer whose request is not answered in the ordinary way.
+pub(crate) async fn turn_away(
+    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    failure: Failure,
+) {
+    /// A connection that is closed with bytes unread is reset, and who writes all before it reads
+    /// would not see why. So what is under way is taken, up to here.
+    const BYTES: u64 = 1024 * 1024;
+    const TIME: Duration = Duration::from_secs(2);
+
+    let bytes = failure.into_bytes();
+    let polite = async {
+        socket.write_all(&bytes).await?;
+        socket.shutdown().await?;
+        tokio::io::copy(&mut socket.take(BYTES), &mut tokio::io::sink()).await
+    };
+    // Whether it listened makes no difference.
+    let _ = timeout(TIME, polite).await;
+}
+
+/// How it came that hyper has no more to do with a connection.
+enum End {
+    Closed(hyper::Result<()>),
+    TakenOver(TakeOver),
+    OutOfPatience(Waiting),
+}
+
+/// A stream that is to begin: its answer's head, and what it is to be.
+struct TakeOver {
+    head: Response<()>,
+    version: Version,
+    opening: Box<Opening>,
+}
+
+/// What a connection waits for, as far as its peer is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// The next request.
+    Idle,
+    /// The rest of a request's head.
+    Head,
+    /// More of a request's body.
+    Body,
+    /// That its answer is taken.
+    Taking,
+    /// Nothing: a request is being answered, which minds its own time.
+    Nothing,
+}
+
+/// How long a peer may take. The clock is looked at when there is nothing else to do, and the timer is
+/// moved only where it would go off too late.
+struct Patience<'a> {
+    limits: &'a Limits,
+    waiting: Waiting,
+    due: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<'a> Patience<'a> {
+    fn new(limits: &'a Limits) -> Self {
+        let due = Instant::now() + limits.header_time;
+        Self {
+            limits,
+            waiting: Waiting::Head,
+            due,
+            timer: Box::pin(sleep_until(due)),
+        }
+    }
+
+    /// Ready when what is waited for has taken too long.
+    fn poll_out(&mut self, cx: &mut Context<'_>, signs: &Signs) -> Poll<Waiting> {
+        let waiting = if signs.blocked.load(Relaxed) {
+            Waiting::Taking
+        } else if signs.reading.load(Relaxed) {
+            Waiting::Body
+        } else if signs.busy.load(Relaxed) {
+            Waiting::Nothing
+        } else if signs.heard.load(Relaxed) {
+            Waiting::Head
+        } else {
+            Waiting::Idle
+        };
+        // A head has to be complete in its time, however many bytes of it come.
+        let moved = signs.moved.swap(false, Relaxed) && waiting != Waiting::Head;
+        // Whoever has said nothing at all yet is as late as with the rest of a first head.
+        let started = (self.waiting, waiting) != (Waiting::Head, Waiting::Idle);
+        if moved || (waiting != self.waiting && started) {
+            self.waiting = waiting;
+            self.due = Instant::now() + self.limit(waiting);
+            if self.due < self.timer.deadline() {
+                self.timer.as_mut().reset(self.due);
+            }
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.waiting == Waiting::Nothing {
+                self.due = now + self.limit(Waiting::Nothing);
+            }
+            if self.due <= now {
+                return Poll::Ready(self.waiting);
+            }
+            self.timer.as_mut().reset(self.due);
+        }
+        Poll::Pending
+    }
+
+    fn limit(&self, waiting: Waiting) -> Duration {
+        match waiting {
+            Waiting::Idle => self.limits.idle,
+            Waiting::Head => self.limits.header_time,
+            Waiting::Body => self.limits.body_time,
+            Waiting::Taking | Waiting::Nothing => self.limits.stall,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What goes over the wire: frames, comments and notices, written one after the other into a piece.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tapline_events::{Counts, Epoch, Lost};
+use tapline_oapi::{Gap, Hello, HelloReason, Notice};
+
+/// Bytes for a stream, in the making: whole frames, with room in front for the chunk's length.
+///
+/// An HTTP/1.1 body of unknown length goes in chunks. A piece is one chunk, so that the bytes of a shared
+/// piece go to every socket as they are.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    bytes: Vec<u8>,
+    chunked: bool,
+}
+
+impl Piece {
+    /// A length in hexadecimal digits, and a line break.
+    const ROOM: usize = size_of::<u64>() * 2 + 2;
+
+    pub(crate) fn new(chunked: bool) -> Self {
+        Self {
+            bytes: Vec::new(),
+            chunked,
+        }
+    }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        if self.bytes.is_empty() && self.chunked {
+            self.bytes.resize(Self::ROOM, b' ');
+        }
+        &mut self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// How many bytes of frames there are.
+    pub(crate) fn len(&self) -> usize {
+        let room = if self.chunked { Self::ROOM } else { 0 };
+        self.bytes.len().saturating_sub(room)
+    }
+
+    /// The frames alone.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.bytes[self.bytes.len() - self.len()..]
+    }
+
+    /// Takes what there is, ready to be sent.
+    pub(crate) fn take(&mut self) -> Bytes {
+        let len = self.len();
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.is_empty() || !self.chunked {
+            return bytes.into();
+        }
+        let length = format!("{len:x}\r\n");
+        let start = Self::ROOM - length.len();
+        bytes[start..Self::ROOM].copy_from_slice(length.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+        Bytes::from(bytes).slice(start..)
+    }
+
+    /// Puts these bytes in the place of the frames, as after compression.
+    pub(crate) fn replace(&mut self, payload: &[u8]) {
+        self.bytes.clear();
+        if !payload.is_empty() {
+            self.out().extend_from_slice(payload);
+        }
+    }
+
+    /// The last chunk: the body ends here.
+    pub(crate) fn last(&self) -> &'static [u8] {
+        if self.chunked { b"0\r\n\r\n" } else { b"" }
+    }
+
+    /// An event, with its seq for an id, or with `{seq}-{epoch}` where the epoch is told.
+    pub(crate) fn envelope(&mut self, seq: u64, epoch: Option<Epoch>, json: &str) {
+        let out = self.out();
+        out.reserve(json.len() + 64);
+        out.extend_from_slice(b"id: ");
+        out.extend_from_slice(itoa::Buffer::new().format(seq).as_bytes());
+        if let Some(epoch) = epoch {
+            let _ = write!(out, "-{epoch}");
+        }
+        out.push(b'\n');
+        write_data(out, json);
+    }
+
+    pub(crate) fn notice(&mut self, notice: &Notice) {
+        let out = self.out();
+        let _ = writeln!(out, "event: {}", notice.name());
+        write_data(out, &to_json(notice));
+    }
+
+    /// A notice, and when to come back if the stream breaks. Only with a notice: a plain client may take
+    /// any block for an event.
+    pub(crate) fn notice_with_retry(&mut self, notice: &Notice, retry_ms: u64) {
+        let _ = writeln!(self.out(), "retry: {retry_ms}");
+        self.notice(notice);
+    }
+
+    pub(crate) fn comment(&mut self, text: &str) {
+        let _ = write!(self.out(), ": {text}\n\n");
+    }
+
+    /// Where reading begins, for those who get no notices: nothing, where nothing is special.
+    pub(crate) fn hello_comment(&mut self, hello: &Hello, evicted: u64) {
+        let why = match hello.reason {
+            HelloReason::Fresh | HelloReason::Resumed => return,
+            HelloReason::Evicted => {
+                let at_most = if hello.lost.is_none() { "at most " } else { "" };
+                let (first, last) = (hello.used - evicted + 1, hello.used);
+                return self.comment(&format!(
+                    "gap: {at_most}{evicted} lost before this stream began, seq {first} to {last}"
+                ));
+            }
+            HelloReason::Ahead => "is ahead of the newest event",
+            HelloReason::OtherEpoch => "is from before a restart",
+            HelloReason::Invalid => "cannot be read",
+        };
+        self.comment(&format!(
+            "the cursor {why}: reading goes on at the oldest event retained, seq {}",
+            hello.used + 1
+        ));
+    }
+
+    pub(crate) fn lost(&mut self, lost: &Lost, notices: bool) {
+        let by_category = lost.by_category.iter().flat_map(Counts::iter);
+        if notices {
+            return self.notice(&Notice::Gap(Gap {
+                count: lost.count(),
+                matching: lost.matching,
+                from: lost.first,
+                to: lost.last,
+                by_category: by_category.collect(),
+            }));
+        }
+        let out = self.out();
+        let _ = match lost.matching {
+            Some(matching) => write!(out, ": gap: {matching} lost"),
+            None => write!(
+                out,
+                ": gap: at most {} lost",
+                lost.by_category.map_or(lost.count(), |counts| counts.sum())
+            ),
+        };
+        let _ = write!(out, ", seq {} to {}", lost.first, lost.last);
+        for (n, (category, count)) in by_category.enumerate() {
+            let _ = write!(out, "{} {category} {count}", if n == 0 { ":" } else { "," });
+        }
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+/// The `data` of a frame, and its end.
+///
+/// JSON may have line breaks between its tokens where the producer wrote them. In a frame a line
+/// break starts another field, so each line gets a `data:` of its own; the receiver puts them
+/// together again with `\n`.
+fn write_data(out: &mut Vec<u8>, json: &str) {
+    let mut rest = json.as_bytes();
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&rest[..at]);
+        out.push(b'\n');
+        let end = if rest[at..].starts_with(b"\r\n") {
+            at + 2
+        } else {
+            at + 1
+        };
+        rest = &rest[end..];
+    }
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(rest);
+    out.extend_from_slice(b"\n\n");
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("our own types serialize")
+}
