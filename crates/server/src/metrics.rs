@@ -180,7 +180,8 @@ impl Metrics {
         }
     }
 
-    /// A request has come in. Costs an add here and four when it is answered.
+    /// A request has come in. It costs four adds in all, some 30 ns, and two looks at the clock, which
+    /// are 40 more; with another thread at the same route twice that.
     pub(crate) fn call(&self, route: Route) -> Call<'_> {
         let calls = &self.calls[route.index()];
         calls.began.add(1);
@@ -193,8 +194,8 @@ impl Metrics {
 
     /// All of it, in the text format, version 0.0.4.
     ///
-    /// Takes some ten microseconds and looks into `/proc`, for which it blocks, as briefly as the
-    /// kernel takes to count the open files.
+    /// Takes a tenth of a millisecond, at 70 KB, and looks into `/proc`, for which it blocks: as long as
+    /// the kernel takes to count the open files.
     pub(crate) fn render(&self, api: &ApiService) -> String {
         let mut text = Text::default();
         write_ledger(&mut text, api);
@@ -1002,6 +1003,21 @@ mod tests {
         scrape.expect("tapline_session_start_seq", 0.0);
         let epoch = session.stream().epoch();
         scrape.expect(&format!("tapline_stream_info{{epoch=\"{epoch}\"}}"), 1.0);
+    }
+
+    #[test]
+    fn every_metric_is_explained_to_those_who_operate() {
+        const PAGE: &str = include_str!("../../../docs/operating.md");
+        let told = |name: &str| {
+            let declared = format!("`{name}");
+            PAGE.match_indices(&declared)
+                .any(|(at, _)| PAGE[at + declared.len()..].starts_with(['`', '{']))
+        };
+        let metrics = Metrics::new();
+        metrics.call(Route::GetHealth).answered(StatusCode::OK);
+        for name in Scrape::of(&metrics, &api()).kinds.keys() {
+            assert!(told(name), "{name}");
+        }
     }
 
     #[test]

@@ -8,6 +8,10 @@ const MAX_ROWS = 2000;
 const MAX_CHARS = 20000;
 // How often what came in is drawn: a burst costs one layout, and nobody reads faster.
 const DRAW_MS = 100;
+// While more comes than anybody could read, such as when a long history is caught up with: laying out
+// thousands of rows ten times a second would take longer than reading the stream.
+const MANY_ROWS = 200;
+const DRAW_MANY_MS = 1000;
 // After an answer that EventSource takes for final; broken connections it takes up again by itself.
 const RETRY_MS = 3000;
 const TICKET_SECONDS = 300;
@@ -72,6 +76,7 @@ let undrawn = [];
 // Where each request and each page went: the events that tell of their failure need not have it.
 const addresses = new Map();
 let drawTimer = 0;
+let drawnLast = 0;
 
 const shownList = () => (element("problems").checked ? problems : all);
 
@@ -153,12 +158,18 @@ function remember(type, data) {
   if (addresses.size > MAX_ROWS) addresses.delete(addresses.keys().next().value);
 }
 
-// Where no field is known to tell more than others: all of them, but for where in the browser it was.
+// Where no field is known to tell more than others: all of them, but for where in the browser it was;
+// and that where there is nothing else.
 function plain(data) {
   const context = ["session_id", "target_id", "target_type", "frame_id", "loader_id", "nav_seq"];
   const rest = Object.entries(data).filter(([field]) => !context.includes(field));
-  return rest.length > 0 ? JSON.stringify(Object.fromEntries(rest)) : "";
+  if (rest.length > 0) return JSON.stringify(Object.fromEntries(rest), withoutLong);
+  return typeof data.target_id === "string" ? `target ${data.target_id}` : "";
 }
+
+// A picture in base64 tells nobody anything.
+const withoutLong = (_, value) =>
+  (typeof value === "string" && value.length > 400 ? `(${value.length.toLocaleString("en")} characters)` : value);
 
 const short = (text) => (text.length > 400 ? `${copy(text.slice(0, 400))}…` : text);
 const bounded = (text) => (text.length > MAX_CHARS ? copy(text.slice(0, MAX_CHARS)) : text);
@@ -361,7 +372,7 @@ function linked(kind, text) {
 // ---- drawing ----
 
 function drawSoon() {
-  if (!drawTimer) drawTimer = setTimeout(draw, DRAW_MS);
+  if (!drawTimer) drawTimer = setTimeout(draw, drawnLast > MANY_ROWS ? DRAW_MANY_MS : DRAW_MS);
 }
 
 function draw() {
@@ -369,6 +380,7 @@ function draw() {
   const rows = element("rows");
   const fresh = undrawn.slice(-MAX_ROWS);
   undrawn = [];
+  drawnLast = fresh.length;
   const piece = document.createDocumentFragment();
   for (const entry of fresh.reverse()) piece.append(rowOf(entry));
   rows.prepend(piece);
