@@ -88,12 +88,17 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
         .serve_connection(TokioIo::new(watched), service);
     let mut patience = Patience::new(&app.options.limits);
     let mut stopping = pin!(app.stopping.cancelled());
-    let mut told_to_stop = false;
+    // The first look leaves a waker there; the next one is worth while when it was called.
+    let (mut looked, mut told_to_stop) = (false, false);
     let end = poll_fn(|cx| {
-        if !told_to_stop && stopping.as_mut().poll(cx).is_ready() {
+        if !told_to_stop
+            && (!looked || app.is_stopping.load(Relaxed))
+            && stopping.as_mut().poll(cx).is_ready()
+        {
             told_to_stop = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
+        looked = true;
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(End::Closed(ended));
         }
@@ -259,11 +264,16 @@ enum Waiting {
     Nothing,
 }
 
-/// How long a peer may take. The clock is looked at when there is nothing else to do, and the timer is
-/// moved only where it would go off too late.
+/// How long a peer may take.
+///
+/// While requests come and go neither the clock is looked at nor the timer moved: when it goes off, and
+/// something has happened since it was set, it is set anew. So what is allowed for a silence is the least
+/// that it takes, and twice that the most.
 struct Patience<'a> {
     limits: &'a Limits,
     waiting: Waiting,
+    /// Whether bytes have gone either way since `due` was worked out.
+    moved: bool,
     due: Instant,
     timer: Pin<Box<Sleep>>,
 }
@@ -274,6 +284,7 @@ impl<'a> Patience<'a> {
         Self {
             limits,
             waiting: Waiting::Head,
+            moved: false,
             due,
             timer: Box::pin(sleep_until(due)),
         }
@@ -293,11 +304,12 @@ impl<'a> Patience<'a> {
             Waiting::Idle
         };
         // A head has to be complete in its time, however many bytes of it come.
-        let moved = signs.moved.swap(false, Relaxed) && waiting != Waiting::Head;
+        self.moved |= signs.moved.swap(false, Relaxed) && waiting != Waiting::Head;
         // Whoever has said nothing at all yet is as late as with the rest of a first head.
-        let started = (self.waiting, waiting) != (Waiting::Head, Waiting::Idle);
-        if moved || (waiting != self.waiting && started) {
-            self.waiting = waiting;
+        if waiting != self.waiting && (self.waiting, waiting) != (Waiting::Head, Waiting::Idle)
+            || self.moved && self.waiting == Waiting::Head
+        {
+            (self.waiting, self.moved) = (waiting, false);
             self.due = Instant::now() + self.limit(waiting);
             if self.due < self.timer.deadline() {
                 self.timer.as_mut().reset(self.due);
@@ -305,8 +317,9 @@ impl<'a> Patience<'a> {
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if self.waiting == Waiting::Nothing {
-                self.due = now + self.limit(Waiting::Nothing);
+            if self.moved || self.waiting == Waiting::Nothing {
+                self.moved = false;
+                self.due = now + self.limit(self.waiting);
             }
             if self.due <= now {
                 return Poll::Ready(self.waiting);

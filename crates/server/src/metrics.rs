@@ -288,6 +288,11 @@ impl Metrics {
 }
 
 impl Call<'_> {
+    /// How long it has taken so far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// It is answered with `status`.
     pub(crate) fn answered(mut self, status: StatusCode) {
         self.status = slot_of(status);

@@ -54,7 +54,6 @@ pub(crate) struct Peer<'a> {
 
 /// Answers a request, whatever it is.
 pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Incoming>) -> Answer {
-    let start = Instant::now();
     let (head, body) = request.into_parts();
     let found = Route::find(&head.method, head.uri.path());
     let route = found.map_or(Route::NotFound, |(route, _)| route);
@@ -72,12 +71,15 @@ pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Inco
         Answer::Whole(whole) => (whole.status(), whole.headers_mut()),
         Answer::Stream(head, _) => (head.status(), head.headers_mut()),
     };
-    app.options
-        .origins
-        .decorate(head.headers.get(header::ORIGIN), headers);
+    let origin = head.headers.get(header::ORIGIN);
+    // Browsers say where a page comes from with every request that is more than a look. What goes with
+    // an answer for them would be a fifth of the work of publishing an event for everybody else.
+    if origin.is_some() || matches!(head.method, Method::GET | Method::HEAD) {
+        app.options.origins.decorate(origin, headers);
+    }
     if let Some(id) = id {
         if is_told {
-            calls::tell(app.api.session(), route, &id, status, start.elapsed());
+            calls::tell(app.api.session(), route, &id, status, call.elapsed());
         }
         headers.insert(calls::REQUEST_ID, id.into_header());
     }
@@ -592,7 +594,7 @@ impl Reading<'_> {
 }
 
 /// The media type without its parameters, in lower case; empty where none is named.
-fn media_type(headers: &HeaderMap) -> Result<Cow<'static, str>, Failure> {
+fn media_type(headers: &HeaderMap) -> Result<Cow<'_, str>, Failure> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok("".into());
     };
@@ -602,13 +604,12 @@ fn media_type(headers: &HeaderMap) -> Result<Cow<'static, str>, Failure> {
             "header `content-type`: not text",
         )
     })?;
-    Ok(text
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
-        .into())
+    let name = text.split(';').next().unwrap_or_default().trim();
+    Ok(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        name.to_ascii_lowercase().into()
+    } else {
+        name.into()
+    })
 }
 
 fn unsupported(got: &str, expected: &str) -> Failure {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use tapline_api::ApiService;
 use tapline_oapi::ErrorCode;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -124,9 +125,11 @@ pub(crate) struct App {
     refusing: AtomicUsize,
     /// Cancelled when the server is to stop.
     pub(crate) stopping: CancellationToken,
-    /// Cancelled when what has not ended by itself is to be dropped.
-    killed: CancellationToken,
+    /// Set before `stopping` is cancelled: a look at it costs no lock.
+    pub(crate) is_stopping: AtomicBool,
     tasks: TaskTracker,
+    /// To end those tasks that do not do so by themselves. Those that are over are taken out now and then.
+    handles: Mutex<Handles>,
 }
 
 /// The connections that there are.
@@ -163,8 +166,9 @@ pub async fn serve(
         places: Mutex::default(),
         refusing: AtomicUsize::new(0),
         stopping: CancellationToken::new(),
-        killed: CancellationToken::new(),
+        is_stopping: AtomicBool::new(false),
         tasks: TaskTracker::new(),
+        handles: Mutex::default(),
         api,
         options,
     });
@@ -174,13 +178,14 @@ pub async fn serve(
     }
     drop(listener);
     tracing::info!("stopping");
+    app.is_stopping.store(true, Relaxed);
     app.stopping.cancel();
     app.tasks.close();
     tokio::select! {
         () = app.tasks.wait() => {}
         () = sleep(drain) => {
             tracing::warn!(after = ?drain, left = app.tasks.len(), "some connections did not end in time");
-            app.killed.cancel();
+            app.abort_all();
         }
     }
     Ok(())
@@ -197,6 +202,24 @@ async fn accept(listener: &TcpListener, app: &Arc<App>) {
                 tracing::warn!(%error, "cannot take a connection");
                 sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// The tasks that there are, and some that were.
+struct Handles {
+    all: Vec<AbortHandle>,
+    /// At this number of them, those that are over are taken out: so that each costs a look or two.
+    sweep_at: usize,
+}
+
+const SWEEP_AT: usize = 64;
+
+impl Default for Handles {
+    fn default() -> Self {
+        Self {
+            all: Vec::new(),
+            sweep_at: SWEEP_AT,
         }
     }
 }
@@ -229,11 +252,20 @@ impl App {
 
     /// Runs a task that ends when the server does.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let killed = self.killed.clone();
-        self.tasks.spawn(async move {
-            // Whether it came to its end or was dropped, it is over.
-            let _ = killed.run_until_cancelled(task).await;
-        });
+        let handle = self.tasks.spawn(task).abort_handle();
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.all.push(handle);
+        if handles.sweep_at <= handles.all.len() {
+            handles.all.retain(|handle| !handle.is_finished());
+            handles.sweep_at = 2 * handles.all.len().max(SWEEP_AT);
+        }
+    }
+
+    fn abort_all(&self) {
+        let handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        for handle in &handles.all {
+            handle.abort();
+        }
     }
 }
 
