@@ -3,13 +3,22 @@
 //! The operations are declared in `operations`, as functions that are never called: this floor
 //! cannot see those that are. `openapi.json`, beside this crate's manifest, is the committed copy,
 //! so that a change of the interface shows up as a change of that file.
+//!
+//! What every operation has in common, the answers to any request above all, is added here to all of
+//! them.
 
 mod operations;
 
 use utoipa::OpenApi as _;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AnyOf, ObjectBuilder, Schema, Type};
-use utoipa::openapi::{Components, OpenApi, Ref, RefOr, Required};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    Components, ContentBuilder, Header, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+};
 
+use crate::error::{ErrorBody, ErrorCode};
 use crate::event_type::KnownType;
 
 /// The document, for those who want to add to it or look into it.
@@ -26,15 +35,29 @@ pub fn document() -> OpenApi {
     {
         tag.description = Some(events_description());
     }
-    // utoipa takes `Option<T>` for "or null", and `null` is not taken for a body.
-    if let Some(telemetry) = document.paths.paths.get_mut("/telemetry") {
-        for operation in [&mut telemetry.put, &mut telemetry.patch]
-            .into_iter()
-            .flatten()
-        {
-            if let Some(RefOr::T(body)) = &mut operation.request_body {
+    add_security_schemes(components);
+    for answer in &COMMON {
+        let response = answer.response().into();
+        components
+            .responses
+            .insert(answer.name.to_owned(), response);
+    }
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.patch,
+        ];
+        for operation in operations.into_iter().flatten() {
+            // utoipa takes `Option<T>` for "or null", and `null` is not taken for a body.
+            let may_be_left_out = ["/telemetry", "/telemetry/tickets"].contains(&path.as_str());
+            if let Some(RefOr::T(body)) = &mut operation.request_body
+                && may_be_left_out
+            {
                 body.required = Some(Required::False);
             }
+            add_common(operation);
         }
     }
     document
@@ -68,8 +91,8 @@ pub fn document_json() -> String {
         (name = "events", description = "Publishing and reading"),
         (name = "service", description = "The server itself"),
     ),
-    // Said in so many words: nothing here asks for a token.
-    security(()),
+    // Where the server has no token, nothing is asked for.
+    security((), ("bearer" = [])),
     paths(
         operations::get_telemetry,
         operations::put_telemetry,
@@ -77,18 +100,176 @@ pub fn document_json() -> String {
         operations::publish_events,
         operations::read_events,
         operations::stream_events,
+        operations::wait_for_event,
+        operations::list_readers,
+        operations::patch_reader,
+        operations::create_ticket,
         operations::get_health,
+        operations::get_readiness,
+        operations::get_metrics,
         operations::get_openapi,
+        operations::get_page,
     ),
     components(schemas(
         crate::Hello,
         crate::Gap,
         crate::SessionNotice,
+        crate::FilterNotice,
         crate::Beat,
         crate::Bye,
     )),
 )]
 struct Document;
+
+/// An answer that any request may get, whatever it asks for.
+struct Common {
+    status: &'static str,
+    name: &'static str,
+    description: &'static str,
+    code: ErrorCode,
+    example: &'static str,
+    /// Later it may do, and the answer says when.
+    retry_after: bool,
+}
+
+const COMMON: [Common; 6] = [
+    Common {
+        status: "401",
+        name: "Unauthorized",
+        description: "The token, ticket or JWT is missing, wrong, or has run out.",
+        code: ErrorCode::Unauthorized,
+        example: "send `Authorization: Bearer` with the server's token",
+        retry_after: false,
+    },
+    Common {
+        status: "403",
+        name: "Forbidden",
+        description: "The `Host` or `Origin` of the request is not allowed.",
+        code: ErrorCode::Forbidden,
+        example: "the origin `https://example.com` is not allowed",
+        retry_after: false,
+    },
+    Common {
+        status: "408",
+        name: "Timeout",
+        description: "The request, or what it waits for, did not come within the time that it has.",
+        code: ErrorCode::Timeout,
+        example: "the body did not arrive within 30 s",
+        retry_after: false,
+    },
+    Common {
+        status: "429",
+        name: "TooManyRequests",
+        description: "The caller asks too often, or has too many streams open.",
+        code: ErrorCode::TooManyRequests,
+        example: "16 streams are open from this address",
+        retry_after: true,
+    },
+    Common {
+        status: "431",
+        name: "HeaderTooLarge",
+        description: "The head of the request is too large.",
+        code: ErrorCode::HeaderTooLarge,
+        example: "the head of the request is over 16384 bytes",
+        retry_after: false,
+    },
+    Common {
+        status: "503",
+        name: "Unavailable",
+        description: "The server is full, not ready yet, or stops.",
+        code: ErrorCode::Unavailable,
+        example: "the server stops",
+        retry_after: true,
+    },
+];
+
+impl Common {
+    fn response(&self) -> Response {
+        let body = serde_json::to_value(ErrorBody::new(self.code, self.example));
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("ErrorBody")))
+            .example(body.ok())
+            .build();
+        let mut response = ResponseBuilder::new()
+            .description(self.description)
+            .content("application/json", content)
+            .header("X-Request-Id", request_id_header());
+        if self.retry_after {
+            let seconds = ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .minimum(Some(0));
+            let header = HeaderBuilder::new()
+                .schema(Some(seconds))
+                .description(Some("After how many seconds to try again"));
+            response = response.header("Retry-After", header.build());
+        }
+        response.build()
+    }
+}
+
+/// The parameter and the answers that every operation has, unless it has an answer of its own for that
+/// status. Who asks for no token refuses none.
+fn add_common(operation: &mut Operation) {
+    let is_open = operation
+        .security
+        .as_ref()
+        .is_some_and(|accepted| accepted.len() == 1);
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            let header = request_id_header();
+            response
+                .headers
+                .insert("X-Request-Id".to_owned(), header.into());
+        }
+    }
+    for answer in COMMON {
+        if !(is_open && answer.code == ErrorCode::Unauthorized) {
+            let responses = &mut operation.responses.responses;
+            responses
+                .entry(answer.status.to_owned())
+                .or_insert_with(|| Ref::from_response_name(answer.name).into());
+        }
+    }
+    let request_id = ParameterBuilder::new()
+        .name("X-Request-Id")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A name for this request, told back in the answer and in the server's log. The server makes one \
+             where none is given that it can use.",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(request_id.build().into());
+}
+
+fn request_id_header() -> Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some(
+            "The name of this request: its own, or one that the server made",
+        ))
+        .build()
+}
+
+fn add_security_schemes(components: &mut Components) {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("The server's token, where it has one."));
+    let in_query = |name: &str, description: &str| {
+        let key = ApiKeyValue::with_description(name, description);
+        SecurityScheme::ApiKey(ApiKey::Query(key))
+    };
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    components.add_security_scheme(
+        "ticket",
+        in_query("ticket", "A ticket, made by `POST /telemetry/tickets`."),
+    );
+    components.add_security_scheme(
+        "jwt",
+        in_query("jwt", "A signed JWT, where the server has a key for them."),
+    );
+}
 
 /// Splits the request into one of a known type and one of any type with its category, because one
 /// struct cannot say that `category` must be given unless `type` is known.

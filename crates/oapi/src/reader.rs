@@ -118,7 +118,7 @@ pub struct ReaderPatch {
 #[expect(dead_code, reason = "only the document has it")]
 pub(crate) struct TypePattern(String);
 
-/// The answer to a [`ReaderPatch`]: what the reader asks for, and from where on.
+/// What a reader asks for after a change, and from where on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReaderPatched {
     /// Which reader.

@@ -11,6 +11,8 @@ use crate::config::{ConfigRequest, State};
 use crate::error::ErrorBody;
 use crate::event::{Envelope, PublishRequest};
 use crate::health::Health;
+use crate::reader::{ReaderList, ReaderPatch, ReaderPatched, WhenOvertaken};
+use crate::ticket::{Ticket, TicketRequest};
 
 /// The state of the telemetry
 ///
@@ -130,18 +132,24 @@ fn read_events() {}
 ///
 /// With `notices=true` the stream also tells about itself, in named events without an id: `hello`
 /// (schema `Hello`) comes first and says where reading begins, `gap` (`Gap`) what was lost,
-/// `session` (`SessionNotice`) what is captured from now on, `beat` (`Beat`) that the stream is
-/// alive, `bye` (`Bye`) that it ends. Ids are then `{seq}-{epoch}`.
+/// `session` (`SessionNotice`) what is captured from now on, `filter` (`FilterNotice`) what the
+/// reader asks for from now on, `beat` (`Beat`) that the stream is alive, `bye` (`Bye`) that it
+/// ends. Ids are then `{seq}-{epoch}`.
 ///
 /// Reading begins where the first of these says: `Last-Event-ID`, `after`, `replay`; with none of
 /// them at the start of the current session, or at the head where there is none.
+///
+/// Who can send no header shows a ticket or a JWT in the query. It may narrow what is delivered, and
+/// the stream ends when it runs out.
 #[utoipa::path(
     get, path = "/telemetry/stream", tag = "events",
+    security((), ("bearer" = []), ("ticket" = []), ("jwt" = [])),
     params(StreamHeaders, StreamQuery),
     extensions(("x-notices" = json!({
         "hello": {"$ref": "#/components/schemas/Hello"},
         "gap": {"$ref": "#/components/schemas/Gap"},
         "session": {"$ref": "#/components/schemas/SessionNotice"},
+        "filter": {"$ref": "#/components/schemas/FilterNotice"},
         "beat": {"$ref": "#/components/schemas/Beat"},
         "bye": {"$ref": "#/components/schemas/Bye"},
     }))),
@@ -149,22 +157,120 @@ fn read_events() {}
         (status = 200, description = "The stream. The schema is that of the `data` of one frame: OpenAPI 3.1 has no \
             word for a stream of them.",
             content((Envelope = "text/event-stream")),
-            headers(("X-SSE-Content-Type" = String, description = "`application/json`: what the `data` of a frame is"))),
+            headers(
+                ("X-SSE-Content-Type" = String, description = "`application/json`: what the `data` of a frame is"),
+                ("X-Reader-Id" = String, description = "The id of this reader, by which its filter can be changed while it reads"),
+            )),
         BadQuery,
     ),
 )]
 fn stream_events() {}
 
+/// Wait for an event
+///
+/// The first event after `after` that matches, from what is retained or as soon as it comes: one that
+/// was published before the call is not missed. Without `after` looking begins at the start of the
+/// current session, or at the head where there is none.
+#[utoipa::path(
+    get, path = "/telemetry/wait", tag = "events",
+    params(WaitQuery),
+    responses(
+        (status = 200, description = "The event.", body = Envelope, headers(
+            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Epoch" = String, description = "This incarnation of the stream"),
+            ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be looked at"),
+        )),
+        (status = 204, description = "There was none within the time.", headers(
+            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Epoch" = String, description = "This incarnation of the stream"),
+            ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be looked at"),
+        )),
+        BadQuery,
+    ),
+)]
+fn wait_for_event() {}
+
+/// Who reads
+///
+/// Everybody who follows the events live or waits for one: where they are, how far behind, what they
+/// ask for, and what became of the events on the way.
+#[utoipa::path(
+    get, path = "/telemetry/readers", tag = "events",
+    responses((status = 200, description = "The readers, the one that has been there longest first.", body = ReaderList)),
+)]
+fn list_readers() {}
+
+/// Change what a reader asks for
+///
+/// While it reads, and with nothing lost: the answer tells the seq after which events are chosen by the
+/// new filter, and so does a `filter` notice on its stream.
+#[utoipa::path(
+    patch, path = "/telemetry/readers/{id}", tag = "events",
+    params(("id" = String, Path, description = "The reader: `X-Reader-Id` of its stream, `reader` of its `hello`", example = "r17")),
+    request_body(content = ReaderPatch, description = "What to change.",
+        example = json!({"category": ["network"], "type": []})),
+    responses(
+        (status = 200, description = "What the reader asks for now.", body = ReaderPatched,
+            example = json!({"id": "r17", "category": ["network"], "after": 42})),
+        (status = 404, description = "There is no such reader, or it has gone meanwhile.", body = ErrorBody,
+            example = json!({"code": "not_found", "message": "there is no such reader: `GET /telemetry/readers` lists those that there are"})),
+        BadBody,
+    ),
+)]
+fn patch_reader() {}
+
+/// Make a ticket
+///
+/// For somebody who is not to have the token, or can send no header: a secret that opens streams for
+/// some time, and only of what it allows. It is checked when a stream is opened and ends that stream
+/// when it runs out.
+#[utoipa::path(
+    post, path = "/telemetry/tickets", tag = "events",
+    request_body(content = TicketRequest, description = "What it allows; may be left out.",
+        example = json!({"category": ["page"], "expires_in": 60})),
+    responses(
+        (status = 201, description = "The ticket.", body = Ticket,
+            example = json!({"ticket": "c2VjcmV0", "expires_at": "2026-11-22T12:10:18Z"})),
+        BadBody,
+    ),
+)]
+fn create_ticket() {}
+
 /// Whether the server is alive
 #[utoipa::path(
-    get, path = "/healthz", tag = "service",
+    get, path = "/healthz", tag = "service", security(()),
     responses((status = 200, description = "It is.", body = Health)),
 )]
 fn get_health() {}
 
+/// Whether the server takes requests
+#[utoipa::path(
+    get, path = "/readyz", tag = "service", security(()),
+    responses((status = 200, description = "It does.", body = Health)),
+)]
+fn get_readiness() {}
+
+/// Metrics
+///
+/// In the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "service",
+    responses((status = 200, description = "The metrics.", content((String = "text/plain; version=0.0.4")))),
+)]
+fn get_metrics() {}
+
+/// The live page
+///
+/// Shows the events as they come, in a browser.
+#[utoipa::path(
+    get, path = "/", tag = "service", security(()),
+    responses((status = 200, description = "The page.", content((String = "text/html")))),
+)]
+fn get_page() {}
+
 /// This document
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "service",
+    get, path = "/openapi.json", tag = "service", security(()),
     responses((status = 200, description = "The OpenAPI document.", body = Object)),
 )]
 fn get_openapi() {}
@@ -238,6 +344,27 @@ struct StreamQuery {
     /// Whether the stream tells about itself too.
     #[param(default = false)]
     notices: Option<bool>,
+    /// What to do when the reader is overtaken: go on at the oldest event retained, which is the
+    /// default, go on after the newest, or end the stream.
+    #[param(inline)]
+    overtaken: Option<WhenOvertaken>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WaitQuery {
+    /// Look only after this: `{seq}` or `{seq}-{epoch}`.
+    #[param(example = "17")]
+    after: Option<String>,
+    /// Only events of these categories: repeated, or joined by commas.
+    category: Option<Vec<Category>>,
+    /// Only events of these types, `*` for any characters: repeated, or joined by commas. With
+    /// `category` given too, both must match.
+    #[param(inline, max_items = 100, example = json!(["page_*", "network_response"]))]
+    r#type: Option<Vec<Types>>,
+    /// For how many milliseconds to wait. 0 looks only at what is there.
+    #[param(minimum = 0, maximum = 300_000, default = 30_000)]
+    timeout_ms: Option<u32>,
 }
 
 /// Where a stream begins.

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 use tapline_oapi::openapi::document_json;
-use tapline_oapi::{ConfigRequest, ErrorBody, Event, KnownType, PublishRequest, State, from_json};
+use tapline_oapi::{
+    ConfigRequest, ErrorBody, Event, KnownType, PublishRequest, ReaderPatch, ReaderPatched, State,
+    Ticket, TicketRequest, from_json,
+};
 
 fn document() -> Value {
     serde_json::from_str(&document_json()).unwrap()
@@ -20,6 +23,21 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
                 .unwrap()
                 .iter()
                 .map(move |(method, operation)| (format!("{method} {path}"), operation))
+        })
+        .collect()
+}
+
+/// The answers of an operation; those that many have in common stand elsewhere in the document.
+fn responses<'a>(document: &'a Value, operation: &'a Value) -> Vec<(&'a str, &'a Value)> {
+    let responses = operation["responses"].as_object().unwrap();
+    responses
+        .iter()
+        .map(|(status, response)| match response["$ref"].as_str() {
+            None => (status.as_str(), response),
+            Some(elsewhere) => {
+                let response = document.pointer(elsewhere.strip_prefix('#').unwrap());
+                (status.as_str(), response.unwrap())
+            }
         })
         .collect()
 }
@@ -60,13 +78,20 @@ fn these_are_the_operations() {
     assert_eq!(
         found,
         [
+            "get / = get_page",
             "get /healthz = get_health",
+            "get /metrics = get_metrics",
             "get /openapi.json = get_openapi",
+            "get /readyz = get_readiness",
             "get /telemetry = get_telemetry",
             "get /telemetry/events = read_events",
+            "get /telemetry/readers = list_readers",
             "get /telemetry/stream = stream_events",
+            "get /telemetry/wait = wait_for_event",
             "patch /telemetry = patch_telemetry",
+            "patch /telemetry/readers/{id} = patch_reader",
             "post /telemetry/events = publish_events",
+            "post /telemetry/tickets = create_ticket",
             "put /telemetry = put_telemetry",
         ]
     );
@@ -75,9 +100,10 @@ fn these_are_the_operations() {
 /// utoipa leaves a description out where none is given, and the document is then invalid.
 #[test]
 fn everything_is_described() {
-    for (name, operation) in operations(&document()) {
+    let whole = document();
+    for (name, operation) in operations(&whole) {
         assert!(operation["summary"].is_string(), "{name}");
-        for (status, response) in operation["responses"].as_object().unwrap() {
+        for (status, response) in responses(&whole, operation) {
             let described = response["description"]
                 .as_str()
                 .is_some_and(|text| !text.is_empty());
@@ -102,8 +128,9 @@ fn everything_is_described() {
 
 #[test]
 fn every_error_is_an_error_body_with_an_example() {
-    for (name, operation) in operations(&document()) {
-        for (status, response) in operation["responses"].as_object().unwrap() {
+    let whole = document();
+    for (name, operation) in operations(&whole) {
+        for (status, response) in responses(&whole, operation) {
             if status.starts_with('2') {
                 continue;
             }
@@ -120,6 +147,54 @@ fn every_error_is_an_error_body_with_an_example() {
     }
 }
 
+/// What can happen to any request is told for each; only who asks for no token refuses none.
+#[test]
+fn every_operation_may_be_refused() {
+    let whole = document();
+    for (name, operation) in operations(&whole) {
+        let is_open = operation["security"] == serde_json::json!([{}]);
+        let responses = responses(&whole, operation);
+        let has = |status| responses.iter().any(|(told, _)| *told == status);
+        assert_eq!(has("401"), !is_open, "{name}");
+        for status in ["403", "408", "429", "431", "503"] {
+            assert!(has(status), "{name} {status}");
+        }
+        for (status, response) in &responses {
+            assert!(
+                response["headers"]["X-Request-Id"].is_object(),
+                "{name} {status}"
+            );
+            let retry_after = response["headers"]["Retry-After"].is_object();
+            assert_eq!(
+                retry_after,
+                ["429", "503"].contains(status),
+                "{name} {status}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_way_to_be_let_in_is_told() {
+    let document = document();
+    let schemes = document["components"]["securitySchemes"]
+        .as_object()
+        .unwrap();
+    let stream = document["paths"]["/telemetry/stream"]["get"]["security"]
+        .as_array()
+        .unwrap();
+    let of_stream: Vec<_> = stream
+        .iter()
+        .flat_map(|way| way.as_object().unwrap().keys())
+        .collect();
+    assert_eq!(of_stream, ["bearer", "ticket", "jwt"]);
+    assert!(of_stream.iter().all(|name| schemes.contains_key(*name)));
+    assert_eq!(
+        document["security"],
+        serde_json::json!([{}, {"bearer": []}])
+    );
+}
+
 #[test]
 fn the_examples_are_what_they_are_examples_of() {
     let document = document();
@@ -134,6 +209,21 @@ fn the_examples_are_what_they_are_examples_of() {
         {
             serde_json::from_value::<State>(state.clone()).unwrap();
         }
+    }
+
+    let patch = &document["paths"]["/telemetry/readers/{id}"]["patch"];
+    for body in examples(&patch["requestBody"]["content"]["application/json"]) {
+        from_json::<ReaderPatch>(body.to_string().as_bytes()).unwrap();
+    }
+    for answer in examples(&patch["responses"]["200"]["content"]["application/json"]) {
+        serde_json::from_value::<ReaderPatched>(answer.clone()).unwrap();
+    }
+    let tickets = &document["paths"]["/telemetry/tickets"]["post"];
+    for body in examples(&tickets["requestBody"]["content"]["application/json"]) {
+        from_json::<TicketRequest>(body.to_string().as_bytes()).unwrap();
+    }
+    for answer in examples(&tickets["responses"]["201"]["content"]["application/json"]) {
+        serde_json::from_value::<Ticket>(answer.clone()).unwrap();
     }
 
     let publish = &document["paths"]["/telemetry/events"]["post"]["requestBody"]["content"];
