@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,20 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
-use tapline_oapi::{BatchResult, ConfigRequest, Envelope, ErrorBody, PublishRequest, State};
+use tapline_oapi::{
+    BatchResult, CategorySet, ConfigRequest, Envelope, ErrorBody, PublishRequest, ReaderList,
+    ReaderPatch, ReaderPatched, State, Ticket, TicketRequest,
+};
 
 use crate::cursor::Cursor;
 use crate::error::{Error, ProtocolError};
 use crate::stream::{EventStream, Start, StreamOptions};
+use crate::wait::{WaitOptions, Waited};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,8 +32,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// second, starting a source (a browser) may take it several.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most bytes of an answer: an envelope of the largest size, with room to spare.
-const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
+/// The most bytes of an answer: a list of some ten thousand readers, at about 400 bytes each.
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
 /// A Tapline server, seen from outside. Cheap to clone; clones share their connections.
 ///
@@ -192,6 +197,75 @@ impl Client {
         self.read(&body)
     }
 
+    /// Waits for the first event that matches, among those that are retained and those that come
+    /// (`GET /telemetry/wait`): one that was published before the call is not missed.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] of the way there and back. That no event came is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is taken from anybody: to wait again after the same finds what this would have found, as
+    /// long as it is retained.
+    pub async fn wait(&self, options: &WaitOptions) -> Result<Waited, Error> {
+        let timeout = CALL_TIMEOUT.saturating_add(options.timeout);
+        let (status, headers, body) = self
+            .exchange(Method::GET, &wait_path(options), None, timeout)
+            .await?;
+        Ok(Waited {
+            envelope: match status {
+                StatusCode::NO_CONTENT => None,
+                _ => Some(self.read(&body)?),
+            },
+            lost: self.header(&headers, "x-lost")?,
+            head: self.header(&headers, "x-head")?,
+            epoch: self.header(&headers, "x-epoch")?,
+        })
+    }
+
+    /// Who reads at this moment, where, how far behind, and what they lost.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] of the way there and back.
+    pub async fn readers(&self) -> Result<ReaderList, Error> {
+        let (_, body) = self.call(Method::GET, "/telemetry/readers", None).await?;
+        self.read(&body)
+    }
+
+    /// Changes what a reader asks for, while it reads. Its id is in [`readers`](Self::readers), and in
+    /// the `hello` of its stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where there is no such reader (404), the request is not in order (400), or the
+    /// reader has not come to it in time (408, 503).
+    pub async fn patch_reader(
+        &self,
+        id: &str,
+        patch: &ReaderPatch,
+    ) -> Result<ReaderPatched, Error> {
+        let mut path = "/telemetry/readers/".to_owned();
+        percent_encode(&mut path, id);
+        let content = Content::json(patch);
+        let (_, body) = self.call(Method::PATCH, &path, Some(content)).await?;
+        self.read(&body)
+    }
+
+    /// Makes a ticket, with which somebody who does not have the token opens streams.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] where the request is not in order.
+    pub async fn create_ticket(&self, request: &TicketRequest) -> Result<Ticket, Error> {
+        let content = Content::json(request);
+        let (_, body) = self
+            .call(Method::POST, "/telemetry/tickets", Some(content))
+            .await?;
+        self.read(&body)
+    }
+
     /// Follows the events. Connects with the first [`next`](EventStream::next).
     #[must_use]
     pub fn stream(&self, options: StreamOptions) -> EventStream {
@@ -233,6 +307,18 @@ impl Client {
         path: &str,
         content: Option<Content>,
     ) -> Result<(StatusCode, Bytes), Error> {
+        let (status, _, body) = self.exchange(method, path, content, CALL_TIMEOUT).await?;
+        Ok((status, body))
+    }
+
+    /// The same, with the headers of the answer, for a call that may take so long.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<Content>,
+        timeout: Duration,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), Error> {
         let mut request = self.request(method, path);
         if let Some(Content { media_type, body }) = content {
             request
@@ -241,16 +327,24 @@ impl Client {
             *request.body_mut() = Full::new(body);
         }
         let exchange = async {
-            let response = self.send(request).await?;
+            let mut response = self.send(request).await?;
             let status = response.status();
             if !status.is_success() {
                 return Err(self.refusal(response).await);
             }
-            Ok((status, self.collect(response).await?))
+            let headers = std::mem::take(response.headers_mut());
+            Ok((status, headers, self.collect(response).await?))
         };
-        tokio::time::timeout(CALL_TIMEOUT, exchange)
+        tokio::time::timeout(timeout, exchange)
             .await
-            .unwrap_or_else(|_| Err(self.timed_out(CALL_TIMEOUT)))
+            .unwrap_or_else(|_| Err(self.timed_out(timeout)))
+    }
+
+    fn header<T: FromStr>(&self, headers: &HeaderMap, name: &'static str) -> Result<T, Error> {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .ok_or_else(|| self.protocol(ProtocolError::Header(name)))
     }
 
     fn request(&self, method: Method, path: &str) -> Request<Full<Bytes>> {
@@ -381,12 +475,7 @@ fn base_of(url: &str) -> Result<Arc<str>, &'static str> {
 /// The path of the stream and its query.
 fn stream_path(options: &StreamOptions, resume: Option<&Cursor>) -> String {
     let mut path = "/telemetry/stream?notices=true".to_owned();
-    let mut add = |name: &str, value: &str| {
-        path.push('&');
-        path.push_str(name);
-        path.push('=');
-        percent_encode(&mut path, value);
-    };
+    let mut add = |name: &str, value: &str| add_parameter(&mut path, name, value);
     // The header of a resumption wins over all of these; sending both would only confuse a log.
     match &options.start {
         _ if resume.is_some() => {}
@@ -395,16 +484,37 @@ fn stream_path(options: &StreamOptions, resume: Option<&Cursor>) -> String {
         Start::Live => add("replay", "live"),
         Start::After(cursor) => add("after", &cursor.to_string()),
     }
-    for category in options.categories.iter() {
-        add("category", category.as_str());
-    }
-    for pattern in &options.types {
-        add("type", pattern);
-    }
+    add_filter(&mut path, options.categories, &options.types);
     path
 }
 
-/// Appends `text` with everything encoded that means something in a query.
+/// The path of a wait and its query.
+fn wait_path(options: &WaitOptions) -> String {
+    let mut path = format!("/telemetry/wait?timeout_ms={}", options.timeout.as_millis());
+    if let Some(after) = &options.after {
+        add_parameter(&mut path, "after", &after.to_string());
+    }
+    add_filter(&mut path, options.categories, &options.types);
+    path
+}
+
+fn add_filter(path: &mut String, categories: CategorySet, types: &[String]) {
+    for category in categories.iter() {
+        add_parameter(path, "category", category.as_str());
+    }
+    for pattern in types {
+        add_parameter(path, "type", pattern);
+    }
+}
+
+fn add_parameter(path: &mut String, name: &str, value: &str) {
+    path.push('&');
+    path.push_str(name);
+    path.push('=');
+    percent_encode(path, value);
+}
+
+/// Appends `text` with everything encoded that means something in a path or a query.
 fn percent_encode(out: &mut String, text: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
@@ -474,6 +584,24 @@ mod tests {
         assert_eq!(
             stream_path(&options, Some(&Cursor::from(9))),
             format!("/telemetry/stream?notices=true{filter}")
+        );
+    }
+
+    #[test]
+    fn the_query_of_a_wait_is_encoded() {
+        let options = WaitOptions {
+            after: Some(Cursor::from(5)),
+            categories: CategorySet::of(&[Category::Page]),
+            types: vec!["a&b".to_owned()],
+            timeout: Duration::from_micros(1500),
+        };
+        assert_eq!(
+            wait_path(&options),
+            "/telemetry/wait?timeout_ms=1&after=5&category=page&type=a%26b"
+        );
+        assert_eq!(
+            wait_path(&WaitOptions::default()),
+            "/telemetry/wait?timeout_ms=30000"
         );
     }
 

@@ -99,6 +99,9 @@ pub enum ProtocolError {
     /// A stream of another media type.
     #[error("the stream is `{0}`, not `text/event-stream`")]
     MediaType(String),
+    /// An answer without a header that it should have, or with something else in it.
+    #[error("the header `{0}` is missing, or not what this call answers with")]
+    Header(&'static str),
     /// A body that is not the JSON that the call answers with.
     #[error("the body is not what this call answers with")]
     Body(#[source] serde_json::Error),

@@ -1,7 +1,7 @@
 //! The client of a Tapline server: its calls, and a stream that resumes by itself.
 //!
 //! **What it is.** [`Client`] makes the calls: the state, starting and changing a session,
-//! publishing. [`EventStream`] follows the events over a connection that may break as often as it
+//! publishing, waiting for an event, who reads. [`EventStream`] follows the events over a connection that may break as often as it
 //! likes: it comes back, goes on after the last event that it has, delivers none twice, and tells
 //! of every event that was evicted before it could be read.
 //!
@@ -38,6 +38,7 @@
 // In reading order.
 mod client;
 mod cursor;
+mod wait;
 mod stream;
 mod error;
 
@@ -48,3 +49,4 @@ pub use stream::{
     EventStream, Item, Loss, LossCause, Reconnect, Reconnecting, Start, StreamOptions,
     StreamedEvent,
 };
+pub use wait::{WaitOptions, Waited};

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use hyper::body::{Body, Incoming};
 use serde::Deserialize;
-use tapline_oapi::{Bye, Gap, Hello, HelloReason, Notice};
+use tapline_oapi::{Bye, ByeReason, Gap, Hello, HelloReason, Notice};
 use tokio::time::{Instant, Sleep};
 
 use crate::client::Client;
@@ -47,7 +47,9 @@ use sse::{Frame, Parser};
 /// A first connection that fails is an error, and the end: most likely the address is wrong. From
 /// then on the stream comes back by itself, with growing pauses ([`Reconnect`]), and tells each time
 /// ([`Item::Reconnecting`]). A 4xx answer is the end, and so is 204, by which a server asks clients
-/// not to come back.
+/// not to come back. So is a goodbye ([`Item::Bye`]) because what let the client in has run out, all
+/// that it may read was delivered, or it was overtaken and has asked for the end then. After any
+/// other, because the server stops or the client took no bytes for too long, it comes back.
 ///
 /// # Lagging
 ///
@@ -64,6 +66,8 @@ pub struct EventStream {
     position: Option<Cursor>,
     /// What is behind, as far as it was handed out.
     cursor: Option<Cursor>,
+    /// Whether this connection brings some events only: then seqs that jump are no loss.
+    filtered: bool,
     /// Whether a server was ever there: then it is worth coming back.
     was_connected: bool,
     /// Attempts in a row that brought nothing.
@@ -92,6 +96,7 @@ impl EventStream {
     pub(crate) fn new(client: Client, options: StreamOptions) -> Self {
         Self {
             client,
+            filtered: options.is_filtered(),
             options,
             connection: Connection::None,
             pending: VecDeque::new(),
@@ -257,7 +262,7 @@ impl EventStream {
                 return Ok(());
             }
             let next = position.seq + 1;
-            if !self.options.is_filtered() && next < at.seq {
+            if !self.filtered && next < at.seq {
                 self.pending.push_back(Ok(Item::Lost(Loss {
                     lost: Some(at.seq - next),
                     seqs: Some(next..=at.seq - 1),
@@ -286,9 +291,18 @@ impl EventStream {
             Some(Notice::Bye(bye @ Bye { last_seq, .. })) => {
                 self.advance(&self.cursor_in_this_epoch(last_seq));
                 self.pending.push_back(Ok(Item::Bye(bye)));
+                if is_final(bye.reason) {
+                    self.connection = Connection::Over;
+                }
             }
-            // Of a filter that somebody else changed, or from a newer server.
-            Some(Notice::Filter(_)) | None => {}
+            Some(Notice::Filter(filter)) => {
+                // Up to there the filter before has chosen: it is all behind.
+                self.advance(&self.cursor_in_this_epoch(filter.after));
+                self.filtered = filter.category.is_some() || !filter.r#type.is_empty();
+                self.pending.push_back(Ok(Item::Filter(filter)));
+            }
+            // From a newer server.
+            None => {}
         }
     }
 
@@ -297,6 +311,7 @@ impl EventStream {
             seq: hello.used,
             epoch: Some(hello.epoch.clone()),
         };
+        self.filtered = self.options.is_filtered();
         let loss = self.loss_before(&hello);
         match &self.position {
             Some(position) if same_epoch(position, &used) => self.advance(&used),
@@ -399,6 +414,15 @@ impl EventStream {
     fn finish(&mut self, error: Error) {
         self.connection = Connection::Over;
         self.pending.push_back(Err(error));
+    }
+}
+
+/// Whether a stream that was ended for that reason is over: what it asked for cannot be had any more,
+/// or it has asked for this.
+fn is_final(reason: ByeReason) -> bool {
+    match reason {
+        ByeReason::Expired | ByeReason::Overtaken | ByeReason::Complete => true,
+        ByeReason::Shutdown | ByeReason::Failed | ByeReason::Stalled | ByeReason::Other => false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tapline_oapi::{Beat, Bye, Category, Envelope, Hello, SessionNotice};
+use tapline_oapi::{Beat, Bye, Category, Envelope, FilterNotice, Hello, SessionNotice};
 
 use crate::cursor::Cursor;
 use crate::error::Error;
@@ -24,7 +24,11 @@ pub enum Item {
     Session(Box<SessionNotice>),
     /// The server is alive, and tells how far behind this reader is.
     Beat(Beat),
-    /// The server ends this connection; the stream comes back.
+    /// Somebody changed what this connection brings (`PATCH /telemetry/readers/{id}`), from there on. A
+    /// connection that follows it asks for what the options say.
+    Filter(FilterNotice),
+    /// The server ends this connection. The stream comes back, unless the reason says that there is
+    /// nothing to come back for: then it is over.
     Bye(Bye),
     /// The connection is lost, and a new one comes after a pause.
     Reconnecting(Reconnecting),

@@ -1,5 +1,9 @@
-use tapline_client::{Client, Error, ProtocolError};
-use tapline_oapi::{ConfigRequest, ErrorCode, PublishRequest};
+use std::time::Duration;
+
+use tapline_client::{Client, Cursor, Error, ProtocolError, WaitOptions};
+use tapline_oapi::{
+    Category, CategorySet, ConfigRequest, ErrorCode, PublishRequest, ReaderPatch, TicketRequest,
+};
 
 use crate::scripted::{Answer, Scripted};
 
@@ -197,8 +201,111 @@ async fn what_is_no_tapline_server_is_told_as_such() {
         |it| matches!(it, ProtocolError::Status(302)),
     )
     .await;
-    check(Answer::json("200 OK", &" ".repeat(3_000_000)), |it| {
+    check(Answer::json("200 OK", &" ".repeat(9_000_000)), |it| {
         matches!(it, ProtocolError::BodyTooLarge(_))
     })
     .await;
+}
+
+fn waited(status: &str, body: &str) -> Answer {
+    let length = body.len();
+    Answer::raw(format!(
+        "HTTP/1.1 {status}\r\nx-lost: 2\r\nx-head: 9\r\nx-epoch: ab\r\ncontent-length: {length}\r\n\r\n{body}"
+    ))
+}
+
+#[tokio::test]
+async fn a_wait_brings_an_event_or_none() {
+    let mut server = Scripted::new([waited("200 OK", ENVELOPE)]).await;
+    let options = WaitOptions {
+        after: Some("3-ab".parse().unwrap()),
+        categories: CategorySet::of(&[Category::Page]),
+        types: vec!["page_*".to_owned()],
+        timeout: Duration::from_millis(1500),
+    };
+    let waited_for = Client::new(&server.url)
+        .unwrap()
+        .wait(&options)
+        .await
+        .unwrap();
+    assert_eq!(waited_for.envelope.as_ref().unwrap().seq, 4);
+    assert_eq!((waited_for.lost, waited_for.head), (2, 9));
+    let next = Cursor {
+        seq: 4,
+        epoch: Some("ab".to_owned()),
+    };
+    assert_eq!(waited_for.cursor(), Some(next));
+    let request = server.request().await;
+    let path =
+        "get /telemetry/wait?timeout_ms=1500&after=3-ab&category=page&type=page_* http/1.1\r\n";
+    assert!(request.starts_with(path), "{request}");
+
+    let server = Scripted::new([Answer::raw(
+        "HTTP/1.1 204 No Content\r\nx-lost: 0\r\nx-head: 9\r\nx-epoch: ab\r\n\r\n",
+    )])
+    .await;
+    let client = Client::new(&server.url).unwrap();
+    let none = client.wait(&WaitOptions::default()).await.unwrap();
+    assert!(none.envelope.is_none() && none.cursor().is_none());
+    assert_eq!((none.lost, none.head, none.epoch.as_str()), (0, 9, "ab"));
+}
+
+#[tokio::test]
+async fn a_wait_without_its_headers_is_no_answer() {
+    let server = Scripted::new([Answer::json("200 OK", ENVELOPE)]).await;
+    let client = Client::new(&server.url).unwrap();
+    let error = client.wait(&WaitOptions::default()).await.unwrap_err();
+    let Error::Protocol { source, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert!(
+        matches!(source, ProtocolError::Header("x-lost")),
+        "{source:?}"
+    );
+}
+
+#[tokio::test]
+async fn readers_are_listed_and_changed_by_their_id() {
+    let list = r#"{"head":9,"readers":[{"id":"r1","kind":"stream","peer":"127.0.0.1:9","opened_at":"2026-11-22T12:09:18Z","notices":true,"overtaken":"oldest","position":7,"behind_events":2,"behind_bytes":900,"behind_seconds":1.5,"delivered":4,"filtered":2,"lost":1,"new":1}]}"#;
+    let server = Scripted::new([Answer::json("200 OK", list)]).await;
+    let readers = Client::new(&server.url).unwrap().readers().await.unwrap();
+    assert_eq!((readers.head, readers.readers[0].id.as_str()), (9, "r1"));
+
+    let patched = r#"{"id":"r1","category":["page"],"after":7}"#;
+    let mut server = Scripted::new([Answer::json("200 OK", patched)]).await;
+    let patch = ReaderPatch {
+        category: Some(CategorySet::of(&[Category::Page])),
+        r#type: None,
+    };
+    let client = Client::new(&server.url).unwrap();
+    let patched = client.patch_reader("r1/?", &patch).await.unwrap();
+    assert_eq!((patched.id.as_str(), patched.after), ("r1", 7));
+    let request = server.request().await;
+    assert!(
+        request.starts_with("patch /telemetry/readers/r1%2f%3f http"),
+        "{request}"
+    );
+    assert!(request.ends_with(r#"{"category":["page"]}"#), "{request}");
+}
+
+#[tokio::test]
+async fn a_ticket_is_made() {
+    let ticket = r#"{"ticket":"t1","expires_at":"2026-11-22T12:09:18Z"}"#;
+    let mut server = Scripted::new([Answer::json("201 Created", ticket)]).await;
+    let request = TicketRequest {
+        until: Some(9),
+        expires_in: Some(60),
+        ..TicketRequest::default()
+    };
+    let client = Client::new(&server.url).unwrap();
+    assert_eq!(client.create_ticket(&request).await.unwrap().ticket, "t1");
+    let request = server.request().await;
+    assert!(
+        request.starts_with("post /telemetry/tickets http"),
+        "{request}"
+    );
+    assert!(
+        request.ends_with(r#"{"until":9,"expires_in":60}"#),
+        "{request}"
+    );
 }

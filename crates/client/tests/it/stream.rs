@@ -48,6 +48,7 @@ fn word(item: &Item) -> String {
         Item::Hello(hello) => format!("hello {:?} after {}", hello.reason, hello.used),
         Item::Session(_) => "session".to_owned(),
         Item::Beat(_) => "beat".to_owned(),
+        Item::Filter(filter) => format!("filter after {}", filter.after),
         Item::Bye(_) => "bye".to_owned(),
         Item::Reconnecting(_) => "reconnecting".to_owned(),
         _ => "?".to_owned(),
@@ -519,4 +520,90 @@ async fn dropping_next_half_way_loses_nothing() {
         .await
         .unwrap();
     assert_eq!(seqs, (1..=40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_goodbye_ends_the_stream_where_nothing_is_left_to_come_back_for() {
+    for (reason, is_final) in [
+        ("shutdown", false),
+        ("failed", false),
+        ("stalled", false),
+        ("of a newer server", false),
+        ("expired", true),
+        ("overtaken", true),
+        ("complete", true),
+    ] {
+        let bye =
+            format!("event: bye\nretry: 1\ndata: {{\"reason\":\"{reason}\",\"last_seq\":5}}\n\n");
+        let frames = events([1], "e1") + &bye;
+        let server = Scripted::new([
+            Answer::stream(&frames).and_hold(),
+            Answer::stream("").and_hold(),
+        ])
+        .await;
+        let ended = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
+        // Whether the server hangs up or not.
+        for url in [&server.url, &ended.url] {
+            let mut stream = Client::new(url).unwrap().stream(options());
+            check(&mut stream, &["1", "bye"]).await;
+            assert_eq!(stream.cursor().unwrap().to_string(), "5-e1");
+            if is_final {
+                assert!(stream.next().await.is_none(), "{reason}");
+            } else if url == &ended.url {
+                check(&mut stream, &["reconnecting"]).await;
+            }
+        }
+    }
+}
+
+/// Who reads everything takes a jump for a loss, unless it was told that it reads some events only.
+#[tokio::test]
+async fn a_filter_that_is_changed_makes_no_loss_of_what_it_leaves_out() {
+    let filter =
+        |asked: &str, after: u64| format!("event: filter\ndata: {{{asked}\"after\":{after}}}\n\n");
+    let frames = hello("fresh", 0, 0, "e1")
+        + &events([1, 2], "e1")
+        + &filter("\"type\":[\"page_*\"],", 4)
+        + &events([9], "e1")
+        + &filter("", 12)
+        + &events([13, 15], "e1");
+    let again = hello("resumed", 15, 0, "e1") + &events([16], "e1");
+    let mut server =
+        Scripted::new([Answer::stream(&frames), Answer::stream(&again).and_hold()]).await;
+    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let lost = "lost 1 event (14..=14): the server left them out without saying why";
+    check(
+        &mut stream,
+        &[
+            "hello Fresh after 0",
+            "1",
+            "2",
+            "filter after 4",
+            "9",
+            "filter after 12",
+        ],
+    )
+    .await;
+    assert_eq!(stream.cursor().unwrap().to_string(), "12-e1");
+    check(&mut stream, &["13", lost, "15", "reconnecting"]).await;
+    check(&mut stream, &["hello Resumed after 15", "16"]).await;
+    server.request().await;
+    let second = server.request().await;
+    assert!(second.contains("last-event-id: 15-e1\r\n"), "{second}");
+}
+
+#[tokio::test]
+async fn a_connection_that_follows_asks_for_what_the_options_say() {
+    let first =
+        hello("fresh", 0, 0, "e1") + "event: filter\ndata: {\"category\":[],\"after\":3}\n\n";
+    let second = hello("resumed", 3, 0, "e1") + &events([5], "e1");
+    let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
+    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    check(
+        &mut stream,
+        &["hello Fresh after 0", "filter after 3", "reconnecting"],
+    )
+    .await;
+    let lost = "lost 1 event (4..=4): the server left them out without saying why";
+    check(&mut stream, &["hello Resumed after 3", lost, "5"]).await;
 }
