@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use tapline_client::{Client, Cursor, Item, Reconnect, Start, StreamOptions};
-use tapline_oapi::Notice;
+use tapline_oapi::{ByeReason, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -84,8 +84,9 @@ fn told(pieces: &[&[u8]], options: &StreamOptions) -> Told {
 }
 
 fn check(body: &[u8], told: &Told) {
-    let error = told.items.last().map(String::as_str).unwrap_or_default();
-    assert!(error.starts_with("Err("), "a stream ends, and says why");
+    let last = told.items.last().map(String::as_str).unwrap_or_default();
+    let says_why = last.starts_with("Err(") || last.starts_with("Ok(Bye(");
+    assert!(says_why, "a stream ends, and says why");
     // What is not UTF-8 is an error from some frame on; which events come before it is not told anew here.
     if let Ok(body) = std::str::from_utf8(body) {
         assert_eq!(told.events, expected(&frames(body)));
@@ -98,7 +99,8 @@ struct Place {
     seq: u64,
 }
 
-/// Which events come of these frames: each that is not behind already, up to the first frame that no server sends.
+/// Which events come of these frames: each that is not behind already, up to the first frame that no server sends, or
+/// to a goodbye for good.
 fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
     let mut events = Vec::new();
     // Everything up to there is behind. Seqs of different epochs, or of unknown ones, say nothing about each other.
@@ -137,7 +139,11 @@ fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
                 }),
                 Ok(Some(Notice::Gap(gap))) => Some(here(gap.to)),
                 Ok(Some(Notice::Beat(beat))) => Some(here(beat.position)),
-                Ok(Some(Notice::Bye(bye))) => Some(here(bye.last_seq)),
+                Ok(Some(Notice::Filter(filter))) => Some(here(filter.after)),
+                Ok(Some(Notice::Bye(bye))) => match bye.reason {
+                    ByeReason::Expired | ByeReason::Overtaken | ByeReason::Complete => break,
+                    _ => Some(here(bye.last_seq)),
+                },
                 Ok(Some(Notice::Session(_)) | None) => None,
             },
         };
