@@ -111,8 +111,14 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Said {
-        let code = self.wait().code();
+    pub(crate) fn end(self) -> Said {
+        self.end_within(DEADLINE)
+    }
+
+    /// Waits for the end of something that may take longer.
+    #[track_caller]
+    pub(crate) fn end_within(mut self, deadline: Duration) -> Said {
+        let code = self.wait(deadline).code();
         let rest = |lines: &mut Option<Lines>| lines.take().map(Lines::rest).unwrap_or_default();
         Said {
             code,
@@ -122,14 +128,14 @@ impl Running {
     }
 
     #[track_caller]
-    fn wait(&mut self) -> ExitStatus {
+    fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(
-                started.elapsed() < DEADLINE,
+                started.elapsed() < deadline,
                 "the program should have ended"
             );
             std::thread::sleep(Duration::from_millis(5));
