@@ -1,0 +1,97 @@
+//! What the OpenAPI document says, and what the program does.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::http::{Answer, ask};
+use crate::peer;
+use crate::program::{Directory, Running, Server};
+
+/// Far above the ten seconds that it takes, and still an end.
+const LONGEST: Duration = Duration::from_secs(90);
+
+#[test]
+fn schemathesis_finds_nothing() {
+    let found = peer::installed("python/bin/schemathesis");
+    let Some(schemathesis) = peer::or_skip(found, "schemathesis", "TAPLINE_REQUIRE_PEERS") else {
+        return;
+    };
+    let server = Server::start();
+    // It leaves folders where it runs.
+    let directory = Directory::new("schemathesis");
+    let mut command = Command::new(schemathesis);
+    command
+        .arg("run")
+        .arg(format!("{}/openapi.json", server.url))
+        .args(["--max-examples", "200", "--generation-deterministic"])
+        .args([
+            "--request-timeout",
+            "10",
+            "--continue-on-failure",
+            "--no-color",
+        ])
+        // It has no end, so no answer that could be looked at; what it refuses is looked at below.
+        .args(["--exclude-path", "/telemetry/stream"])
+        // A moment is told in words alone: to the document it is any text.
+        .args(["--exclude-checks", "positive_data_acceptance"])
+        .env(
+            "PYTHONPATH",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers"),
+        )
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("SCHEMATHESIS_HOOKS", "schemathesis_hooks")
+        .current_dir(directory.path("."))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let said = Running::start(command).end_within(LONGEST);
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert!(said.out.contains("No issues found"), "{}", said.out);
+}
+
+#[test]
+fn a_stream_that_is_refused_is_refused_as_documented() {
+    let server = Server::start();
+    let document = ask(server.address(), "GET", "/openapi.json", "").body;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let documented = &document["paths"]["/telemetry/stream"]["get"]["responses"];
+    let check = |method: &str, query: &str, status: u16, parameter: &str| {
+        let Answer {
+            status: got,
+            head,
+            body,
+        } = ask(
+            server.address(),
+            method,
+            &format!("/telemetry/stream{query}"),
+            "",
+        );
+        assert_eq!(got, status, "{query}: {body}");
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let error: Value = serde_json::from_str(&body).unwrap();
+        assert!(error["code"].is_string(), "{body}");
+        assert!(
+            error["message"].as_str().unwrap().contains(parameter),
+            "{body}"
+        );
+        if method == "GET" {
+            let media = &documented[status.to_string()]["content"];
+            assert!(
+                media["application/json"].is_object(),
+                "{status}: {documented}"
+            );
+        }
+    };
+    check("GET", "?replay=some", 400, "`replay`");
+    check("GET", "?replay=all&replay=all", 400, "`replay`");
+    check("GET", "?category=none", 400, "`category`");
+    check("GET", "?category=page,", 400, "`category`");
+    check("GET", "?type=", 400, "`type`");
+    check("GET", "?type=a,,b", 400, "`type`");
+    check("GET", "?notices=1", 400, "`notices`");
+    check("GET", "?after=1&after=2", 400, "`after`");
+    check("GET", "?limit=1", 400, "`limit`");
+    check("POST", "", 405, "`/telemetry/stream`");
+}

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Puts the clients of others where the tests look for them: target/peers/python and target/peers/node.
+# The browser is the system's own package.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+peers="${CARGO_TARGET_DIR:-$here/../../../../target}/peers"
+mkdir -p "$peers/node"
+
+python3 -m venv "$peers/python"
+"$peers/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+
+# It needs no package but itself.
+npm install --prefix "$peers/node" --no-save --no-package-lock --no-audit --no-fund --silent @onkernel/sdk@0.84.0

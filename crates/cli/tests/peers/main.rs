@@ -1,0 +1,21 @@
+//! The built program, with clients that others published and nobody changed for it: a browser's
+//! `EventSource`, two SDKs, and a tool that attacks what the OpenAPI document promises.
+//!
+//! `install.sh` puts them where these tests look. Where one is missing, its tests say so and pass,
+//! unless `TAPLINE_REQUIRE_PEERS` (for the browser `TAPLINE_REQUIRE_BROWSER`) is 1.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in tests, but not in what they share"
+)]
+
+#[allow(dead_code, reason = "the program's own tests need more of it")]
+#[path = "../it/program.rs"]
+mod program;
+
+mod front;
+mod http;
+mod peer;
+
+mod browser;
+mod document;
+mod sdks;

@@ -1,0 +1,237 @@
+//! The SDKs of a browser service: PyPI `kernel` and npm `@onkernel/sdk`. Where that service tells
+//! them of a browser with a `base_url`, they follow `{base_url}/telemetry/stream` by themselves.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tapline_api::{ApiService, NoSource};
+use tapline_events::{EventStream, Retention};
+use tapline_oapi::{ConfigRequest, Event, KnownType};
+use tapline_server::Options;
+use tapline_telemetry::TelemetrySession;
+use tokio::sync::oneshot;
+
+use crate::front::{Front, header};
+use crate::http;
+use crate::peer;
+use crate::program::{Running, Server};
+
+#[derive(Clone, Copy)]
+enum Sdk {
+    Python,
+    Node,
+}
+
+impl Sdk {
+    /// With the script that follows, unless the test is skipped.
+    fn command(self) -> Option<Command> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
+        match self {
+            Self::Python => {
+                let found = peer::installed("python/bin/python");
+                let python = peer::or_skip(found, "PyPI kernel", "TAPLINE_REQUIRE_PEERS")?;
+                let mut command = Command::new(python);
+                command.arg(format!("{folder}/follow.py"));
+                Some(command)
+            }
+            Self::Node => {
+                let found = peer::installed("node/node_modules/@onkernel/sdk");
+                let sdk = peer::or_skip(found, "npm @onkernel/sdk", "TAPLINE_REQUIRE_PEERS")?;
+                let mut command = Command::new("node");
+                command.arg(format!("{folder}/follow.mjs")).arg(sdk);
+                Some(command)
+            }
+        }
+    }
+
+    fn follow(self, front: &Front, types: &str, after: &str) -> Option<Running> {
+        let mut command = self.command()?;
+        command
+            .args([&front.url, types, after])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Some(Running::start(command))
+    }
+}
+
+/// The next events that an SDK yields.
+#[track_caller]
+fn yielded(following: &mut Running, count: usize) -> Vec<Value> {
+    (0..count)
+        .map(|_| serde_json::from_str(&following.line()).unwrap())
+        .map(without_kinds_of_numbers)
+        .collect()
+}
+
+/// All that the server retains.
+fn published(server: &Server) -> Vec<Value> {
+    let page = http::ask(server.address(), "GET", "/telemetry/events?limit=1000", "");
+    let page: Vec<Value> = serde_json::from_str(&page.body).unwrap();
+    page.into_iter().map(without_kinds_of_numbers).collect()
+}
+
+/// For one of the SDKs a whole number is a fraction where its model says so: `0` becomes `0.0`.
+fn without_kinds_of_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().into(),
+        Value::Array(values) => values.into_iter().map(without_kinds_of_numbers).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, without_kinds_of_numbers(value)))
+            .collect(),
+        other => other,
+    }
+}
+
+fn yields_what_is_published(sdk: Sdk) {
+    let server = Server::start();
+    let front = Front::of(server.address());
+    let Some(mut following) = sdk.follow(&front, "", "") else {
+        return;
+    };
+    // It is there before anything is, and gets it live: a browser's session, types of nobody's list
+    // but ours, and JSON over several lines, which is a frame of several `data` fields.
+    front.wait_for_answer(|answer| answer.contains("text/event-stream"));
+    let browser = include_str!("../../data/browser-events.ndjson");
+    assert_eq!(server.publish_lines(browser).code, Some(0));
+    let own =
+        "{\"type\":\"order\",\"category\":\"page\",\"data\":{\n\"ü\\n😀\": [1.5,\r\n null]\n}}";
+    assert_eq!(
+        http::ask(server.address(), "POST", "/telemetry/events", own).status,
+        200
+    );
+    server.publish_steps(3);
+
+    let expected = published(&server);
+    assert_eq!(expected.len(), browser.lines().count() + 4);
+    // One by one, so that a difference is told shortly.
+    for event in &expected {
+        assert_eq!(yielded(&mut following, 1)[0], *event);
+    }
+
+    let asked = &front.asked()[0];
+    let line = asked.lines().next().unwrap();
+    assert_eq!(line, "GET /telemetry/stream?replay=all&jwt=a.b.c HTTP/1.1");
+
+    // The end of the server is that of its loop, and no error.
+    server.running.signal(Signal::TERM);
+    let said = following.end();
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+}
+
+#[test]
+fn kernel_yields_what_is_published() {
+    yields_what_is_published(Sdk::Python);
+}
+
+#[test]
+fn onkernel_yields_what_is_published() {
+    yields_what_is_published(Sdk::Node);
+}
+
+fn goes_on_where_it_was(sdk: Sdk) {
+    let server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--capacity",
+        "8",
+    ]);
+    let front = Front::of(server.address());
+    server.publish_lines(
+        "{\"type\":\"page_load\"}\n{\"type\":\"page_lcp\"}\n{\"type\":\"console_log\"}",
+    );
+
+    let Some(mut following) = sdk.follow(&front, "page_load,console_log", "1") else {
+        return;
+    };
+    assert_eq!(yielded(&mut following, 1), published(&server)[2..]);
+    let asked = front.asked().pop().unwrap();
+    let line = asked.lines().next().unwrap();
+    let path = "/telemetry/stream?replay=all&type=page_load%2Cconsole_log&jwt=a.b.c";
+    assert_eq!(line, format!("GET {path} HTTP/1.1"));
+    assert_eq!(header(&asked, "last-event-id"), Some("1"));
+    drop(following);
+
+    // From where it was to the oldest retained is a gap, told in a comment.
+    server.publish_steps(20);
+    let mut following = sdk.follow(&front, "", "3").expect("it was there before");
+    let expected = published(&server);
+    assert_eq!(yielded(&mut following, expected.len()), expected);
+    front.wait_for_answer(|answer| answer.contains(": gap: "));
+    server.publish_steps(1);
+    assert_eq!(yielded(&mut following, 1)[0]["seq"], 24.0);
+}
+
+#[test]
+fn kernel_goes_on_where_it_was() {
+    goes_on_where_it_was(Sdk::Python);
+}
+
+#[test]
+fn onkernel_goes_on_where_it_was() {
+    goes_on_where_it_was(Sdk::Node);
+}
+
+/// As many as a stream has in five minutes of silence.
+const COMMENTS: usize = 20;
+
+/// The program's pace is fixed, so here is its server without it.
+fn outlives_silence(sdk: Sdk) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let front = Front::of(&listener.local_addr().unwrap().to_string());
+    let stream = EventStream::new(Retention::default()).unwrap();
+    let api = Arc::new(ApiService::new(TelemetrySession::new(stream), NoSource));
+    api.put(&ConfigRequest::default()).unwrap();
+    let options = Options {
+        beat: Duration::from_millis(10),
+        ..Options::default()
+    };
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async { stopped.await.unwrap_or(()) };
+    let server = runtime.spawn(tapline_server::serve(
+        listener,
+        api.clone(),
+        options,
+        stopped,
+    ));
+
+    let Some(mut following) = sdk.follow(&front, "", "") else {
+        return;
+    };
+    let publish = || {
+        let event = Event::known(KnownType::PageLoad, None);
+        api.session().publish(event).unwrap();
+    };
+    // Before the first id, and after it.
+    for seq in 1..=3 {
+        front.wait_for_answer(|answer| {
+            let since = answer.rfind("\nid: ").map_or(answer, |at| &answer[at..]);
+            COMMENTS <= since.matches("\n: ").count()
+        });
+        publish();
+        assert_eq!(yielded(&mut following, 1)[0]["seq"], f64::from(seq));
+    }
+    stop.send(()).unwrap();
+    let said = following.end();
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+    runtime.block_on(server).unwrap().unwrap();
+}
+
+#[test]
+fn kernel_outlives_silence() {
+    outlives_silence(Sdk::Python);
+}
+
+#[test]
+fn onkernel_outlives_silence() {
+    outlives_silence(Sdk::Node);
+}
