@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::http;
 use crate::program::DEADLINE;
 
 const PAGE: &str = include_str!("page.html");
@@ -132,10 +133,12 @@ impl Answering {
                 write_answer(socket, "text/plain", "")?;
             }
             "/browsers/one" => {
+                let program = self.state.0.lock().unwrap().program.clone();
+                let ticket = ticket(&program);
                 let browser = json!({
                     "session_id": "one",
                     "base_url": self.url,
-                    "cdp_ws_url": "ws://127.0.0.1/cdp?jwt=a.b.c",
+                    "cdp_ws_url": format!("ws://127.0.0.1/cdp?jwt={ticket}"),
                 });
                 write_answer(socket, "application/json", &browser.to_string())?;
             }
@@ -155,7 +158,7 @@ impl Answering {
             state.answered.clear();
             TcpStream::connect(&state.program)?
         };
-        program.write_all(without_ticket(head).as_bytes())?;
+        program.write_all(without_no_ticket(head).as_bytes())?;
         let mut piece = vec![0; 64 * 1024];
         let mut handed_on = Vec::new();
         loop {
@@ -211,9 +214,19 @@ pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The program has no token, and so knows of no ticket.
-fn without_ticket(head: &str) -> String {
-    head.replacen("&jwt=a.b.c", "", 1)
+/// What stands for a ticket where the program issues none.
+const NO_TICKET: &str = "a.b.c";
+
+/// A ticket for the program's stream.
+fn ticket(program: &str) -> String {
+    let answer = http::ask(program, "POST", "/telemetry/tickets", "{}");
+    let answer: Value = serde_json::from_str(&answer.body).unwrap();
+    answer["ticket"].as_str().unwrap_or(NO_TICKET).to_owned()
+}
+
+/// A program that issues none does not know the parameter either.
+fn without_no_ticket(head: &str) -> String {
+    head.replacen(&format!("&jwt={NO_TICKET}"), "", 1)
 }
 
 fn position(bytes: &[u8], text: &[u8]) -> Option<usize> {

@@ -38,7 +38,8 @@ impl Sdk {
                 Some(command)
             }
             Self::Node => {
-                let found = peer::installed("node/node_modules/@onkernel/sdk");
+                let sdk = peer::installed("node/node_modules/@onkernel/sdk");
+                let found = peer::on_path("node").and(sdk);
                 let sdk = peer::or_skip(found, "npm @onkernel/sdk", "TAPLINE_REQUIRE_PEERS")?;
                 let mut command = Command::new("node");
                 command.arg(format!("{folder}/follow.mjs")).arg(sdk);
@@ -114,8 +115,11 @@ fn yields_what_is_published(sdk: Sdk) {
     }
 
     let asked = &front.asked()[0];
-    let line = asked.lines().next().unwrap();
-    assert_eq!(line, "GET /telemetry/stream?replay=all&jwt=a.b.c HTTP/1.1");
+    assert!(
+        asked.starts_with("GET /telemetry/stream?replay=all&jwt="),
+        "{asked}"
+    );
+    assert_eq!(header(asked, "authorization"), None);
 
     // The end of the server is that of its loop, and no error.
     server.running.signal(Signal::TERM);
@@ -152,9 +156,8 @@ fn goes_on_where_it_was(sdk: Sdk) {
     };
     assert_eq!(yielded(&mut following, 1), published(&server)[2..]);
     let asked = front.asked().pop().unwrap();
-    let line = asked.lines().next().unwrap();
-    let path = "/telemetry/stream?replay=all&type=page_load%2Cconsole_log&jwt=a.b.c";
-    assert_eq!(line, format!("GET {path} HTTP/1.1"));
+    let path = "/telemetry/stream?replay=all&type=page_load%2Cconsole_log&jwt=";
+    assert!(asked.starts_with(&format!("GET {path}")), "{asked}");
     assert_eq!(header(&asked, "last-event-id"), Some("1"));
     drop(following);
 
