@@ -1,7 +1,10 @@
 //! A browser's own `EventSource`.
 
+use std::fs;
+use std::io::ErrorKind::NotFound;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -9,7 +12,7 @@ use serde_json::Value;
 use crate::front::{Front, header};
 use crate::http;
 use crate::peer;
-use crate::program::{Directory, Running, Server, run};
+use crate::program::{DEADLINE, Directory, Running, Server, run};
 
 /// Where it is, unless the test is skipped.
 fn chromium() -> Option<PathBuf> {
@@ -23,7 +26,7 @@ const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--start"];
 struct Browser {
     running: Running,
     /// Its profile.
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Browser {
@@ -45,14 +48,22 @@ impl Browser {
             .stderr(Stdio::null());
         Self {
             running: Running::start(command),
-            _directory: directory,
+            directory,
         }
     }
 
-    /// Ends it before its profile goes.
+    /// Ends it, and then its profile goes.
     fn close(self) {
         self.running.signal(Signal::TERM);
         self.running.end();
+        // It leaves processes behind that end a little later, and write until then.
+        let started = Instant::now();
+        while fs::remove_dir_all(self.directory.path(""))
+            .is_err_and(|error| error.kind() != NotFound)
+        {
+            assert!(started.elapsed() < DEADLINE, "the profile should be free");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
