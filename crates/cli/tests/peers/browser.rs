@@ -156,7 +156,7 @@ fn hears_the_notices_by_their_names() {
     }
 
     // Another configuration of the same session.
-    let less = r#"{"browser":{"console":{"enabled":false}}}"#;
+    let less = r#"{"browser":{"console":{"enabled":false},"platform":{"enabled":false}}}"#;
     let answer = http::ask(first.address(), "PATCH", "/telemetry", less);
     assert_eq!(answer.status, 200, "{answer:?}");
     let told = front.told();

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tapline_api::{ApiService, NoSource};
 use tapline_events::{EventStream, Retention};
-use tapline_oapi::{ConfigRequest, Event, KnownType};
+use tapline_oapi::{Event, KnownType};
 use tapline_server::Options;
 use tapline_telemetry::TelemetrySession;
 use tokio::sync::oneshot;
@@ -68,6 +68,19 @@ fn yielded(following: &mut Running, count: usize) -> Vec<Value> {
         .collect()
 }
 
+/// What is captured: not the calls of the interface itself, which would be among what is published
+/// here.
+const CONFIG: &str = r#"{"browser":{"page":{"enabled":true},"console":{"enabled":true},
+    "network":{"enabled":true},"interaction":{"enabled":true},"control":{"enabled":true}}}"#;
+
+/// A server that captures that.
+fn serve(args: &[&str]) -> Server {
+    let server = Server::with(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+    let answer = http::ask(server.address(), "PUT", "/telemetry", CONFIG);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    server
+}
+
 /// All that the server retains.
 fn published(server: &Server) -> Vec<Value> {
     let page = http::ask(server.address(), "GET", "/telemetry/events?limit=1000", "");
@@ -89,7 +102,7 @@ fn without_kinds_of_numbers(value: Value) -> Value {
 }
 
 fn yields_what_is_published(sdk: Sdk) {
-    let server = Server::start();
+    let server = serve(&[]);
     let front = Front::of(server.address());
     let Some(mut following) = sdk.follow(&front, "", "") else {
         return;
@@ -138,14 +151,7 @@ fn onkernel_yields_what_is_published() {
 }
 
 fn goes_on_where_it_was(sdk: Sdk) {
-    let server = Server::with(&[
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--start",
-        "--capacity",
-        "8",
-    ]);
+    let server = serve(&["--capacity", "8"]);
     let front = Front::of(server.address());
     server.publish_lines(
         "{\"type\":\"page_load\"}\n{\"type\":\"page_lcp\"}\n{\"type\":\"console_log\"}",
@@ -190,10 +196,10 @@ fn outlives_silence(sdk: Sdk) {
     let listener = runtime
         .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
         .unwrap();
-    let front = Front::of(&listener.local_addr().unwrap().to_string());
+    let address = listener.local_addr().unwrap().to_string();
+    let front = Front::of(&address);
     let stream = EventStream::new(Retention::default()).unwrap();
     let api = Arc::new(ApiService::new(TelemetrySession::new(stream), NoSource));
-    api.put(&ConfigRequest::default()).unwrap();
     let options = Options {
         beat: Duration::from_millis(10),
         ..Options::default()
@@ -206,6 +212,8 @@ fn outlives_silence(sdk: Sdk) {
         options,
         stopped,
     ));
+    let answer = http::ask(&address, "PUT", "/telemetry", CONFIG);
+    assert_eq!(answer.status, 201, "{answer:?}");
 
     let Some(mut following) = sdk.follow(&front, "", "") else {
         return;
