@@ -447,7 +447,7 @@ async fn patch_reader(
 
 async fn issue_ticket(app: &App, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
     let request = optional(headers, body).await?;
-    let mut answer = json(StatusCode::OK, &app.auth.tickets().issue(&request)?);
+    let mut answer = json(StatusCode::CREATED, &app.auth.tickets().issue(&request)?);
     let value = HeaderValue::from_static("no-store");
     answer.headers_mut().insert(header::CACHE_CONTROL, value);
     Ok(answer)
