@@ -20,9 +20,12 @@ mod line;
 mod signals;
 mod failure;
 
+use std::io;
 use std::process::ExitCode;
+use std::thread;
 
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 
 use args::{Args, Command};
 use failure::Failure;
@@ -32,9 +35,21 @@ use failure::Failure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// One thread where there is one processor: there is nobody to share work with, and a request costs a
+/// twentieth less (`benches/README.md`).
+fn runtime() -> io::Result<Runtime> {
+    let alone = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    let mut builder = if alone {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    builder.enable_all().build()
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Runtime(error).tell(),
     };

@@ -211,8 +211,8 @@ async fn run(app: Arc<App>, key: Key, group: Arc<Group>) {
         let Some(mut feed) = work.place() else {
             continue;
         };
-        let sent = work.send_news(&mut feed).await;
         work.admit(&feed);
+        let sent = work.send_news(&mut feed).await;
         work.beat(&feed);
         work.rest(&mut feed, sent).await;
         work.feed = Some(feed);
