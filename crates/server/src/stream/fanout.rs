@@ -195,6 +195,8 @@ struct Work<'a> {
     wrote_at: Instant,
     /// When it is looked next whose beat is due.
     beats_at: Instant,
+    /// For how long it has written without a rest.
+    rest_due: Duration,
 }
 
 async fn run(app: Arc<App>, key: Key, group: Arc<Group>) {
@@ -240,6 +242,7 @@ impl<'a> Work<'a> {
             waiting: Vec::new(),
             wrote_at: now,
             beats_at: now,
+            rest_due: Duration::ZERO,
         }
     }
 
@@ -420,8 +423,9 @@ impl<'a> Work<'a> {
 
     /// Waits for something to do.
     ///
-    /// After a round that took its time, it rests for as long: what comes meanwhile goes out together, and
-    /// a processor that is busy with writing has more to write at each turn instead of more turns.
+    /// It rests for as long as it has written, up to a bound: what comes meanwhile goes out together, and a
+    /// processor that is busy with writing has more to write at each turn instead of more turns. Where
+    /// news are few, the waiting for them is rest enough.
     async fn rest(&mut self, feed: &mut Feed, sent: Sent) {
         /// The timer's own grain: shorter rests than this are not to be had.
         const SHORTEST: Duration = Duration::from_millis(1);
@@ -429,14 +433,25 @@ impl<'a> Work<'a> {
         const LONGEST: Duration = Duration::from_millis(10);
         match sent {
             Sent::Some => tokio::task::yield_now().await,
-            Sent::All { took } if took < SHORTEST => tokio::task::yield_now().await,
-            Sent::All { took } => sleep(took.min(LONGEST)).await,
-            Sent::Nothing => tokio::select! {
-                biased;
-                () = self.group.knock.notified() => {}
-                () = poll_fn(|cx| feed.poll_news(cx)) => {}
-                () = sleep_until(self.beats_at), if !self.members.is_empty() => {}
-            },
+            Sent::All { took } => {
+                self.rest_due += took;
+                if self.rest_due < SHORTEST {
+                    tokio::task::yield_now().await;
+                } else {
+                    sleep(self.rest_due.min(LONGEST)).await;
+                    self.rest_due = Duration::ZERO;
+                }
+            }
+            Sent::Nothing => {
+                let start = Instant::now();
+                tokio::select! {
+                    biased;
+                    () = self.group.knock.notified() => {}
+                    () = poll_fn(|cx| feed.poll_news(cx)) => {}
+                    () = sleep_until(self.beats_at), if !self.members.is_empty() => {}
+                }
+                self.rest_due = self.rest_due.saturating_sub(start.elapsed());
+            }
         }
     }
 }
