@@ -44,7 +44,12 @@ pub fn from_json_line<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError>
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8], whole: &str) -> Result<T, JsonError> {
-    match serde_json::from_slice::<Object<T>>(bytes) {
+    // Looked at once as a whole, rather than text by text.
+    let read = match str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str::<Object<T>>(text),
+        Err(_) => serde_json::from_slice(bytes),
+    };
+    match read {
         Ok(Object(value)) => Ok(value),
         Err(error) => {
             // Some types reject a value of the wrong kind as if it were no JSON, an enum a number.

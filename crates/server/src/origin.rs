@@ -119,15 +119,33 @@ impl Origins {
 
     /// Whether the request may be carried out: comes before everything else.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        let host = self.check_host(headers)?;
-        let mut origins = headers.get_all(header::ORIGIN).iter();
-        let Some(origin) = origins.next() else {
-            return check_fetch(headers);
-        };
-        if origins.next().is_some() {
-            return Err(forbidden("header `origin`: given twice".to_owned()));
+        // One walk over the few that there are, in place of a look-up for each of those that may be there:
+        // this is done for every event that is published.
+        let (mut host, mut origin, mut fetched) = (None, None, false);
+        for (name, value) in headers {
+            let found = match name {
+                &header::HOST => &mut host,
+                &header::ORIGIN => &mut origin,
+                name => {
+                    fetched |= name == "sec-fetch-site";
+                    continue;
+                }
+            };
+            if found.replace(value).is_some() {
+                return Err(forbidden(format!("header `{name}`: given twice")));
+            }
         }
-        if self.allows(origin) || host.is_some_and(|host| is_same(origin, &host)) {
+        if let Some(host) = host {
+            self.check_host(host)?;
+        }
+        let Some(origin) = origin else {
+            return if fetched {
+                check_fetch(headers)
+            } else {
+                Ok(())
+            };
+        };
+        if self.allows(origin) || host.is_some_and(|host| is_same(origin, host)) {
             return Ok(());
         }
         Err(forbidden(format!(
@@ -137,20 +155,15 @@ impl Origins {
     }
 
     /// The host that was asked for. HTTP/1.0 may leave it out, and no browser does.
-    fn check_host(&self, headers: &HeaderMap) -> Result<Option<Authority>, Failure> {
-        let mut values = headers.get_all(header::HOST).iter();
-        let Some(value) = values.next() else {
-            return Ok(None);
-        };
-        if values.next().is_some() {
-            return Err(forbidden("header `host`: given twice".to_owned()));
-        }
-        let host = value.to_str().ok().and_then(Authority::parse);
+    fn check_host(&self, value: &HeaderValue) -> Result<(), Failure> {
         let Some(hosts) = &self.hosts else {
-            return Ok(host);
+            return Ok(());
         };
-        match host {
-            Some(host) if host.is_loopback() || hosts.contains(&host.host) => Ok(Some(host)),
+        if is_usual(value.as_bytes()) {
+            return Ok(());
+        }
+        match authority(value) {
+            Some(host) if host.is_loopback() || hosts.contains(&host.host) => Ok(()),
             _ => Err(forbidden(format!(
                 "header `host`: without a token this server answers to loopback addresses and \
                  `localhost`, not to `{}`; `--host` adds a name",
@@ -242,13 +255,31 @@ fn check_fetch(headers: &HeaderMap) -> Result<(), Failure> {
 
 /// Whether the page came from where its request goes. Whatever stands between may have taken the
 /// TLS away, so our own scheme says nothing about the browser's.
-fn is_same(origin: &HeaderValue, host: &Authority) -> bool {
+fn is_same(origin: &HeaderValue, host: &HeaderValue) -> bool {
+    let Some(host) = authority(host) else {
+        return false;
+    };
     parse(origin).is_some_and(|origin| {
         let usual = origin.usual_port();
         usual.is_some()
             && origin.at.host == host.host
             && origin.at.port.or(usual) == host.port.or(usual)
     })
+}
+
+/// The loopback hosts as nearly everybody writes them.
+fn is_usual(host: &[u8]) -> bool {
+    let name = match host.iter().rposition(|byte| *byte == b':') {
+        Some(at) if host[at + 1..].iter().all(u8::is_ascii_digit) && host.len() <= at + 6 => {
+            &host[..at]
+        }
+        _ => host,
+    };
+    matches!(name, b"127.0.0.1" | b"localhost" | b"[::1]")
+}
+
+fn authority(host: &HeaderValue) -> Option<Authority> {
+    Authority::parse(host.to_str().ok()?)
 }
 
 fn parse(origin: &HeaderValue) -> Option<Origin> {
