@@ -77,6 +77,11 @@ impl Token {
         })
     }
 
+    /// The secret itself, for who has to show it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
