@@ -1,7 +1,8 @@
 //! What can be said on the command line. Every flag has an environment variable of its own; the
 //! flag wins.
 
-use std::net::SocketAddr;
+mod server;
+
 use std::path::PathBuf;
 
 use clap::builder::{
@@ -12,6 +13,7 @@ use tapline_client::Cursor;
 use tapline_oapi::{Category, SourceKind};
 
 use crate::units::{self, InvalidNumber};
+pub(crate) use server::{Access, Limits, Server, Streams};
 
 /// The telemetry line out of a browser or agent sandbox: serves it, publishes into it, follows it.
 #[derive(Debug, Parser)]
@@ -43,60 +45,41 @@ pub(crate) enum Command {
     Tail(Tail),
 }
 
-/// What a server is made of, whatever feeds it.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Server {
-    /// The address to listen on; port 0 takes a free one. Loopback only: there are no tokens yet
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10001")]
-    #[arg(env = "TAPLINE_LISTEN", hide_env_values = true)]
-    pub(crate) listen: SocketAddr,
-
-    /// How many events are retained, rounded up to a power of two; the oldest goes first
-    #[arg(long, value_name = "EVENTS", default_value = "65536", value_parser = capacity)]
-    #[arg(env = "TAPLINE_CAPACITY", hide_env_values = true)]
-    pub(crate) capacity: usize,
-
-    /// How much memory the retained events may take, roughly; the oldest goes first
-    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = capacity_bytes)]
-    #[arg(env = "TAPLINE_CAPACITY_BYTES", hide_env_values = true)]
-    pub(crate) capacity_bytes: usize,
-
-    /// What to log to standard error: off, error, warn, info, debug, trace, or a tracing filter
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    #[arg(env = "TAPLINE_LOG", hide_env_values = true)]
-    pub(crate) log: String,
-}
-
 #[derive(Debug, clap::Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub(crate) struct Serve {
-    #[command(flatten)]
-    pub(crate) server: Server,
-
     /// Begin with a session on that captures all categories, instead of waiting for PUT /telemetry
     #[arg(long, value_parser = BoolishValueParser::new())]
     #[arg(env = "TAPLINE_START", hide_env_values = true)]
     pub(crate) start: bool,
+
+    // Last, since its headings hold for all that follows.
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 const SERVE_EXAMPLES: &str = "\
-Prints `listening on http://ADDR:PORT` on standard output once it answers. SIGTERM or Ctrl-C stops \
-it in good order, a second one at once.
+Prints `listening on http://ADDR:PORT` (https with TLS) on standard output once it answers. SIGTERM \
+or Ctrl-C stops it in good order, a second one at once. Sizes are written as 64KiB or 8MB, times as \
+250ms, 15s, 2m or 1h.
 
 Examples:
   tapline serve --start
-  tapline serve --listen 127.0.0.1:0 --capacity 1Mi --capacity-bytes 1GiB";
+  tapline serve --listen 127.0.0.1:0 --capacity 1Mi --capacity-bytes 1GiB
+  tapline serve --listen 0.0.0.0:10001 --token-file token --tls-cert cert.pem --tls-key key.pem
+  tapline serve --allow-origin http://localhost:3000      a page on another port may follow";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = DEMO_EXAMPLES)]
 pub(crate) struct Demo {
-    #[command(flatten)]
-    pub(crate) server: Server,
-
     /// How fast to replay: 1 is the pace of the recording, 10 ten times that
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
     #[arg(env = "TAPLINE_DEMO_SPEED", hide_env_values = true)]
     pub(crate) speed: f64,
+
+    // Last, since its headings hold for all that follows.
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 const DEMO_EXAMPLES: &str = "\
@@ -114,6 +97,11 @@ pub(crate) struct Remote {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10001")]
     #[arg(env = "TAPLINE_URL", hide_env_values = true)]
     pub(crate) url: String,
+
+    /// The server's token is in this file; or put the token itself into TAPLINE_TOKEN
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "TAPLINE_TOKEN_FILE", hide_env_values = true)]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -23,13 +23,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     let replay = Replay::new(args.speed, Handle::current());
-    serve::serve(args.server, replay, true, |address| {
+    serve::serve(args.server, replay, true, |url| {
         format!(
             "replaying {events} events of a browser, again every {seconds:.0} s; try:\n  \
-             tapline tail --url http://{address}\n  \
-             curl -N http://{address}/telemetry/stream\n  \
-             curl -N 'http://{address}/telemetry/stream?replay=all&category=console&notices=true'\n  \
-             curl 'http://{address}/telemetry/events?type=page_*&limit=3'\n",
+             tapline tail --url {url}\n  \
+             curl -N {url}/telemetry/stream\n  \
+             curl -N '{url}/telemetry/stream?replay=all&category=console&notices=true'\n  \
+             curl '{url}/telemetry/events?type=page_*&limit=3'\n",
             events = RECORDING.lines().count(),
             seconds = (recording_length() + PAUSE).as_secs_f64() / args.speed,
         )

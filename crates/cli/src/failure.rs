@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use tapline_api::ApiError;
 use tapline_client::{Error as ClientError, InvalidCursor};
+use tapline_server::{TlsError, TokenError};
 
 /// Why a command did not do what it was asked to. `Display` tells its own level; [`tell`](Self::tell)
 /// prints the whole chain, once.
@@ -21,6 +22,10 @@ pub(crate) enum Failure {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot start a session")]
     Session(#[source] ApiError),
     #[error("the server failed")]

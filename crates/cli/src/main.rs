@@ -17,6 +17,8 @@ mod publish;
 mod tail;
 mod line;
 
+mod token;
+mod files;
 mod signals;
 mod failure;
 

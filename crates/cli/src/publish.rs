@@ -14,11 +14,11 @@ use tokio::io::AsyncRead;
 
 use crate::args::Publish;
 use crate::failure::{Failure, say};
+use crate::token;
 use batches::{Batch, Batches};
 
 pub(crate) async fn run(args: Publish) -> Result<(), Failure> {
-    let client =
-        Client::new(&args.remote.url).map_err(|error| Failure::Usage(error.to_string()))?;
+    let client = token::client(&args.remote)?;
     match &args.file {
         Some(path) => publish_file(&client, path, &args).await,
         None => publish_one(&client, args).await,

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use tapline_api::{ApiService, NoSource, Source};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::ConfigRequest;
-use tapline_server::Options;
+use tapline_server::{Options, Origins, TlsFiles};
 use tapline_telemetry::TelemetrySession;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Serve, Server};
+use crate::args::{Access, Limits, Serve, Server, Streams};
 use crate::failure::Failure;
-use crate::signals;
+use crate::{files, signals, token};
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
     serve(args.server, NoSource, args.start, |_| String::new()).await
@@ -25,7 +25,7 @@ pub(crate) async fn serve(
     args: Server,
     source: impl Source,
     start: bool,
-    welcome: impl FnOnce(SocketAddr) -> String,
+    welcome: impl FnOnce(&str) -> String,
 ) -> Result<(), Failure> {
     start_log(&args.log)?;
     let retention = Retention {
@@ -34,7 +34,9 @@ pub(crate) async fn serve(
     };
     let stream = EventStream::new(retention)
         .map_err(|error| Failure::Usage(format!("--capacity {}: {error}", args.capacity)))?;
-    let listener = listen(args.listen).await?;
+    let options = options(args.access, &args.streams, &args.limits)?;
+    check(args.listen, &options)?;
+    let listener = listen(args.listen)?;
     let address = listener.local_addr().map_err(|source| Failure::Listen {
         address: args.listen,
         source,
@@ -47,12 +49,18 @@ pub(crate) async fn serve(
         api.put(&ConfigRequest::default())
             .map_err(Failure::Session)?;
     }
+    let scheme = if options.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let url = format!("{scheme}://{address}");
     // The socket takes connections already: they wait for the few steps until they are answered.
     let mut out = io::stdout();
-    write!(out, "listening on http://{address}\n{}", welcome(address))
+    write!(out, "listening on {url}\n{}", welcome(&url))
         .and_then(|()| out.flush())
         .map_err(Failure::Output)?;
-    tapline_server::serve(listener, api, Options::default(), stop)
+    tapline_server::serve(listener, api, options, stop)
         .await
         .map_err(Failure::Serve)
 }
@@ -69,14 +77,74 @@ fn start_log(filter: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    if !address.ip().is_loopback() {
+/// What the flags say of who may, and of how much.
+fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options, Failure> {
+    let token = token::read(access.token_file.as_deref())?;
+    let origins = Origins::new(access.allow_origin, access.host, token.is_some())
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let tls = match (access.tls_cert, access.tls_key) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert, key }.acceptor()?),
+        _ => None,
+    };
+    let mut limits = tapline_server::Limits {
+        body_bytes: limits.max_body,
+        body_time: limits.body_timeout,
+        header_bytes: limits.max_headers,
+        header_time: limits.header_timeout,
+        idle: limits.idle_timeout,
+        stall: streams.stall_timeout,
+        connections: limits.max_connections,
+        connections_per_address: limits.max_connections_per_address,
+        streams: limits.max_streams,
+        stream_bytes: streams.stream_buffer,
+        requests: limits.max_requests_per_connection as u64,
+    };
+    files::make_room(&mut limits);
+    Ok(Options {
+        limits,
+        drain: streams.drain,
+        reconnect_window: streams.reconnect_window,
+        compress: streams.compress,
+        token,
+        origins,
+        tls,
+        ..Options::default()
+    })
+}
+
+/// Whether it may be listened there: whoever reaches a server without a token may do everything.
+fn check(address: SocketAddr, options: &Options) -> Result<(), Failure> {
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    if options.token.is_none() {
         return Err(Failure::Usage(format!(
-            "--listen {address}: only a loopback address, such as 127.0.0.1, can be listened on: \
-             anybody who reaches the server may read and publish"
+            "--listen {address}: anybody who reaches the server may read and publish: set a token \
+             with --token-file, or listen on a loopback address such as 127.0.0.1"
         )));
     }
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| Failure::Listen { address, source })
+    if options.tls.is_none() {
+        tracing::warn!(
+            "listening on {address} without TLS: the token and all events can be read on their way; \
+             --tls-cert and --tls-key hide them"
+        );
+    }
+    Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    /// How many connections may wait to be taken. All of them come back at once after a restart; the
+    /// system has a bound of its own, `net.core.somaxconn`, 4,096 by default.
+    const BACKLOG: u32 = 4096;
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // Or a restart would have to wait until the last connections are forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| Failure::Listen { address, source })
 }

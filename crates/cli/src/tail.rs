@@ -7,13 +7,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use clap::ColorChoice;
-use tapline_client::{Client, Error, EventStream, Item, Start, StreamOptions, StreamedEvent};
+use tapline_client::{Error, EventStream, Item, Start, StreamOptions, StreamedEvent};
 use tapline_oapi::{ByeReason, Category, CategorySet, SessionNotice};
 
 use crate::args::{Replay, Tail};
 use crate::failure::{Failure, chain};
 use crate::line::{self, Palette};
 use crate::signals;
+use crate::token;
 use stored::StoredCursor;
 
 /// How often to look whether anybody still reads our output while there is nothing to write.
@@ -23,8 +24,7 @@ const READER_CHECK: Duration = Duration::from_secs(1);
 const FLUSH_EVENTS: u32 = 256;
 
 pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
-    let client =
-        Client::new(&args.remote.url).map_err(|error| Failure::Usage(error.to_string()))?;
+    let client = token::client(&args.remote)?;
     let mut stored = args.resume.clone().map(StoredCursor::open).transpose()?;
     let resume = stored.as_ref().and_then(|stored| stored.cursor.clone());
     let start = match (resume.or(args.after), args.replay) {

@@ -1,6 +1,7 @@
-//! Numbers with units, as people write them on flags: `65536`, `64Ki`, `1MiB`, `8MB`.
+//! Numbers with units, as people write them on flags: `65536`, `64Ki`, `1MiB`, `8MB`, `15s`.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A count of things: `65536`, `64Ki` (1,024s), `100k` (1,000s), `1M`, `1Mi`.
 pub(crate) fn count(text: &str) -> Result<usize, InvalidNumber> {
@@ -13,6 +14,26 @@ pub(crate) fn bytes(text: &str) -> Result<usize, InvalidNumber> {
     parse(number).ok_or(InvalidNumber::Bytes)
 }
 
+/// A time: `250ms`, `15s`, `2m` or `2min`, `1h`, up to a year. A bare number would be a guess.
+pub(crate) fn time(text: &str) -> Result<Duration, InvalidNumber> {
+    /// Longer is for ever, and the clock's own arithmetic ends somewhere.
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let (digits, unit) = split(text);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(InvalidNumber::Time),
+    };
+    u64::from_str(digits)
+        .ok()
+        .and_then(|number| number.checked_mul(millis))
+        .map(Duration::from_millis)
+        .filter(|time| *time <= LONGEST)
+        .ok_or(InvalidNumber::Time)
+}
+
 /// What a number should have looked like. Clap shows what was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidNumber {
@@ -20,13 +41,12 @@ pub(crate) enum InvalidNumber {
     Count,
     #[error("expected a size such as 65536, 64KiB or 1MiB")]
     Bytes,
+    #[error("expected a time such as 250ms, 15s, 2m or 1h, at most a year")]
+    Time,
 }
 
 fn parse(number: &str) -> Option<usize> {
-    let digits_end = number
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(number.len());
-    let (digits, unit) = number.split_at(digits_end);
+    let (digits, unit) = split(number);
     let factor: usize = match unit {
         "" => 1,
         "k" | "K" => 1_000,
@@ -38,6 +58,14 @@ fn parse(number: &str) -> Option<usize> {
         _ => return None,
     };
     usize::from_str(digits).ok()?.checked_mul(factor)
+}
+
+/// The digits, and what follows them.
+fn split(number: &str) -> (&str, &str) {
+    let digits_end = number
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(number.len());
+    number.split_at(digits_end)
 }
 
 #[cfg(test)]
@@ -77,6 +105,27 @@ mod tests {
             ("1 MiB", Err(InvalidNumber::Bytes)),
         ] {
             assert_eq!(bytes(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        for (text, expected) in [
+            ("0s", Ok(Duration::ZERO)),
+            ("250ms", Ok(Duration::from_millis(250))),
+            ("15s", Ok(Duration::from_secs(15))),
+            ("2m", Ok(Duration::from_secs(120))),
+            ("2min", Ok(Duration::from_secs(120))),
+            ("8760h", Ok(Duration::from_secs(31_536_000))),
+            ("8761h", Err(InvalidNumber::Time)),
+            ("15", Err(InvalidNumber::Time)),
+            ("s", Err(InvalidNumber::Time)),
+            ("1.5s", Err(InvalidNumber::Time)),
+            ("-1s", Err(InvalidNumber::Time)),
+            ("15 s", Err(InvalidNumber::Time)),
+            ("18446744073709551615h", Err(InvalidNumber::Time)),
+        ] {
+            assert_eq!(time(text), expected, "{text:?}");
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod program;
 
+mod access;
 mod demo;
 mod help;
 mod publish;

@@ -90,6 +90,91 @@ fn wrong_values_are_wrong_usage_and_name_the_flag() {
     check("--capacity", "many");
     check("--capacity", "9999999G");
     check("--listen", "10001");
-    check("--listen", "0.0.0.0:0");
     check("--log", "x=y=z");
+    check("--max-connections", "0");
+    check("--max-connections-per-address", "1.5");
+    check("--max-streams", "all");
+    check("--max-requests-per-connection", "0");
+    check("--max-body", "0");
+    check("--max-headers", "8TiB");
+    check("--stream-buffer", "0");
+    check("--header-timeout", "10");
+    check("--body-timeout", "0s");
+    check("--idle-timeout", "soon");
+    check("--stall-timeout", "1.5s");
+    check("--reconnect-window", "10");
+    check("--drain", "9000h");
+}
+
+/// A shell lowers the limits before it becomes the program.
+#[test]
+fn limits_fit_into_the_files_that_may_be_open() {
+    let with = |ulimit: &str, args: &[&str]| {
+        let program = tapline(&[]);
+        let mut command = std::process::Command::new("sh");
+        let program = program.get_program().to_str().unwrap();
+        command
+            .args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")])
+            .arg(program)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(args)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let mut running = Running::start(command);
+        let line = running.line();
+        let url = line.strip_prefix("listening on ").unwrap().to_owned();
+        let server = Server { running, url };
+        let id = server.running.id();
+        let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let soft = files.unwrap().split_whitespace().nth(3).unwrap().to_owned();
+        server.running.signal(Signal::TERM);
+        (soft, server.running.end().err)
+    };
+    // The soft limit is raised, and what fits is left as it is.
+    let (soft, said) = with("-Sn 200 && ulimit -Hn 400", &["--max-connections", "200"]);
+    assert_eq!(soft, "400");
+    assert!(!said.contains("--max-connections"), "{said}");
+
+    let (soft, said) = with("-n 400", &[]);
+    assert_eq!(soft, "400");
+    assert!(
+        said.contains("only 400 files may be open")
+            && said.contains("--max-connections is 272, --max-streams is 263"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_limits_that_are_set_hold() {
+    let server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--max-body",
+        "1KiB",
+        "--max-streams",
+        "1",
+        "--header-timeout",
+        "100ms",
+    ]);
+    let lines = "{\"type\":\"page_load\"}\n".repeat(100);
+    let said = server.publish_lines(&lines);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("413"), "{said:?}");
+
+    let ask = |request: &[u8]| {
+        let mut socket = TcpStream::connect(server.address()).unwrap();
+        socket.write_all(request).unwrap();
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).unwrap();
+        (String::from_utf8(status.to_vec()).unwrap(), socket)
+    };
+    let stream = b"GET /telemetry/stream HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let (status, _first) = ask(stream);
+    assert_eq!(status, "HTTP/1.1 200");
+    assert_eq!(ask(stream).0, "HTTP/1.1 503");
+    assert_eq!(ask(b"GET / HTTP/1.1\r\nhost:").0, "HTTP/1.1 408");
 }
