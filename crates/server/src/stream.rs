@@ -350,8 +350,11 @@ impl Stream {
                 Err(change) => self.refilter(feed, change),
             }
         }
-        if self.socket.flush().await.is_err() {
-            return Err(Ended::Client);
+        // Under TLS, what was taken may still be in a buffer on this side.
+        match timeout(stall, self.socket.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Ended::Client),
+            Err(_) => return Err(Ended::Stalled),
         }
         self.wrote_at = Instant::now();
         Ok(())
