@@ -178,7 +178,8 @@ impl Origins {
     }
 
     /// The answer to a browser that asks, with `OPTIONS`, whether a page's request may be sent. `None`
-    /// where that is not what is asked, or not by an origin on the list.
+    /// where that is not what is asked, or not by an origin on the list. Still to be
+    /// [decorated](Self::decorate), as every answer is.
     pub(crate) fn preflight(&self, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
         let origin = headers.get(header::ORIGIN)?;
         headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
@@ -191,7 +192,6 @@ impl Origins {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOW_METHODS);
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-        self.decorate(Some(origin), headers);
         Some(answer)
     }
 
@@ -621,7 +621,9 @@ mod tests {
                 ("access-control-request-headers", "content-type"),
             ])
         };
-        let answer = ours.preflight(&asked("https://app.example")).unwrap();
+        let asking = asked("https://app.example");
+        let mut answer = ours.preflight(&asking).unwrap();
+        ours.decorate(asking.get(header::ORIGIN), answer.headers_mut());
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
         let told = |name: &str| answer.headers()[name].to_str().unwrap();
         assert_eq!(told("access-control-allow-origin"), "https://app.example");
