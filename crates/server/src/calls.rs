@@ -16,6 +16,7 @@
 //! - A `PATCH` or `PUT` that ends the session leaves no event: there is no session to carry it.
 //! - A call while no session runs, or while `platform` is not captured, leaves none either. It is not
 //!   offered, and so not in the ledger as filtered: a probe of the state is no loss to anybody.
+//! - A call that was not let in (`401`, `403`) leaves none: it would be a way for everybody to publish.
 //! - Who has the answer finds the event in the stream.
 
 use std::time::Duration;

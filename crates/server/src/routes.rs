@@ -78,7 +78,9 @@ pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Inco
         app.options.origins.decorate(origin, headers);
     }
     if let Some(id) = id {
-        if is_told {
+        // Who was not let in is no caller: or everybody could put events into the stream.
+        let is_let_in = !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if is_told && is_let_in {
             calls::tell(app.api.session(), route, &id, status, call.elapsed());
         }
         headers.insert(calls::REQUEST_ID, id.into_header());
