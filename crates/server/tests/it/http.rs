@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Far more than anything here takes; a test that waits for so long waits for ever.
@@ -43,6 +43,10 @@ impl Request {
         self
     }
 
+    pub(crate) fn token(self, token: &str) -> Self {
+        self.header("authorization", format!("Bearer {token}"))
+    }
+
     /// A body that says how long it is and not what it is.
     pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = Some(body.as_ref().into());
@@ -59,11 +63,10 @@ impl Request {
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = format!(
-            "{} {} HTTP/1.1\r\nhost: localhost\r\n",
-            self.method, self.target
-        )
-        .into_bytes();
+        let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
+        if self.headers.iter().all(|(name, _)| name != "host") {
+            bytes.extend_from_slice(b"host: localhost\r\n");
+        }
         for (name, value) in &self.headers {
             bytes.extend_from_slice(name.as_bytes());
             bytes.extend_from_slice(b": ");
@@ -131,15 +134,27 @@ impl Answer {
     }
 }
 
+/// A socket, with TLS in between or without.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
 pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Socket>>,
     /// What is left of a chunked body: unread bytes of the chunk at hand.
     chunk: usize,
 }
 
+/// A socket that sends what it is given at once.
+pub(crate) async fn tcp(addr: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(addr).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket
+}
+
 impl Connection {
     pub(crate) async fn open(addr: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(addr).await.unwrap())
+        Self::over(tcp(addr).await)
     }
 
     /// One that takes few bytes before somebody reads them.
@@ -149,16 +164,16 @@ impl Connection {
         Self::over(socket.connect(addr).await.unwrap())
     }
 
-    fn over(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
+    pub(crate) fn over(socket: impl Socket + 'static) -> Self {
         Self {
-            stream: BufReader::new(stream),
+            stream: BufReader::new(Box::new(socket)),
             chunk: 0,
         }
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         in_time(self.stream.write_all(bytes)).await.unwrap();
+        in_time(self.stream.flush()).await.unwrap();
     }
 
     /// Says that nothing more will be written.

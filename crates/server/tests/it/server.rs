@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tapline_api::{ApiService, NoSource, Source};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, Event, KnownType};
-use tapline_server::{Options, serve};
+use tapline_server::{Limits, Options, Token, serve};
 use tapline_telemetry::{Envelope, TelemetrySession};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::http::{Answer, Connection, Request, in_time};
+use crate::http::{Answer, Connection, Request, get, in_time};
 
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
@@ -20,6 +20,9 @@ pub(crate) struct Server {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<()>>,
 }
+
+/// The token of a server that has one.
+pub(crate) const TOKEN: &str = "correct-horse-battery-staple";
 
 /// How the server is to be.
 pub(crate) struct Setup {
@@ -45,6 +48,17 @@ impl Setup {
     pub(crate) fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(&mut self.options);
         self
+    }
+
+    pub(crate) fn limits(self, change: impl FnOnce(&mut Limits)) -> Self {
+        self.options(|options| change(&mut options.limits))
+    }
+
+    /// It asks for [`TOKEN`].
+    pub(crate) fn guarded(self) -> Self {
+        self.options(|options| {
+            options.token = Some(Token::from_variable("TOKEN", TOKEN).unwrap());
+        })
     }
 
     /// Nothing is configured yet.
@@ -106,6 +120,22 @@ impl Server {
         while self.api.session().seq() < head {
             self.publish(KnownType::ConsoleLog);
         }
+    }
+
+    /// What `/metrics` tells under this name, labels included.
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        let answer = self.call(&get("/metrics").token(TOKEN)).await;
+        let line = answer
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("no {series} in {}", answer.text()));
+        value.parse().unwrap()
+    }
+
+    /// Waits until `/metrics` tells this: what is over is counted a moment later.
+    pub(crate) async fn until_metric(&self, series: &str, expected: u64) {
+        in_time(async { while self.metric(series).await != expected {} }).await;
     }
 
     pub(crate) fn epoch(&self) -> String {

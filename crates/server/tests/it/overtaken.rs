@@ -1,0 +1,143 @@
+//! What a stream does whose reader was overtaken: `overtaken=oldest`, `head` or `close`.
+
+use serde_json::json;
+use serde_json::value::to_raw_value;
+use tapline_oapi::{Event, KnownType};
+
+use crate::http::{Connection, get, request};
+use crate::server::{Server, Setup};
+use crate::sse::{Frame, Stream};
+
+/// So many are retained.
+const RETAINED: u64 = 16;
+
+/// Far more than sockets hold, of which nothing is read meanwhile.
+const EVENTS: u64 = 300;
+
+fn publish_large(server: &Server, head: u64) {
+    let data = to_raw_value(&"x".repeat(200_000)).unwrap();
+    while server.api.session().seq() < head {
+        let event = Event::known(KnownType::ConsoleLog, Some(data.clone()));
+        server.api.session().publish(event).unwrap();
+    }
+}
+
+async fn overtaken(policy: &str) -> (Server, Stream) {
+    let server = Setup::default().events(RETAINED as usize).running().await;
+    let connection = Connection::open_narrow(server.addr).await;
+    let target = format!("/telemetry/stream?notices=true&overtaken={policy}");
+    let stream = Stream::over(connection, &get(&target)).await;
+    publish_large(&server, EVENTS);
+    (server, stream)
+}
+
+/// What frames tell of seqs: each delivered one, and the first and last of each gap.
+#[derive(Default)]
+struct Told {
+    delivered: Vec<u64>,
+    gaps: Vec<(u64, u64)>,
+}
+
+impl Told {
+    fn enter(&mut self, frame: &Frame) {
+        if frame.is_event() {
+            assert_eq!(frame.seq(), self.position() + 1, "the rest is told as lost");
+            self.delivered.push(frame.seq());
+        } else if frame.name() == "gap" {
+            let gap = frame.json();
+            let (from, to) = (gap["from"].as_u64().unwrap(), gap["to"].as_u64().unwrap());
+            assert_eq!(from, self.position() + 1);
+            assert_eq!(gap["count"], to - from + 1);
+            assert_eq!(gap["matching"], to - from + 1);
+            self.gaps.push((from, to));
+        }
+    }
+
+    fn position(&self) -> u64 {
+        let delivered = self.delivered.last().copied().unwrap_or(0);
+        let lost = self.gaps.last().map_or(0, |gap| gap.1);
+        delivered.max(lost)
+    }
+
+    fn lost(&self) -> u64 {
+        self.gaps.iter().map(|(from, to)| to - from + 1).sum()
+    }
+}
+
+async fn read_to(stream: &mut Stream, head: u64) -> Told {
+    let mut told = Told::default();
+    while told.position() < head {
+        told.enter(&stream.expect().await);
+    }
+    assert_eq!(told.delivered.len() as u64 + told.lost(), head);
+    assert!(!told.gaps.is_empty(), "it was overtaken");
+    told
+}
+
+/// The list says the same, as soon as it is all sent.
+fn check_list(server: &Server, policy: &str, told: &Told) {
+    let readers = server.api.readers().readers;
+    let reader = serde_json::to_value(&readers[0]).unwrap();
+    assert_eq!(reader["overtaken"], policy);
+    assert_eq!(reader["delivered"], told.delivered.len());
+    assert_eq!(reader["lost"], told.lost());
+    assert_eq!(reader["filtered"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn oldest_goes_on_at_the_oldest_retained() {
+    let (server, mut stream) = overtaken("oldest").await;
+    let told = read_to(&mut stream, EVENTS).await;
+    let retained: Vec<_> = (EVENTS - RETAINED + 1..=EVENTS).collect();
+    assert!(told.delivered.ends_with(&retained));
+    check_list(&server, "oldest", &told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_gives_up_what_is_retained_too() {
+    let (server, mut stream) = overtaken("head").await;
+    let told = read_to(&mut stream, EVENTS).await;
+    assert_eq!(told.gaps.last().unwrap().1, EVENTS);
+    check_list(&server, "head", &told);
+    // From there it goes on as ever.
+    server.publish(KnownType::PageLoad);
+    assert_eq!(stream.seqs(1).await, [EVENTS + 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_ends_with_the_place_to_go_on_from() {
+    let (server, mut stream) = overtaken("close").await;
+    let frames = stream.rest().await;
+    let mut told = Told::default();
+    for frame in &frames {
+        told.enter(frame);
+    }
+    assert_eq!(told.gaps.len(), 1, "at the first loss");
+    let bye = frames.last().unwrap();
+    let last = told.position();
+    let expected = json!({"reason": "overtaken", "last_seq": last});
+    assert_eq!((bye.name(), bye.json()), ("bye", expected));
+    assert!(bye.retry.is_some());
+    server
+        .until_metric("tapline_streams_ended_total{reason=\"overtaken\"}", 1)
+        .await;
+    assert_eq!(server.api.readers().readers.len(), 0);
+    // Who comes back has everything up to there accounted for.
+    let query = "notices=true&overtaken=close";
+    let mut again = Stream::resume(server.addr, query, last.to_string()).await;
+    let hello = again.notice("hello").await;
+    let used = hello["used"].as_u64().unwrap();
+    assert_eq!(hello["lost"], used - last);
+    let seqs = again.seqs((EVENTS - used) as usize).await;
+    assert_eq!(seqs, (used + 1..=EVENTS).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn other_words_are_refused() {
+    let server = Setup::default().running().await;
+    let answer = server
+        .call(&request("GET", "/telemetry/stream?overtaken=newest"))
+        .await;
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().contains("overtaken"), "{}", answer.text());
+}

@@ -1,0 +1,115 @@
+//! The server's own calls as `platform_api_call` events.
+
+use serde_json::json;
+
+use crate::http::{Request, get, request};
+use crate::server::{Server, Setup, TOKEN, running};
+use crate::sse::Stream;
+
+/// The event that this call left, which has to be the next one.
+async fn told(server: &Server, stream: &mut Stream, request: Request, operation: &str) {
+    let answer = server.call(&request.header("x-request-id", "r-7")).await;
+    assert_eq!(answer.header("x-request-id"), Some("r-7"));
+    let event = &stream.event().await.json()["event"];
+    assert_eq!(event["type"], "platform_api_call");
+    assert_eq!(event["category"], "platform");
+    assert_eq!(event["source"]["kind"], "kernel_api");
+    let data = &event["data"];
+    assert_eq!(data["request_id"], "r-7");
+    assert_eq!(data["operation_id"], operation);
+    assert_eq!(data["status"], answer.status(), "{operation}");
+    assert!(data["duration_ms"].is_u64());
+}
+
+#[tokio::test]
+async fn calls_that_change_something_are_told() {
+    let server = running().await;
+    let mut stream = Stream::open(server.addr, "category=platform").await;
+    let id = stream.head.header("x-reader-id").unwrap().to_owned();
+    let check = async |stream: &mut Stream, method, target: &str, body, operation| {
+        let request = request(method, target).json(body);
+        told(&server, stream, request, operation).await;
+    };
+    let reader = format!("/telemetry/readers/{id}");
+    check(&mut stream, "PUT", "/telemetry", "{}", "put_telemetry").await;
+    check(&mut stream, "PATCH", "/telemetry", "{}", "patch_telemetry").await;
+    check(&mut stream, "PATCH", &reader, "{}", "patch_reader").await;
+    check(
+        &mut stream,
+        "POST",
+        "/telemetry/tickets",
+        "{}",
+        "issue_ticket",
+    )
+    .await;
+    // Those that failed, too.
+    check(&mut stream, "PUT", "/telemetry", "[", "put_telemetry").await;
+    check(
+        &mut stream,
+        "PATCH",
+        "/telemetry/readers/r0",
+        "{}",
+        "patch_reader",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn calls_that_read_and_publish_are_not() {
+    let server = running().await;
+    for target in [
+        "/telemetry",
+        "/telemetry/events",
+        "/telemetry/readers",
+        "/telemetry/wait?timeout_ms=0",
+        "/metrics",
+        "/healthz",
+        "/nothing",
+    ] {
+        let answer = server.call(&get(target)).await;
+        assert_eq!(answer.header("x-request-id"), None, "{target}");
+    }
+    let post = request("POST", "/telemetry/events").json(r#"{"type":"page_load"}"#);
+    assert_eq!(server.call(&post).await.json()["seq"], 1);
+    assert_eq!(server.api.session().seq(), 1);
+}
+
+#[tokio::test]
+async fn a_session_has_no_event_of_its_own_beginning_or_end() {
+    let server = running().await;
+    server.api.stop();
+    let put = request("PUT", "/telemetry");
+    let answer = server.call(&put).await;
+    assert_eq!(answer.status(), 201);
+    // Without an id of the caller's there is one of ours.
+    assert_eq!(answer.header("x-request-id").unwrap().len(), 32);
+    let clear = put.json(json!({"browser": {}}).to_string());
+    assert_eq!(server.call(&clear).await.status(), 200);
+    // Where the category is not captured it is not offered either.
+    let pages = json!({"browser": {"page": {"enabled": true}}}).to_string();
+    let put = request("PUT", "/telemetry");
+    server.call(&put.clone().json(&pages)).await;
+    assert_eq!(server.call(&put.json(&pages)).await.status(), 200);
+    assert_eq!(server.api.session().seq(), 0);
+    assert_eq!(server.api.session().ledger().offered().sum(), 0);
+}
+
+/// Or everybody could put events into the stream, and push out those of others.
+#[tokio::test]
+async fn who_is_not_let_in_leaves_nothing() {
+    let server = Setup::default().guarded().running().await;
+    for (method, target) in [
+        ("PUT", "/telemetry"),
+        ("PATCH", "/telemetry"),
+        ("PATCH", "/telemetry/readers/r1"),
+        ("POST", "/telemetry/tickets"),
+    ] {
+        let request = request(method, target).json("{}");
+        assert_eq!(server.call(&request).await.status(), 401);
+        let foreign = request
+            .token(TOKEN)
+            .header("origin", "https://other.example");
+        assert_eq!(server.call(&foreign).await.status(), 403);
+    }
+    assert_eq!(server.api.session().seq(), 0);
+}

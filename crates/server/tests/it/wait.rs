@@ -1,0 +1,140 @@
+//! `GET /telemetry/wait`: the first event after a place that matches.
+
+use std::time::Instant;
+
+use tapline_oapi::KnownType;
+
+use crate::http::{Connection, get, in_time};
+use crate::server::{Server, Setup, running};
+
+/// Waits until somebody does who asks the server for an event.
+async fn somebody_waits(server: &Server) {
+    in_time(async {
+        while server.api.readers().readers.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_published_before_is_found() {
+    let server = running().await;
+    server.fill_to(3);
+    server.publish(KnownType::PageLoad);
+    server.fill_to(6);
+    for (query, seq) in [
+        ("", 1),
+        ("after=0", 1),
+        ("after=2", 3),
+        ("type=page_load", 4),
+        ("category=page&after=1", 4),
+        ("type=console_*&after=4", 5),
+    ] {
+        let answer = server.call(&get(&format!("/telemetry/wait?{query}"))).await;
+        assert_eq!(answer.status(), 200, "{query}");
+        assert_eq!(answer.json()["seq"], seq, "{query}");
+        // From there the next call goes on.
+        let head = answer.header("x-head").unwrap();
+        assert_eq!(head, seq.to_string(), "{query}");
+        assert_eq!(answer.header("x-epoch"), Some(&*server.epoch()));
+        assert_eq!(answer.header("x-lost"), Some("0"));
+    }
+}
+
+#[tokio::test]
+async fn what_comes_later_is_waited_for() {
+    let server = running().await;
+    let mut connection = Connection::open(server.addr).await;
+    connection
+        .write(&get("/telemetry/wait?type=page_load").bytes())
+        .await;
+    somebody_waits(&server).await;
+    let reader = &server.api.readers().readers[0];
+    assert_eq!(serde_json::to_value(reader).unwrap()["kind"], "wait");
+    server.fill_to(5);
+    server.publish(KnownType::PageLoad);
+    let answer = connection.answer("GET").await;
+    assert_eq!((answer.status(), &answer.json()["seq"]), (200, &6.into()));
+    assert_eq!(server.api.readers().readers.len(), 0);
+}
+
+#[tokio::test]
+async fn nothing_within_the_time_is_an_answer_too() {
+    let server = running().await;
+    server.fill_to(5);
+    for millis in [0, 30] {
+        let start = Instant::now();
+        let target = format!("/telemetry/wait?category=page&timeout_ms={millis}");
+        let answer = server.call(&get(&target)).await;
+        assert_eq!((answer.status(), answer.body.len()), (204, 0));
+        assert_eq!(answer.header("x-head"), Some("5"), "all was looked at");
+        assert!(start.elapsed().as_millis() >= millis);
+    }
+    let answer = server.call(&get("/telemetry/wait?timeout_ms=300001")).await;
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().contains("timeout_ms"), "{}", answer.text());
+}
+
+/// However the call and the event cross, each is found once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_falls_between_two_calls() {
+    const EVENTS: u64 = 300;
+    let server = running().await;
+    let api = server.api.clone();
+    let publisher = tokio::spawn(async move {
+        for _ in 0..EVENTS {
+            for known in [KnownType::ConsoleLog, KnownType::PageLoad] {
+                let event = tapline_oapi::Event::known(known, None);
+                api.session().publish(event).unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut connection = Connection::open(server.addr).await;
+    let mut after = "0".to_owned();
+    for n in 1..=EVENTS {
+        let target = format!("/telemetry/wait?type=page_load&after={after}");
+        let answer = connection.call(&get(&target)).await;
+        assert_eq!(
+            (answer.status(), &answer.json()["seq"]),
+            (200, &(2 * n).into())
+        );
+        assert_eq!(answer.header("x-lost"), Some("0"));
+        after = answer.header("x-head").unwrap().to_owned();
+    }
+    publisher.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_evicted_is_told() {
+    let server = Setup::default().events(8).running().await;
+    server.fill_to(20);
+    let answer = server.call(&get("/telemetry/wait?after=2")).await;
+    assert_eq!(answer.json()["seq"], 13);
+    assert_eq!(answer.header("x-lost"), Some("10"));
+}
+
+#[tokio::test]
+async fn who_leaves_waits_no_longer_and_a_stop_is_told() {
+    let mut server = running().await;
+    let mut gone = Connection::open(server.addr).await;
+    gone.write(&get("/telemetry/wait").bytes()).await;
+    somebody_waits(&server).await;
+    drop(gone);
+    in_time(async {
+        while !server.api.readers().readers.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let mut connection = Connection::open(server.addr).await;
+    connection.write(&get("/telemetry/wait").bytes()).await;
+    somebody_waits(&server).await;
+    server.begin_stop();
+    let answer = connection.answer("GET").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    server.stopped().await;
+}
