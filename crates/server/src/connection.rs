@@ -56,6 +56,8 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
         async move {
             let version = request.version();
             let answer = routes::answer(app, peer, request).await;
+            // What came meanwhile was its body.
+            signs.heard.store(false, Relaxed);
             signs.busy.store(false, Relaxed);
             match answer {
                 Answer::Whole(mut response) => {
@@ -163,7 +165,7 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
                 Failure::new(
                     ErrorCode::HeaderTooLarge,
                     format!(
-                        "the request's head is over {} bytes, or its target over 64 KiB",
+                        "the request's head is over {} bytes, or 100 headers, or its target over 64 KiB",
                         app.options.limits.header_bytes
                     ),
                 ),
