@@ -97,6 +97,7 @@ async fn dispatch(
     head: &Parts,
     body: Incoming,
 ) -> Result<Answer, Failure> {
+    check_framing(&head.headers)?;
     app.options.origins.check(&head.headers)?;
     if head.method == Method::OPTIONS
         && let Some(preflight) = app.options.origins.preflight(&head.headers)
@@ -136,6 +137,28 @@ async fn dispatch(
         Route::NotFound => return Err(not_found(head.uri.path())),
     };
     Ok(Answer::Whole(whole))
+}
+
+/// Lets through what everybody reads as one request.
+///
+/// `chunked` is the one transfer coding that there is here. Where others stand beside it, or it stands there
+/// twice, the body is not what it seems, and two programs in a row may not agree on where it ends.
+fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_plain = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    if is_plain {
+        return Ok(());
+    }
+    let failure = Failure::new(
+        ErrorCode::BadRequest,
+        "header `transfer-encoding`: `chunked` alone is taken, and once",
+    );
+    // Where the next request begins is anybody's guess.
+    Err(failure.with(header::CONNECTION, HeaderValue::from_static("close")))
 }
 
 /// What a route asks of its callers.
