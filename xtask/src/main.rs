@@ -184,6 +184,16 @@ static COMMANDS: &[Command] = &[
         run: weaken::run,
     },
     Command {
+        name: "soak",
+        what: "the program stands crowds, floods, kills and stops, and grows by nothing",
+        details: "Five minutes of everyday use unless told otherwise, and some five more for the rest. Arguments after `--` go to\n\
+                  the test binary, for instance the name of one of its tests: cargo xtask soak -- c_a_crowd\n\
+                  It takes both processors of a small machine and 10,000 open files on each side. More: docs/testing.md",
+        flags: &[Flag::Minutes, Flag::Rest],
+        part_of_ci: false,
+        run: parts::soak,
+    },
+    Command {
         name: "bench",
         what: "measures (cargo bench -p tapline-benches)",
         details: "Arguments after `--` go to `cargo bench`, for instance: cargo xtask bench -- --bench rivals -- --quick",

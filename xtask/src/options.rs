@@ -13,6 +13,8 @@ pub(crate) enum Flag {
     KeepGoing,
     /// `--seconds <n>`: for how long.
     Seconds,
+    /// `--minutes <n>`: for how long.
+    Minutes,
     /// `--target <name>`: only that one.
     Target,
     /// `--minimize`: make the committed corpus as small as it can be, instead of running.
@@ -27,6 +29,7 @@ pub(crate) struct Options {
     pub(crate) write: bool,
     pub(crate) keep_going: bool,
     pub(crate) seconds: Option<u64>,
+    pub(crate) minutes: Option<u64>,
     pub(crate) target: Option<String>,
     pub(crate) minimize: bool,
     /// What stood behind `--`.
@@ -110,6 +113,11 @@ pub(crate) fn parse<'a>(commands: &'a [Command], words: &[String]) -> Result<Req
                 let missing = || without("--seconds", "a whole number");
                 options.seconds = Some(seconds.ok_or_else(missing)?);
             }
+            "--minutes" if takes(Flag::Minutes) => {
+                let minutes = arguments.next().and_then(|text| text.parse().ok());
+                let missing = || without("--minutes", "a whole number");
+                options.minutes = Some(minutes.ok_or_else(missing)?);
+            }
             "--target" if takes(Flag::Target) => {
                 let missing = || without("--target", "a name");
                 options.target = Some(arguments.next().cloned().ok_or_else(missing)?);
@@ -173,6 +181,7 @@ pub(crate) fn help(command: &Command) -> String {
             ),
             Flag::KeepGoing => ("--keep-going", "run what is left after a failure too"),
             Flag::Seconds => ("--seconds <n>", "for how long each of them runs"),
+            Flag::Minutes => ("--minutes <n>", "how long the everyday use lasts"),
             Flag::Target => ("--target <name>", "only that one"),
             Flag::Minimize => (
                 "--minimize",
@@ -198,6 +207,7 @@ fn usage(command: &Command) -> String {
             Flag::Write => " [--write]",
             Flag::KeepGoing => " [--keep-going]",
             Flag::Seconds => " [--seconds <n>]",
+            Flag::Minutes => " [--minutes <n>]",
             Flag::Target => " [--target <name>]",
             Flag::Minimize => " [--minimize]",
             Flag::Rest => " [-- …]",
@@ -265,8 +275,9 @@ mod tests {
             ("fuzz --seconds", "--seconds", "a whole number"),
             ("fuzz --seconds 1m", "--seconds", "a whole number"),
             ("fuzz --target", "--target", "a name"),
+            ("soak --minutes", "--minutes", "a whole number"),
         ] {
-            let command = "fuzz";
+            let command = &line[..4];
             assert_eq!(
                 run(line),
                 Err(Mistake::Value {

@@ -94,6 +94,17 @@ pub(crate) fn sanitize(options: &Options) -> Outcome {
     tests.and(&options.rest).run()
 }
 
+/// One test at a time: each of them wants the machine for itself.
+pub(crate) fn soak(options: &Options) -> Outcome {
+    Cargo::new("test --release --package tapline --test soak -- --test-threads=1 --nocapture")
+        .with(
+            "TAPLINE_SOAK_MINUTES",
+            options.minutes.unwrap_or(5).to_string(),
+        )
+        .and(&options.rest)
+        .run()
+}
+
 pub(crate) fn bench(options: &Options) -> Outcome {
     Cargo::new("bench --package tapline-benches")
         .and(&options.rest)

@@ -4,11 +4,15 @@
     reason = "clippy allows it in tests, but not in what they share"
 )]
 
+#[allow(dead_code, reason = "the soak uses the rest")]
 mod program;
+#[allow(dead_code, reason = "the soak uses the rest")]
+mod wire;
 
 mod access;
 mod demo;
 mod help;
 mod publish;
 mod serve;
+mod stop;
 mod tail;

@@ -1,0 +1,175 @@
+//! The server ends under load, in good order and in none.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+
+use rustix::process::Signal;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::program::Server;
+use crate::wire::{Caller, Follower, in_time};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_before_a_stop_is_delivered() {
+    stop_under_load(4, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_kill_everybody_is_told_and_goes_on() {
+    kill_under_load(3, 8).await;
+}
+
+/// Events in one call.
+const BATCH: usize = 20;
+
+fn batch() -> String {
+    "{\"type\":\"step\",\"category\":\"control\"}\n".repeat(BATCH)
+}
+
+/// A server is told to stop while publishers publish: whatever they were told to be published by then comes
+/// to every follower, then the goodbye.
+pub(crate) async fn stop_under_load(publishers: usize, followers: usize) {
+    let server = Server::start();
+    let mut following = JoinSet::new();
+    for n in 0..followers {
+        let filter = ["", "&category=control", "&type=step"][n % 3];
+        let mut follower = in_time(Follower::open(server.address(), filter, ""))
+            .await
+            .unwrap();
+        following.spawn(async move {
+            let mut last = 0;
+            loop {
+                let frame = follower.expect().await;
+                if let Some(seq) = frame.seq() {
+                    assert_eq!(seq, last + 1);
+                    last = seq;
+                } else if frame.name == "bye" {
+                    assert_eq!(frame.number("last_seq"), Some(last));
+                    assert_eq!(frame.json()["reason"], "shutdown");
+                    assert!(frame.retry.is_some(), "when to come back");
+                    assert!(in_time(follower.next()).await.is_none());
+                    return last;
+                } else {
+                    assert_ne!(frame.name, "gap", "{}", frame.data);
+                }
+            }
+        });
+    }
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let mut publishing = JoinSet::new();
+    for _ in 0..publishers {
+        let mut caller = in_time(Caller::connect(server.address())).await.unwrap();
+        let acknowledged = acknowledged.clone();
+        publishing.spawn(async move {
+            // Up to the end of the server, which is the end of the connection.
+            while let Ok(told) = caller.publish(&batch()).await {
+                assert_eq!(told.published, BATCH as u64);
+                acknowledged.fetch_max(told.last, SeqCst);
+            }
+        });
+    }
+    in_time(async {
+        while acknowledged.load(SeqCst) < 2000 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let before = acknowledged.load(SeqCst);
+    server.running.signal(Signal::TERM);
+    while let Some(last) = following.join_next().await {
+        let last = last.unwrap();
+        assert!(
+            before <= last,
+            "{before} acknowledged, and {last} was the last"
+        );
+    }
+    in_time(publishing.join_all()).await;
+    assert_eq!(
+        tokio::task::spawn_blocking(|| server.running.end().code)
+            .await
+            .unwrap(),
+        Some(0)
+    );
+}
+
+/// A server is killed while others publish and follow, and started anew at the same address, over and over.
+/// Every follower comes back, is told that it is another stream, and gets its events from the first.
+pub(crate) async fn kill_under_load(rounds: usize, followers: usize) {
+    let mut server = Server::start();
+    let address = server.address().to_owned();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let mut following = JoinSet::new();
+    for n in 0..followers {
+        let (address, tell) = (address.clone(), tell.clone());
+        let filter = ["", "&category=control", "&type=step"][n % 3];
+        following.spawn(async move {
+            let (mut cursor, mut epochs) = (String::new(), BTreeSet::new());
+            while epochs.len() <= rounds {
+                let mut follower = Follower::open_again(&address, filter, &cursor).await;
+                let Some(hello) = in_time(follower.next()).await else {
+                    continue;
+                };
+                assert_eq!(hello.name, "hello");
+                let reason = hello.json()["reason"].clone();
+                let expected = if cursor.is_empty() {
+                    "fresh"
+                } else {
+                    "other_epoch"
+                };
+                assert_eq!(reason, expected, "{}", hello.data);
+                let mut last = hello.number("used").unwrap();
+                let is_new = epochs.insert(hello.json()["epoch"].to_string());
+                assert!(is_new, "back with the one that was killed");
+                // What the kill cut off is the end of the connection: nobody waits for more.
+                let mut is_first = true;
+                while let Some(frame) = in_time(follower.next()).await {
+                    if let Some(seq) = frame.seq() {
+                        assert_eq!(seq, last + 1);
+                        last = seq;
+                        cursor = frame.id;
+                        if std::mem::take(&mut is_first) {
+                            tell.send(n).unwrap();
+                        }
+                        if epochs.len() > rounds {
+                            break;
+                        }
+                    } else if frame.name == "gap" {
+                        last = frame.number("to").unwrap();
+                    }
+                }
+            }
+        });
+    }
+    let (stop, mut stopped) = oneshot::channel::<()>();
+    let publishing = tokio::spawn(async move {
+        let mut caller = Caller::connect_again(&address).await;
+        while stopped.try_recv().is_err() {
+            if caller.publish(&batch()).await.is_err() {
+                caller = Caller::connect_again(&address).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    for round in 0..=rounds {
+        // Everybody has come to the server that runs, and got something from it.
+        let mut here = BTreeSet::new();
+        while here.len() < followers {
+            here.insert(in_time(told.recv()).await.unwrap());
+        }
+        if round < rounds {
+            server.running.signal(Signal::KILL);
+            let listen = server.address().to_owned();
+            let next = move || {
+                assert_eq!(server.running.end().code, None);
+                Server::with(&["serve", "--listen", &listen, "--start"])
+            };
+            server = tokio::task::spawn_blocking(next).await.unwrap();
+        }
+    }
+    in_time(following.join_all()).await;
+    stop.send(()).unwrap();
+    in_time(publishing).await.unwrap();
+}
