@@ -120,6 +120,8 @@ pub(crate) struct App {
     pub(crate) fanout: Fanout,
     /// How many streams there are.
     pub(crate) streams: AtomicUsize,
+    /// How many of them were there when the server began to stop.
+    pub(crate) sent_away: AtomicUsize,
     places: Mutex<Places>,
     /// How many are being told that there is no room.
     refusing: AtomicUsize,
@@ -163,6 +165,7 @@ pub async fn serve(
         metrics: Metrics::new(),
         fanout: Fanout::default(),
         streams: AtomicUsize::new(0),
+        sent_away: AtomicUsize::new(0),
         places: Mutex::default(),
         refusing: AtomicUsize::new(0),
         stopping: CancellationToken::new(),
@@ -179,6 +182,7 @@ pub async fn serve(
     drop(listener);
     tracing::info!("stopping");
     app.is_stopping.store(true, Relaxed);
+    app.sent_away.store(app.streams.load(Relaxed), Relaxed);
     app.stopping.cancel();
     app.tasks.close();
     tokio::select! {

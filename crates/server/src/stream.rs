@@ -396,7 +396,11 @@ impl Stream {
         let window = self.app.options.reconnect_window.unwrap_or_else(|| {
             /// A second's worth of new streams, with room to spare.
             const PER_SECOND: u64 = 1000;
-            let streams = self.app.streams.load(Relaxed) as u64;
+            let App {
+                streams, sent_away, ..
+            } = &*self.app;
+            // Of a crowd that is sent away the last one, too, gets a moment in the window of all.
+            let streams = streams.load(Relaxed).max(sent_away.load(Relaxed)) as u64;
             Duration::from_secs((streams / PER_SECOND).max(4))
         });
         // Without randomness they do.
