@@ -74,7 +74,7 @@ pub(crate) async fn run(
     opening: Opening,
     mut place: Place,
 ) {
-    bound(&socket);
+    bound(&socket, app.options.limits.stall);
     let Opening {
         subscription,
         notices,
@@ -121,17 +121,23 @@ pub(crate) async fn run(
     }
 }
 
-/// Keeps the system from taking in much more for a peer than it can send.
+/// Keeps the system from taking in much more for a peer than it can send, and from trying for a quarter of an
+/// hour to reach one that is gone without a word.
 ///
 /// Without it a socket takes megabytes for a peer that does not read: memory that nobody counts, and
 /// events that are told as delivered long before they are.
-fn bound(socket: &Socket) {
+fn bound(socket: &Socket, stall: Duration) {
     /// Not sent yet: enough to be sent at full speed, since the peer's window counts on top of it.
     const UNSENT: u32 = 256 * 1024;
-    if let Socket::Plain(socket) = socket
-        && let Err(error) = socket2::SockRef::from(&**socket).set_tcp_notsent_lowat(UNSENT)
-    {
-        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
+    let tcp = match socket {
+        Socket::Plain(socket) => socket2::SockRef::from(&**socket),
+        Socket::Tls(socket) => socket2::SockRef::from(socket.get_ref().0),
+    };
+    let bounds = tcp
+        .set_tcp_notsent_lowat(UNSENT)
+        .and_then(|()| tcp.set_tcp_user_timeout(Some(stall)));
+    if let Err(error) = bounds {
+        tracing::debug!(%error, "cannot bound the socket");
     }
 }
 

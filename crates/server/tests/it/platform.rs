@@ -39,7 +39,7 @@ async fn calls_that_change_something_are_told() {
         "POST",
         "/telemetry/tickets",
         "{}",
-        "issue_ticket",
+        "create_ticket",
     )
     .await;
     // Those that failed, too.
