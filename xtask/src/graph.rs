@@ -25,6 +25,7 @@ const ROOMS: &[Room] = &[
     // A program that only reads events has no need to build a ring.
     Room::on(4, "tapline-client", Sees::Only(&["tapline-oapi"])),
     Room::on(4, "tapline-server", Sees::Below),
+    Room::on(4, "tapline-cdp", Sees::Below),
     Room::on(5, "tapline", Sees::Below),
     Room::on(WORKSHOP, "tapline-benches", Sees::Below),
     // It has to build when the product does not.

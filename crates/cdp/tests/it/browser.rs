@@ -1,0 +1,246 @@
+//! A browser that says what a test has it say, and answers what it is asked.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+use tapline_cdp::{Command, Core, Options, Output};
+use tapline_oapi::Event;
+
+/// Where every test's time begins, in microseconds.
+pub(crate) const START: u64 = 1_795_349_358_000_000;
+
+pub(crate) const MS: u64 = 1000;
+
+/// A machine, and the browser on its other end.
+pub(crate) struct Browser {
+    pub(crate) core: Core,
+    pub(crate) now: u64,
+    /// Answers by method, in the place of an empty result.
+    answers: Vec<(&'static str, Value)>,
+    /// Methods that are not answered at all.
+    silent: Vec<&'static str>,
+    events: Vec<Event>,
+    commands: Vec<Command>,
+}
+
+impl Browser {
+    /// A browser that is connected, has no target yet, and answers at once.
+    pub(crate) fn new(options: Options) -> Self {
+        let mut browser = Self::absent(options);
+        browser.answers = vec![
+            ("Page.addScriptToEvaluateOnNewDocument", json!({"result": {"identifier": "1"}})),
+            ("Network.getResponseBody", json!({"result": {"body": "a body", "base64Encoded": false}})),
+            ("Page.captureScreenshot", json!({"result": {"data": "cGljdHVyZQ=="}})),
+        ];
+        browser.core.connected(START);
+        browser.settle();
+        browser
+    }
+
+    /// A machine that was not told of its browser.
+    pub(crate) fn absent(options: Options) -> Self {
+        Self {
+            core: Core::new(options),
+            now: START,
+            answers: Vec::new(),
+            silent: Vec::new(),
+            events: Vec::new(),
+            commands: Vec::new(),
+        }
+    }
+
+    /// Answers this method in that way from now on: `{"result": …}` or `{"error": …}`.
+    pub(crate) fn answers(&mut self, method: &'static str, answer: Value) {
+        self.answers.retain(|(it, _)| *it != method);
+        self.answers.push((method, answer));
+    }
+
+    pub(crate) fn never_answers(&mut self, method: &'static str) {
+        self.silent.push(method);
+    }
+
+    /// Goes on to that many milliseconds after the start.
+    pub(crate) fn at(&mut self, ms: u64) -> &mut Self {
+        self.now = START + ms * MS;
+        self
+    }
+
+    /// Says this text.
+    pub(crate) fn says(&mut self, message: &str) {
+        self.core.message(self.now, message);
+        self.settle();
+    }
+
+    /// Tells an event, through a session or as the browser itself.
+    pub(crate) fn tells(&mut self, session: Option<&str>, method: &str, params: Value) {
+        let mut message = json!({"method": method, "params": params});
+        if let Some(session) = session {
+            message["sessionId"] = json!(session);
+        }
+        // Serialized with its keys in another order than a browser's; that is good JSON, too.
+        self.says(&message.to_string());
+    }
+
+    /// The time goes by, and nothing happens.
+    pub(crate) fn waits(&mut self) {
+        self.core.timer(self.now);
+        self.settle();
+    }
+
+    /// Takes what the machine says, and answers what it asks.
+    pub(crate) fn settle(&mut self) {
+        let mut asked = VecDeque::new();
+        loop {
+            while let Some(output) = self.core.poll() {
+                match output {
+                    Output::Event(event) => self.events.push(event),
+                    Output::Command(command) => asked.push_back(command),
+                }
+            }
+            let Some(command) = asked.pop_front() else { return };
+            if !self.silent.contains(&command.method) {
+                let known = self.answers.iter().find(|(it, _)| *it == command.method);
+                let mut answer = known.map_or(json!({"result": {}}), |(_, answer)| answer.clone());
+                answer["id"] = json!(command.id);
+                self.core.message(self.now, &answer.to_string());
+            }
+            self.commands.push(command);
+        }
+    }
+
+    /// Takes the events so far.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Takes the events so far, each as its type and the milliseconds since the start.
+    pub(crate) fn told(&mut self) -> Vec<(String, u64)> {
+        let told = |event: &Event| (event.event_type.to_string(), (event.ts - START) / MS);
+        self.events().iter().map(told).collect()
+    }
+
+    /// Takes the events of this type, and drops the others: what stands in their `data`.
+    pub(crate) fn data(&mut self, name: &str) -> Vec<Value> {
+        let events = self.events();
+        let named = events.iter().filter(|event| event.event_type.as_str() == name);
+        named.map(data_of).collect()
+    }
+
+    /// Takes the commands so far.
+    pub(crate) fn commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    /// Takes the commands so far, by their methods.
+    pub(crate) fn methods(&mut self) -> Vec<&'static str> {
+        self.commands().iter().map(|command| command.method).collect()
+    }
+
+    // What browsers tell, for short.
+
+    /// A tab `target` is there, to be seen through `session`.
+    pub(crate) fn tab(&mut self, session: &str, target: &str) {
+        self.attached(None, session, target, "page", false);
+    }
+
+    pub(crate) fn attached(
+        &mut self,
+        through: Option<&str>,
+        session: &str,
+        target: &str,
+        kind: &str,
+        waiting: bool,
+    ) {
+        self.tells(
+            through,
+            "Target.attachedToTarget",
+            json!({
+                "sessionId": session,
+                "targetInfo": {"targetId": target, "type": kind, "title": "", "url": "about:blank"},
+                "waitingForDebugger": waiting,
+            }),
+        );
+    }
+
+    pub(crate) fn detached(&mut self, session: &str) {
+        self.tells(None, "Target.detachedFromTarget", json!({"sessionId": session}));
+    }
+
+    /// The main frame of the target goes to another document.
+    pub(crate) fn navigated(&mut self, session: &str, target: &str, loader: &str, url: &str) {
+        self.tells(
+            Some(session),
+            "Page.frameNavigated",
+            json!({"frame": {"id": target, "loaderId": loader, "url": url}}),
+        );
+    }
+
+    pub(crate) fn parsed(&mut self, session: &str) {
+        self.tells(Some(session), "Page.domContentEventFired", json!({"timestamp": 1.5}));
+    }
+
+    pub(crate) fn loaded(&mut self, session: &str) {
+        self.tells(Some(session), "Page.loadEventFired", json!({"timestamp": 1.75}));
+    }
+
+    pub(crate) fn shifted(&mut self, session: &str) {
+        let details = json!({"value": 0.25, "hadRecentInput": false});
+        let event = json!({"frameId": "f", "type": "layout-shift", "time": 1.0, "duration": 0.0, "layoutShiftDetails": details});
+        self.tells(Some(session), "PerformanceTimeline.timelineEventAdded", json!({"event": event}));
+    }
+
+    pub(crate) fn request(&mut self, session: &str, id: &str, loader: &str) {
+        let request = json!({"url": format!("http://h/{id}"), "method": "GET", "headers": {}});
+        self.tells(
+            Some(session),
+            "Network.requestWillBeSent",
+            json!({"requestId": id, "loaderId": loader, "documentURL": "http://h/", "request": request, "initiator": {"type": "parser"}, "type": "Fetch"}),
+        );
+    }
+
+    pub(crate) fn redirected(&mut self, session: &str, id: &str, loader: &str, from: &str) {
+        let request = json!({"url": format!("http://h/{id}"), "method": "GET", "headers": {}});
+        self.tells(
+            Some(session),
+            "Network.requestWillBeSent",
+            json!({"requestId": id, "loaderId": loader, "documentURL": "http://h/", "request": request, "initiator": {"type": "parser"}, "type": "Fetch", "redirectResponse": {"url": from, "status": 302}}),
+        );
+    }
+
+    pub(crate) fn response(&mut self, session: &str, id: &str, mime_type: &str) {
+        let response = json!({"url": format!("http://h/{id}"), "status": 200, "statusText": "OK", "headers": {"Content-Type": mime_type}, "mimeType": mime_type});
+        self.tells(
+            Some(session),
+            "Network.responseReceived",
+            json!({"requestId": id, "loaderId": "", "type": "Fetch", "response": response}),
+        );
+    }
+
+    pub(crate) fn finished(&mut self, session: &str, id: &str) {
+        self.tells(
+            Some(session),
+            "Network.loadingFinished",
+            json!({"requestId": id, "timestamp": 1.0, "encodedDataLength": 100}),
+        );
+    }
+
+    pub(crate) fn failed(&mut self, session: &str, id: &str) {
+        self.tells(
+            Some(session),
+            "Network.loadingFailed",
+            json!({"requestId": id, "timestamp": 1.0, "type": "Fetch", "errorText": "net::ERR_FAILED", "canceled": false}),
+        );
+    }
+
+    pub(crate) fn logs(&mut self, session: &str, text: &str) {
+        self.tells(
+            Some(session),
+            "Runtime.consoleAPICalled",
+            json!({"type": "log", "args": [{"type": "string", "value": text}], "timestamp": 1e15}),
+        );
+    }
+}
+
+pub(crate) fn data_of(event: &Event) -> Value {
+    serde_json::from_str(event.data.as_deref().unwrap().get()).unwrap()
+}

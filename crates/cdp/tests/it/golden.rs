@@ -1,0 +1,45 @@
+use std::fmt::Write as _;
+use std::path::Path;
+
+use tapline_cdp::Options;
+use tapline_oapi::data::DisconnectReason;
+
+use crate::browser::MS;
+use crate::recording;
+
+/// What is told of a real session is what others build on: a change is a visible one.
+///
+/// Held against the recording by eye when it was written: each request has one end, redirects
+/// included; four navigations, with `nav_seq` counting the top-level ones; a layout settles a second
+/// after the load or the last shift.
+#[test]
+fn a_recorded_session_is_told_as_in_the_golden_file() {
+    let mut browser = recording::replayed(Options::default());
+    browser.now += 5000 * MS;
+    browser.waits();
+    browser
+        .core
+        .disconnected(browser.now, DisconnectReason::ConnectionLost);
+    browser.settle();
+    assert_eq!(browser.core.unreadable(), 0);
+
+    let mut told = String::new();
+    for event in browser.events() {
+        let _ = writeln!(told, "{}", serde_json::to_string(&event).unwrap());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/events.ndjson");
+    if std::env::var_os("TAPLINE_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &told).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    // Not the whole of both, of which one would see nothing.
+    for (n, (told, golden)) in told.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(told, golden, "line {}", n + 1);
+    }
+    assert_eq!(
+        told.lines().count(),
+        golden.lines().count(),
+        "renew {} with TAPLINE_WRITE_GOLDEN=1",
+        path.display()
+    );
+}

@@ -1,0 +1,20 @@
+//! The machine as whoever drives it sees it: messages and times in, events and commands out.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in tests, but not in what they share"
+)]
+
+mod browser;
+mod recording;
+
+mod golden;
+mod attaching;
+mod timing;
+mod network;
+mod console;
+mod interaction;
+mod screenshot;
+mod secrets;
+mod link;
+mod bounds;
+mod properties;
