@@ -84,7 +84,11 @@ pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &m
             .as_ref()
             .map(|trace| trace_of(trace, MAX_PARENTS, out)),
     };
-    out.tell(KnownType::ConsoleError, Some("Runtime.exceptionThrown"), &told);
+    out.tell(
+        KnownType::ConsoleError,
+        Some("Runtime.exceptionThrown"),
+        &told,
+    );
     let held = exception.is_some_and(|exception| exception.object_id.is_some());
     hold(target, usize::from(held), out);
 }

@@ -13,7 +13,7 @@ use crate::outbox::{Awaited, Outbox, Output, What};
 use crate::protocol::{
     self, Answer, AttachedToTarget, BindingCalled, CommandError, ConsoleApiCalled,
     DetachedFromTarget, ExceptionThrown, ExecutionContextCreated, ExecutionContextDestroyed, Fired,
-    FrameNavigated, Head, LoadingFailed, LoadingFinished, Message, NavigatedWithinDocument,
+    FrameNavigated, Frames, Head, LoadingFailed, LoadingFinished, Message, NavigatedWithinDocument,
     RequestWillBeSent, ResponseBody, ResponseReceived, Screenshot, ScriptAdded, TimelineEventAdded,
 };
 use crate::redact::Redaction;
@@ -90,10 +90,18 @@ pub struct Core {
     targets: Targets,
     requests: Requests,
     out: Outbox,
-    /// Lines of the console from before are not told: they were, or were not to be. In
-    /// milliseconds since the Unix epoch, as the browser dates them.
-    console_since: f64,
+    since: Since,
     unreadable: u64,
+}
+
+/// From when on things are told that the browser keeps, and repeats to whoever switches a domain on:
+/// what is older was told, or was not to be. In milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Since {
+    /// Lines of the console, and exceptions.
+    console: f64,
+    /// Layout shifts and paints.
+    page: f64,
 }
 
 /// Whether there is a browser.
@@ -118,7 +126,7 @@ impl Core {
             targets: Targets::default(),
             requests: Requests::default(),
             out: Outbox::new(options),
-            console_since: 0.0,
+            since: Since::default(),
             unreadable: 0,
         }
     }
@@ -150,13 +158,18 @@ impl Core {
         self.link = Link::Down(self.out.now);
         self.attaching = false;
         for target in self.targets.all() {
-            abandon(target, Closed::BrowserGone, &mut self.requests, &mut self.out);
+            abandon(
+                target,
+                Closed::BrowserGone,
+                &mut self.requests,
+                &mut self.out,
+            );
         }
         self.targets.clear();
         self.out.forget(|_| true);
-        if self.out.captures(Category::Console) {
-            self.console_since = milliseconds(self.out.now);
-        }
+        // What was captured was told, up to now.
+        let captured = self.out.captured;
+        self.restart(|category| captured.contains(category));
         let told = MonitorDisconnected { reason };
         self.out.tell(KnownType::MonitorDisconnected, None, &told);
     }
@@ -169,7 +182,8 @@ impl Core {
             self.link = Link::GivenUp(since);
             let reason = ReconnectFailure::ReconnectExhausted;
             let told = MonitorReconnectFailed { reason };
-            self.out.tell(KnownType::MonitorReconnectFailed, None, &told);
+            self.out
+                .tell(KnownType::MonitorReconnectFailed, None, &told);
         }
     }
 
@@ -184,10 +198,8 @@ impl Core {
     pub fn reconfigure(&mut self, now: u64, captured: CategorySet) {
         self.advance(now);
         let before = std::mem::replace(&mut self.out.captured, captured);
-        let began = |category| !before.contains(category) && captured.contains(category);
-        if began(Category::Console) {
-            self.console_since = milliseconds(self.out.now);
-        }
+        // What was not captured is not told, up to now.
+        self.restart(|category| !before.contains(category) && captured.contains(category));
         if !self.out.captures(Category::Network) {
             self.requests.forget(&mut self.targets, &mut self.out);
         }
@@ -270,6 +282,17 @@ impl Core {
         self.unreadable
     }
 
+    /// Of these categories, what is older than now is not told any more.
+    fn restart(&mut self, of: impl Fn(Category) -> bool) {
+        let now = milliseconds(self.out.now);
+        if of(Category::Console) {
+            self.since.console = now;
+        }
+        if of(Category::Page) {
+            self.since.page = now;
+        }
+    }
+
     /// Does what was due until `now`, each at its time, and goes on to `now`.
     fn advance(&mut self, now: u64) {
         while let Some(due) = self.next_deadline().filter(|due| *due <= now) {
@@ -324,7 +347,7 @@ impl Core {
             out,
             ..
         } = self;
-        let since = self.console_since;
+        let since = self.since;
         match method {
             "Network.requestWillBeSent" if out.captures(Category::Network) => {
                 if let Some((target, sent)) = read::<RequestWillBeSent<'_>>(targets, message)? {
@@ -349,14 +372,14 @@ impl Core {
 
             "Runtime.consoleAPICalled" if out.captures(Category::Console) => {
                 if let Some((target, call)) = read::<ConsoleApiCalled<'_>>(targets, message)?
-                    && since <= call.timestamp
+                    && since.console <= call.timestamp
                 {
                     console::called(target, &call, out);
                 }
             }
             "Runtime.exceptionThrown" if out.captures(Category::Console) => {
                 if let Some((target, thrown)) = read::<ExceptionThrown<'_>>(targets, message)?
-                    && since <= thrown.timestamp
+                    && since.console <= thrown.timestamp
                 {
                     console::threw(target, &thrown.exception_details, out);
                 }
@@ -368,7 +391,9 @@ impl Core {
                 }
             }
             "Runtime.executionContextCreated" if out.captures(Category::Interaction) => {
-                if let Some((target, created)) = read::<ExecutionContextCreated<'_>>(targets, message)? {
+                if let Some((target, created)) =
+                    read::<ExecutionContextCreated<'_>>(targets, message)?
+                {
                     interaction::world_created(target, &created.context);
                 }
             }
@@ -385,7 +410,7 @@ impl Core {
 
             "Page.frameNavigated" => {
                 if let Some((target, to)) = read::<FrameNavigated<'_>>(targets, message)? {
-                    page::navigated(target, &to.frame, requests, out);
+                    page::navigated(target, &to.frame, "Page.frameNavigated", requests, out);
                 }
             }
             "Page.navigatedWithinDocument" => {
@@ -405,7 +430,9 @@ impl Core {
                 }
             }
             "PerformanceTimeline.timelineEventAdded" if out.captures(Category::Page) => {
-                if let Some((target, added)) = read::<TimelineEventAdded<'_>>(targets, message)? {
+                if let Some((target, added)) = read::<TimelineEventAdded<'_>>(targets, message)?
+                    && since.page <= added.event.time.0 * 1000.0
+                {
                     page::timeline(target, &added.event, out);
                 }
             }
@@ -434,11 +461,21 @@ impl Core {
 
     /// What was asked is answered, or will not be: then there is no message.
     fn answered(&mut self, awaited: Awaited, message: Option<&str>) -> Result<(), Unreadable> {
-        let Awaited { key, method, what, .. } = awaited;
+        let Awaited {
+            key, method, what, ..
+        } = awaited;
         let out = &mut self.out;
         let target = key.and_then(|key| self.targets.at(key));
         let failure = match what {
             What::Setup => result::<IgnoredAny>(message).err(),
+            What::Frames { new } => {
+                let frames = result::<Frames<'_>>(message);
+                if let (Some(target), Ok(frames)) = (target, &frames) {
+                    let frame = &frames.frame_tree.frame;
+                    page::found(target, frame, new, &mut self.requests, out);
+                }
+                frames.err()
+            }
             What::Script => {
                 let added = result::<ScriptAdded<'_>>(message);
                 if let Some(target) = target {
@@ -453,7 +490,9 @@ impl Core {
                 if let (Some(target), Ok(picture)) = (target, &picture) {
                     screenshot::taken(target, nav_seq, picture, out);
                 }
-                picture.err().filter(|failure| *failure == Failure::Unreadable)
+                picture
+                    .err()
+                    .filter(|failure| *failure == Failure::Unreadable)
             }
             What::Body { response, ts } => {
                 let body = result::<ResponseBody<'_>>(message);
@@ -479,7 +518,7 @@ fn abandon(target: &mut Target, why: Closed, requests: &mut Requests, out: &mut 
         match awaited.what {
             What::Body { response, ts } => network::tell_with_body(*response, ts, None, out),
             What::Script => interaction::added(target, None, out),
-            What::Setup | What::Screenshot { .. } => {}
+            What::Setup | What::Frames { .. } | What::Screenshot { .. } => {}
         }
     }
     requests.close_all(target, why, out);
@@ -521,15 +560,21 @@ fn result<'m, R: Deserialize<'m>>(message: Option<&'m str>) -> Result<R, Failure
     let message = message.ok_or(Failure::Refused)?;
     let answer: Answer<R> = protocol::read(message).map_err(|_| Failure::Unreadable)?;
     match answer {
-        Answer { error: Some(error), .. } if error.code == CommandError::NO_SESSION => {
-            Err(Failure::Gone)
-        }
+        Answer {
+            error: Some(error), ..
+        } if error.code == CommandError::NO_SESSION => Err(Failure::Gone),
         Answer { error: Some(_), .. } => Err(Failure::Refused),
-        Answer { result, error: None } => result.ok_or(Failure::Unreadable),
+        Answer {
+            result,
+            error: None,
+        } => result.ok_or(Failure::Unreadable),
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "exact for some 280 years from 1970")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "exact for some 280 years from 1970"
+)]
 fn milliseconds(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }

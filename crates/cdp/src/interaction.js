@@ -63,6 +63,8 @@
     element.isContentEditable || ['input', 'textarea', 'select'].includes(element.localName);
 
   const textOf = (element) => {
+    // A click beside everything is not one on all of the text.
+    if (element === document.documentElement || element === document.body) return undefined;
     if (isEdited(element) || isSecret(element)) return undefined;
     return (element.innerText || '').trim().slice(0, MAX_TEXT) || undefined;
   };

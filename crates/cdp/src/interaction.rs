@@ -90,7 +90,11 @@ pub(crate) fn switch_off(session: &str, ours: &mut Interactions, out: &mut Outbo
             }
         }
     }
-    out.send(Some(session), "Runtime.removeBinding", &json!({"name": BINDING}));
+    out.send(
+        Some(session),
+        "Runtime.removeBinding",
+        &json!({"name": BINDING}),
+    );
 }
 
 /// The script is there, under this name; or it is not, and there is none.
@@ -106,7 +110,11 @@ pub(crate) fn added(target: &mut Target, identifier: Option<&str>, out: &mut Out
 
 fn remove(session: &str, identifier: &str, out: &mut Outbox) {
     let params = json!({"identifier": identifier});
-    out.send(Some(session), "Page.removeScriptToEvaluateOnNewDocument", &params);
+    out.send(
+        Some(session),
+        "Page.removeScriptToEvaluateOnNewDocument",
+        &params,
+    );
 }
 
 /// A world began; perhaps one of ours.

@@ -30,6 +30,9 @@ const MAX_OPEN: usize = 10_000;
 /// browser would have to send all of it.
 const MAX_FETCHED: f64 = 4.0 * 1024.0 * 1024.0;
 
+/// What a server says beside the status and its media type are cut here, in bytes.
+const MAX_WORDS: usize = 1024;
+
 /// A header's value is cut here, in bytes.
 const MAX_HEADER: usize = 8 * 1024;
 
@@ -195,7 +198,12 @@ impl Requests {
     /// busy no longer, whether or not it ever ends.
     pub(crate) fn navigated(&mut self, target: &mut Target, out: &mut Outbox) {
         target.in_flight = 0;
-        for number in self.by_id.get(&target.key).into_iter().flat_map(HashMap::values) {
+        for number in self
+            .by_id
+            .get(&target.key)
+            .into_iter()
+            .flat_map(HashMap::values)
+        {
             if let Some(request) = self.open.get_mut(number) {
                 request.counts = request.loader == target.loader;
                 target.in_flight += usize::from(request.counts);
@@ -215,7 +223,9 @@ impl Requests {
         if before.is_none() && self.open.len() == MAX_OPEN {
             self.close_oldest(Closed::TooMany, targets, out);
         }
-        let Some(target) = targets.at(key) else { return };
+        let Some(target) = targets.at(key) else {
+            return;
+        };
 
         let request = &sent.request;
         let url = out.url(&request.url);
@@ -290,9 +300,9 @@ impl Requests {
         request.resource_type = resource_type.or(request.resource_type);
         request.response = Some(Box::new(Received {
             status: response.status,
-            status_text: response.status_text.to_string(),
+            status_text: out.text_within(&response.status_text, MAX_WORDS),
             headers: headers(&response.headers, out),
-            mime_type: response.mime_type.to_string(),
+            mime_type: out.text_within(&response.mime_type, MAX_WORDS),
         }));
         if self.open.len() == MAX_OPEN {
             self.close_oldest(Closed::TooMany, targets, out);
@@ -336,7 +346,11 @@ impl Requests {
                 raw_code: Some(error.raw_code),
                 resource_type: request.resource_type.clone(),
             };
-            out.tell(KnownType::ProxyError, Some("Network.loadingFinished"), &told);
+            out.tell(
+                KnownType::ProxyError,
+                Some("Network.loadingFinished"),
+                &told,
+            );
         }
         let response = NetworkResponse {
             context,
@@ -456,7 +470,12 @@ fn watch_idle(target: &Target, out: &mut Outbox) {
     }
 }
 
-fn of_document(target: &Target, url: &str, frame: Option<String>, loader: Option<String>) -> Context {
+fn of_document(
+    target: &Target,
+    url: &str,
+    frame: Option<String>,
+    loader: Option<String>,
+) -> Context {
     Context {
         session_id: Some(target.session.to_string()),
         target_id: Some(target.id.to_string()),
@@ -472,7 +491,10 @@ fn headers(headers: &Headers<'_>, out: &Outbox) -> BTreeMap<String, String> {
     let redaction = &out.options.redaction;
     let told = headers.0.iter().map(|(name, value)| {
         let value = redaction.header(name, value);
-        (name.to_string(), crate::redact::cut(&value, MAX_HEADER).to_owned())
+        (
+            name.to_string(),
+            crate::redact::cut(&value, MAX_HEADER).to_owned(),
+        )
     });
     told.collect()
 }
@@ -487,7 +509,12 @@ fn non_empty(text: String) -> Option<String> {
 
 /// Whether a body of this media type is text. Everything else is never fetched.
 fn is_text(mime_type: &str) -> bool {
-    let essence = mime_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let essence = mime_type
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
     essence.starts_with("text/")
         || essence.ends_with("+json")
         || essence.ends_with("+xml")
@@ -512,10 +539,25 @@ mod tests {
 
     #[test]
     fn text_is_told_by_its_media_type() {
-        for text in ["text/html", "text/css; charset=utf-8", "application/json", "application/problem+json", "image/svg+xml", "Application/JavaScript"] {
+        for text in [
+            "text/html",
+            "text/css; charset=utf-8",
+            "application/json",
+            "application/problem+json",
+            "image/svg+xml",
+            "Application/JavaScript",
+        ] {
             assert!(is_text(text), "{text}");
         }
-        for other in ["", "image/png", "application/octet-stream", "font/woff2", "video/mp4", "application/pdf", "application/wasm"] {
+        for other in [
+            "",
+            "image/png",
+            "application/octet-stream",
+            "font/woff2",
+            "video/mp4",
+            "application/pdf",
+            "application/wasm",
+        ] {
             assert!(!is_text(other), "{other}");
         }
     }

@@ -77,12 +77,18 @@ pub(crate) struct Awaited {
 pub(crate) enum What {
     /// Whether it went well: without it something stays unseen.
     Setup,
+    /// Which document is there already. `new`: the target waited for us, so that nobody has seen it
+    /// before.
+    Frames { new: bool },
     /// The script's name, to remove it by.
     Script,
     /// The picture of the page as of this navigation.
     Screenshot { nav_seq: u64 },
     /// The body of this response, which ended at `ts`.
-    Body { response: Box<NetworkResponse>, ts: u64 },
+    Body {
+        response: Box<NetworkResponse>,
+        ts: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -151,7 +157,9 @@ impl Outbox {
             event: cause.map(str::to_owned),
             ..Source::of(SourceKind::Cdp)
         };
-        let event = Event::known(known, Some(data)).with_ts(ts).with_source(source);
+        let event = Event::known(known, Some(data))
+            .with_ts(ts)
+            .with_source(source);
         self.queue.push_back(Output::Event(event));
     }
 
@@ -184,7 +192,7 @@ impl Outbox {
         match what {
             What::Body { .. } => self.bodies += 1,
             What::Screenshot { .. } => self.screenshots += 1,
-            What::Setup | What::Script => {}
+            What::Setup | What::Frames { .. } | What::Script => {}
         }
         let awaited = Awaited {
             key,
@@ -209,7 +217,7 @@ impl Outbox {
         match awaited.what {
             What::Body { .. } => self.bodies -= 1,
             What::Screenshot { .. } => self.screenshots -= 1,
-            What::Setup | What::Script => {}
+            What::Setup | What::Frames { .. } | What::Script => {}
         }
         Some(awaited)
     }
@@ -247,13 +255,18 @@ impl Outbox {
 
     pub(crate) fn tell_init_failed(&mut self, step: &str) {
         let step = self.text(step);
-        self.tell(KnownType::MonitorInitFailed, None, &MonitorInitFailed { step });
+        self.tell(
+            KnownType::MonitorInitFailed,
+            None,
+            &MonitorInitFailed { step },
+        );
     }
 
     /// Begins anew with another connection: nothing that was asked is answered any more, and what
     /// was not sent yet has nowhere to go.
     pub(crate) fn reconnected(&mut self) {
-        self.queue.retain(|output| matches!(output, Output::Event(_)));
+        self.queue
+            .retain(|output| matches!(output, Output::Event(_)));
         self.last_id = 0;
         self.failed.clear();
         debug_assert!(self.awaited.is_empty(), "forgotten when the last one broke");

@@ -25,9 +25,11 @@ pub(crate) struct Loading {
     still: bool,
 }
 
+/// A frame went to another document: the browser tells, with the event `cause`.
 pub(crate) fn navigated(
     target: &mut Target,
     frame: &Frame<'_>,
+    cause: &'static str,
     requests: &mut Requests,
     out: &mut Outbox,
 ) {
@@ -54,11 +56,38 @@ pub(crate) fn navigated(
         target_type: Some(target.kind),
         nav_seq: None,
     };
-    out.tell(KnownType::PageNavigation, Some("Page.frameNavigated"), &told);
+    out.tell(KnownType::PageNavigation, Some(cause), &told);
+}
+
+/// The document that was there before we looked.
+///
+/// A tab that is opened with an address waits for us only once it has its first document. So the
+/// browser tells of no navigation there, but it is one all the same. In a tab that was there before,
+/// it is not.
+pub(crate) fn found(
+    target: &mut Target,
+    frame: &Frame<'_>,
+    new: bool,
+    requests: &mut Requests,
+    out: &mut Outbox,
+) {
+    // A navigation came between the question and its answer: that one is told already.
+    if target.loader.is_some() {
+        return;
+    }
+    if new && !matches!(&*frame.url, "" | ":" | "about:blank") {
+        navigated(target, frame, "Page.getFrameTree", requests, out);
+    } else {
+        target.loader = Some(frame.loader_id.to_string());
+    }
 }
 
 /// The page went elsewhere without another document: no navigation, but another address.
-pub(crate) fn navigated_within(target: &mut Target, to: &NavigatedWithinDocument<'_>, out: &Outbox) {
+pub(crate) fn navigated_within(
+    target: &mut Target,
+    to: &NavigatedWithinDocument<'_>,
+    out: &Outbox,
+) {
     if target.is_main(&to.frame_id) {
         target.url = out.url(&to.url);
     }
@@ -91,7 +120,11 @@ pub(crate) fn loaded(target: &Target, fired: &Fired, out: &mut Outbox) {
 /// The second after load went by.
 pub(crate) fn still(target: &mut Target, out: &mut Outbox) {
     let context = target.document();
-    out.tell(KnownType::PageLayoutSettled, None, &PageLayoutSettled { context });
+    out.tell(
+        KnownType::PageLayoutSettled,
+        None,
+        &PageLayoutSettled { context },
+    );
     target.loading.still = true;
     tell_settled(target, out);
 }

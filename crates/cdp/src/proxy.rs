@@ -50,7 +50,9 @@ fn status_error(value: &str) -> Option<&str> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "_-.:%*/".contains(c);
     let of = |parameter: &'_ str| -> Option<usize> {
         let (name, _) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("error").then_some(name.len() + 1)
+        name.trim()
+            .eq_ignore_ascii_case("error")
+            .then_some(name.len() + 1)
     };
     // A quoted detail may hold anything, but hardly `;error=`.
     value.split([';', ',']).rev().find_map(|parameter| {
@@ -66,10 +68,30 @@ mod tests {
     #[test]
     fn proxies_are_known_by_their_headers() {
         for (status, name, value, expected) in [
-            (502, "Proxy-Status", "egress; error=dns_timeout; rcode=3", Some(("dns_timeout", "dns_timeout"))),
-            (504, "proxy-status", "a.example; error=http_request_error, egress;error=connection_timeout", Some(("connection_timeout", "connection_timeout"))),
-            (503, "X-Squid-Error", "ERR_DNS_FAIL 0", Some(("dns_error", "ERR_DNS_FAIL"))),
-            (403, "X-Squid-Error", "ERR_CUSTOM 1", Some(("custom", "ERR_CUSTOM"))),
+            (
+                502,
+                "Proxy-Status",
+                "egress; error=dns_timeout; rcode=3",
+                Some(("dns_timeout", "dns_timeout")),
+            ),
+            (
+                504,
+                "proxy-status",
+                "a.example; error=http_request_error, egress;error=connection_timeout",
+                Some(("connection_timeout", "connection_timeout")),
+            ),
+            (
+                503,
+                "X-Squid-Error",
+                "ERR_DNS_FAIL 0",
+                Some(("dns_error", "ERR_DNS_FAIL")),
+            ),
+            (
+                403,
+                "X-Squid-Error",
+                "ERR_CUSTOM 1",
+                Some(("custom", "ERR_CUSTOM")),
+            ),
             (200, "Proxy-Status", "egress; error=dns_timeout", None),
             (502, "Proxy-Status", "egress; received-status=502", None),
             (502, "Proxy-Status", "", None),

@@ -340,7 +340,9 @@ fn is_one_of(name: &str, names: &[String]) -> bool {
         plain.push(byte);
         at += len;
     }
-    names.iter().any(|it| it.as_bytes().eq_ignore_ascii_case(&plain))
+    names
+        .iter()
+        .any(|it| it.as_bytes().eq_ignore_ascii_case(&plain))
 }
 
 fn find(text: &str, from: usize, needle: &[u8; 1]) -> Option<usize> {
@@ -424,11 +426,23 @@ mod tests {
                 ("ws://u@h", "ws://*redacted*@h"),
                 ("http://u:p@ss@h/a", "http://*redacted*@h/a"),
                 ("http://u:p'a{s}<s@h/", "http://*redacted*@h/"),
-                ("see http://u:p@h, then //v:q@i.", "see http://*redacted*@h, then //*redacted*@i."),
+                (
+                    "see http://u:p@h, then //v:q@i.",
+                    "see http://*redacted*@h, then //*redacted*@i.",
+                ),
                 ("blob:http://u:p@h/1", "blob:http://*redacted*@h/1"),
-                (r#"{"a":"http:\/\/u:p@h\/"}"#, r#"{"a":"http:\/\/*redacted*@h\/"}"#),
-                ("/go?to=http%3A%2F%2Fu%3Ap%40h%2Fa", "/go?to=http%3A%2F%2F*redacted*%40h%2Fa"),
-                ("/go?to=http%3a%2f%2fu%3ap%40h&x=y@z", "/go?to=http%3a%2f%2f*redacted*%40h&x=y@z"),
+                (
+                    r#"{"a":"http:\/\/u:p@h\/"}"#,
+                    r#"{"a":"http:\/\/*redacted*@h\/"}"#,
+                ),
+                (
+                    "/go?to=http%3A%2F%2Fu%3Ap%40h%2Fa",
+                    "/go?to=http%3A%2F%2F*redacted*%40h%2Fa",
+                ),
+                (
+                    "/go?to=http%3a%2f%2fu%3ap%40h&x=y@z",
+                    "/go?to=http%3a%2f%2f*redacted*%40h&x=y@z",
+                ),
                 ("http:////u:p@h/", "http:////*redacted*@h/"),
                 // No userinfo: nothing is taken.
                 ("https://cdn/react@18/x.js", "https://cdn/react@18/x.js"),
@@ -447,14 +461,26 @@ mod tests {
             &Redaction::default().with_query_parameters(["Token", "a b"]),
             &[
                 ("http://h/?token=s3&x=1", "http://h/?token=*redacted*&x=1"),
-                ("http://h/?x=1&TOKEN=s3#f", "http://h/?x=1&TOKEN=*redacted*#f"),
+                (
+                    "http://h/?x=1&TOKEN=s3#f",
+                    "http://h/?x=1&TOKEN=*redacted*#f",
+                ),
                 ("http://h/#token=s3", "http://h/#token=*redacted*"),
                 ("token=s3&x=1", "token=*redacted*&x=1"),
                 ("x=1&tok%65n=s%26t&y=2", "x=1&tok%65n=*redacted*&y=2"),
-                ("/go?to=%2Fcb%3Ftoken%3Ds3%26x%3D1", "/go?to=%2Fcb%3Ftoken%3D*redacted*%26x%3D1"),
+                (
+                    "/go?to=%2Fcb%3Ftoken%3Ds3%26x%3D1",
+                    "/go?to=%2Fcb%3Ftoken%3D*redacted*%26x%3D1",
+                ),
                 ("a%20b=s3", "a%20b=*redacted*"),
-                ("GET '/cb?token=s3' failed", "GET '/cb?token=*redacted*' failed"),
-                ("http://h/?mytoken=1&tokens=2", "http://h/?mytoken=1&tokens=2"),
+                (
+                    "GET '/cb?token=s3' failed",
+                    "GET '/cb?token=*redacted*' failed",
+                ),
+                (
+                    "http://h/?mytoken=1&tokens=2",
+                    "http://h/?mytoken=1&tokens=2",
+                ),
                 ("/?tokén=1&token=é", "/?tokén=1&token=*redacted*"),
                 ("token", "token"),
                 ("%", "%"),
@@ -467,14 +493,29 @@ mod tests {
         check(
             &Redaction::default().with_json_fields(["password", "card"]),
             &[
-                (r#"{"password":"s3","x":1}"#, r#"{"password":"*redacted*","x":1}"#),
-                (r#"{"x":{"Card" : [1,{"a":"]"}], "y":2}}"#, r#"{"x":{"Card" : "*redacted*", "y":2}}"#),
+                (
+                    r#"{"password":"s3","x":1}"#,
+                    r#"{"password":"*redacted*","x":1}"#,
+                ),
+                (
+                    r#"{"x":{"Card" : [1,{"a":"]"}], "y":2}}"#,
+                    r#"{"x":{"Card" : "*redacted*", "y":2}}"#,
+                ),
                 (r#"{"card":4111}"#, r#"{"card":"*redacted*"}"#),
-                (r#"{"p\u0061ssword":"s3"}"#, r#"{"p\u0061ssword":"*redacted*"}"#),
-                (r#"{"password":"s\"3","x":"}"}"#, r#"{"password":"*redacted*","x":"}"}"#),
+                (
+                    r#"{"p\u0061ssword":"s3"}"#,
+                    r#"{"p\u0061ssword":"*redacted*"}"#,
+                ),
+                (
+                    r#"{"password":"s\"3","x":"}"}"#,
+                    r#"{"password":"*redacted*","x":"}"}"#,
+                ),
                 (r#"{"password":"cut o"#, r#"{"password":"*redacted*""#),
                 (r#"{"password":{"a":"cut"#, r#"{"password":"*redacted*""#),
-                (r#"log: {"password":"s3"} sent"#, r#"log: {"password":"*redacted*"} sent"#),
+                (
+                    r#"log: {"password":"s3"} sent"#,
+                    r#"log: {"password":"*redacted*"} sent"#,
+                ),
                 (
                     r#"{"body":"{\"password\":\"s3\"}"}"#,
                     r#"{"body":"{\"password\":\"*redacted*\"}"}"#,
@@ -490,10 +531,19 @@ mod tests {
     #[test]
     fn headers_go_by_name_and_others_are_texts() {
         let redaction = Redaction::default().with_headers(["X-CSRF-Token"]);
-        for name in ["Authorization", "cookie", "Set-Cookie", "X-Api-Key", "x-csrf-token"] {
+        for name in [
+            "Authorization",
+            "cookie",
+            "Set-Cookie",
+            "X-Api-Key",
+            "x-csrf-token",
+        ] {
             assert_eq!(redaction.header(name, "s3"), MARK, "{name}");
         }
-        assert_eq!(redaction.header("Referer", "http://u:p@h/"), "http://*redacted*@h/");
+        assert_eq!(
+            redaction.header("Referer", "http://u:p@h/"),
+            "http://*redacted*@h/"
+        );
         assert_eq!(redaction.header("Accept", "*/*"), "*/*");
         assert_eq!(Redaction::off().header("Cookie", "s3"), "s3");
         assert_eq!(Redaction::off().text("http://u:p@h/"), "http://u:p@h/");

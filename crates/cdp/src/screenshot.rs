@@ -27,7 +27,8 @@ pub(crate) fn take(target: &mut Target, out: &mut Outbox) {
     if out.now < allowed {
         out.timers.set(target.key, Wait::Screenshot, allowed);
     } else if !out.may_ask_for_a_screenshot() {
-        out.timers.set(target.key, Wait::Screenshot, out.now + PAUSE);
+        out.timers
+            .set(target.key, Wait::Screenshot, out.now + PAUSE);
     } else {
         target.pictures.last = Some(out.now);
         let nav_seq = target.nav_seq;

@@ -40,6 +40,8 @@ pub(crate) struct Target {
     /// The target through which it was found; none for what the browser itself told of.
     parent: Option<Key>,
     parts: Parts,
+    /// Whether it waits for us before it does anything.
+    waits: bool,
     /// The tab to tell of, until it is told.
     tab: Option<Box<PageTabOpened>>,
 
@@ -137,6 +139,14 @@ impl Target {
         }
         if on(Parts::PAGE) {
             set_up(out, "Page.enable", json!({}));
+            let frames = What::Frames { new: self.waits };
+            out.ask(
+                Some(self.key),
+                session,
+                "Page.getFrameTree",
+                &json!({}),
+                frames,
+            );
         }
         if on(Parts::TIMELINE) {
             let types = json!({"eventTypes": ["layout-shift", "largest-contentful-paint"]});
@@ -158,7 +168,11 @@ impl Target {
         }
         if off(Parts::TIMELINE) {
             // There is no `disable`.
-            out.send(session, "PerformanceTimeline.enable", &json!({"eventTypes": []}));
+            out.send(
+                session,
+                "PerformanceTimeline.enable",
+                &json!({"eventTypes": []}),
+            );
         }
         if off(Parts::PAGE) {
             out.send(session, "Page.disable", &json!({}));
@@ -170,6 +184,10 @@ impl Target {
             out.send(session, "Runtime.disable", &json!({}));
         }
         self.parts = wanted;
+        if self.waits {
+            self.waits = false;
+            out.send(session, "Runtime.runIfWaitingForDebugger", &json!({}));
+        }
 
         if out.captures(Category::Page)
             && let Some(tab) = self.tab.take()
@@ -231,9 +249,15 @@ impl Targets {
             return;
         }
         // A worker is told of by the browser and by each of its pages; what it says counts once.
-        let known = self.all.values().any(|target| *target.id == *info.target_id);
+        let known = self
+            .all
+            .values()
+            .any(|target| *target.id == *info.target_id);
         if known || self.all.len() == MAX_TARGETS {
-            resume(found, out);
+            if found.waiting_for_debugger {
+                let waiting = Some(&*found.session_id);
+                out.send(waiting, "Runtime.runIfWaitingForDebugger", &json!({}));
+            }
             let params = json!({"sessionId": &*found.session_id});
             out.send(session, "Target.detachFromTarget", &params);
             return;
@@ -267,6 +291,7 @@ impl Targets {
             kind,
             parent: session.and_then(|session| self.by_session.get(session).copied()),
             parts: Parts::NONE,
+            waits: found.waiting_for_debugger,
             tab,
             nav_seq: 0,
             url,
@@ -278,7 +303,6 @@ impl Targets {
             pictures: Pictures::default(),
         };
         target.configure(out);
-        resume(found, out);
         self.by_session.insert(target.session.clone(), key);
         self.all.insert(key, target);
     }
@@ -323,13 +347,5 @@ impl Targets {
 
     pub(crate) fn len(&self) -> usize {
         self.all.len()
-    }
-}
-
-/// Lets a target go on that waited for us.
-fn resume(found: &AttachedToTarget<'_>, out: &mut Outbox) {
-    if found.waiting_for_debugger {
-        let session = Some(&*found.session_id);
-        out.send(session, "Runtime.runIfWaitingForDebugger", &json!({}));
     }
 }

@@ -27,10 +27,21 @@ impl Browser {
     /// A browser that is connected, has no target yet, and answers at once.
     pub(crate) fn new(options: Options) -> Self {
         let mut browser = Self::absent(options);
+        let blank = json!({"frame": {"id": "F", "loaderId": "L0", "url": "about:blank"}});
         browser.answers = vec![
-            ("Page.addScriptToEvaluateOnNewDocument", json!({"result": {"identifier": "1"}})),
-            ("Network.getResponseBody", json!({"result": {"body": "a body", "base64Encoded": false}})),
-            ("Page.captureScreenshot", json!({"result": {"data": "cGljdHVyZQ=="}})),
+            ("Page.getFrameTree", json!({"result": {"frameTree": blank}})),
+            (
+                "Page.addScriptToEvaluateOnNewDocument",
+                json!({"result": {"identifier": "1"}}),
+            ),
+            (
+                "Network.getResponseBody",
+                json!({"result": {"body": "a body", "base64Encoded": false}}),
+            ),
+            (
+                "Page.captureScreenshot",
+                json!({"result": {"data": "cGljdHVyZQ=="}}),
+            ),
         ];
         browser.core.connected(START);
         browser.settle();
@@ -72,6 +83,10 @@ impl Browser {
     }
 
     /// Tells an event, through a session or as the browser itself.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "each call makes its parameters on the spot"
+    )]
     pub(crate) fn tells(&mut self, session: Option<&str>, method: &str, params: Value) {
         let mut message = json!({"method": method, "params": params});
         if let Some(session) = session {
@@ -87,6 +102,18 @@ impl Browser {
         self.settle();
     }
 
+    /// The time goes by until that many milliseconds after the start, and whatever is due on the way
+    /// is done when it is due.
+    pub(crate) fn waits_until(&mut self, ms: u64) {
+        let end = START + ms * MS;
+        while let Some(due) = self.core.next_deadline().filter(|due| *due <= end) {
+            self.now = due;
+            self.waits();
+        }
+        self.now = end;
+        self.waits();
+    }
+
     /// Takes what the machine says, and answers what it asks.
     pub(crate) fn settle(&mut self) {
         let mut asked = VecDeque::new();
@@ -97,7 +124,9 @@ impl Browser {
                     Output::Command(command) => asked.push_back(command),
                 }
             }
-            let Some(command) = asked.pop_front() else { return };
+            let Some(command) = asked.pop_front() else {
+                return;
+            };
             if !self.silent.contains(&command.method) {
                 let known = self.answers.iter().find(|(it, _)| *it == command.method);
                 let mut answer = known.map_or(json!({"result": {}}), |(_, answer)| answer.clone());
@@ -122,7 +151,9 @@ impl Browser {
     /// Takes the events of this type, and drops the others: what stands in their `data`.
     pub(crate) fn data(&mut self, name: &str) -> Vec<Value> {
         let events = self.events();
-        let named = events.iter().filter(|event| event.event_type.as_str() == name);
+        let named = events
+            .iter()
+            .filter(|event| event.event_type.as_str() == name);
         named.map(data_of).collect()
     }
 
@@ -133,7 +164,10 @@ impl Browser {
 
     /// Takes the commands so far, by their methods.
     pub(crate) fn methods(&mut self) -> Vec<&'static str> {
-        self.commands().iter().map(|command| command.method).collect()
+        self.commands()
+            .iter()
+            .map(|command| command.method)
+            .collect()
     }
 
     // What browsers tell, for short.
@@ -163,7 +197,11 @@ impl Browser {
     }
 
     pub(crate) fn detached(&mut self, session: &str) {
-        self.tells(None, "Target.detachedFromTarget", json!({"sessionId": session}));
+        self.tells(
+            None,
+            "Target.detachedFromTarget",
+            json!({"sessionId": session}),
+        );
     }
 
     /// The main frame of the target goes to another document.
@@ -176,17 +214,29 @@ impl Browser {
     }
 
     pub(crate) fn parsed(&mut self, session: &str) {
-        self.tells(Some(session), "Page.domContentEventFired", json!({"timestamp": 1.5}));
+        self.tells(
+            Some(session),
+            "Page.domContentEventFired",
+            json!({"timestamp": 1.5}),
+        );
     }
 
     pub(crate) fn loaded(&mut self, session: &str) {
-        self.tells(Some(session), "Page.loadEventFired", json!({"timestamp": 1.75}));
+        self.tells(
+            Some(session),
+            "Page.loadEventFired",
+            json!({"timestamp": 1.75}),
+        );
     }
 
     pub(crate) fn shifted(&mut self, session: &str) {
         let details = json!({"value": 0.25, "hadRecentInput": false});
         let event = json!({"frameId": "f", "type": "layout-shift", "time": 1.0, "duration": 0.0, "layoutShiftDetails": details});
-        self.tells(Some(session), "PerformanceTimeline.timelineEventAdded", json!({"event": event}));
+        self.tells(
+            Some(session),
+            "PerformanceTimeline.timelineEventAdded",
+            json!({"event": event}),
+        );
     }
 
     pub(crate) fn request(&mut self, session: &str, id: &str, loader: &str) {

@@ -1,1 +1,168 @@
+//! A recorded session cut, shuffled and doubled: whatever a browser says, in whatever order.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+use tapline_cdp::{Held, Options, Redaction};
+use tapline_oapi::data::DisconnectReason;
+use tapline_oapi::{Category, CategorySet, Event};
+
+use crate::browser::{Browser, MS, data_of};
+use crate::recording;
+
+/// What is done to the recording.
+#[derive(Debug, Clone)]
+struct Mangled {
+    /// Which messages, and in which order.
+    order: Vec<usize>,
+    /// Messages that are cut, and after how many bytes.
+    cut: Vec<(usize, usize)>,
+    /// What else happens, and before which message.
+    other: Vec<(usize, Other)>,
+}
+
+#[derive(Debug, Clone)]
+enum Other {
+    Captures(u16),
+    Gone,
+    Back,
+    GivenUp,
+    /// That many seconds go by.
+    Waits(u64),
+}
+
+const MESSAGES: usize = 1081;
+
+fn mangled() -> impl Strategy<Value = Mangled> {
+    let other = prop_oneof![
+        any::<u16>().prop_map(Other::Captures),
+        Just(Other::Gone),
+        Just(Other::Back),
+        Just(Other::GivenUp),
+        (0..700_u64).prop_map(Other::Waits),
+    ];
+    // Mostly in order: neighbours trade places, some are left out, and some come twice.
+    let order = prop::collection::vec((0..MESSAGES, 0..40_usize), 0..1500).prop_map(|picks| {
+        let mut picks: Vec<_> = picks.into_iter().map(|(n, late)| (n + late, n)).collect();
+        picks.sort_unstable();
+        picks.into_iter().map(|(_, n)| n).collect()
+    });
+    (
+        order,
+        prop::collection::vec((0..1500_usize, 0..2000_usize), 0..20),
+        prop::collection::vec((0..1500_usize, other), 0..12),
+    )
+        .prop_map(|(order, cut, other)| Mangled { order, cut, other })
+}
+
+const SECRETS: [&str; 3] = [
+    "s3cr3t-token",
+    "4111111111111111",
+    "cafc45f614fe913f22d7b930d37da1b2e08f49ca",
+];
+
+/// Requests that were told, less their ends. A redirect tells its request once more.
+fn open(events: &[Event]) -> BTreeMap<String, i64> {
+    let mut open = BTreeMap::new();
+    for event in events {
+        let data = match event.event_type.as_str() {
+            "network_request" | "network_response" | "network_loading_failed" => data_of(event),
+            _ => continue,
+        };
+        let id = format!("{} {}", data["session_id"], data["request_id"]);
+        if event.event_type.as_str() == "network_request" {
+            open.insert(id, 1);
+        } else {
+            open.insert(id, 0);
+        }
+    }
+    open
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_goes_on_and_holds_on_to_nothing(mangled in mangled()) {
+        let messages = recording::messages();
+        prop_assert_eq!(messages.len(), MESSAGES);
+        let redaction = Redaction::default().with_json_fields(["card"]);
+        let mut browser = Browser::new(Options { redaction, ..Options::default() });
+        let mut always_captured = true;
+        for (n, pick) in mangled.order.iter().enumerate() {
+            for (_, other) in mangled.other.iter().filter(|(at, _)| *at == n) {
+                match other {
+                    Other::Captures(bits) => {
+                        let captured = CategorySet::from_bits(*bits);
+                        always_captured &= captured.contains(Category::Network);
+                        browser.core.reconfigure(browser.now, captured);
+                    }
+                    Other::Gone => browser.core.disconnected(browser.now, DisconnectReason::ConnectionLost),
+                    Other::Back => browser.core.connected(browser.now),
+                    Other::GivenUp => browser.core.reconnect_failed(browser.now),
+                    Other::Waits(seconds) => browser.now += seconds * 1000 * MS,
+                }
+                browser.settle();
+            }
+            browser.now += MS;
+            let message = &messages[*pick].1;
+            match mangled.cut.iter().find(|(at, _)| *at == n) {
+                Some((_, at)) => browser.says(message.get(..*at).unwrap_or(message)),
+                None => browser.says(message),
+            }
+        }
+        let held = browser.core.held();
+        prop_assert!(held.targets <= 10 && held.requests <= MESSAGES);
+        prop_assert!(held.timers <= 3 * held.targets);
+
+        // Every request is closed in the end, also of a browser that stays and says no more.
+        browser.now += 3600 * 1000 * MS;
+        browser.waits();
+        let held = browser.core.held();
+        prop_assert_eq!((held.requests, held.commands, held.timers), (0, 0, 0));
+        let events = browser.events();
+        if always_captured {
+            prop_assert!(open(&events).values().all(|open| *open == 0));
+        }
+
+        // One pair for each loss, and all of them in order.
+        let link: String = events.iter().filter_map(|event| match event.event_type.as_str() {
+            "monitor_disconnected" => Some('d'),
+            "monitor_reconnected" => Some('r'),
+            "monitor_reconnect_failed" => Some('f'),
+            _ => None,
+        }).collect();
+        prop_assert!(!link.contains("dd") && !link.contains("rr") && !link.contains("ff"), "{}", link);
+        prop_assert!(!link.starts_with('r') && !link.starts_with('f'));
+
+        for event in &events {
+            let text = serde_json::to_string(event).unwrap();
+            for secret in SECRETS {
+                prop_assert!(!text.contains(secret), "{}", text);
+            }
+            prop_assert!(event.typed_data().unwrap().is_some(), "{}", text);
+        }
+
+        browser.core.disconnected(browser.now, DisconnectReason::ConnectionLost);
+        prop_assert_eq!(browser.core.held(), Held::default());
+        prop_assert_eq!(browser.core.next_deadline(), None);
+    }
+
+    #[test]
+    fn redaction_takes_nothing_else_and_never_fails(text in "[a-z@:/\\\\%2F40=&?\"'{}\\[\\], é]{0,60}") {
+        let told = |redaction| {
+            let mut browser = Browser::new(Options { redaction, ..Options::default() });
+            browser.tab("S", "T");
+            let args = json!([{"type": "string", "value": text}]);
+            browser.tells(Some("S"), "Runtime.consoleAPICalled", json!({"type": "log", "args": args, "timestamp": 1e15}));
+            browser.data("console_log").remove(0)["text"].as_str().unwrap().to_owned()
+        };
+        prop_assert_eq!(&told(Redaction::off()), &text);
+        let all = Redaction::default().with_query_parameters(["a"]).with_json_fields(["b"]);
+        told(all);
+        if !text.contains('@') && !text.contains("%40") {
+            prop_assert_eq!(&told(Redaction::default()), &text);
+        }
+    }
+}
