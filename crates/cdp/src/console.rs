@@ -93,6 +93,11 @@ pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &m
     hold(target, usize::from(held), out);
 }
 
+/// A line or an exception that is not captured: nobody looked how many objects it holds.
+pub(crate) fn passed_over(target: &mut Target, out: &mut Outbox) {
+    hold(target, 1, out);
+}
+
 /// What is told to us by reference, the page keeps for us until we let it go.
 fn hold(target: &mut Target, objects: usize, out: &mut Outbox) {
     let objects = u32::try_from(objects).unwrap_or(u32::MAX);

@@ -384,6 +384,14 @@ impl Core {
                     console::threw(target, &thrown.exception_details, out);
                 }
             }
+            // Not captured, but on: the runtime is there for the interactions.
+            "Runtime.consoleAPICalled" | "Runtime.exceptionThrown"
+                if out.captures(Category::Interaction) =>
+            {
+                if let Some((target, IgnoredAny)) = read(targets, message)? {
+                    console::passed_over(target, out);
+                }
+            }
 
             "Runtime.bindingCalled" if out.captures(Category::Interaction) => {
                 if let Some((target, call)) = read::<BindingCalled<'_>>(targets, message)? {
@@ -397,12 +405,12 @@ impl Core {
                     interaction::world_created(target, &created.context);
                 }
             }
-            "Runtime.executionContextDestroyed" => {
+            "Runtime.executionContextDestroyed" if out.captures(Category::Interaction) => {
                 if let Some((target, gone)) = read::<ExecutionContextDestroyed>(targets, message)? {
                     interaction::world_destroyed(target, gone.execution_context_id);
                 }
             }
-            "Runtime.executionContextsCleared" => {
+            "Runtime.executionContextsCleared" if out.captures(Category::Interaction) => {
                 if let Some((target, IgnoredAny)) = read(targets, message)? {
                     interaction::worlds_cleared(target);
                 }
@@ -523,6 +531,7 @@ fn abandon(target: &mut Target, why: Closed, requests: &mut Requests, out: &mut 
     }
     requests.close_all(target, why, out);
     out.timers.cancel_all(target.key);
+    interaction::worlds_cleared(target);
 }
 
 /// A message that is not what its method promises.

@@ -10,7 +10,7 @@
   const SETTLED_MS = 200; // without a scroll event: longer than the pause between two turns of a wheel
   const MAX_SCROLLING = 32; // elements that scroll at a time
   const MAX_TEXT = 100;
-  const SECRET = /pass|pwd|secret|token|otp|one.?time|cvc|cvv|card|cc-|ssn|iban|\bpin\b/i;
+  const SECRET = /pass|pwd|secret|token|otp|one.?time|cvc|cvv|card|cc-|ssn|iban|(^|[^a-z])pin([^a-z]|$)/i;
 
   const secretFields = new WeakSet();
   const scrolling = new Map();
@@ -51,7 +51,8 @@
     // A closed shadow tree: what is in it cannot be seen, so it may be a password.
     if (element.localName.includes('-') && !element.shadowRoot) return true;
     const named = ['type', 'name', 'id', 'autocomplete', 'aria-label', 'placeholder'];
-    const says = named.map((name) => element.getAttribute(name) || '').join(' ');
+    const labels = Array.from(element.labels || [], (label) => label.textContent);
+    const says = named.map((name) => element.getAttribute(name) || '').concat(labels).join(' ');
     const hidden = getComputedStyle(element).webkitTextSecurity;
     const secret = SECRET.test(says) || (hidden && hidden !== 'none');
     // A password that is shown remains one.

@@ -180,7 +180,6 @@ impl Requests {
         for request in self.take_all(target.key) {
             close(request, why, target, out);
         }
-        out.timers.cancel(target.key, Wait::Idle);
     }
 
     /// Forgets all of them, untold: they are not captured any more.

@@ -113,7 +113,7 @@ impl Redaction {
         if !self.on {
             return text;
         }
-        if text.contains('@') || text.contains("%40") {
+        if text.contains('@') || text.contains("%40") || text.contains(r"\u0040") {
             edit(&mut text, userinfo);
         }
         if !self.parameters.is_empty() {
@@ -212,8 +212,8 @@ impl<'a> Edits<'a> {
     }
 }
 
-/// The userinfo of every URL: what stands between `//` and the `@` of an authority. The slashes may
-/// be written as JSON (`\/\/`) or percent-encoded, as for a URL in another one's query.
+/// The userinfo of every URL: what stands between `//` and the `@` of an authority. Either may be
+/// written as JSON (`\/\/`, `\u002f`) or percent-encoded, as for a URL in another one's query.
 fn userinfo(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut edits = Edits::of(text);
@@ -237,6 +237,7 @@ fn userinfo(text: &str) -> Option<String> {
         let mut info = None;
         while let Some(byte) = bytes.get(end) {
             match byte {
+                b'\\' if bytes[end..].starts_with(br"\u0040") => info = Some(end),
                 b'/' | b'\\' | b'?' | b'#' | b'"' => break,
                 byte if byte.is_ascii_whitespace() => break,
                 b'@' => info = Some(end),
@@ -263,6 +264,7 @@ fn slash(bytes: &[u8], at: usize) -> Option<usize> {
     match bytes.get(at)? {
         b'/' => Some(1),
         b'\\' if bytes.get(at + 1) == Some(&b'/') => Some(2),
+        b'\\' if matches!(bytes.get(at + 1..at + 6), Some(b"u002f" | b"u002F")) => Some(6),
         b'%' if matches!(bytes.get(at + 1..at + 3), Some(b"2f" | b"2F")) => Some(3),
         _ => None,
     }
@@ -279,14 +281,18 @@ fn parameters(text: &str, names: &[String]) -> Option<String> {
         let (byte, len) = decoded(bytes, at);
         match byte {
             b'=' => {
-                let encoded = len > 1;
+                let encoded = len == PERCENT;
                 let value = at + len;
                 if is_one_of(&text[name_start..at], names) {
                     let mut end = value;
                     while end < bytes.len() {
                         let (byte, len) = decoded(bytes, end);
-                        let ends = matches!(byte, b'&' | b'#') && (len == 1 || encoded)
-                            || len == 1 && (byte.is_ascii_whitespace() || b"\"'<>".contains(&byte));
+                        let ends = match byte {
+                            b'&' | b'#' => encoded || len != PERCENT,
+                            b'"' | b'\'' | b'<' | b'>' => len == 1,
+                            b'\\' => bytes.get(end + 1) == Some(&b'"'),
+                            byte => len == 1 && byte.is_ascii_whitespace(),
+                        };
                         if ends {
                             break;
                         }
@@ -315,21 +321,28 @@ fn parameters(text: &str, names: &[String]) -> Option<String> {
     edits.done()
 }
 
-/// The byte that stands at `at`, percent-decoded, and how long it is as it stands there. Only the
-/// first byte of a character outside ASCII is looked at, which is none that means anything.
+/// How long a percent-encoded byte is.
+const PERCENT: usize = 3;
+
+/// The byte that stands at `at`, decoded where it is percent-encoded or escaped as in JSON, and how
+/// long it is as it stands there. Of a character outside ASCII this is no more than a part, which is
+/// none that means anything.
 fn decoded(bytes: &[u8], at: usize) -> (u8, usize) {
+    let (digits, len) = match bytes[at] {
+        b'%' => (at + 1, PERCENT),
+        b'\\' if bytes[at..].starts_with(br"\u00") => (at + 4, 6),
+        byte => return (byte, 1),
+    };
     let hex = |at: usize| bytes.get(at).and_then(|byte| (*byte as char).to_digit(16));
-    if bytes[at] == b'%'
-        && let (Some(high), Some(low)) = (hex(at + 1), hex(at + 2))
-    {
+    match (hex(digits), hex(digits + 1)) {
         #[allow(clippy::cast_possible_truncation, reason = "two hexadecimal digits")]
-        return ((high << 4 | low) as u8, 3);
+        (Some(high), Some(low)) => ((high << 4 | low) as u8, len),
+        _ => (bytes[at], 1),
     }
-    (bytes[at], 1)
 }
 
 fn is_one_of(name: &str, names: &[String]) -> bool {
-    if !name.contains('%') {
+    if !name.contains(['%', '\\']) {
         return names.iter().any(|it| it.eq_ignore_ascii_case(name));
     }
     let bytes = name.as_bytes();
@@ -444,6 +457,11 @@ mod tests {
                     "/go?to=http%3a%2f%2f*redacted*%40h&x=y@z",
                 ),
                 ("http:////u:p@h/", "http:////*redacted*@h/"),
+                (
+                    r#"{"a":"http:\u002F\u002fu:p@h\u002f"}"#,
+                    r#"{"a":"http:\u002F\u002f*redacted*@h\u002f"}"#,
+                ),
+                (r"http:\/\/u:p\u0040h", r"http:\/\/*redacted*\u0040h"),
                 // No userinfo: nothing is taken.
                 ("https://cdn/react@18/x.js", "https://cdn/react@18/x.js"),
                 ("http://h/?mail=a@b", "http://h/?mail=a@b"),
@@ -482,6 +500,15 @@ mod tests {
                     "http://h/?mytoken=1&tokens=2",
                 ),
                 ("/?tokén=1&token=é", "/?tokén=1&token=*redacted*"),
+                (
+                    r#"{"next":"/cb?x=1\u0026token=s3\u0026y=2"}"#,
+                    r#"{"next":"/cb?x=1\u0026token=*redacted*\u0026y=2"}"#,
+                ),
+                (
+                    r#""{\"next\":\"/?token=s3\"}""#,
+                    r#""{\"next\":\"/?token=*redacted*\"}""#,
+                ),
+                (r"/?token=s\3&x=1", "/?token=*redacted*&x=1"),
                 ("token", "token"),
                 ("%", "%"),
             ],

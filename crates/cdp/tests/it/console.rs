@@ -191,4 +191,15 @@ fn objects_that_lines_keep_alive_are_let_go() {
         );
     }
     assert_eq!(browser.methods(), ["Runtime.releaseObjectGroup"; 2]);
+
+    // Also of lines that nobody wants to know.
+    let interaction = CategorySet::of(&[Category::Interaction]);
+    browser.core.reconfigure(browser.now, interaction);
+    browser.settle();
+    browser.commands();
+    for _ in 0..1000 {
+        browser.logs("S", "unseen");
+    }
+    assert_eq!(browser.methods(), ["Runtime.releaseObjectGroup"]);
+    assert!(browser.data("console_log").len() == 2500);
 }
