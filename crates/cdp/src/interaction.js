@@ -92,6 +92,9 @@
     tell({ kind: 'key', key: event.key, selector: selectorOf(element), tag: tagOf(element) });
   };
 
+  // A password that is shown before anything is typed was one when it was entered.
+  const onFocus = (event) => isSecret(elementOf(event));
+
   const positionOf = (scrolled) =>
     scrolled === document ? [scrollX, scrollY] : [scrolled.scrollLeft, scrolled.scrollTop];
 
@@ -126,6 +129,7 @@
 
   const listeners = [
     ['click', onClick],
+    ['focusin', onFocus],
     ['keydown', onKey],
     ['scroll', onScroll],
   ];
