@@ -14,6 +14,7 @@ use crate::protocol::{
     Text,
 };
 use crate::proxy;
+use crate::redact::cut;
 use crate::targets::{Key, Target, Targets};
 use crate::timers::Wait;
 
@@ -35,6 +36,10 @@ const MAX_WORDS: usize = 1024;
 
 /// A header's value is cut here, in bytes.
 const MAX_HEADER: usize = 8 * 1024;
+
+/// All headers together are cut here, in bytes: from there on, they are told without values. What is
+/// open is held with its headers.
+const MAX_HEADERS: usize = 64 * 1024;
 
 /// Why a request was closed without word from the browser. Told as an `error_text`; the browser's
 /// own begin with `net::`.
@@ -250,9 +255,9 @@ impl Requests {
             &told,
         );
 
-        // A redirect is the same request: counted already.
-        let counted = before.is_some_and(|before| before.counts);
-        if !counted {
+        // A redirect is the same request: it is counted already, or it is not of this navigation.
+        let counts = before.as_ref().is_none_or(|before| before.counts);
+        if before.is_none() {
             target.in_flight += 1;
             watch_idle(target, out);
         }
@@ -261,7 +266,7 @@ impl Requests {
             id: (*sent.request_id).into(),
             since: out.now,
             told: true,
-            counts: true,
+            counts,
             method: told.method,
             url,
             frame,
@@ -488,12 +493,12 @@ fn of_document(
 
 fn headers(headers: &Headers<'_>, out: &Outbox) -> BTreeMap<String, String> {
     let redaction = &out.options.redaction;
+    let mut left = MAX_HEADERS;
     let told = headers.0.iter().map(|(name, value)| {
         let value = redaction.header(name, value);
-        (
-            name.to_string(),
-            crate::redact::cut(&value, MAX_HEADER).to_owned(),
-        )
+        let value = cut(&value, MAX_HEADER.min(left));
+        left = left.saturating_sub(name.len() + value.len());
+        (name.to_string(), value.to_owned())
     });
     told.collect()
 }

@@ -351,6 +351,24 @@ fn a_proxys_error_page_is_told_beside_its_response() {
 }
 
 #[test]
+fn headers_without_end_are_told_without_their_values() {
+    let mut browser = tab(Options::default());
+    let headers: serde_json::Map<_, _> = (0..100)
+        .map(|n| (format!("x-{n:03}"), json!("v".repeat(5000))))
+        .collect();
+    let request = json!({"url": "http://h/", "method": "GET", "headers": headers});
+    browser.tells(
+        Some("S"),
+        "Network.requestWillBeSent",
+        json!({"requestId": "r", "request": request}),
+    );
+    let told = browser.data("network_request").remove(0);
+    assert_eq!(told["headers"].as_object().unwrap().len(), 100);
+    assert_eq!(told["headers"]["x-000"].as_str().unwrap().len(), 5000);
+    assert_eq!(told["headers"]["x-099"], "");
+}
+
+#[test]
 fn a_data_url_is_told_without_its_data() {
     let mut browser = tab(Options::default());
     let url = format!("data:image/png;base64,{}", "A".repeat(100_000));

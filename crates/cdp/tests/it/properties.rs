@@ -42,12 +42,14 @@ fn mangled() -> impl Strategy<Value = Mangled> {
         Just(Other::GivenUp),
         (0..700_u64).prop_map(Other::Waits),
     ];
-    // Mostly in order: neighbours trade places, some are left out, and some come twice.
-    let order = prop::collection::vec((0..MESSAGES, 0..40_usize), 0..1500).prop_map(|picks| {
-        let mut picks: Vec<_> = picks.into_iter().map(|(n, late)| (n + late, n)).collect();
-        picks.sort_unstable();
-        picks.into_iter().map(|(_, n)| n).collect()
-    });
+    // In order, nearly so, or shuffled; some are left out, and some come twice.
+    let order = prop_oneof![Just(1_usize), Just(40), Just(MESSAGES)]
+        .prop_flat_map(|late| prop::collection::vec((0..MESSAGES, 0..late), 0..1500))
+        .prop_map(|picks| {
+            let mut picks: Vec<_> = picks.into_iter().map(|(n, late)| (n + late, n)).collect();
+            picks.sort_by_key(|(at, _)| *at);
+            picks.into_iter().map(|(_, n)| n).collect()
+        });
     (
         order,
         prop::collection::vec((0..1500_usize, 0..2000_usize), 0..20),

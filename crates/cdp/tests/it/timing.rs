@@ -216,6 +216,15 @@ fn a_request_that_hangs_does_not_hold_up_a_navigation() {
         ],
         &[("network_idle", 540)],
     );
+    check(
+        &[
+            (0, Navigated("L1")),
+            (10, Request("hangs")),
+            (20, Navigated("L2")),
+            (30, Redirected("hangs")),
+        ],
+        &[("network_idle", 520)],
+    );
 }
 
 #[test]
