@@ -13,8 +13,9 @@ use crate::outbox::{Awaited, Outbox, Output, What};
 use crate::protocol::{
     self, Answer, AttachedToTarget, BindingCalled, CommandError, ConsoleApiCalled,
     DetachedFromTarget, ExceptionThrown, ExecutionContextCreated, ExecutionContextDestroyed, Fired,
-    FrameNavigated, Frames, Head, LoadingFailed, LoadingFinished, Message, NavigatedWithinDocument,
-    RequestWillBeSent, ResponseBody, ResponseReceived, Screenshot, ScriptAdded, TimelineEventAdded,
+    FrameNavigated, Frames, Head, LayoutMetrics, LoadingFailed, LoadingFinished, Message,
+    NavigatedWithinDocument, RequestWillBeSent, ResponseBody, ResponseReceived, Screenshot,
+    ScriptAdded, TimelineEventAdded,
 };
 use crate::redact::Redaction;
 use crate::targets::{AUTO_ATTACH, SEEN, Target, Targets, auto_attach};
@@ -474,6 +475,7 @@ impl Core {
         } = awaited;
         let out = &mut self.out;
         let target = key.and_then(|key| self.targets.at(key));
+        let is_unreadable = |failure: &Failure| *failure == Failure::Unreadable;
         let failure = match what {
             What::Setup => result::<IgnoredAny>(message).err(),
             What::Frames { new } => {
@@ -493,19 +495,24 @@ impl Core {
                 added.err()
             }
             // Without a picture or a body there is none: nothing else depends on them.
-            What::Screenshot { nav_seq } => {
+            What::Screenshot(shot) => {
                 let picture = result::<Screenshot<'_>>(message);
                 if let (Some(target), Ok(picture)) = (target, &picture) {
-                    screenshot::taken(target, nav_seq, picture, out);
+                    screenshot::taken(target, shot, picture, out);
                 }
-                picture
-                    .err()
-                    .filter(|failure| *failure == Failure::Unreadable)
+                picture.err().filter(is_unreadable)
+            }
+            What::Metrics(shot) => {
+                let metrics = result::<LayoutMetrics>(message);
+                if let (Some(target), Ok(metrics)) = (target, &metrics) {
+                    screenshot::measured(target, shot, metrics, out);
+                }
+                metrics.err().filter(is_unreadable)
             }
             What::Body { response, ts } => {
                 let body = result::<ResponseBody<'_>>(message);
                 network::tell_with_body(*response, ts, body.as_ref().ok(), out);
-                body.err().filter(|failure| *failure == Failure::Unreadable)
+                body.err().filter(is_unreadable)
             }
         };
         match failure {
@@ -526,7 +533,7 @@ fn abandon(target: &mut Target, why: Closed, requests: &mut Requests, out: &mut 
         match awaited.what {
             What::Body { response, ts } => network::tell_with_body(*response, ts, None, out),
             What::Script => interaction::added(target, None, out),
-            What::Setup | What::Frames { .. } | What::Screenshot { .. } => {}
+            What::Setup | What::Frames { .. } | What::Screenshot(_) | What::Metrics(_) => {}
         }
     }
     requests.close_all(target, why, out);

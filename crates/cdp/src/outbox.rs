@@ -11,6 +11,7 @@ use tapline_oapi::{Category, CategorySet, Event, KnownType, Source, SourceKind};
 
 use crate::core::Options;
 use crate::redact::cut;
+use crate::screenshot::Shot;
 use crate::targets::Key;
 use crate::timers::Timers;
 
@@ -82,8 +83,10 @@ pub(crate) enum What {
     Frames { new: bool },
     /// The script's name, to remove it by.
     Script,
-    /// The picture of the page as of this navigation.
-    Screenshot { nav_seq: u64 },
+    /// The picture of the page.
+    Screenshot(Shot),
+    /// How large the page is, for a picture of it.
+    Metrics(Shot),
     /// The body of this response, which ended at `ts`.
     Body {
         response: Box<NetworkResponse>,
@@ -191,8 +194,8 @@ impl Outbox {
         self.send(session, method, params);
         match what {
             What::Body { .. } => self.bodies += 1,
-            What::Screenshot { .. } => self.screenshots += 1,
-            What::Setup | What::Frames { .. } | What::Script => {}
+            What::Screenshot(_) => self.screenshots += 1,
+            What::Setup | What::Frames { .. } | What::Script | What::Metrics(_) => {}
         }
         let awaited = Awaited {
             key,
@@ -216,8 +219,8 @@ impl Outbox {
         let awaited = self.awaited.remove(&id)?;
         match awaited.what {
             What::Body { .. } => self.bodies -= 1,
-            What::Screenshot { .. } => self.screenshots -= 1,
-            What::Setup | What::Frames { .. } | What::Script => {}
+            What::Screenshot(_) => self.screenshots -= 1,
+            What::Setup | What::Frames { .. } | What::Script | What::Metrics(_) => {}
         }
         Some(awaited)
     }

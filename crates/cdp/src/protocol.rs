@@ -506,6 +506,22 @@ pub(crate) struct Screenshot<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LayoutMetrics {
+    pub(crate) css_visual_viewport: VisualViewport,
+}
+
+/// What of the page is visible, in CSS pixels.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VisualViewport {
+    pub(crate) page_x: f64,
+    pub(crate) page_y: f64,
+    pub(crate) client_width: f64,
+    pub(crate) client_height: f64,
+}
+
+#[derive(Deserialize)]
 pub(crate) struct ScriptAdded<'a> {
     #[serde(borrow)]
     pub(crate) identifier: Text<'a>,

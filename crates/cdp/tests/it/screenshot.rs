@@ -1,6 +1,6 @@
 //! Pictures: which, and how many.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tapline_cdp::Options;
 use tapline_oapi::{Category, CategorySet};
 
@@ -43,6 +43,37 @@ fn a_page_is_pictured_at_most_every_two_seconds() {
     browser.waits_until(20_000);
     // The second at 2000, of what had loaded until then; the third of what loaded at 2100.
     assert_eq!(pictures(&mut browser), [0, 2000, 4000, 9000]);
+}
+
+#[test]
+fn a_picture_that_is_too_large_is_taken_smaller() {
+    let view =
+        json!({"pageX": 0, "pageY": 800, "clientWidth": 1280, "clientHeight": 720, "scale": 1});
+    let metrics = json!({"result": {"cssVisualViewport": view}});
+    for (bytes, scales) in [(950_000, vec![]), (950_001, vec![0.5, 0.25])] {
+        let mut browser = tab();
+        browser.answers("Page.getLayoutMetrics", metrics.clone());
+        let data = "A".repeat(bytes);
+        browser.answers("Page.captureScreenshot", json!({"result": {"data": data}}));
+        browser.loaded("S");
+        let asked: Vec<_> = browser
+            .commands()
+            .iter()
+            .filter(|command| command.method == "Page.captureScreenshot")
+            .map(|command| serde_json::from_str::<Value>(command.params.get()).unwrap())
+            .collect();
+        let clips: Vec<_> = asked[1..]
+            .iter()
+            .map(|params| params["clip"].clone())
+            .collect();
+        let clip = |scale: &f64| json!({"x": 0.0, "y": 800.0, "width": 1280.0, "height": 720.0, "scale": scale});
+        assert_eq!(clips, scales.iter().map(clip).collect::<Vec<_>>());
+        assert_eq!(
+            pictures(&mut browser),
+            [0],
+            "one is told, as small as it gets"
+        );
+    }
 }
 
 #[test]
