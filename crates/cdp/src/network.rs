@@ -27,9 +27,9 @@ const REQUEST_AGE: u64 = 600 * SECOND;
 /// More open requests than that, and the oldest is not waited for any longer.
 const MAX_OPEN: usize = 10_000;
 
-/// A response of more bytes than that on the network is told without its body: to cut it, the
-/// browser would have to send all of it.
-const MAX_FETCHED: f64 = 4.0 * 1024.0 * 1024.0;
+/// A response of more bytes than that is told without its body: to cut it, the browser would have
+/// to send all of it.
+const MAX_FETCHED: u32 = 4 * 1024 * 1024;
 
 /// What a server says beside the status and its media type are cut here, in bytes.
 const MAX_WORDS: usize = 1024;
@@ -70,6 +70,16 @@ impl Closed {
             Self::NoResponse => "tapline::NO_RESPONSE_SEEN",
         }
     }
+}
+
+/// The arguments of `Network.enable`. What the browser is to keep for us: bodies that we fetch, until
+/// we do, which is at once.
+pub(crate) fn enable(out: &Outbox) -> serde_json::Value {
+    json!({
+        "maxPostDataSize": out.options.text_limit,
+        "maxResourceBufferSize": MAX_FETCHED,
+        "maxTotalBufferSize": 8 * MAX_FETCHED,
+    })
 }
 
 /// A request without an end. Its texts are without secrets.
@@ -336,7 +346,7 @@ impl Requests {
         let has_body = request.method != "HEAD" && !matches!(received.status, 204 | 205 | 304);
         let wants_body = has_body
             && is_text(&received.mime_type)
-            && finished.encoded_data_length <= MAX_FETCHED
+            && finished.encoded_data_length <= f64::from(MAX_FETCHED)
             && out.may_ask_for_a_body();
         let id = request.id;
         let context = of_document(target, &request.url, request.frame, request.loader);

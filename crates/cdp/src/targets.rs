@@ -7,6 +7,7 @@ use tapline_oapi::data::{Context, PageTabOpened, TargetType};
 use tapline_oapi::{Category, CategorySet, KnownType};
 
 use crate::interaction::{self, Interactions};
+use crate::network;
 use crate::outbox::{Outbox, What};
 use crate::page::Loading;
 use crate::protocol::AttachedToTarget;
@@ -134,8 +135,8 @@ impl Target {
             set_up(out, "Runtime.enable", json!({}));
         }
         if on(Parts::NETWORK) {
-            let post_data = json!({"maxPostDataSize": out.options.text_limit});
-            set_up(out, "Network.enable", post_data);
+            let params = network::enable(out);
+            set_up(out, "Network.enable", params);
         }
         if on(Parts::PAGE) {
             set_up(out, "Page.enable", json!({}));
