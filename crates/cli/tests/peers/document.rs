@@ -1,5 +1,7 @@
 //! What the OpenAPI document says, and what the program does.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -28,6 +30,11 @@ fn schemathesis_finds_nothing() {
         "256",
     ];
     let server = Server::with(&args);
+    // A reader, whose filter can be changed.
+    let mut reader = TcpStream::connect(server.address()).unwrap();
+    reader
+        .write_all(b"GET /telemetry/stream HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
     // It leaves folders where it runs.
     let directory = Directory::new("schemathesis");
     let mut command = Command::new(schemathesis);

@@ -20,8 +20,20 @@ def filter_case(_context, case):
 
 
 @schemathesis.hook
+def map_path_parameters(_context, path_parameters):
+    """Every other reader that is named is the one that there is."""
+    name = (path_parameters or {}).get("id")
+    if isinstance(name, str) and len(name) % 2 == 0:
+        path_parameters["id"] = "r1"
+    return path_parameters
+
+
+@schemathesis.hook
 def before_call(_context, case, _kwargs):
-    """Waits are cut short, where one was asked for that the server would grant."""
-    wait = (case.query or {}).get("timeout_ms")
-    if isinstance(wait, int) and LONGEST_WAIT_MS < wait:
-        case.query["timeout_ms"] = LONGEST_WAIT_MS
+    """Waits are cut short, where one was asked for that the server would grant, or none was named."""
+    if case.path != "/telemetry/wait":
+        return
+    wait = (case.query or {}).get("timeout_ms", LONGEST_WAIT_MS + 1)
+    # A number, or the text of one.
+    if str(wait).isdecimal() and LONGEST_WAIT_MS < int(wait):
+        case.query = {**(case.query or {}), "timeout_ms": LONGEST_WAIT_MS}
