@@ -5,13 +5,17 @@
 //! captured categories need and nothing else, follows requests to their one end, computes when a
 //! page has settled, and takes secrets out of everything that it tells.
 //!
-//! **What it is not.** It opens no socket, has no clock and no thread, and publishes nothing: whoever
-//! drives it does. That is why a recorded session replays through it, to the same events each time.
+//! [`Relay`] stands between other clients and the browser: it passes on what they say as it is, and
+//! tells which commands they gave.
 //!
-//! **Start at** [`Core::new`], then [`Core::connected`].
+//! **What it is not.** The machine opens no socket, has no clock and no thread, and publishes
+//! nothing: whoever drives it does. That is why a recorded session replays through it, to the same
+//! events each time.
 //!
-//! **Layer.** Floor 4: of this workspace it needs `tapline-oapi`, and it knows neither the server nor
-//! the client.
+//! **Start at** [`Core::new`], then [`Core::connected`]; and at [`Relay::bind`].
+//!
+//! **Layer.** Floor 4: of this workspace the machine needs `tapline-oapi`, the relay also
+//! `tapline-telemetry`. Neither knows the server or the client.
 
 // In reading order.
 mod core;
@@ -26,7 +30,9 @@ mod screenshot;
 mod redact;
 mod timers;
 mod protocol;
+mod relay;
 
 pub use crate::core::{Core, Held, Options};
 pub use outbox::{Command, Output};
 pub use redact::{MARK, Redaction};
+pub use relay::{Relay, RelayCounts, RelayError, RelayOptions};
