@@ -1,0 +1,208 @@
+//! A relay with both of its ends in the test's hands.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tapline_cdp::{Relay, RelayOptions};
+use tapline_events::{EventStream, Item, Retention};
+use tapline_oapi::CategorySet;
+use tapline_telemetry::{Envelope, Reader, TelemetryConfig, TelemetrySession};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// For anything that should happen at once, on a machine that has other things to do.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, what)
+        .await
+        .expect("this should happen at once")
+}
+
+pub(crate) struct Ends {
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) session: Arc<TelemetrySession>,
+    /// Where the relay looks for a browser.
+    pub(crate) browser: TcpListener,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+}
+
+impl Ends {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut RelayOptions)) -> Self {
+        let browser = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut options = RelayOptions::new(browser.local_addr().unwrap().to_string());
+        change(&mut options);
+        let stream = EventStream::new(Retention::default()).unwrap();
+        let session = Arc::new(TelemetrySession::new(stream));
+        let relay = Relay::bind("127.0.0.1:0".parse().unwrap(), options, session.clone());
+        let relay = Arc::new(relay.await.unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn({
+            let relay = relay.clone();
+            async move {
+                relay
+                    .run(async {
+                        let _ = stopped.await;
+                    })
+                    .await;
+            }
+        });
+        Self {
+            relay,
+            session,
+            browser,
+            stop: Some(stop),
+            running,
+        }
+    }
+
+    /// Captures these, and returns a reader of them.
+    pub(crate) fn capture(&self, categories: CategorySet) -> Told {
+        let config = TelemetryConfig { categories };
+        self.session.start("test", config).unwrap();
+        Told(Some(self.session.new_reader(self.session.seq())))
+    }
+
+    /// A client's connection with nothing said on it.
+    pub(crate) async fn client(&self) -> TcpStream {
+        let client = TcpStream::connect(self.relay.local_addr()).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        client
+    }
+
+    /// Says this, and returns the whole answer.
+    pub(crate) async fn ask(&self, request: &str) -> String {
+        let mut client = self.client().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon(client.read_to_string(&mut answer)).await.unwrap();
+        answer
+    }
+
+    /// The browser's end of the next connection, and the head that came over it.
+    pub(crate) async fn taken(&self) -> (TcpStream, String) {
+        let (mut socket, _) = soon(self.browser.accept()).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let head = head(&mut socket).await;
+        (socket, head)
+    }
+
+    /// A client and the browser, connected.
+    pub(crate) async fn connected(&self) -> (TcpStream, TcpStream) {
+        let mut client = self.client().await;
+        client.write_all(UPGRADE.as_bytes()).await.unwrap();
+        let (mut browser, _) = self.taken().await;
+        browser.write_all(UPGRADED.as_bytes()).await.unwrap();
+        assert_eq!(head(&mut client).await, UPGRADED);
+        (client, browser)
+    }
+
+    /// Stops the relay.
+    pub(crate) async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        soon(self.running).await.unwrap();
+    }
+}
+
+pub(crate) const UPGRADE: &str = "GET /devtools/browser/1 HTTP/1.1\r\nHost: localhost\r\n\
+    Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+pub(crate) const UPGRADED: &str = "HTTP/1.1 101 WebSocket Protocol Handshake\r\nUpgrade: WebSocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// Reads a head, byte by byte so as to leave what follows.
+pub(crate) async fn head(socket: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(soon(socket.read_u8()).await.unwrap());
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The events, as they are told.
+pub(crate) struct Told(Option<Reader>);
+
+impl Told {
+    pub(crate) async fn next(&mut self) -> Value {
+        let mut reader = self.0.take().unwrap();
+        let (reader, item) = tokio::task::spawn_blocking(move || {
+            let item = reader.next(Some(DEADLINE));
+            (reader, item)
+        })
+        .await
+        .unwrap();
+        self.0 = Some(reader);
+        event(&item.expect("an event should be told"))
+    }
+
+    /// What was told and not looked at.
+    pub(crate) fn rest(&mut self) -> Vec<Value> {
+        let reader = self.0.as_mut().unwrap();
+        std::iter::from_fn(|| reader.try_next())
+            .map(|item| event(&item))
+            .collect()
+    }
+
+    /// All up to and with one of this type.
+    pub(crate) async fn up_to(&mut self, name: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        loop {
+            let event = self.next().await;
+            let last = event["type"] == name;
+            all.push(event);
+            if last {
+                return all;
+            }
+        }
+    }
+}
+
+fn event(item: &Item<Envelope>) -> Value {
+    match item {
+        Item::Envelope(envelope) => {
+            let envelope: Value = serde_json::from_str(&envelope.json()).unwrap();
+            envelope["event"].clone()
+        }
+        Item::Lost(lost) => panic!("{lost:?}"),
+    }
+}
+
+/// A frame of a client's, masked, or of the browser's.
+pub(crate) fn frame(first: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+    let masked = if mask.is_some() { 0x80 } else { 0 };
+    let mut frame = vec![first];
+    match u16::try_from(payload.len()) {
+        Ok(length @ 0..126) => frame.push(masked | u8::try_from(length).unwrap()),
+        Ok(length) => {
+            frame.push(masked | 126);
+            frame.extend(length.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(masked | 127);
+            frame.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    match mask {
+        None => frame.extend(payload),
+        Some(mask) => {
+            frame.extend(mask);
+            let keys = mask.iter().cycle();
+            frame.extend(payload.iter().zip(keys).map(|(byte, key)| byte ^ key));
+        }
+    }
+    frame
+}
+
+pub(crate) fn command(text: &str) -> Vec<u8> {
+    frame(0x81, text.as_bytes(), Some([7, 77, 177, 250]))
+}

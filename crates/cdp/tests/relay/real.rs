@@ -1,0 +1,272 @@
+//! A browser, and a client of it that we did not write.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tapline_oapi::{Category, CategorySet};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::ends::{DEADLINE, Ends, UPGRADE, command, head, soon};
+
+/// What was found; says that a test is skipped where nothing was, and fails where `variable` demands
+/// that it is there.
+#[track_caller]
+fn or_skip(found: Option<PathBuf>, name: &str, variable: &str) -> Option<PathBuf> {
+    if found.is_none() {
+        let required = env::var(variable).is_ok_and(|value| value == "1");
+        assert!(!required, "{name} is not here, and {variable}=1");
+        let test = std::thread::current();
+        let test = test.name().unwrap_or_default();
+        // Where nobody can be told, the test still passes.
+        let _ = writeln!(std::io::stderr(), "skipped: {test}: {name} is not here");
+    }
+    found
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+}
+
+/// What `install.sh` has put there.
+fn playwright() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    let package = target.join("peers/playwright/node_modules/playwright-core");
+    Some(package).filter(|path| path.exists())
+}
+
+struct Browser {
+    process: Child,
+    directory: PathBuf,
+    address: String,
+}
+
+impl Browser {
+    /// Opens it, unless the test is skipped.
+    fn open(name: &str) -> Option<Self> {
+        let found = on_path("chromium").or_else(|| on_path("google-chrome"));
+        let chromium = or_skip(found, "chromium", "TAPLINE_REQUIRE_BROWSER")?;
+        let directory = format!("tapline-relay-{}-{name}", std::process::id());
+        let directory = env::temp_dir().join(directory);
+        let process = Command::new(chromium)
+            .args(["--headless", "--disable-gpu", "--no-first-run"])
+            // Root has no sandbox, and a container often little shared memory.
+            .args(["--no-sandbox", "--disable-dev-shm-usage"])
+            // Nothing but loopback.
+            .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+            .args(["--disable-background-networking", "--no-proxy-server"])
+            .arg("--remote-debugging-port=0")
+            .arg(format!("--user-data-dir={}", directory.display()))
+            .arg("about:blank")
+            .env("HOME", &directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let port = wait_for(|| {
+            let port = fs::read_to_string(directory.join("DevToolsActivePort")).ok()?;
+            port.split_once('\n').map(|(port, _)| port.to_owned())
+        });
+        Some(Self {
+            process,
+            directory,
+            address: format!("127.0.0.1:{port}"),
+        })
+    }
+}
+
+impl Drop for Browser {
+    /// Ends it, and then its profile goes. It leaves processes behind that end a little later, and
+    /// write until then.
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        if !std::thread::panicking() {
+            wait_for(|| {
+                fs::remove_dir_all(&self.directory).ok();
+                (!self.directory.exists()).then_some(())
+            });
+        }
+    }
+}
+
+fn wait_for<T>(mut condition: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(it) = condition() {
+            return it;
+        }
+        assert!(started.elapsed() < DEADLINE, "this should have happened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+async fn ends(browser: &Browser) -> Ends {
+    Ends::with(|options| options.upstream.clone_from(&browser.address)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_speaks_through_the_relay() {
+    let Some(browser) = Browser::open("speaks") else {
+        return;
+    };
+    let ends = ends(&browser).await;
+    let mut told = ends.capture(CategorySet::of(&[Category::Control, Category::Connection]));
+    let relay = ends.relay.local_addr();
+
+    // What it says of itself points at the relay, and at nothing else.
+    for path in ["/json", "/json/list", "/json/version"] {
+        let answer = ends
+            .ask(&format!("GET {path} HTTP/1.1\r\nHost: {relay}\r\n\r\n"))
+            .await;
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let body: Value = serde_json::from_str(body).unwrap();
+        let it = if body.is_array() { &body[0] } else { &body };
+        let url = it["webSocketDebuggerUrl"].as_str().unwrap();
+        assert!(
+            url.starts_with(&format!("ws://{relay}/devtools/")),
+            "{body}"
+        );
+        assert!(!body.to_string().contains(&browser.address), "{body}");
+    }
+
+    // A tab through the relay: with PUT, as the browser asks.
+    let request = format!("PUT /json/new?about:blank HTTP/1.1\r\nHost: {relay}\r\n\r\n");
+    let answer = ends.ask(&request).await;
+    let tab: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let url = tab["webSocketDebuggerUrl"].as_str().unwrap();
+    let path = url.strip_prefix(&format!("ws://{relay}")).unwrap();
+
+    // It takes a socket whose client offers to compress, and does not.
+    let mut client = ends.client().await;
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    let request = UPGRADE.strip_suffix("\r\n").unwrap().to_owned() + offer;
+    let request = request.replace("/devtools/browser/1", path);
+    client.write_all(request.as_bytes()).await.unwrap();
+    let upgraded = head(&mut client).await;
+    assert!(upgraded.starts_with("HTTP/1.1 101 "), "{upgraded}");
+    assert!(!upgraded.to_lowercase().contains("deflate"), "{upgraded}");
+    let text =
+        r#"{"id":1,"method":"Runtime.evaluate","params":{"expression":"'x'.repeat(100000)"}}"#;
+    client.write_all(&command(text)).await.unwrap();
+    let mut answer = vec![0; 10 + 100_000];
+    soon(client.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer[..2], [0x81, 127]);
+    assert!(String::from_utf8_lossy(&answer).contains("xxxxxxxx"));
+    drop(client);
+    let told = told.up_to("cdp_disconnect").await;
+    assert_eq!(
+        told[1]["data"].to_string(),
+        r#"{"method":"Runtime.evaluate"}"#
+    );
+    assert_eq!(told[2]["data"]["message_count"], 2);
+    ends.stop().await;
+}
+
+/// A page with what an agent meets: something to click, and something to keep for itself.
+const PAGE: &str = "<!doctype html><title>Sign in</title><form onsubmit='return false'>\
+    <input id=user><input id=password type=password><button id=go onclick='document.title=\
+    document.querySelector(\"#password\").value.length'>Go</button></form>";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn playwright_works_and_what_it_types_is_in_no_event() {
+    let Some(package) = or_skip(
+        playwright().filter(|_| on_path("node").is_some()),
+        "playwright-core (crates/cdp/tests/relay/install.sh)",
+        "TAPLINE_REQUIRE_PEERS",
+    ) else {
+        return;
+    };
+    let Some(browser) = Browser::open("playwright") else {
+        return;
+    };
+    let site = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let page = format!(
+        "http://user:s3cret-u@{}/?key=s3cret-q",
+        site.local_addr().unwrap()
+    );
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = site.accept().await.unwrap();
+            tokio::spawn(async move {
+                head(&mut socket).await;
+                let length = PAGE.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{PAGE}"
+                );
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            });
+        }
+    });
+    let ends = Ends::with(|options| {
+        options.upstream.clone_from(&browser.address);
+        options.redaction = options.redaction.clone().with_query_parameters(["key"]);
+        options.token = Some("correct-horse-battery".to_owned());
+    })
+    .await;
+    let mut told = ends.capture(CategorySet::ALL);
+    let relay = format!("http://{}", ends.relay.local_addr());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/relay/playwright.mjs");
+    let running = tokio::task::spawn_blocking(move || {
+        Command::new("node")
+            .arg(script)
+            .arg(package.join("index.mjs"))
+            .args([&relay, "correct-horse-battery", &page])
+            .output()
+            .unwrap()
+    });
+    let output = tokio::time::timeout(4 * DEADLINE, running)
+        .await
+        .unwrap()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    // The length of what was typed, as the page has it: it did arrive.
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "8");
+
+    let told = told.up_to("cdp_disconnect").await;
+    let all = format!("{told:?}");
+    for secret in ["s3cret", "swordfis", "correct-horse"] {
+        assert!(!all.contains(secret), "{secret}: {all}");
+    }
+    let of = |method: &str| {
+        let of = |it: &&Value| it["data"]["method"] == method;
+        told.iter()
+            .filter(of)
+            .map(|it| &it["data"])
+            .collect::<Vec<_>>()
+    };
+    let [navigate] = of("Page.navigate")[..] else {
+        panic!("{all}")
+    };
+    let url = navigate["url"].as_str().unwrap();
+    assert!(url.starts_with("http://*redacted*@127.0.0.1:"), "{url}");
+    assert!(url.ends_with("/?key=*redacted*"), "{url}");
+    let pressed = of("Input.dispatchMouseEvent");
+    assert!(
+        pressed
+            .iter()
+            .any(|it| it["type"] == "mousePressed" && it["x"].is_number())
+    );
+    let keys = of("Input.dispatchKeyEvent");
+    assert!(keys.len() >= 8, "{keys:?}");
+    assert!(
+        keys.iter().all(|it| it.as_object().unwrap().len() == 2),
+        "{keys:?}"
+    );
+    assert_eq!(of("Page.captureScreenshot").len(), 1);
+    assert!(!of("Input.insertText").is_empty());
+    let counts = ends.relay.counts();
+    assert_eq!((counts.commands_missed, counts.unreadable), (0, 0));
+    serving.abort();
+    ends.stop().await;
+}
