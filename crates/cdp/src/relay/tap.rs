@@ -95,7 +95,7 @@ struct Backlog {
 }
 
 /// What is kept of the client's messages goes to the one who tells it.
-struct Commands {
+pub(super) struct Commands {
     teller: Teller,
     backlog: Arc<Backlog>,
     told: UnboundedSender<Heard>,
@@ -169,12 +169,12 @@ impl<L: Listener> Tap<L> {
 }
 
 /// Hears the browser, whose messages are only counted.
-pub(super) fn of_browser() -> Tap<impl Listener> {
+pub(super) fn of_browser() -> Tap<()> {
     Tap::new(Sender::Server, ())
 }
 
 /// Hears the client. What it hears waits in the second until that is run: [`Telling::run`].
-pub(super) fn of_client(teller: &Teller, redaction: &Redaction) -> (Tap<impl Listener>, Telling) {
+pub(super) fn of_client(teller: &Teller, redaction: &Redaction) -> (Tap<Commands>, Telling) {
     let (told, heard) = mpsc::unbounded_channel();
     let backlog = Arc::new(Backlog::default());
     let commands = Commands {
@@ -232,5 +232,85 @@ impl Teller {
     /// The frames of the client could not be read.
     pub(super) fn tell_unreadable(&self) {
         self.tell_missed(&Missed::Unreadable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tapline_events::{EventStream, Item, Retention};
+    use tapline_telemetry::TelemetryConfig;
+
+    use super::*;
+
+    fn teller() -> Teller {
+        let stream = EventStream::new(Retention::default()).unwrap();
+        let session = Arc::new(TelemetrySession::new(stream));
+        session.start("s", TelemetryConfig::default()).unwrap();
+        Teller {
+            session,
+            connection: 7,
+        }
+    }
+
+    /// A command of at least that many bytes, in one frame whose mask is nothing.
+    fn command(length: usize) -> Vec<u8> {
+        let text = format!(
+            r#"{{"id":1,"method":"A.b","params":"{}"}}"#,
+            "x".repeat(length)
+        );
+        let length = u16::try_from(text.len()).unwrap();
+        let mut frame = vec![0x81, 0x80 | 126];
+        frame.extend(length.to_be_bytes());
+        frame.extend([0; 4]);
+        frame.extend(text.bytes());
+        frame
+    }
+
+    /// Nobody tells while all of it is heard: what finds room is told later, and the rest is counted.
+    #[tokio::test]
+    async fn what_finds_no_room_is_counted_and_told_once() {
+        let teller = teller();
+        let (mut tap, telling) = of_client(&teller, &Redaction::default());
+        let frame = command(10_000);
+        for _ in 0..200 {
+            tap.hear(&frame).unwrap();
+        }
+        assert_eq!(tap.messages(), 200);
+        drop(tap);
+        let missed = telling.run().await;
+        let told = u64::try_from(MAX_WAITING / (frame.len() - 8 + OVERHEAD)).unwrap();
+        assert_eq!(missed, 200 - told);
+
+        let mut reader = teller.session.new_reader(0);
+        let mut types = Vec::new();
+        while let Some(Item::Envelope(envelope)) = reader.try_next() {
+            types.push(envelope.event().event_type.as_str().to_owned());
+            if types.last().unwrap() == "cdp_commands_missed" {
+                let data = envelope.event().data.as_ref().unwrap();
+                let expected = format!(r#"{{"reason":"fell_behind","count":{missed}}}"#);
+                assert_eq!(data.get(), expected);
+            }
+        }
+        let missed = types.iter().filter(|it| *it == "cdp_commands_missed");
+        assert_eq!(missed.count(), 1);
+        assert_eq!(types.len() as u64, told + 1);
+    }
+
+    #[test]
+    fn what_is_not_captured_is_not_kept() {
+        let teller = teller();
+        teller.session.stop();
+        let (mut tap, telling) = of_client(&teller, &Redaction::default());
+        tap.hear(&command(100)).unwrap();
+        assert_eq!(tap.messages(), 1);
+        assert!(telling.heard.is_empty());
+    }
+
+    #[test]
+    fn that_it_cannot_be_read_is_said_once() {
+        let mut tap = of_browser();
+        assert!(tap.hear(b"\xff\xff").is_err());
+        assert!(tap.hear(b"\xff\xff").is_ok());
+        assert!(!tap.is_readable());
     }
 }

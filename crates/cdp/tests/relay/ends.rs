@@ -170,7 +170,7 @@ impl Told {
 fn event(item: &Item<Envelope>) -> Value {
     match item {
         Item::Envelope(envelope) => {
-            let envelope: Value = serde_json::from_str(&envelope.json()).unwrap();
+            let envelope: Value = serde_json::from_str(envelope.json()).unwrap();
             envelope["event"].clone()
         }
         Item::Lost(lost) => panic!("{lost:?}"),
