@@ -26,6 +26,7 @@ const ROOMS: &[Room] = &[
     Room::on(4, "tapline-client", Sees::Only(&["tapline-oapi"])),
     Room::on(4, "tapline-server", Sees::Below),
     Room::on(4, "tapline-cdp", Sees::Below),
+    Room::on(4, "tapline-sources", Sees::Below),
     Room::on(5, "tapline", Sees::Below),
     Room::on(WORKSHOP, "tapline-benches", Sees::Below),
     // It has to build when the product does not.
