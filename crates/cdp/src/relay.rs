@@ -497,6 +497,13 @@ impl Shared {
                 _ = stop.changed() => "shutdown",
             }
         };
+        // Who says goodbye first ends it, whoever of the two then closes the connection.
+        let reason = match (up.goodbye(), down.goodbye()) {
+            (Some(client), Some(browser)) if browser < client => "browser_closed",
+            (Some(_), _) => "client_closed",
+            (None, Some(_)) => "browser_closed",
+            (None, None) => reason,
+        };
         let readable = up.is_readable() && down.is_readable();
         let message_count = up.messages() + down.messages();
         // It is told to its end before the end is.

@@ -34,8 +34,8 @@ struct Report {
     constraint: Option<String>,
     mem_total_kb: Option<u64>,
     mem_free_kb: Option<u64>,
-    /// Which column of the list of processes is `rss`, while that list is read.
-    rss_column: Option<usize>,
+    /// Which columns of the list of processes are `rss` and `name`, once that list has begun.
+    columns: Option<(usize, usize)>,
     /// Those that hold most, first.
     tasks: Vec<OomTask>,
 }
@@ -73,9 +73,10 @@ impl OomReports {
     fn detail(&mut self, message: &str) {
         let Self { page_kb, report } = self;
         if let Some(rest) = message.strip_prefix("[  pid  ]") {
-            report.rss_column = rest.split_whitespace().position(|name| name == "rss");
-        } else if let Some((column, rest)) = report.rss_column.zip(message.strip_prefix('[')) {
-            if let Some(task) = task(rest, column, *page_kb) {
+            let column = |named: &str| rest.split_whitespace().position(|name| name == named);
+            report.columns = column("rss").zip(column("name"));
+        } else if let Some((columns, rest)) = report.columns.zip(message.strip_prefix('[')) {
+            if let Some(task) = task(rest, columns, *page_kb) {
                 let place = report.tasks.partition_point(|it| it.rss_kb >= task.rss_kb);
                 report.tasks.insert(place, task);
                 report.tasks.truncate(MAX_TASKS);
@@ -141,12 +142,13 @@ fn killed_process(text: &str, report: Report) -> Option<SystemOomKill> {
 }
 
 /// ` PID] UID TGID … NAME`, in which the columns behind the bracket have names.
-fn task(text: &str, rss_column: usize, page_kb: u64) -> Option<OomTask> {
+fn task(text: &str, (rss, name): (usize, usize), page_kb: u64) -> Option<OomTask> {
     let (pid, rest) = text.split_once(']')?;
     let columns: Vec<_> = rest.split_whitespace().collect();
-    let rss: u64 = columns.get(rss_column)?.parse().ok()?;
+    let rss: u64 = columns.get(rss)?.parse().ok()?;
     Some(OomTask {
-        process_name: (*columns.last()?).to_owned(),
+        // A name may have a space in it.
+        process_name: columns.get(name..)?.join(" "),
         pid: pid.trim().parse().ok()?,
         rss_kb: rss * page_kb,
     })

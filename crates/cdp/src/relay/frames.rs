@@ -60,6 +60,7 @@ pub(super) struct Frames {
     open: bool,
     kept: Option<Vec<u8>>,
     messages: u64,
+    closing: bool,
 }
 
 impl Frames {
@@ -75,12 +76,18 @@ impl Frames {
             open: false,
             kept: None,
             messages: 0,
+            closing: false,
         }
     }
 
     /// How many messages have ended. Control frames are none.
     pub(super) fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// Whether this side has said that it ends the WebSocket.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
     }
 
     /// Goes on by what has passed. After an error there is no way back in.
@@ -177,7 +184,7 @@ impl Frames {
                 self.kept = listener.wants().then(Vec::new);
             }
             0..=2 => return Err(Unreadable("a message within a message, or a part of none")),
-            8..=10 if last && payload <= 125 => {}
+            8..=10 if last && payload <= 125 => self.closing |= opcode == 8,
             8..=10 => return Err(Unreadable("a control frame that is long or a part")),
             _ => return Err(Unreadable("a kind of frame that does not exist")),
         }
@@ -282,6 +289,7 @@ mod tests {
         frames.read(&bytes, &mut all).unwrap();
         assert_eq!(all.0, [b"{\"id\":1}".to_vec(), Vec::new()]);
         assert_eq!(frames.messages(), 2);
+        assert!(frames.is_closing());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::value::to_raw_value;
@@ -133,6 +133,7 @@ pub(super) struct Tap<L> {
     frames: Frames,
     listener: L,
     readable: bool,
+    goodbye: Option<Instant>,
 }
 
 impl<L: Listener> Tap<L> {
@@ -141,6 +142,7 @@ impl<L: Listener> Tap<L> {
             frames: Frames::of(sender),
             listener,
             readable: true,
+            goodbye: None,
         }
     }
 
@@ -149,12 +151,19 @@ impl<L: Listener> Tap<L> {
         if !self.readable {
             return Ok(());
         }
-        self.frames
-            .read(bytes, &mut self.listener)
-            .map_err(|error| {
-                self.readable = false;
-                error.to_string()
-            })
+        let read = self.frames.read(bytes, &mut self.listener);
+        if self.goodbye.is_none() && self.frames.is_closing() {
+            self.goodbye = Some(Instant::now());
+        }
+        read.map_err(|error| {
+            self.readable = false;
+            error.to_string()
+        })
+    }
+
+    /// When this side said that it ends the WebSocket.
+    pub(super) fn goodbye(&self) -> Option<Instant> {
+        self.goodbye
     }
 
     /// How many messages were heard.

@@ -72,6 +72,32 @@ async fn who_ended_it_is_told() {
     let end = told.up_to("cdp_disconnect").await;
     assert_eq!(end[1]["data"]["reason"], "browser_closed");
 
+    // The client says goodbye, and the browser closes the connection; and the other way round.
+    let goodbye = b"\x03\xe8";
+    let (mut client, mut browser) = ends.connected().await;
+    let bytes = frame(0x88, goodbye, Some([0; 4]));
+    client.write_all(&bytes).await.unwrap();
+    soon(browser.read_exact(&mut [0; 8])).await.unwrap();
+    browser
+        .write_all(&frame(0x88, goodbye, None))
+        .await
+        .unwrap();
+    drop(browser);
+    let end = told.up_to("cdp_disconnect").await;
+    assert_eq!(end[1]["data"]["reason"], "client_closed");
+    assert_eq!(end[1]["data"]["message_count"], 0);
+
+    let (mut client, mut browser) = ends.connected().await;
+    browser
+        .write_all(&frame(0x88, goodbye, None))
+        .await
+        .unwrap();
+    soon(client.read_exact(&mut [0; 4])).await.unwrap();
+    client.write_all(&bytes).await.unwrap();
+    drop(client);
+    let end = told.up_to("cdp_disconnect").await;
+    assert_eq!(end[1]["data"]["reason"], "browser_closed");
+
     let (client, _browser) = ends.connected().await;
     client.set_zero_linger().unwrap();
     drop(client);

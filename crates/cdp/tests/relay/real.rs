@@ -235,6 +235,7 @@ async fn playwright_works_and_what_it_types_is_in_no_event() {
 
     let told = told.up_to("cdp_disconnect").await;
     let all = format!("{told:?}");
+    assert_eq!(told.last().unwrap()["data"]["reason"], "client_closed");
     for secret in ["s3cret", "swordfis", "correct-horse"] {
         assert!(!all.contains(secret), "{secret}: {all}");
     }

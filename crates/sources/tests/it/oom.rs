@@ -57,7 +57,7 @@ fn the_machine_is_out_of_memory() {
         "mem_total_kb":8388128,"mem_free_kb":100352,"top_tasks":[
             {"process_name":"renderer","pid":4243,"rss_kb":2000000},
             {"process_name":"chromium","pid":4240,"rss_kb":280000},
-            {"process_name":"Content","pid":4242,"rss_kb":240000},
+            {"process_name":"Web Content","pid":4242,"rss_kb":240000},
             {"process_name":"f","pid":4245,"rss_kb":2716},
             {"process_name":"udevd","pid":312,"rss_kb":2712}]}"#;
     check(MACHINE, expected);
