@@ -51,7 +51,7 @@ pub(crate) struct Access {
     #[arg(env = "TAPLINE_TOKEN_FILE", hide_env_values = true)]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Pages of this origin may call, too, such as https://app.example; `*` is any and needs a token;
+    /// Pages of this origin may call, too, such as `https://app.example`; `*` is any and needs a token;
     /// may be repeated, or joined by commas
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
