@@ -51,7 +51,9 @@ impl Feed {
         let reader = self.api.session().new_reader(self.position());
         (reader.position() == self.position()).then(|| Self {
             api: self.api.clone(),
-            reader: reader.filtered(self.reader.filter().clone()),
+            reader: reader
+                .filtered(self.filter().clone())
+                .overtaken(self.overtaken()),
             notices: self.notices,
             told: self.told.clone(),
         })
