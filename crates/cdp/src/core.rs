@@ -399,21 +399,23 @@ impl Core {
                     interaction::told(target, &call, out).map_err(|_| Unreadable)?;
                 }
             }
-            "Runtime.executionContextCreated" if out.captures(Category::Interaction) => {
+            // Also while no interactions are captured: the browser makes our world anew with each
+            // document, tells of it once, and the script may run in it later.
+            "Runtime.executionContextCreated" => {
                 if let Some((target, created)) =
                     read::<ExecutionContextCreated<'_>>(targets, message)?
                 {
-                    interaction::world_created(target, &created.context);
+                    interaction::world_created(target, &created.context, out);
                 }
             }
-            "Runtime.executionContextDestroyed" if out.captures(Category::Interaction) => {
+            "Runtime.executionContextDestroyed" => {
                 if let Some((target, gone)) = read::<ExecutionContextDestroyed>(targets, message)? {
                     interaction::world_destroyed(target, gone.execution_context_id);
                 }
             }
-            "Runtime.executionContextsCleared" if out.captures(Category::Interaction) => {
+            "Runtime.executionContextsCleared" => {
                 if let Some((target, IgnoredAny)) = read(targets, message)? {
-                    interaction::worlds_cleared(target);
+                    interaction::worlds_cleared(&mut target.interactions);
                 }
             }
 
@@ -538,7 +540,7 @@ fn abandon(target: &mut Target, why: Closed, requests: &mut Requests, out: &mut 
     }
     requests.close_all(target, why, out);
     out.timers.cancel_all(target.key);
-    interaction::worlds_cleared(target);
+    interaction::worlds_cleared(&mut target.interactions);
 }
 
 /// A message that is not what its method promises.

@@ -4,8 +4,8 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use tapline_oapi::KnownType;
 use tapline_oapi::data::{InteractionClick, InteractionKey, InteractionScrollSettled};
+use tapline_oapi::{Category, KnownType};
 
 use crate::outbox::{Outbox, SECOND, What};
 use crate::protocol::{self, ExecutionContext, Text};
@@ -78,9 +78,8 @@ pub(crate) fn switch_on(key: Key, session: &str, ours: &mut Interactions, out: &
 }
 
 pub(crate) fn switch_off(session: &str, ours: &mut Interactions, out: &mut Outbox) {
-    for world in ours.worlds.drain(..) {
-        let stop = json!({"expression": STOP, "contextId": world});
-        out.send(Some(session), "Runtime.evaluate", &stop);
+    for world in &ours.worlds {
+        stop(session, *world, out);
     }
     match &mut ours.script {
         Script::Asked { wanted } => *wanted = false,
@@ -117,11 +116,24 @@ fn remove(session: &str, identifier: &str, out: &mut Outbox) {
     );
 }
 
+/// Without effect where the script is not.
+fn stop(session: &str, world: i64, out: &mut Outbox) {
+    let stop = json!({"expression": STOP, "contextId": world});
+    out.send(Some(session), "Runtime.evaluate", &stop);
+}
+
 /// A world began; perhaps one of ours.
-pub(crate) fn world_created(target: &mut Target, context: &ExecutionContext<'_>) {
+pub(crate) fn world_created(target: &mut Target, context: &ExecutionContext<'_>, out: &mut Outbox) {
+    if &*context.name != WORLD {
+        return;
+    }
     let worlds = &mut target.interactions.worlds;
-    if &*context.name == WORLD && worlds.len() < MAX_WORLDS && !worlds.contains(&context.id) {
+    if worlds.len() < MAX_WORLDS && !worlds.contains(&context.id) {
         worlds.push(context.id);
+    }
+    // The script was on its way there when it was switched off.
+    if !out.captures(Category::Interaction) {
+        stop(&target.session, context.id, out);
     }
 }
 
@@ -129,8 +141,9 @@ pub(crate) fn world_destroyed(target: &mut Target, id: i64) {
     target.interactions.worlds.retain(|world| *world != id);
 }
 
-pub(crate) fn worlds_cleared(target: &mut Target) {
-    target.interactions.worlds.clear();
+/// All worlds are gone, or are not told of any more.
+pub(crate) fn worlds_cleared(ours: &mut Interactions) {
+    ours.worlds.clear();
 }
 
 /// What the script tells: `kind`, and what belongs to it.

@@ -183,6 +183,8 @@ impl Target {
         }
         if off(Parts::RUNTIME) {
             out.send(session, "Runtime.disable", &json!({}));
+            // Told of again when it is switched on.
+            interaction::worlds_cleared(&mut self.interactions);
         }
         self.parts = wanted;
         if self.waits {

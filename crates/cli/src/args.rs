@@ -9,11 +9,17 @@ use clap::builder::{
     BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser,
 };
 use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
+use tapline_cdp::Endpoint;
 use tapline_client::Cursor;
 use tapline_oapi::{Category, SourceKind};
 
+use crate::player::Pace;
 use crate::units::{self, InvalidNumber};
 pub(crate) use server::{Access, Limits, Server, Streams};
+
+mod browser;
+
+pub(crate) use browser::{Browser, Redact, Retries};
 
 /// The telemetry line out of a browser or agent sandbox: serves it, publishes into it, follows it.
 #[derive(Debug, Parser)]
@@ -25,9 +31,10 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  tapline demo                              a server with a recorded browser session, to look around
+  tapline demo                              a server with a browser to look at, or a recorded one
   tapline tail                              what happens, as it happens
   tapline serve --start                     a server that captures from the beginning
+  tapline serve --start --cdp http://127.0.0.1:9222      and tells what happens in that browser
   tapline publish --type checkout_done --category page --data '{\"total\":12.5}'
 
 Every flag has an environment variable, shown beside it; the flag wins.
@@ -37,12 +44,16 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 pub(crate) enum Command {
     /// Run a server: one stream of events, over HTTP and Server-Sent Events
     Serve(Serve),
-    /// Run a server that replays a recorded browser session, over and over
+    /// Run a server with a browser to look at, or a recorded one where there is none
     Demo(Demo),
     /// Publish one event, or many from a file
     Publish(Publish),
     /// Follow the events of a server, and be told what was missed
     Tail(Tail),
+    /// Write down what a browser says, secrets included
+    Record(Record),
+    /// Run a server that tells what was recorded, or print it
+    Replay(Recording),
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,6 +63,9 @@ pub(crate) struct Serve {
     #[arg(long, value_parser = BoolishValueParser::new())]
     #[arg(env = "TAPLINE_START", hide_env_values = true)]
     pub(crate) start: bool,
+
+    #[command(flatten)]
+    pub(crate) browser: Browser,
 
     // Last, since its headings hold for all that follows.
     #[command(flatten)]
@@ -67,15 +81,21 @@ Examples:
   tapline serve --start
   tapline serve --listen 127.0.0.1:0 --capacity 1Mi --capacity-bytes 1GiB
   tapline serve --listen 0.0.0.0:10001 --token-file token --tls-cert cert.pem --tls-key key.pem
-  tapline serve --allow-origin http://localhost:3000      a page on another port may follow";
+  tapline serve --allow-origin http://localhost:3000      a page on another port may follow
+  tapline serve --start --cdp http://127.0.0.1:9222 --redact-field password --redact-query token";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = DEMO_EXAMPLES)]
 pub(crate) struct Demo {
-    /// How fast to replay: 1 is the pace of the recording, 10 ten times that
-    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
+    /// Replay the recording, also where there is a browser: 1 is its own pace, 10 ten times that
+    #[arg(long, value_name = "FACTOR", value_parser = speed, conflicts_with = "browser")]
     #[arg(env = "TAPLINE_DEMO_SPEED", hide_env_values = true)]
-    pub(crate) speed: f64,
+    pub(crate) speed: Option<f64>,
+
+    /// Use this browser instead of the first of chromium, chromium-browser and google-chrome
+    #[arg(long, value_name = "PATH")]
+    #[arg(env = "TAPLINE_BROWSER", hide_env_values = true)]
+    pub(crate) browser: Option<PathBuf>,
 
     // Last, since its headings hold for all that follows.
     #[command(flatten)]
@@ -83,12 +103,79 @@ pub(crate) struct Demo {
 }
 
 const DEMO_EXAMPLES: &str = "\
+The browser runs without a window, with a profile of its own that goes with it, and visits a small \
+shop on loopback in which something happens every second.
+
 The recording: 42 seconds of a small shop in Chromium, with errors, a redirect, a worker, a popup \
 and a crash, then a large web application; 313 events.
 
 Examples:
   tapline demo
   tapline demo --speed 20 --listen 127.0.0.1:0";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = RECORD_EXAMPLES)]
+pub(crate) struct Record {
+    /// The browser's DevTools, such as http://127.0.0.1:9222; it need not be there yet
+    #[arg(long, value_name = "URL")]
+    #[arg(env = "TAPLINE_CDP", hide_env_values = true)]
+    pub(crate) cdp: Endpoint,
+
+    /// The file to write, which must not be there yet
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "TAPLINE_RECORD_OUT", hide_env_values = true)]
+    pub(crate) out: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) retries: Retries,
+
+    /// What to log to standard error: off, error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(env = "TAPLINE_LOG", hide_env_values = true)]
+    pub(crate) log: String,
+}
+
+const RECORD_EXAMPLES: &str = "\
+A recording HOLDS SECRETS: cookies, headers, bodies, whatever pages and servers say to each other. \
+Only its owner can read the file. What is taken out is decided when it is replayed.
+
+One message a line, with its time in microseconds and its direction: {\"t\":…,\"dir\":\"in\",\"msg\":{…}}. \
+Ctrl-C or SIGTERM ends it in good order.
+
+Example:
+  tapline record --cdp http://127.0.0.1:9222 --out session.ndjson";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = REPLAY_EXAMPLES)]
+pub(crate) struct Recording {
+    /// What `tapline record` wrote
+    #[arg(value_name = "FILE")]
+    #[arg(env = "TAPLINE_REPLAY_FILE", hide_env_values = true)]
+    pub(crate) file: PathBuf,
+
+    /// How fast: 1 is the pace of the recording, 10 ten times that; max tells all at once, with the
+    /// times at which it happened
+    #[arg(long, value_name = "FACTOR|max", default_value = "1", value_parser = pace)]
+    #[arg(env = "TAPLINE_REPLAY_SPEED", hide_env_values = true)]
+    pub(crate) speed: Pace,
+
+    /// Print the events, one a line, instead of serving them
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_REPLAY_PRINT", hide_env_values = true)]
+    pub(crate) print: bool,
+
+    #[command(flatten)]
+    pub(crate) redaction: Redact,
+
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  tapline replay session.ndjson --speed 10
+  tapline replay session.ndjson --speed max --redact-field password
+  tapline replay session.ndjson --speed max --print | tapline publish --file -      to a server that runs";
 
 /// Which server to talk to.
 #[derive(Debug, clap::Args)]
@@ -308,6 +395,14 @@ fn speed(text: &str) -> Result<f64, String> {
         Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
         _ => Err("expected a factor from 0.01 to 1000".to_owned()),
     }
+}
+
+fn pace(text: &str) -> Result<Pace, String> {
+    if text == "max" {
+        return Ok(Pace::Max);
+    }
+    let factor = speed(text).map(Pace::Times);
+    factor.map_err(|wrong| format!("{wrong}, or max"))
 }
 
 fn metadata(text: &str) -> Result<(String, String), String> {

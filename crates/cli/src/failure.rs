@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tapline_api::ApiError;
+use tapline_cdp::RelayError;
 use tapline_client::{Error as ClientError, InvalidCursor};
 use tapline_server::{TlsError, TokenError};
 
@@ -26,6 +27,8 @@ pub(crate) enum Failure {
     Token(#[from] TokenError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Relay(RelayError),
     #[error("cannot start a session")]
     Session(#[source] ApiError),
     #[error("the server failed")]
@@ -35,6 +38,10 @@ pub(crate) enum Failure {
     Output(#[source] io::Error),
     #[error("cannot read {what}")]
     Read { what: String, source: io::Error },
+    #[error("cannot write {what}")]
+    Write { what: String, source: io::Error },
+    #[error("cannot start {}", program.display())]
+    Browser { program: PathBuf, source: io::Error },
     #[error("cannot store the cursor in {}", path.display())]
     StoreCursor { path: PathBuf, source: io::Error },
     #[error("{} holds no cursor", path.display())]

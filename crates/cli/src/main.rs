@@ -13,6 +13,11 @@ mod units;
 
 mod serve;
 mod demo;
+mod chromium;
+mod site;
+mod record;
+mod replay;
+mod player;
 mod publish;
 mod tail;
 mod line;
@@ -61,6 +66,8 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Publish(args) => publish::run(args).await,
             Command::Tail(args) => tail::run(args).await,
+            Command::Record(args) => record::run(args).await,
+            Command::Replay(args) => replay::run(args).await,
         }
     });
     // A thread may wait for standard input for as long as nobody types; nobody waits for it.

@@ -2,14 +2,17 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tapline_api::{ApiService, NoSource, Source};
+use tapline_cdp::{CdpSource, Relay, RelayOptions};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::ConfigRequest;
 use tapline_server::{Options, Origins, TlsFiles};
 use tapline_telemetry::TelemetrySession;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Access, Limits, Serve, Server, Streams};
@@ -17,13 +20,24 @@ use crate::failure::Failure;
 use crate::{files, signals, token};
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
-    serve(args.server, NoSource, args.start, |_| String::new()).await
+    let Some((options, relay)) = args.browser.source() else {
+        return serve(args.server, NoSource, None, args.start, |_| String::new()).await;
+    };
+    let source = CdpSource::new(options, Handle::current());
+    let served = serve(args.server, source.clone(), relay, args.start, |_| {
+        String::new()
+    })
+    .await;
+    // With the program's end the script in the pages would go on.
+    source.ended().await;
+    served
 }
 
 /// Serves until a signal comes. `welcome` is printed below the line that tells the address.
 pub(crate) async fn serve(
     args: Server,
     source: impl Source,
+    relay: Option<(SocketAddr, RelayOptions)>,
     start: bool,
     welcome: impl FnOnce(&str) -> String,
 ) -> Result<(), Failure> {
@@ -49,6 +63,25 @@ pub(crate) async fn serve(
         api.put(&ConfigRequest::default())
             .map_err(Failure::Session)?;
     }
+    let (relayed, stop): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = match relay {
+        None => (String::new(), Box::pin(stop)),
+        Some((address, relay)) => {
+            let token = options
+                .token
+                .as_ref()
+                .map(|token| token.as_str().to_owned());
+            let relay = Relay::bind(
+                address,
+                RelayOptions { token, ..relay },
+                api.session().clone(),
+            )
+            .await
+            .map_err(Failure::Relay)?;
+            let line = format!("relaying DevTools on http://{}\n", relay.local_addr());
+            // It ends first, so that streams are told how its clients ended.
+            (line, Box::pin(async move { relay.run(stop).await }))
+        }
+    };
     let scheme = if options.tls.is_some() {
         "https"
     } else {
@@ -57,7 +90,7 @@ pub(crate) async fn serve(
     let url = format!("{scheme}://{address}");
     // The socket takes connections already: they wait for the few steps until they are answered.
     let mut out = io::stdout();
-    write!(out, "listening on {url}\n{}", welcome(&url))
+    write!(out, "listening on {url}\n{relayed}{}", welcome(&url))
         .and_then(|()| out.flush())
         .map_err(Failure::Output)?;
     tapline_server::serve(listener, api, options, stop)
@@ -65,7 +98,7 @@ pub(crate) async fn serve(
         .map_err(Failure::Serve)
 }
 
-fn start_log(filter: &str) -> Result<(), Failure> {
+pub(crate) fn start_log(filter: &str) -> Result<(), Failure> {
     let filter: EnvFilter = filter
         .parse()
         .map_err(|error| Failure::Usage(format!("--log {filter}: {error}")))?;

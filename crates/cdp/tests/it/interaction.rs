@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tapline_cdp::Options;
+use tapline_oapi::{Category, CategorySet};
 
 use crate::browser::Browser;
 
@@ -133,4 +134,32 @@ fn the_script_runs_where_the_page_cannot_see_it() {
     assert!(source.contains("event.isTrusted"), "only what a user does");
     let reads_value = source.replace(".values()", "").contains(".value");
     assert!(!reads_value, "never what stands in a field");
+}
+
+/// The browser makes a world anew with each document once it was there, and says so once. Where that
+/// was while no interactions were captured, the script that ran in it later was not stopped.
+#[test]
+fn the_script_is_stopped_also_in_a_world_that_was_told_of_before_it_ran() {
+    let console = CategorySet::of(&[Category::Console]);
+    let mut browser = Browser::new(Options {
+        captured: console,
+        ..Options::default()
+    });
+    browser.tab("S", "T");
+    let world = json!({"context": {"id": 7, "name": "tapline"}});
+    browser.tells(Some("S"), "Runtime.executionContextCreated", world);
+    browser.commands();
+    for _ in 0..2 {
+        let now = browser.now;
+        let interaction = console.with(Category::Interaction);
+        browser.core.reconfigure(now, interaction);
+        browser.settle();
+        browser.commands();
+        browser.core.reconfigure(now, console);
+        browser.settle();
+        let commands = browser.commands();
+        let stopped = commands.iter().find(|it| it.method == "Runtime.evaluate");
+        let params: Value = serde_json::from_str(stopped.unwrap().params.get()).unwrap();
+        assert_eq!(params["contextId"], 7);
+    }
 }

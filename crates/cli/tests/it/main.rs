@@ -10,6 +10,7 @@ mod program;
 mod wire;
 
 mod access;
+mod cdp;
 mod demo;
 mod help;
 mod publish;

@@ -1,0 +1,176 @@
+//! What the source costs a page: how long it takes to load with the source and without, in pairs, the
+//! order within a pair alternating, in one browser and one tab. And how a page is kept up with that logs
+//! 100,000 lines as fast as it can.
+//!
+//! `cargo run --release -p tapline-cdp --example cost [PAIRS]` wants a Chromium.
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "the tests' own scenery, of which this needs a part"
+)]
+
+#[path = "../tests/e2e/browser.rs"]
+mod browser;
+#[path = "../tests/e2e/control.rs"]
+mod control;
+#[path = "../tests/e2e/scene.rs"]
+mod scene;
+#[path = "../tests/e2e/site.rs"]
+mod site;
+
+use std::time::Instant;
+
+use control::Control;
+use scene::Scene;
+use serde_json::json;
+
+#[tokio::main]
+async fn main() {
+    let pairs = std::env::args().nth(1).map_or(40, |it| it.parse().unwrap());
+    flood(false).await;
+    flood(true).await;
+    println!("captured                     without ms   with ms   more, median [quartiles]");
+    let text = ["console", "network", "page", "interaction"];
+    let all = [&text[..], &["screenshot"]].concat();
+    measure("nothing, twice", "/load", &[], pairs).await;
+    measure("page", "/load", &["page"], pairs).await;
+    measure("console", "/load", &["console"], pairs).await;
+    measure("network", "/load", &["network"], pairs).await;
+    measure("all", "/load", &all, pairs).await;
+    // With 40 ms to the server and back for each request.
+    measure("all, 40 ms away", "/load?latency", &all, pairs).await;
+}
+
+/// How long the page takes to log all lines, and when the last one is told.
+async fn flood(on: bool) {
+    let Some(mut scene) = Scene::set().await else {
+        return;
+    };
+    let _browser = scene.browser();
+    let mut control = Control::open(scene.port).await;
+    let tab = control.open_tab("about:blank").await;
+    let session = control.attach(&tab).await;
+    if on {
+        scene.capture(Some(&["console"]));
+        scene.hears(&mut control, &session).await;
+    }
+    let url = scene.site.url("/flood");
+    let started = Instant::now();
+    control
+        .ask(Some(&session), "Page.navigate", json!({"url": url}))
+        .await;
+    let logging = "new Promise((done) => { \
+         const look = () => globalThis.took === undefined ? setTimeout(look, 1) : done(took); \
+         look(); })";
+    let took = control.evaluate(&session, logging).await;
+    let without = if on { "with" } else { "without" };
+    println!("100,000 lines {without} the source: logged in {took} ms");
+    if on {
+        scene.logged("flood done").await;
+        let all = started.elapsed().as_millis();
+        let lines = scene.all("console_log");
+        let lines = lines
+            .iter()
+            .filter(|it| it["text"].as_str().unwrap().starts_with("line "));
+        let lines = lines.count();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let most = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
+        let most = most.unwrap_or("unknown").trim();
+        println!(
+            "  {lines} told {all} ms after the command to navigate; at most {most} resident, \
+             with all of them retained and read"
+        );
+    }
+}
+
+async fn measure(name: &str, path: &str, categories: &[&str], pairs: usize) {
+    let Some(mut scene) = Scene::set().await else {
+        return;
+    };
+    let _browser = scene.browser();
+    let mut control = Control::open(scene.port).await;
+    let tab = control.open_tab("about:blank").await;
+    let session = control.attach(&tab).await;
+    let url = scene.site.url(path);
+    // Caches and code warm up.
+    for _ in 0..10 {
+        load(&url, &mut control, &session).await;
+    }
+    let (mut without, mut with, mut more) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 0..pairs {
+        let mut times = [0.0; 2];
+        for turn in 0..2 {
+            let on = (pair + turn) % 2 == 1;
+            if on {
+                switch_on(&mut scene, &url, &mut control, &session, categories).await;
+            } else {
+                scene.capture(Some(&[]));
+                scene.source.ended().await;
+            }
+            // The first one after switching is not the one that counts.
+            load(&url, &mut control, &session).await;
+            times[usize::from(on)] = load(&url, &mut control, &session).await;
+        }
+        without.push(times[0]);
+        with.push(times[1]);
+        more.push(100.0 * (times[1] / times[0] - 1.0));
+    }
+    println!(
+        "{name:<27} {:>11.1} {:>9.1}   {:+.1} % [{:+.1}, {:+.1}]",
+        quantile(&mut without, 0.5),
+        quantile(&mut with, 0.5),
+        quantile(&mut more, 0.5),
+        quantile(&mut more, 0.25),
+        quantile(&mut more, 0.75),
+    );
+}
+
+/// With everything switched on in the tab.
+async fn switch_on(
+    scene: &mut Scene,
+    url: &str,
+    control: &mut Control,
+    session: &str,
+    categories: &[&str],
+) {
+    scene.capture(Some(categories));
+    for (category, event_type) in [
+        ("console", "console_log"),
+        ("network", "network_request"),
+        ("page", "page_load"),
+    ] {
+        if categories.contains(&category) {
+            let before = scene.all(event_type).len();
+            while scene.all(event_type).len() == before {
+                load(url, control, session).await;
+            }
+        }
+    }
+    scene.seen.clear();
+}
+
+/// In milliseconds: from the command to navigate until the page has all that it asked for.
+async fn load(url: &str, control: &mut Control, session: &str) -> f64 {
+    control.events.clear();
+    let started = Instant::now();
+    control
+        .ask(Some(session), "Page.navigate", json!({"url": url}))
+        .await;
+    let ready = "new Promise((done) => { \
+         const all = () => document.ready.then(done); \
+         document.readyState === 'complete' ? all() : addEventListener('load', all); })";
+    control.evaluate(session, ready).await;
+    started.elapsed().as_secs_f64() * 1000.0
+}
+
+fn quantile(values: &mut [f64], at: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "some dozens of values"
+    )]
+    let index = ((values.len() - 1) as f64 * at).round() as usize;
+    values[index]
+}

@@ -1,0 +1,106 @@
+//! Which browser to look at, and what is taken out of what it says.
+
+use std::net::SocketAddr;
+
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
+use tapline_cdp::{Endpoint, Options, Redaction, RelayOptions, SourceOptions};
+
+/// A browser as the source of events, where one is named.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "A browser as a source of events (docs/cdp.md)")]
+pub(crate) struct Browser {
+    /// Tell what happens in the browser whose DevTools listen there, such as http://127.0.0.1:9222; it
+    /// need not be there yet
+    #[arg(long, value_name = "URL")]
+    #[arg(env = "TAPLINE_CDP", hide_env_values = true)]
+    cdp: Option<Endpoint>,
+
+    /// Pass DevTools clients such as Playwright on to that browser from here, and tell what they do;
+    /// elsewhere than on loopback they need the token (docs/relay.md)
+    #[arg(long, value_name = "ADDR:PORT", requires = "cdp")]
+    #[arg(env = "TAPLINE_CDP_RELAY", hide_env_values = true)]
+    cdp_relay: Option<SocketAddr>,
+
+    #[command(flatten)]
+    retries: Retries,
+
+    #[command(flatten)]
+    redaction: Redact,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Retries {
+    /// Give the browser up after so many attempts in a row to find it again; left out, never
+    #[arg(long, value_name = "ATTEMPTS")]
+    #[arg(env = "TAPLINE_CDP_RETRIES", hide_env_values = true)]
+    pub(crate) cdp_retries: Option<u32>,
+}
+
+/// What is taken out of everything that is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Redact {
+    /// Take nothing out: tell cookies, authorization headers and passwords in URLs as they are
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(conflicts_with_all = ["redact_header", "redact_query", "redact_field"])]
+    #[arg(env = "TAPLINE_NO_REDACTION", hide_env_values = true)]
+    no_redaction: bool,
+
+    /// Take out the values of this header, too; may be repeated, or joined by commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(env = "TAPLINE_REDACT_HEADER", hide_env_values = true)]
+    redact_header: Vec<String>,
+
+    /// Take out the values of this query parameter, in URLs and forms; may be repeated, or joined by
+    /// commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(env = "TAPLINE_REDACT_QUERY", hide_env_values = true)]
+    redact_query: Vec<String>,
+
+    /// Take out the values of this field of JSON objects, at any depth; may be repeated, or joined by
+    /// commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(env = "TAPLINE_REDACT_FIELD", hide_env_values = true)]
+    redact_field: Vec<String>,
+}
+
+impl Browser {
+    /// The source to be made of it, and where clients are passed on to the browser, if they are; none
+    /// where no browser is named.
+    pub(crate) fn source(self) -> Option<(SourceOptions, Option<(SocketAddr, RelayOptions)>)> {
+        let core = self.redaction.options();
+        let endpoint = self.cdp?;
+        let relay = self.cdp_relay.map(|address| {
+            let options = RelayOptions {
+                redaction: core.redaction.clone(),
+                ..RelayOptions::new(endpoint.authority())
+            };
+            (address, options)
+        });
+        let options = SourceOptions {
+            core,
+            retries: self.retries.cdp_retries,
+            ..SourceOptions::new(endpoint)
+        };
+        Some((options, relay))
+    }
+}
+
+impl Redact {
+    pub(crate) fn options(self) -> Options {
+        let redaction = if self.no_redaction {
+            Redaction::off()
+        } else {
+            Redaction::default()
+                .with_headers(self.redact_header)
+                .with_query_parameters(self.redact_query)
+                .with_json_fields(self.redact_field)
+        };
+        Options {
+            redaction,
+            ..Options::default()
+        }
+    }
+}

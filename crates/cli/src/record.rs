@@ -1,0 +1,63 @@
+//! `tapline record`: what a browser says, into a file.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tapline_cdp::{Recorded, SourceOptions, record};
+
+use crate::args::Record;
+use crate::failure::{Failure, say};
+use crate::{serve, signals};
+
+pub(crate) async fn run(args: Record) -> Result<(), Failure> {
+    serve::start_log(&args.log)?;
+    let what = args.out.display().to_string();
+    let unwritable = |source| Failure::Write {
+        what: what.clone(),
+        source,
+    };
+    // It holds what nobody else is to see; and what is there may be the only one of its kind.
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&args.out)
+        .map_err(unwritable)?;
+    let stop = signals::stop_requested().map_err(Failure::Runtime)?;
+    let options = SourceOptions {
+        retries: args.retries.cdp_retries,
+        ..SourceOptions::new(args.cdp)
+    };
+    let bar = progress_bar();
+    let told = |recorded: Recorded| {
+        bar.set_message(describe(recorded));
+    };
+    let recorded = record(&options, BufWriter::new(file), stop, told).await;
+    bar.finish_and_clear();
+    let recorded = recorded.map_err(unwritable)?;
+    say(&format!("{what}: {}", describe(recorded)));
+    Ok(())
+}
+
+fn describe(recorded: Recorded) -> String {
+    let Recorded { messages, bytes } = recorded;
+    format!("{messages} messages, {} KiB", bytes / 1024)
+}
+
+/// Shown where standard error is a terminal.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(
+        ProgressStyle::with_template("recording {elapsed}: {msg}; Ctrl-C ends it")
+            .expect("the template is well-formed"),
+    );
+    if io::IsTerminal::is_terminal(&io::stderr()) {
+        bar.enable_steady_tick(Duration::from_millis(250));
+    } else {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+    bar
+}
