@@ -176,6 +176,14 @@ impl Stream {
     async fn follow(&mut self, mut feed: Feed) -> Result<Ended, Ended> {
         loop {
             tokio::task::coop::consume_budget().await;
+            // A stream that always has something to send never waits for a signal: so these are looked for
+            // here, too.
+            if self.expires.is_some_and(|at| at <= Instant::now()) {
+                return self.bye(&mut feed, ByeReason::Expired).await;
+            }
+            if !self.stopping && self.app.is_stopping.load(Relaxed) {
+                self.end_at_the_head();
+            }
             let before = feed.ledger();
             let up_to = self.last.map_or(u64::MAX, |(seq, _)| seq);
             let written = feed.write(&mut self.out, up_to, self.app.options.limits.stream_bytes);
@@ -215,15 +223,18 @@ impl Stream {
                 Signal::Tick => self.out.comment("keep-alive"),
                 Signal::Change(change) => self.refilter(&mut feed, change),
                 Signal::Gone => return Err(Ended::Client),
-                Signal::Stopping => {
-                    self.stopping = true;
-                    let head = self.app.api.session().seq();
-                    if self.last.is_none_or(|(seq, _)| head < seq) {
-                        self.last = Some((head, ByeReason::Shutdown));
-                    }
-                }
-                Signal::Expired => return self.bye(&mut feed, ByeReason::Expired).await,
+                // Seen to above.
+                Signal::Stopping | Signal::Expired => {}
             }
+        }
+    }
+
+    /// The server stops: what is published from here on is not waited for.
+    fn end_at_the_head(&mut self) {
+        self.stopping = true;
+        let head = self.app.api.session().seq();
+        if self.last.is_none_or(|(seq, _)| head < seq) {
+            self.last = Some((head, ByeReason::Shutdown));
         }
     }
 

@@ -357,3 +357,25 @@ async fn a_quiet_stream_ends_with_its_ticket() {
     );
     assert!(rest.ends_with("0\r\n\r\n"), "{rest}");
 }
+
+/// A stream that has something to send at every moment, and reads for itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_never_done_ends_with_its_ticket() {
+    let server = guarded().await;
+    // A range, however long, is nobody else's.
+    let asked = json!({"expires_in": 1, "until": i64::MAX});
+    let ticket = issue(&server, asked).await;
+    let query = format!("ticket={ticket}&notices=true");
+    let mut stream = Stream::open(server.addr, &query).await;
+    let api = server.api.clone();
+    let publisher = tokio::spawn(async move {
+        loop {
+            let event = tapline_oapi::Event::known(KnownType::PageLoad, None);
+            api.session().publish(event).unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    let frames = stream.rest().await;
+    publisher.abort();
+    assert_eq!(frames.last().unwrap().json()["reason"], "expired");
+}
