@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tapline_api::{ApiService, NoSource, Source};
 use tapline_events::{EventStream, Retention};
@@ -103,6 +105,14 @@ pub(crate) async fn running() -> Server {
     Setup::default().running().await
 }
 
+pub(crate) struct Flood(Arc<AtomicBool>);
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
 impl Server {
     pub(crate) async fn call(&self, request: &Request) -> Answer {
         Connection::open(self.addr).await.call(request).await
@@ -136,6 +146,19 @@ impl Server {
     /// Waits until `/metrics` tells this: what is over is counted a moment later.
     pub(crate) async fn until_metric(&self, series: &str, expected: u64) {
         in_time(async { while self.metric(series).await != expected {} }).await;
+    }
+
+    /// Publishes more than anybody can read, until what it gives is dropped.
+    pub(crate) fn flood(&self) -> Flood {
+        let flows = Arc::new(AtomicBool::new(true));
+        let (api, still) = (self.api.clone(), flows.clone());
+        std::thread::spawn(move || {
+            while still.load(Relaxed) {
+                let event = Event::known(KnownType::PageLoad, None);
+                api.session().publish(event).unwrap();
+            }
+        });
+        Flood(flows)
     }
 
     pub(crate) fn epoch(&self) -> String {

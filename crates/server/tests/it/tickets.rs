@@ -367,15 +367,8 @@ async fn a_stream_that_is_never_done_ends_with_its_ticket() {
     let ticket = issue(&server, asked).await;
     let query = format!("ticket={ticket}&notices=true");
     let mut stream = Stream::open(server.addr, &query).await;
-    let api = server.api.clone();
-    let publisher = tokio::spawn(async move {
-        loop {
-            let event = tapline_oapi::Event::known(KnownType::PageLoad, None);
-            api.session().publish(event).unwrap();
-            tokio::task::yield_now().await;
-        }
-    });
+    let flood = server.flood();
     let frames = stream.rest().await;
-    publisher.abort();
+    drop(flood);
     assert_eq!(frames.last().unwrap().json()["reason"], "expired");
 }
