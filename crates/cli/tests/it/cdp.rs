@@ -297,8 +297,73 @@ fn a_demo_has_a_browser_that_goes_with_it() {
     );
 }
 
+/// Somebody who connects through the program to the browser, asks for its version and leaves.
+#[test]
+fn a_client_of_the_browser_is_passed_on_and_told_of() {
+    let Some(chromium) = chromium() else { return };
+    let directory = Directory::new("cdp-relay");
+    let (browser, port) = browser(&chromium, &directory, "about:blank");
+    let cdp = format!("http://127.0.0.1:{port}");
+    let mut server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--cdp",
+        &cdp,
+        "--cdp-relay",
+        "127.0.0.1:0",
+    ]);
+    let line = server.running.line();
+    let relay = line.strip_prefix("relaying DevTools on http://").unwrap();
+    // The browser answers, once it is there.
+    server.running.err_line_with("connected to the browser");
+    let ask = |request: &str| {
+        let mut socket = TcpStream::connect(relay).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.write_all(request.as_bytes()).unwrap();
+        socket
+    };
+    let mut version = String::new();
+    ask("GET /json/version HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .read_to_string(&mut version)
+        .unwrap();
+    let (_, path) = version.split_once("\"ws://localhost").unwrap();
+    let (path, _) = path.split_once('"').unwrap();
+    let path = &path[path.find('/').unwrap()..];
+    let mut socket = ask(&format!(
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ));
+    // One text frame, masked with zeros.
+    let command = br#"{"id":1,"method":"Browser.getVersion"}"#;
+    let mut frame = vec![0x81, 0x80 | command.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(command);
+    socket.write_all(&frame).unwrap();
+    let mut said = Vec::new();
+    let mut bytes = [0; 4096];
+    while !said.windows(12).any(|window| window == b"\"userAgent\":") {
+        let read = socket.read(&mut bytes).unwrap();
+        assert!(0 < read, "{}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(&bytes[..read]);
+    }
+    drop(socket);
+    let types = ["cdp_connect", "cdp_command", "cdp_disconnect"];
+    let events = follow(server.address(), &types).concat();
+    assert!(
+        events.contains(r#""method":"Browser.getVersion""#),
+        "{events}"
+    );
+    server.running.signal(Signal::TERM);
+    assert_eq!(server.running.end().code, Some(0));
+    drop(browser);
+}
+
 #[test]
 fn what_cannot_be_is_said() {
+    let said = run(&["serve", "--cdp-relay", "127.0.0.1:0"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.err.contains("--cdp <URL>"), "{said:?}");
     let said = run(&["serve", "--cdp", "https://127.0.0.1:9222"]);
     assert_eq!(said.code, Some(2));
     assert!(said.err.contains("expected http://HOST:PORT"), "{said:?}");
