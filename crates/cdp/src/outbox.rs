@@ -28,7 +28,7 @@ const MAX_BODIES: usize = 256;
 const MAX_SCREENSHOTS: usize = 4;
 
 /// Addresses are cut here, in bytes. The longest that servers commonly take.
-const MAX_URL: usize = 8 * 1024;
+pub(crate) const MAX_URL: usize = 8 * 1024;
 
 /// `data:` addresses are cut here, in bytes: what follows is the content itself.
 const MAX_DATA_URL: usize = 256;

@@ -14,11 +14,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use tapline_oapi::data::CdpCommand;
 
+use crate::outbox::MAX_URL;
 use crate::protocol::{self, Text};
 use crate::redact::{Redaction, cut};
-
-/// Addresses are cut here, in bytes. The longest that servers commonly take.
-const MAX_URL: usize = 8 * 1024;
 
 /// A word of the protocol, the name of a method or an id of the browser's is shorter.
 const MAX_WORD: usize = 128;
