@@ -285,6 +285,13 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        // A browser's processes end a little later than the browser, and write until then.
+        let start = Instant::now();
+        while std::fs::remove_dir_all(&self.0).is_err()
+            && self.0.exists()
+            && start.elapsed() < DEADLINE
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
