@@ -40,7 +40,7 @@ pub struct Waited {
     pub envelope: Option<Envelope>,
     /// How many events that may have matched were evicted before the server could look at them.
     pub lost: u64,
-    /// The newest seq, 0 before the first event.
+    /// The seq up to which events were looked at: waiting after it misses nothing.
     pub head: u64,
     /// This incarnation of the stream.
     pub epoch: String,

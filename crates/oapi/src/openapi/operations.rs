@@ -176,12 +176,12 @@ fn stream_events() {}
     params(WaitQuery),
     responses(
         (status = 200, description = "The event.", body = Envelope, headers(
-            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Head" = u64, description = "The seq up to which events were looked at: the next call goes on after it, and misses nothing"),
             ("X-Epoch" = String, description = "This incarnation of the stream"),
             ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be looked at"),
         )),
         (status = 204, description = "There was none within the time.", headers(
-            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Head" = u64, description = "The seq up to which events were looked at: the next call goes on after it, and misses nothing"),
             ("X-Epoch" = String, description = "This incarnation of the stream"),
             ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be looked at"),
         )),
