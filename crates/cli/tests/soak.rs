@@ -364,6 +364,8 @@ async fn come_and_go(address: Arc<str>, mut random: Random, stop: Arc<AtomicBool
 async fn b_five_thousand_come_and_go() {
     let server = Server::start();
     let mut caller = Caller::connect(server.address()).await.unwrap();
+    // Connected is not taken yet: answered is.
+    caller.publish("{\"type\":\"page_load\"}").await.unwrap();
     let files = server.running.files();
     let start = Instant::now();
     let mut memory = 0;
