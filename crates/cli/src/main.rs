@@ -42,8 +42,8 @@ use failure::Failure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// One thread where there is one processor: there is nobody to share work with, and a request costs a
-/// twentieth less (`benches/README.md`).
+/// One thread where there is one processor: there is nobody to share work with, and a request does
+/// without what sharing it would take.
 fn runtime() -> io::Result<Runtime> {
     let alone = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
     let mut builder = if alone {

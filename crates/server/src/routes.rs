@@ -73,7 +73,7 @@ pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Inco
     };
     let origin = head.headers.get(header::ORIGIN);
     // Browsers say where a page comes from with every request that is more than a look. What goes with
-    // an answer for them would be a fifth of the work of publishing an event for everybody else.
+    // an answer for them would be work for nothing with every event that somebody else publishes.
     if origin.is_some() || matches!(head.method, Method::GET | Method::HEAD) {
         app.options.origins.decorate(origin, headers);
     }

@@ -16,9 +16,7 @@ async fn every_line_of_a_hundred_thousand_is_told_in_order() {
     // Chromium keeps a thousand lines: so the tab is heard before it floods.
     let tab = control.open_tab("about:blank").await;
     let session = control.attach(&tab).await;
-    let ready = json!({"expression": "console.log('ready')"});
-    control.ask(Some(&session), "Runtime.evaluate", ready).await;
-    scene.logged("ready").await;
+    scene.hears(&mut control, &session).await;
     let url = scene.site.url("/flood");
     control
         .ask(Some(&session), "Page.navigate", json!({"url": url}))
