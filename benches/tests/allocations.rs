@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{Category, CategorySet, Event, PublishRequest, from_json};
-use tapline_telemetry::{Refused, TelemetryConfig, TelemetrySession};
+use tapline_telemetry::{PublishError, TelemetryConfig, TelemetrySession};
 
 const RETAINED: usize = 1024;
 
@@ -69,7 +69,7 @@ fn a_kept_publish_allocates_at_most_twice() {
 fn a_filtered_publish_does_not_allocate() {
     let session = session(CategorySet::of(&[Category::Network]));
     let event = Arc::new(small());
-    let refused = Refused::CategoryDisabled(Category::Console);
+    let refused = PublishError::CategoryDisabled(Category::Console);
     let filtered = allocations_of(|| assert_eq!(session.publish(&event).unwrap_err(), refused));
     assert_eq!(filtered, 0.0);
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tapline_oapi::Event;
-use tapline_ring::{Item, Reader as RingReader, Ring};
+use tapline_ring::{ReadItem, Reader as RingReader, Ring};
 
 use crate::rival::{CannotDo, Opened, Passed, Producer, Reader, Rival, Wanted};
 use crate::{BATCH, RETAINED, append};
@@ -52,11 +52,11 @@ impl Reader for Following {
         let mut passed = Passed::default();
         self.0.read(BATCH, |item| {
             match item {
-                Item::Record(record) => {
+                ReadItem::Record(record) => {
                     black_box((record.seq(), record.value().ts));
                     passed += Passed::ONE;
                 }
-                Item::Lost(lost, _) => passed += Passed::lost(lost.count()),
+                ReadItem::Lost(lost, _) => passed += Passed::lost(lost.count()),
             }
             ControlFlow::Continue(())
         });

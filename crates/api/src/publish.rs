@@ -1,7 +1,7 @@
 //! Publishing: one event, or many.
 
 use tapline_oapi::{BatchResult, ErrorBody, Event, LineError, PublishRequest, from_json_line};
-use tapline_telemetry::{Envelope, Refused};
+use tapline_telemetry::{Envelope, PublishError};
 
 use crate::error::ApiError;
 use crate::service::ApiService;
@@ -19,7 +19,7 @@ impl ApiService {
         }
         match self.session().publish(Event::try_from(request)?) {
             Ok(envelope) => Ok(Some(envelope)),
-            Err(Refused::TooLarge) => Err(ApiError::EventTooLarge),
+            Err(PublishError::TooLarge) => Err(ApiError::EventTooLarge),
             Err(_) => Ok(None),
         }
     }

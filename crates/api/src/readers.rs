@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use tapline_events::{Filter, Ledger, TypePattern};
+use tapline_events::{Filter, ReaderLedger, TypePattern};
 use tapline_oapi::{
     CategorySet, FilterNotice, ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched,
     WhenOvertaken,
@@ -54,13 +54,13 @@ pub struct Enrolled {
 #[derive(Debug, Clone)]
 pub enum Place {
     /// Where its own ledger says, until it says otherwise.
-    Own(Ledger),
+    Own(ReaderLedger),
     /// Wherever another reader is that reads for it, at every moment.
     Carried {
         /// Its own ledger when it joined that one.
-        own: Ledger,
+        own: ReaderLedger,
         /// That one's ledger then: of the same position.
-        since: Ledger,
+        since: ReaderLedger,
         /// That one's ledger now.
         leader: LiveLedger,
     },
@@ -69,7 +69,7 @@ pub enum Place {
 /// The ledger of a reader that reads for others, kept up to date by it, for whoever wants to look.
 /// A handle: clones are the same ledger.
 #[derive(Debug, Clone, Default)]
-pub struct LiveLedger(Arc<Mutex<Ledger>>);
+pub struct LiveLedger(Arc<Mutex<ReaderLedger>>);
 
 /// A change of a reader's filter, on its way to it. Dropped before it was [`applied`](Self::applied)
 /// it has not happened, and who asked for it is told that the reader is gone.
@@ -96,7 +96,7 @@ pub struct Patching(Arc<Answer>);
 
 impl ApiService {
     /// Puts a reader that begins into the list, at its ledger's start.
-    pub fn enroll(&self, spec: ReaderSpec, start: Ledger) -> Enrolled {
+    pub fn enroll(&self, spec: ReaderSpec, start: ReaderLedger) -> Enrolled {
         let seat = Arc::new(Seat {
             kind: spec.kind,
             peer: spec.peer,
@@ -279,27 +279,27 @@ impl Future for Patching {
 }
 
 impl Place {
-    fn ledger(&self) -> Ledger {
+    fn ledger(&self) -> ReaderLedger {
         match self {
             Self::Own(ledger) => *ledger,
-            Self::Carried { own, since, leader } => own.carried(*since, leader.load()),
+            Self::Carried { own, since, leader } => own.advanced_by(*since, leader.load()),
         }
     }
 }
 
 impl LiveLedger {
     /// With what it is now.
-    pub fn new(ledger: Ledger) -> Self {
+    pub fn new(ledger: ReaderLedger) -> Self {
         Self(Arc::new(Mutex::new(ledger)))
     }
 
     /// Says what it is now.
-    pub fn store(&self, ledger: Ledger) {
+    pub fn store(&self, ledger: ReaderLedger) {
         *lock(&self.0) = ledger;
     }
 
     /// What it is now.
-    pub fn load(&self) -> Ledger {
+    pub fn load(&self) -> ReaderLedger {
         *lock(&self.0)
     }
 }

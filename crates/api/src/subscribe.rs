@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tapline_events::{Cursor, Filter, Overtaken};
+use tapline_events::{Cursor, Filter, LagPolicy};
 use tapline_oapi::{Hello, HelloReason, WhenOvertaken};
 use tapline_telemetry::Reader;
 
@@ -189,9 +189,9 @@ impl ApiService {
         let reader = session
             .new_reader(from.unwrap_or(0))
             .filtered(query.filter.clone())
-            .overtaken(match query.overtaken {
-                WhenOvertaken::Oldest | WhenOvertaken::Close => Overtaken::Oldest,
-                WhenOvertaken::Head => Overtaken::Head,
+            .on_lag(match query.overtaken {
+                WhenOvertaken::Oldest | WhenOvertaken::Close => LagPolicy::Oldest,
+                WhenOvertaken::Head => LagPolicy::Head,
             });
         let used = reader.position();
         let evicted = from.map_or(0, |from| used - from);

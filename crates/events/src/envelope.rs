@@ -8,7 +8,7 @@ use tapline_oapi::encode::encode_envelope;
 use tapline_ring::{Kept, Record, RecordRef};
 
 use crate::counts::Counts;
-use crate::stream::Mark;
+use crate::stream::Stamp;
 
 /// What the ring holds of an event. In this order in memory: the last is written to by whoever asks for it.
 #[repr(C)]
@@ -22,7 +22,7 @@ pub(crate) struct Entry {
 /// What travels from envelope to envelope.
 #[repr(C)]
 pub(crate) struct Running<M> {
-    pub(crate) mark: M,
+    pub(crate) stamp: M,
     /// How many of each category there were, this one included.
     pub(crate) totals: Counts,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Running<M> {
 impl<M: Clone> Clone for Running<M> {
     fn clone(&self) -> Self {
         Self {
-            mark: self.mark.clone(),
+            stamp: self.stamp.clone(),
             totals: self.totals,
         }
     }
@@ -38,7 +38,7 @@ impl<M: Clone> Clone for Running<M> {
     /// The mark may keep what it shares with the other: most envelopes follow one with the same.
     #[inline]
     fn clone_from(&mut self, source: &Self) {
-        self.mark.clone_from(&source.mark);
+        self.stamp.clone_from(&source.stamp);
         self.totals = source.totals;
     }
 }
@@ -99,8 +99,8 @@ macro_rules! readable {
         }
 
         /// The mark that was in force.
-        pub fn mark(&self) -> &M {
-            &self.0.state().mark
+        pub fn stamp(&self) -> &M {
+            &self.0.state().stamp
         }
 
         /// `{"seq":N,"event":{…}}`, made when it is first asked for and shared from then on.
@@ -110,7 +110,7 @@ macro_rules! readable {
     };
 }
 
-impl<M: Mark> Envelope<M> {
+impl<M: Stamp> Envelope<M> {
     pub(crate) fn new(record: Kept<Entry, Running<M>>) -> Self {
         Self(record)
     }
@@ -118,7 +118,7 @@ impl<M: Mark> Envelope<M> {
     readable!();
 }
 
-impl<'a, M: Mark> EnvelopeRef<'a, M> {
+impl<'a, M: Stamp> EnvelopeRef<'a, M> {
     pub(crate) fn new(record: RecordRef<'a, Entry, Running<M>>) -> Self {
         Self(record)
     }
@@ -141,14 +141,14 @@ impl<'a, M: Mark> EnvelopeRef<'a, M> {
     }
 }
 
-fn json<M: Mark>(record: &Record<Entry, Running<M>>) -> &str {
+fn json<M: Stamp>(record: &Record<Entry, Running<M>>) -> &str {
     let entry = record.value();
     entry.json.get_or_init(|| {
         encode(
             record.seq(),
             entry.ts,
             &entry.event,
-            record.state().mark.stamp(),
+            record.state().stamp.metadata(),
         )
     })
 }
@@ -177,13 +177,13 @@ impl<M> Clone for EnvelopeRef<'_, M> {
 
 impl<M> Copy for EnvelopeRef<'_, M> {}
 
-impl<M: Mark> fmt::Debug for Envelope<M> {
+impl<M: Stamp> fmt::Debug for Envelope<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Envelope").field(&self.json()).finish()
     }
 }
 
-impl<M: Mark> fmt::Debug for EnvelopeRef<'_, M> {
+impl<M: Stamp> fmt::Debug for EnvelopeRef<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("EnvelopeRef").field(&self.json()).finish()
     }

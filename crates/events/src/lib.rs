@@ -5,7 +5,7 @@
 //! seq, may ask for some categories and types only, and is told by category what was evicted
 //! before it got there.
 //!
-//! **What it is not.** It knows no session and no configuration: the [`Mark`] carries what its
+//! **What it is not.** It knows no session and no configuration: the [`Stamp`] carries what its
 //! writer wants carried along. It does not know HTTP, and it stores nothing.
 //!
 //! **Start at** [`EventStream`], then [`Reader`].
@@ -43,6 +43,6 @@ pub use counts::Counts;
 pub use cursor::{Cursor, CursorError, Epoch};
 pub use envelope::{Envelope, EnvelopeRef};
 pub use filter::{Filter, TypePattern};
-pub use reader::{Item, Ledger, Lost, Overtaken, Reader};
-pub use stream::{AppendError, Behind, EventStream, IntoEvent, Mark, Retention};
+pub use reader::{Item, LagPolicy, Lost, Reader, ReaderLedger};
+pub use stream::{AppendError, Behind, EventStream, IntoEvent, Retention, Stamp};
 pub use tapline_ring::{CapacityError, Retained};

@@ -14,7 +14,7 @@ use tapline_ring::{self as ring, Ring};
 use crate::counts::Counts;
 use crate::envelope::{Entry, Envelope, EnvelopeRef, Running};
 use crate::filter::Filter;
-use crate::stream::Mark;
+use crate::stream::Stamp;
 
 /// An independent position in the stream. Reading takes nothing from other readers.
 ///
@@ -26,7 +26,7 @@ use crate::stream::Mark;
 /// # Lagging
 ///
 /// A reader that was overtaken is told so once and goes on at the oldest retained, or at the head
-/// ([`Overtaken`]).
+/// ([`LagPolicy`]).
 ///
 /// # Cancel safety
 ///
@@ -34,12 +34,12 @@ use crate::stream::Mark;
 /// reader.
 pub struct Reader<M = ()>
 where
-    M: Mark,
+    M: Stamp,
 {
     ring: ring::Reader<Entry, Running<M>>,
     filter: Filter,
-    overtaken: Overtaken,
-    ledger: Ledger,
+    lag_policy: LagPolicy,
+    ledger: ReaderLedger,
     /// The totals as of the position. Unknown only to a reader that waits for a future seq.
     totals: Option<Counts>,
 }
@@ -47,7 +47,7 @@ where
 /// Where a reader goes on that was overtaken: that events it may have asked for were evicted before
 /// it got there. A reader that has to end then can do so itself: it is told by [`Item::Lost`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Overtaken {
+pub enum LagPolicy {
     /// At the oldest retained: no more is lost than has to be.
     #[default]
     Oldest,
@@ -66,7 +66,7 @@ pub enum Item<E> {
     Lost(Lost),
 }
 
-/// Events that were evicted before the reader got there, or given up ([`Overtaken::Head`]).
+/// Events that were evicted before the reader got there, or given up ([`LagPolicy::Head`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     /// The first seq that is gone.
@@ -91,7 +91,7 @@ impl Lost {
 /// What became of the seqs between where a reader began and where it is:
 /// `delivered + filtered + lost == position - start`, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ledger {
+pub struct ReaderLedger {
     /// The reader's first event was to be the one after this seq.
     pub start: u64,
     /// Handed to the reader.
@@ -103,7 +103,7 @@ pub struct Ledger {
     pub lost: u64,
 }
 
-impl Ledger {
+impl ReaderLedger {
     /// Where the reader is: the last seq that was delivered, filtered or lost.
     pub fn position(&self) -> u64 {
         self.start + self.delivered + self.filtered + self.lost
@@ -115,7 +115,7 @@ impl Ledger {
     /// It closes where both readers stood at the same position and asked for the same when the other
     /// ledger was `since`, which [`Reader::follow`] is for. `now` is a later state of `since`.
     #[must_use]
-    pub fn carried(self, since: Self, now: Self) -> Self {
+    pub fn advanced_by(self, since: Self, now: Self) -> Self {
         Self {
             start: self.start,
             delivered: self.delivered + (now.delivered - since.delivered),
@@ -125,7 +125,7 @@ impl Ledger {
     }
 }
 
-impl<M: Mark> Reader<M> {
+impl<M: Stamp> Reader<M> {
     pub(crate) fn new(ring: &Arc<Ring<Entry, Running<M>>>, after: u64) -> Self {
         loop {
             let reader = ring.reader(after);
@@ -140,10 +140,10 @@ impl<M: Mark> Reader<M> {
             return Self {
                 ring: reader,
                 filter: Filter::all(),
-                overtaken: Overtaken::default(),
-                ledger: Ledger {
+                lag_policy: LagPolicy::default(),
+                ledger: ReaderLedger {
                     start,
-                    ..Ledger::default()
+                    ..ReaderLedger::default()
                 },
                 totals,
             };
@@ -159,14 +159,14 @@ impl<M: Mark> Reader<M> {
 
     /// The same reader, which goes on there when it was overtaken.
     #[must_use]
-    pub fn overtaken(mut self, policy: Overtaken) -> Self {
-        self.overtaken = policy;
+    pub fn on_lag(mut self, policy: LagPolicy) -> Self {
+        self.lag_policy = policy;
         self
     }
 
     /// Where it goes on when it was overtaken.
-    pub fn overtaken_policy(&self) -> Overtaken {
-        self.overtaken
+    pub fn lag_policy(&self) -> LagPolicy {
+        self.lag_policy
     }
 
     /// What it asks for.
@@ -196,12 +196,12 @@ impl<M: Mark> Reader<M> {
             let Self {
                 ring,
                 filter,
-                overtaken,
+                lag_policy,
                 ledger,
                 totals,
             } = self;
             looked_at += ring.read(limit - looked_at, |item| match item {
-                ring::Item::Record(record) => {
+                ring::ReadItem::Record(record) => {
                     let envelope = EnvelopeRef::new(record);
                     *totals = Some(envelope.totals());
                     if !filter.matches(envelope.event()) {
@@ -211,10 +211,10 @@ impl<M: Mark> Reader<M> {
                     ledger.delivered += 1;
                     visit(Item::Envelope(envelope))
                 }
-                ring::Item::Lost(gone, oldest) => {
+                ring::ReadItem::Lost(gone, oldest) => {
                     let before = EnvelopeRef::new(oldest).totals_before();
                     let all = totals.map(|earlier| before - earlier);
-                    if *overtaken == Overtaken::Head && possible(filter, gone, all) > 0 {
+                    if *lag_policy == LagPolicy::Head && possible(filter, gone, all) > 0 {
                         skip_from = Some(gone.first);
                         return ControlFlow::Break(());
                     }
@@ -305,7 +305,7 @@ impl<M: Mark> Reader<M> {
             let ready = reader.is_ready()
                 || reader
                     .ring()
-                    .state(|running, head| look(&running.mark, head));
+                    .state(|running, head| look(&running.stamp, head));
             ready.then_some(())
         })
     }
@@ -324,7 +324,7 @@ impl<M: Mark> Reader<M> {
     /// # Panics
     ///
     /// Where `since` is of another position than this reader's, or the readers are of two streams.
-    pub fn follow(&mut self, leader: &Self, since: Ledger) {
+    pub fn follow(&mut self, leader: &Self, since: ReaderLedger) {
         assert!(
             Arc::ptr_eq(self.ring.ring(), leader.ring.ring()),
             "both read the same stream"
@@ -334,7 +334,7 @@ impl<M: Mark> Reader<M> {
             self.position(),
             "both stood at the same position"
         );
-        self.ledger = self.ledger.carried(since, leader.ledger);
+        self.ledger = self.ledger.advanced_by(since, leader.ledger);
         self.ring.skip_to(leader.position());
         // The leader's are unknown only if it still stands where both stood.
         self.totals = leader.totals.or(self.totals);
@@ -346,7 +346,7 @@ impl<M: Mark> Reader<M> {
     }
 
     /// What became of the seqs so far.
-    pub fn ledger(&self) -> Ledger {
+    pub fn ledger(&self) -> ReaderLedger {
         self.ledger
     }
 
@@ -371,7 +371,7 @@ fn possible(filter: &Filter, gone: ring::Lost, all: Option<Counts>) -> u64 {
 /// Enters into the ledger what is gone; a loss only where something asked for may be among it.
 fn account(
     filter: &Filter,
-    ledger: &mut Ledger,
+    ledger: &mut ReaderLedger,
     gone: ring::Lost,
     all: Option<Counts>,
 ) -> Option<Lost> {
@@ -389,7 +389,7 @@ fn account(
 }
 
 /// Never ends.
-impl<M: Mark> Stream for Reader<M> {
+impl<M: Stamp> Stream for Reader<M> {
     type Item = Item<Envelope<M>>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -397,7 +397,7 @@ impl<M: Mark> Stream for Reader<M> {
     }
 }
 
-impl<M: Mark> fmt::Debug for Reader<M> {
+impl<M: Stamp> fmt::Debug for Reader<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reader")
             .field("position", &self.position())

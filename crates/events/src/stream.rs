@@ -18,21 +18,21 @@ use crate::reader::Reader;
 /// Appending never blocks and never waits for a reader. Every method takes `&self`.
 pub struct EventStream<M = ()>
 where
-    M: Mark,
+    M: Stamp,
 {
     ring: Arc<Ring<Entry, Running<M>>>,
     epoch: Epoch,
 }
 
 /// What a writer wants carried along with the stream: it is in force for every event until
-/// [`EventStream::turn`] puts another in its place.
-pub trait Mark: Clone + Default + Send + Sync + 'static {
+/// [`EventStream::transition`] puts another in its place.
+pub trait Stamp: Clone + Default + Send + Sync + 'static {
     /// A key and a value for `source.metadata` of the events under this mark.
-    fn stamp(&self) -> Option<(&str, &str)>;
+    fn metadata(&self) -> Option<(&str, &str)>;
 }
 
-impl Mark for () {
-    fn stamp(&self) -> Option<(&str, &str)> {
+impl Stamp for () {
+    fn metadata(&self) -> Option<(&str, &str)> {
         None
     }
 }
@@ -122,7 +122,7 @@ impl IntoEvent for &Arc<Event> {
     }
 }
 
-impl<M: Mark> EventStream<M> {
+impl<M: Stamp> EventStream<M> {
     /// An empty stream under the default mark, with an epoch of its own.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl<M: Mark> EventStream<M> {
     /// [`CapacityError`] where nothing or too much is to be retained.
     pub fn new(retention: Retention) -> Result<Self, CapacityError> {
         let initial = Running {
-            mark: M::default(),
+            stamp: M::default(),
             totals: Counts::default(),
         };
         let bounds = Bounds {
@@ -171,8 +171,8 @@ impl<M: Mark> EventStream<M> {
         let appended = self
             .ring
             .append(Entry::new(event, ts), |entry, running, seq| {
-                admit(&running.mark).map_err(AppendError::NotAdmitted)?;
-                let stamp = running.mark.stamp();
+                admit(&running.stamp).map_err(AppendError::NotAdmitted)?;
+                let stamp = running.stamp.metadata();
                 if let Some(whole) = &whole {
                     // That was for a stamp which may not be the one that it gets.
                     entry.event = whole.clone();
@@ -198,10 +198,10 @@ impl<M: Mark> EventStream<M> {
     /// # Errors
     ///
     /// What `change` refuses with; nothing has changed then.
-    pub fn turn<R>(&self, mut change: impl FnMut(&M, u64) -> Result<M, R>) -> Result<u64, R> {
-        self.ring.turn(|running, head| {
+    pub fn transition<R>(&self, mut change: impl FnMut(&M, u64) -> Result<M, R>) -> Result<u64, R> {
+        self.ring.transition(|running, head| {
             Ok(Running {
-                mark: change(&running.mark, head)?,
+                stamp: change(&running.stamp, head)?,
                 totals: running.totals,
             })
         })
@@ -209,7 +209,7 @@ impl<M: Mark> EventStream<M> {
 
     /// Looks at the mark in force and the head, as of one moment.
     pub fn state<R>(&self, look: impl FnOnce(&M, u64) -> R) -> R {
-        self.ring.state(|running, head| look(&running.mark, head))
+        self.ring.state(|running, head| look(&running.stamp, head))
     }
 
     /// How many events of each category have got a seq so far, retained or not: as of one moment,
@@ -289,7 +289,7 @@ fn now() -> u64 {
         .map_or(0, |since| since.as_micros() as u64)
 }
 
-impl<M: Mark> Clone for EventStream<M> {
+impl<M: Stamp> Clone for EventStream<M> {
     fn clone(&self) -> Self {
         Self {
             ring: self.ring.clone(),
@@ -298,7 +298,7 @@ impl<M: Mark> Clone for EventStream<M> {
     }
 }
 
-impl<M: Mark> fmt::Debug for EventStream<M> {
+impl<M: Stamp> fmt::Debug for EventStream<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventStream")
             .field("epoch", &self.epoch)

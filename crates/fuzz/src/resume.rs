@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use tapline_api::{ApiService, StreamQuery, Subscription};
-use tapline_events::{Cursor, Filter, Item, Ledger, Lost};
+use tapline_events::{Cursor, Filter, Item, ReaderLedger, Lost};
 use tapline_oapi::{
     Category, CategorySet, ConfigRequest, Event, Hello, HelloReason, KnownType, PublishRequest,
     from_json,
@@ -101,7 +101,7 @@ struct Seat {
     reader: Reader,
     /// What became of the seqs up to here is told, and as it should be.
     checked: u64,
-    ledger: Ledger,
+    ledger: ReaderLedger,
 }
 
 impl Stage {
@@ -207,9 +207,9 @@ impl Stage {
         } = self.api.subscribe(&query);
         self.check_hello(&query, &hello, evicted);
         assert_eq!(reader.position(), hello.used);
-        let ledger = Ledger {
+        let ledger = ReaderLedger {
             start: hello.used,
-            ..Ledger::default()
+            ..ReaderLedger::default()
         };
         assert_eq!(reader.ledger(), ledger);
         self.seat = Some(Seat {

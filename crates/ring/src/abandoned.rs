@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::sync::stepped::each_step;
-use crate::{Bounds, Item, Reader, Ring};
+use crate::{Bounds, ReadItem, Reader, Ring};
 
 /// The state counts the records, so that a record which is decided by a wrong state shows.
 type Counting = Ring<u64, u64>;
@@ -92,7 +92,7 @@ fn everybody_else_goes_on(ring: &Arc<Counting>, reader: &mut Reader<u64, u64>) {
         drain(reader);
         assert_eq!(reader.position(), seq, "readable at once");
         if n == laps / 2 {
-            ring.turn(|count, _| Ok::<_, ()>(*count))
+            ring.transition(|count, _| Ok::<_, ()>(*count))
                 .expect("nobody refuses");
         }
     }
@@ -119,11 +119,11 @@ fn drain(reader: &mut Reader<u64, u64>) {
     let mut position = reader.position();
     reader.read(usize::MAX, |item| {
         match item {
-            Item::Lost(lost, oldest) => {
+            ReadItem::Lost(lost, oldest) => {
                 assert_eq!((lost.first, lost.last + 1), (position + 1, oldest.seq()));
                 position = lost.last;
             }
-            Item::Record(record) => {
+            ReadItem::Record(record) => {
                 assert_eq!(
                     (record.seq(), *record.state()),
                     (position + 1, position + 1)
@@ -189,7 +189,7 @@ fn a_producer_abandoned_while_it_evicts_for_weight() {
 }
 
 /// Somebody slept before the producer came, and it may stop before, while or after it asks the
-/// keeper to call: the next append has them called, without the keeper looking by itself.
+/// notifier to call: the next append has them called, without the notifier looking by itself.
 #[test]
 fn a_producer_abandoned_while_it_wakes() {
     let never = 1000 * PATIENCE;
@@ -200,7 +200,7 @@ fn a_producer_abandoned_while_it_wakes() {
     assert!(steps > 10, "{steps} steps: nobody was called");
 }
 
-/// The same, and nobody appends after it: if there is something to read, the keeper finds out.
+/// The same, and nobody appends after it: if there is something to read, the notifier finds out.
 #[test]
 fn a_producer_abandoned_while_it_wakes_and_nobody_comes_after_it() {
     let soon = Duration::from_millis(5);
@@ -269,7 +269,7 @@ fn a_controller_abandoned_in_a_turn() {
     for records in [1, 2, 8] {
         let ring = move || filled(empty(records), 1, 1);
         abandon_everywhere(ring, |ring| {
-            ring.turn(|count, _| Ok::<_, ()>(*count))
+            ring.transition(|count, _| Ok::<_, ()>(*count))
                 .expect("nobody refuses");
         });
     }

@@ -11,11 +11,11 @@ use crossbeam_utils::CachePadded;
 use crate::reclaim::{Domain, Guard};
 use crate::record::{Kept, Record, RecordRef};
 use crate::ring::Bounds;
-use crate::slot::{Lap, Turn, View, Word};
+use crate::slot::{Generation, Transition, View, Word};
 use crate::sync::{AtomicPtr, AtomicU64};
 use crate::wait::Waiters;
 
-/// What a ring and its keeper share.
+/// What a ring and its notifier share.
 pub(crate) struct Core<T, S>
 where
     T: Send + Sync + 'static,
@@ -42,14 +42,14 @@ struct WeightBound<T> {
 }
 
 /// The place of the next record: it still is, if its slot still holds `word`.
-pub(crate) struct Place<'g, T, S> {
+pub(crate) struct Claim<'g, T, S> {
     pub(crate) head: u64,
     pub(crate) word: Word<T, S>,
     pub(crate) total_weight: u64,
     pub(crate) state: &'g S,
 }
 
-impl<T, S> Place<'_, T, S> {
+impl<T, S> Claim<'_, T, S> {
     #[inline]
     pub(crate) fn seq(&self) -> u64 {
         self.head + 1
@@ -78,16 +78,17 @@ where
         // The slot of seq n is n modulo the capacity, so slot 0 is the last of the first lap.
         slots.extend((0..size as u64).map(|slot| {
             let awaits = if slot == 0 { size as u64 } else { slot };
-            AtomicPtr::new(Word::<T, S>::empty(awaits, Lap::of(awaits, size)).into_raw())
+            AtomicPtr::new(Word::<T, S>::empty(awaits, Generation::of(awaits, size)).into_raw())
         }));
-        // The initial state is a turn before the first record: no special case for an empty ring.
-        let first = Box::new(Turn {
+        // The initial state is a transition before the first record: no special case for an empty ring.
+        let first = Box::new(Transition {
             awaits: 1,
             total_weight: 0,
             state: initial,
             evictee: None,
         });
-        slots[1 % size] = AtomicPtr::new(Word::turn(first, Lap::of(1, size)).into_raw());
+        slots[1 % size] =
+            AtomicPtr::new(Word::transition(first, Generation::of(1, size)).into_raw());
         Self {
             slots: slots.into_boxed_slice(),
             tail: CachePadded::new(AtomicU64::new(0)),
@@ -137,12 +138,12 @@ where
 
     /// Where the next record goes, as of one moment within the call ([I3]).
     #[inline(always)]
-    pub(crate) fn place<'g>(&self, guard: &'g Guard<'_, T, S>) -> Place<'g, T, S> {
+    pub(crate) fn claim<'g>(&self, guard: &'g Guard<'_, T, S>) -> Claim<'g, T, S> {
         let mut head = self.tail();
         loop {
-            // SeqCst [E1] and Acquire [P1]: a record's or turn's content; pairs with the exchanges.
+            // SeqCst [E1] and Acquire [P1]: a record's or transition's content; pairs with the exchanges.
             let word = Word::from_raw(self.slot(head + 1).load(SeqCst));
-            if word.lap() == self.lap(head + 1) {
+            if word.generation() == self.generation(head + 1) {
                 // Somebody has stored that record and not told the tail yet. Or the tail is laps
                 // behind: then we are told below.
                 head += 1;
@@ -150,15 +151,15 @@ where
             }
             // SAFETY: loaded from a slot under `guard`.
             match unsafe { word.view(guard) } {
-                View::Turn(turn) if turn.awaits == head + 1 => {
-                    return Place {
+                View::Transition(transition) if transition.awaits == head + 1 => {
+                    return Claim {
                         head,
                         word,
-                        total_weight: turn.total_weight,
-                        state: &turn.state,
+                        total_weight: transition.total_weight,
+                        state: &transition.state,
                     };
                 }
-                View::Turn(turn) => head = turn.awaits - 1,
+                View::Transition(transition) => head = transition.awaits - 1,
                 View::Empty { .. } | View::Record(_) => {
                     // SeqCst [E1] and Acquire [P1], as above.
                     let newest = Word::from_raw(self.slot(head).load(SeqCst));
@@ -166,7 +167,7 @@ where
                     let newest = unsafe { newest.view(guard) };
                     match newest.record() {
                         Some(record) if record.seq() == head => {
-                            return Place {
+                            return Claim {
                                 head,
                                 word,
                                 total_weight: record.total_weight,
@@ -181,29 +182,29 @@ where
         }
     }
 
-    /// What stands at the head: changes with every append and turn.
+    /// What stands at the head: changes with every append and transition.
     pub(crate) fn mark(&self) -> (u64, usize) {
         let guard = self.pin();
-        let place = self.place(&guard);
-        (place.head, place.word.into_raw().addr())
+        let claim = self.claim(&guard);
+        (claim.head, claim.word.into_raw().addr())
     }
 
     /// Puts the record in its place, unless that has changed since.
     #[inline(always)]
     pub(crate) fn put(
         &self,
-        place: &Place<'_, T, S>,
+        claim: &Claim<'_, T, S>,
         record: Box<Record<T, S>>,
         guard: &Guard<'_, T, S>,
     ) -> Result<Kept<T, S>, Box<Record<T, S>>> {
-        let seq = place.seq();
+        let seq = claim.seq();
         let total_weight = record.total_weight;
         let record = Record::shared(record);
         // Release [P1]: publishes the record; pairs with every load of a slot.
         // SeqCst [W1]: before the look at the marks; pairs with the look before a sleep.
         let swap = self.slot(seq).compare_exchange(
-            place.word.into_raw(),
-            Word::record(record, self.lap(seq)).into_raw(),
+            claim.word.into_raw(),
+            Word::record(record, self.generation(seq)).into_raw(),
             SeqCst,
             Relaxed,
         );
@@ -215,7 +216,7 @@ where
         // SAFETY: one of the two references that `shared` made.
         let kept = unsafe { Kept::new(record) };
         // SAFETY: [R1] the exchange took the word out; the tail is told of `seq` only after it.
-        unsafe { self.retire_whole(place.word, seq, guard) };
+        unsafe { self.retire_whole(claim.word, seq, guard) };
         // Relaxed: it only grows, and was true when it was stored.
         if total_weight > self.weight.free_up_to.load(Relaxed) {
             self.trim(&kept, guard);
@@ -224,31 +225,36 @@ where
     }
 
     /// Puts another state in force at that place, unless that has changed since.
-    pub(crate) fn turn(&self, place: &Place<'_, T, S>, state: S, guard: &Guard<'_, T, S>) -> bool {
-        // SAFETY: `place.word` was loaded under this guard.
-        let evictee = unsafe { place.word.view(guard) }.record();
-        let turn = Turn {
-            awaits: place.seq(),
-            total_weight: place.total_weight,
+    pub(crate) fn transition(
+        &self,
+        claim: &Claim<'_, T, S>,
+        state: S,
+        guard: &Guard<'_, T, S>,
+    ) -> bool {
+        // SAFETY: `claim.word` was loaded under this guard.
+        let evictee = unsafe { claim.word.view(guard) }.record();
+        let transition = Transition {
+            awaits: claim.seq(),
+            total_weight: claim.total_weight,
             state,
             evictee: evictee.map(RecordRef::address),
         };
-        let turn = Word::turn(Box::new(turn), self.lap(place.seq()));
-        // SeqCst [W1] and Release [P1], as in `put`: to producers a turn is what a record is.
-        let swap = self.slot(place.seq()).compare_exchange(
-            place.word.into_raw(),
-            turn.into_raw(),
+        let transition = Word::transition(Box::new(transition), self.generation(claim.seq()));
+        // SeqCst [W1] and Release [P1], as in `put`: to producers a transition is what a record is.
+        let swap = self.slot(claim.seq()).compare_exchange(
+            claim.word.into_raw(),
+            transition.into_raw(),
             SeqCst,
             Relaxed,
         );
         match swap {
-            Ok(_) if place.word.is_turn() => {
-                // SAFETY: [R1] as in `put`; the record that it held back is the new turn's now.
-                unsafe { guard.retire(place.word, place.seq()) };
+            Ok(_) if claim.word.is_transition() => {
+                // SAFETY: [R1] as in `put`; the record that it held back is the new transition's now.
+                unsafe { guard.retire(claim.word, claim.seq()) };
             }
             Ok(_) => {}
-            // SAFETY: the exchange failed, so the turn was not stored.
-            Err(_) => drop(unsafe { turn.into_turn() }),
+            // SAFETY: the exchange failed, so the transition was not stored.
+            Err(_) => drop(unsafe { transition.into_transition() }),
         }
         swap.is_ok()
     }
@@ -279,7 +285,7 @@ where
     /// The oldest seq that is retained now; 0 before the first record.
     pub(crate) fn oldest(&self, guard: &Guard<'_, T, S>) -> u64 {
         loop {
-            let oldest = self.oldest_for(self.place(guard).head);
+            let oldest = self.oldest_for(self.claim(guard).head);
             match self.find(oldest, guard) {
                 // Whoever evicted it has not raised the floor yet, or it has been lapped since.
                 Found::Evicted if oldest > 0 => self.raise_floor(oldest + 1),
@@ -333,18 +339,18 @@ where
                 return;
             }
             let without = match view {
-                View::Turn(turn) => {
-                    let turn = Turn {
-                        awaits: turn.awaits,
-                        total_weight: turn.total_weight,
-                        state: turn.state.clone(),
+                View::Transition(transition) => {
+                    let transition = Transition {
+                        awaits: transition.awaits,
+                        total_weight: transition.total_weight,
+                        state: transition.state.clone(),
                         evictee: None,
                     };
-                    Word::turn(Box::new(turn), self.lap(awaits))
+                    Word::transition(Box::new(transition), self.generation(awaits))
                 }
-                _ => Word::empty(awaits, self.lap(awaits)),
+                _ => Word::empty(awaits, self.generation(awaits)),
             };
-            // Release [P1]: publishes the turn, if it is one. [I4]: the word is a new one.
+            // Release [P1]: publishes the transition, if it is one. [I4]: the word is a new one.
             let swap = self.slot(oldest).compare_exchange(
                 word.into_raw(),
                 without.into_raw(),
@@ -354,14 +360,14 @@ where
             match swap {
                 Ok(_) => {
                     // The next that is stored from here on.
-                    let stamp = self.place(guard).seq();
+                    let stamp = self.claim(guard).seq();
                     // SAFETY: [R1] the exchange took the word out, and `stamp` is stored after it.
                     unsafe { self.retire_whole(word, stamp, guard) };
                     self.raise_floor(oldest + 1);
                 }
                 Err(_) if without.is_empty() => {}
-                // SAFETY: the exchange failed, so the turn was not stored.
-                Err(_) => drop(unsafe { without.into_turn() }),
+                // SAFETY: the exchange failed, so the transition was not stored.
+                Err(_) => drop(unsafe { without.into_transition() }),
             }
         }
     }
@@ -371,12 +377,12 @@ where
     /// As for [`Guard::retire`], for the word and for the record that it holds back.
     #[inline(always)]
     unsafe fn retire_whole(&self, word: Word<T, S>, stamp: u64, guard: &Guard<'_, T, S>) {
-        if word.is_turn() {
+        if word.is_transition() {
             // SAFETY: it was in a slot until now, and the guard is older than that.
             let view = unsafe { word.view(guard) };
             if let Some(record) = view.record() {
                 // Its lap does not matter any more.
-                let record = Word::record(record.address(), Lap::of(0, self.slots.len()));
+                let record = Word::record(record.address(), Generation::of(0, self.slots.len()));
                 // SAFETY: the caller's promise.
                 unsafe { guard.retire(record, stamp) };
             }
@@ -413,8 +419,8 @@ where
     }
 
     #[inline]
-    fn lap(&self, seq: u64) -> Lap {
-        Lap::of(seq, self.slots.len())
+    fn generation(&self, seq: u64) -> Generation {
+        Generation::of(seq, self.slots.len())
     }
 }
 

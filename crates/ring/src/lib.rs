@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use tapline_ring::{Item, Lost, Ring};
+//! use tapline_ring::{ReadItem, Lost, Ring};
 //!
 //! // The running state counts what was appended; the decision refuses empty strings.
 //! let ring = Arc::new(Ring::new(4, 0_u64)?);
@@ -27,8 +27,8 @@
 //! }
 //!
 //! // Six were appended and four are retained: the reader is told of the two that are gone.
-//! assert!(matches!(reader.try_next(), Some(Item::Lost(Lost { first: 1, last: 2 }, _))));
-//! let Some(Item::Record(record)) = reader.try_next() else { panic!("a record follows") };
+//! assert!(matches!(reader.try_next(), Some(ReadItem::Lost(Lost { first: 1, last: 2 }, _))));
+//! let Some(ReadItem::Record(record)) = reader.try_next() else { panic!("a record follows") };
 //! assert_eq!((record.seq(), *record.value(), *record.state()), (3, "c", 3));
 //! # Ok::<(), tapline_ring::CapacityError>(())
 //! ```
@@ -40,7 +40,7 @@ mod core;
 mod slot;
 mod reclaim;
 mod wait;
-mod keeper;
+mod notifier;
 mod per_thread;
 mod stack;
 mod sync;
@@ -49,8 +49,8 @@ mod sync;
 mod abandoned;
 
 pub use per_thread::PerThread;
-pub use reader::{Item, Lost, Reader};
+pub use reader::{Lost, ReadItem, Reader};
 pub use record::{Kept, Record, RecordRef};
-pub use ring::{Bounds, CapacityError, Refused, Retained, Ring, Unread};
+pub use ring::{Bounds, CapacityError, Rejected, Retained, Ring, Unread};
 #[cfg(loom)]
 pub use sync::let_time_pass;

@@ -16,7 +16,7 @@ use crate::wait::Waiter;
 ///
 /// # Lagging
 ///
-/// A reader that was overtaken by a whole lap is told so once, by [`Item::Lost`] with the first and
+/// A reader that was overtaken by a whole lap is told so once, by [`ReadItem::Lost`] with the first and
 /// the last seq that it missed, and goes on at the oldest record that is still there.
 pub struct Reader<T, S = ()>
 where
@@ -34,7 +34,7 @@ where
 
 /// What a reader comes across: a record, or the hole where records were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Item<R> {
+pub enum ReadItem<R> {
     /// The next record.
     Record(R),
     /// These were evicted before the reader got there. With them the record that follows, which
@@ -96,7 +96,7 @@ where
     pub fn read(
         &mut self,
         limit: usize,
-        mut visit: impl FnMut(Item<RecordRef<'_, T, S>>) -> ControlFlow<()>,
+        mut visit: impl FnMut(ReadItem<RecordRef<'_, T, S>>) -> ControlFlow<()>,
     ) -> usize {
         /// How many records ahead are fetched into the cache while one is visited.
         const AHEAD: u64 = 8;
@@ -134,7 +134,7 @@ where
                     };
                     self.next = oldest;
                     self.seen = oldest;
-                    if visit(Item::Lost(lost, record)).is_break() {
+                    if visit(ReadItem::Lost(lost, record)).is_break() {
                         break;
                     }
                 }
@@ -142,7 +142,7 @@ where
                     self.seen = self.next;
                     self.next += 1;
                     shown += 1;
-                    if visit(Item::Record(record)).is_break() {
+                    if visit(ReadItem::Record(record)).is_break() {
                         break;
                     }
                 }
@@ -152,12 +152,12 @@ where
     }
 
     /// The next record or loss, if there is one now. Does not wait.
-    pub fn try_next(&mut self) -> Option<Item<Kept<T, S>>> {
+    pub fn try_next(&mut self) -> Option<ReadItem<Kept<T, S>>> {
         let mut next = None;
         self.read(1, |item| {
             next = Some(match item {
-                Item::Record(record) => Item::Record(record.keep()),
-                Item::Lost(lost, record) => Item::Lost(lost, record.keep()),
+                ReadItem::Record(record) => ReadItem::Record(record.keep()),
+                ReadItem::Lost(lost, record) => ReadItem::Lost(lost, record.keep()),
             });
             ControlFlow::Break(())
         });
@@ -187,7 +187,7 @@ where
     ///
     /// What is not returned is not read: after `None` nothing was passed over.
     #[cfg(not(any(loom, shuttle)))]
-    pub fn next(&mut self, deadline: Option<Instant>) -> Option<Item<Kept<T, S>>> {
+    pub fn next(&mut self, deadline: Option<Instant>) -> Option<ReadItem<Kept<T, S>>> {
         loop {
             if let Some(item) = self.try_next() {
                 return Some(item);
@@ -201,7 +201,7 @@ where
     /// # Cancel safety
     ///
     /// What is not returned is not read.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Item<Kept<T, S>>> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ReadItem<Kept<T, S>>> {
         loop {
             if let Some(item) = self.try_next() {
                 return Poll::Ready(item);
@@ -215,7 +215,7 @@ where
         }
     }
 
-    /// Waits until `look` finds what it looks for: asked now and after every append and turn, until
+    /// Waits until `look` finds what it looks for: asked now and after every append and transition, until
     /// `deadline` if there is one.
     #[cfg(not(any(loom, shuttle)))]
     pub fn wait_until<R>(
@@ -224,8 +224,8 @@ where
         mut look: impl FnMut(&Self) -> Option<R>,
     ) -> Option<R> {
         let mut waiter = std::mem::take(&mut self.waiter);
-        let (waiters, keeper) = (&self.ring.core.waiters, &self.ring.keeper);
-        let found = waiter.wait(waiters, keeper, deadline, || look(self));
+        let (waiters, notifier) = (&self.ring.core.waiters, &self.ring.notifier);
+        let found = waiter.wait(waiters, notifier, deadline, || look(self));
         self.waiter = waiter;
         found
     }
@@ -237,8 +237,8 @@ where
         mut look: impl FnMut(&Self) -> Option<R>,
     ) -> Poll<R> {
         let mut waiter = std::mem::take(&mut self.waiter);
-        let (waiters, keeper) = (&self.ring.core.waiters, &self.ring.keeper);
-        let found = waiter.poll(waiters, keeper, cx, || look(self));
+        let (waiters, notifier) = (&self.ring.core.waiters, &self.ring.notifier);
+        let found = waiter.poll(waiters, notifier, cx, || look(self));
         self.waiter = waiter;
         found
     }

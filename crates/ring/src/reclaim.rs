@@ -5,9 +5,9 @@
 //! with a seq that is stored only after that. So whoever is pinned at the stamp or beyond came in
 //! when it was gone already, and once that holds for all, it can be freed.
 //!
-//! What a thread has retired waits in its own *yard*, where it finds memory for its next records, so
-//! that a steady flow of records allocates nothing. A thread that stops for good leaves a yard
-//! behind: the keeper takes what is in there ([`Domain::sweep`]).
+//! What a thread has retired waits in its own *retire_list*, where it finds memory for its next records, so
+//! that a steady flow of records allocates nothing. A thread that stops for good leaves a retire_list
+//! behind: the notifier takes what is in there ([`Domain::sweep`]).
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -35,23 +35,23 @@ const SURPLUS: usize = 2;
 /// The reclamation of one ring.
 pub(crate) struct Domain<T, S> {
     threads: PerThread<Member<T, S>>,
-    /// Retired by threads whose yard was closed at that moment.
-    strays: Stack<Retired<T, S>>,
+    /// Retired by threads whose retire_list was closed at that moment.
+    overflow: Stack<Retired<T, S>>,
 }
 
 /// What a thread is to one ring.
 struct Member<T, S> {
     /// [`OUTSIDE`], or one more than the tail that it saw when it came in.
     pinned: AtomicU64,
-    /// Whether the keeper wants the yard: then its owner leaves it alone.
+    /// Whether the notifier wants the retire_list: then its owner leaves it alone.
     closed: AtomicBool,
     /// How often it is pinned, one visit within another. Its owner's alone.
     depth: Cell<usize>,
-    /// Whether the yard was open when it came in. Its owner's alone.
+    /// Whether the retire_list was open when it came in. Its owner's alone.
     open: Cell<bool>,
-    /// Belongs to its owner while that is pinned and found it open, and to the keeper while it has it
+    /// Belongs to its owner while that is pinned and found it open, and to the notifier while it has it
     /// closed and found nobody pinned ([E3]).
-    yard: UnsafeCell<Yard<T, S>>,
+    retire_list: UnsafeCell<RetireList<T, S>>,
 }
 
 const OUTSIDE: u64 = 0;
@@ -63,7 +63,7 @@ struct Retired<T, S> {
 }
 
 /// What a thread has retired, the oldest first.
-struct Yard<T, S> {
+struct RetireList<T, S> {
     retired: VecDeque<Retired<T, S>>,
     /// So many of the oldest can be reached by nobody.
     safe: usize,
@@ -74,7 +74,7 @@ struct Yard<T, S> {
 }
 
 // SAFETY: `depth` and `open` are touched by the owning thread alone ([T1]: a member belongs to one
-// thread at a time, and goes to the next by acquire and release), the yard as its comment says; what
+// thread at a time, and goes to the next by acquire and release), the retire_list as its comment says; what
 // is in it are references to `T` and `S` that may be dropped on any thread.
 unsafe impl<T: Send + Sync, S: Send + Sync> Sync for Member<T, S> {}
 // SAFETY: as above.
@@ -107,7 +107,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
             // Release [E2]: the visits before this one.
             me.pinned.swap(tail + 1, SeqCst);
             store_load_barrier();
-            // SeqCst [E3]. Acquire [E4]: the yard as the keeper left it; pairs with the opening.
+            // SeqCst [E3]. Acquire [E4]: the retire_list as the notifier left it; pairs with the opening.
             me.open.set(!me.closed.load(SeqCst));
         }
         Guard {
@@ -137,25 +137,25 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
     /// Frees what threads have retired that are not inside now, and what is left in `held` from
     /// before; keeps there what can still be reached. Answers whether anything is left, or may be.
     ///
-    /// One thread at a time: the keeper.
+    /// One thread at a time: the notifier.
     pub(crate) fn sweep(&self, held: &mut Held<T, S>) -> bool {
         let mut left = false;
-        held.0.extend(self.strays.take_all());
+        held.0.extend(self.overflow.take_all());
         for member in self.threads.iter() {
             // SeqCst [E3]: before the look whether it is pinned; pairs with `pin`.
             member.closed.store(true, SeqCst);
             fence(SeqCst);
-            // Acquire [E2]: the yard as its owner left it; pairs with its leaving.
+            // Acquire [E2]: the retire_list as its owner left it; pairs with its leaving.
             if member.pinned.load(SeqCst) == OUTSIDE {
                 // SAFETY: [E3] it is closed, and nobody is pinned who could have found it open.
-                let yard = member
-                    .yard
-                    .with_mut(|yard| mem::take(unsafe { &mut *yard }));
-                held.0.extend(yard.retired);
+                let retire_list = member
+                    .retire_list
+                    .with_mut(|retire_list| mem::take(unsafe { &mut *retire_list }));
+                held.0.extend(retire_list.retired);
             } else {
                 left = true;
             }
-            // Release [E4]: the yard as we leave it; pairs with `pin`.
+            // Release [E4]: the retire_list as we leave it; pairs with `pin`.
             member.closed.store(false, Release);
         }
         let horizon = self.horizon(None);
@@ -172,7 +172,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
     }
 }
 
-/// What the keeper has taken from yards and could not free yet.
+/// What the notifier has taken from retire lists and could not free yet.
 pub(crate) struct Held<T, S>(Vec<Retired<T, S>>);
 
 impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
@@ -190,16 +190,16 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
         word.prefetch();
         let retired = Retired { word, stamp };
         if self.me.open.get() {
-            self.yard(|yard| yard.retired.push_back(retired));
+            self.retire_list(|retire_list| retire_list.retired.push_back(retired));
         } else {
-            self.domain.strays.push(retired);
+            self.domain.overflow.push(retired);
         }
     }
 
     /// Whether this thread has retired something that is not freed yet, as far as it can tell.
     #[inline]
     pub(crate) fn has_retired(&self) -> bool {
-        !self.me.open.get() || self.yard(|yard| !yard.retired.is_empty())
+        !self.me.open.get() || self.retire_list(|retire_list| !retire_list.retired.is_empty())
     }
 
     /// Memory for a record, if there is some.
@@ -209,7 +209,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
             return None;
         }
         loop {
-            let record = match self.yard(Yard::next)? {
+            let record = match self.retire_list(RetireList::next)? {
                 Next::Spare(spare) => return Some(spare),
                 // SAFETY: [E1] nobody can reach it.
                 Next::Safe(word) => unsafe { word.let_go() },
@@ -226,7 +226,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
     /// Keeps the memory of a record that was not appended.
     pub(crate) fn put_back(&self, spare: Spare<T, S>) {
         if self.me.open.get() {
-            let before = self.yard(|yard| yard.spare.replace(spare));
+            let before = self.retire_list(|retire_list| retire_list.spare.replace(spare));
             drop(before);
         }
     }
@@ -236,18 +236,20 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
     /// Looks now and then what can be freed; with `at_once`, now, and frees all of it.
     #[inline]
     pub(crate) fn leave(self, at_once: bool) {
-        if self.me.open.get() && (at_once || self.yard(|yard| yard.wants_care())) {
+        if self.me.open.get()
+            && (at_once || self.retire_list(|retire_list| retire_list.wants_care()))
+        {
             self.care(at_once);
         }
     }
 
     #[cold]
     fn care(&self, at_once: bool) {
-        if at_once || self.yard(|yard| yard.wants_scan()) {
+        if at_once || self.retire_list(|retire_list| retire_list.wants_scan()) {
             // Within another visit, what that one sees must stay.
             let except = (self.me.depth.get() == 1).then_some(self.me);
             let horizon = self.domain.horizon(except);
-            self.yard(|yard| yard.scanned(horizon));
+            self.retire_list(|retire_list| retire_list.scanned(horizon));
         }
         let (surplus, most) = if at_once {
             (0, usize::MAX)
@@ -255,7 +257,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
             (SCAN_EVERY * 2, SURPLUS)
         };
         for _ in 0..most {
-            let Some(word) = self.yard(|yard| yard.beyond(surplus)) else {
+            let Some(word) = self.retire_list(|retire_list| retire_list.beyond(surplus)) else {
                 break;
             };
             // SAFETY: [E1] nobody can reach it.
@@ -263,13 +265,15 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
         }
     }
 
-    /// The yard, for as long as `work` takes: that calls nothing of a caller's, so that there is one
+    /// The retire_list, for as long as `work` takes: that calls nothing of a caller's, so that there is one
     /// of it at a time.
     #[inline]
-    fn yard<R>(&self, work: impl FnOnce(&mut Yard<T, S>) -> R) -> R {
+    fn retire_list<R>(&self, work: impl FnOnce(&mut RetireList<T, S>) -> R) -> R {
         debug_assert!(self.me.open.get());
         // SAFETY: [E3] we are pinned and found it open, and each use of it ends before the next.
-        self.me.yard.with_mut(|yard| work(unsafe { &mut *yard }))
+        self.me
+            .retire_list
+            .with_mut(|retire_list| work(unsafe { &mut *retire_list }))
     }
 }
 
@@ -290,7 +294,7 @@ enum Next<T, S> {
     Safe(Word<T, S>),
 }
 
-impl<T, S> Yard<T, S> {
+impl<T, S> RetireList<T, S> {
     #[inline]
     fn next(&mut self) -> Option<Next<T, S>> {
         if self.safe > 0 {
@@ -329,7 +333,7 @@ impl<T, S> Yard<T, S> {
     }
 }
 
-impl<T, S> Default for Yard<T, S> {
+impl<T, S> Default for RetireList<T, S> {
     fn default() -> Self {
         Self {
             retired: VecDeque::new(),
@@ -347,7 +351,7 @@ impl<T, S> Default for Member<T, S> {
             closed: AtomicBool::new(false),
             depth: Cell::new(0),
             open: Cell::new(false),
-            yard: UnsafeCell::new(Yard::default()),
+            retire_list: UnsafeCell::new(RetireList::default()),
         }
     }
 }
@@ -356,7 +360,7 @@ impl<T, S> Default for Domain<T, S> {
     fn default() -> Self {
         Self {
             threads: PerThread::default(),
-            strays: Stack::default(),
+            overflow: Stack::default(),
         }
     }
 }
@@ -373,11 +377,11 @@ impl<T, S> Drop for Domain<T, S> {
         let of_yards = self.threads.iter().flat_map(|member| {
             // SAFETY: nobody is pinned, and nobody will be.
             member
-                .yard
-                .with_mut(|yard| mem::take(unsafe { &mut *yard }))
+                .retire_list
+                .with_mut(|retire_list| mem::take(unsafe { &mut *retire_list }))
                 .retired
         });
-        for retired in of_yards.chain(self.strays.take_all()) {
+        for retired in of_yards.chain(self.overflow.take_all()) {
             // SAFETY: as above.
             drop(unsafe { retired.word.let_go() });
         }

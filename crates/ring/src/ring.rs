@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::{Core, Found};
-use crate::keeper;
+use crate::notifier;
 use crate::reader::Reader;
 use crate::record::{Kept, Record, Spare};
 use crate::sync::Thread;
@@ -15,10 +15,10 @@ use crate::sync::Thread;
 ///
 /// `T` is what is appended. `S` is the *running state*: a value that every append carries one step
 /// further and that every record keeps a copy of, as of its seq. Totals belong there, and whatever
-/// decides what may be appended; [`Ring::turn`] changes it between two records.
+/// decides what may be appended; [`Ring::transition`] changes it between two records.
 ///
 /// Everything takes `&self`; share the ring in an [`Arc`]. Each ring has a thread of its own, the
-/// *keeper*, which sleeps but for calling readers that sleep and freeing what was evicted when
+/// *notifier*, which sleeps but for calling readers that sleep and freeing what was evicted when
 /// producers have gone quiet. It ends with the ring.
 pub struct Ring<T, S = ()>
 where
@@ -26,7 +26,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     pub(crate) core: Arc<Core<T, S>>,
-    pub(crate) keeper: Thread,
+    pub(crate) notifier: Thread,
 }
 
 /// How much a ring retains; the oldest goes first.
@@ -51,14 +51,14 @@ pub enum CapacityError {
     /// More slots than can be addressed or than memory can be had for.
     #[error("the capacity of {0} records is more than there is memory for")]
     TooLarge(usize),
-    /// The system has no thread to give for the ring's keeper.
-    #[error("no thread can be had for the ring's keeper: {0}")]
+    /// The system has no thread to give for the ring's notifier.
+    #[error("no thread can be had for the ring's notifier: {0}")]
     NoThread(io::ErrorKind),
 }
 
 /// What an append has decided about its value.
 #[derive(Debug)]
-pub struct Refused<T, R> {
+pub struct Rejected<T, R> {
     /// The value, given back.
     pub value: T,
     /// What the decision said.
@@ -97,7 +97,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`CapacityError`] for 0, and where the slots (8 bytes each) or the keeper's thread cannot be
+    /// [`CapacityError`] for 0, and where the slots (8 bytes each) or the notifier's thread cannot be
     /// had.
     pub fn new(capacity: usize, initial: S) -> Result<Self, CapacityError> {
         let unweighed = Bounds {
@@ -112,13 +112,13 @@ where
     ///
     /// # Errors
     ///
-    /// [`CapacityError`] for 0 records, and where the slots (8 bytes each) or the keeper's thread
+    /// [`CapacityError`] for 0 records, and where the slots (8 bytes each) or the notifier's thread
     /// cannot be had.
     pub fn bounded(bounds: Bounds<T>, initial: S) -> Result<Self, CapacityError> {
-        Self::with_backstop(bounds, initial, keeper::BACKSTOP)
+        Self::with_backstop(bounds, initial, notifier::BACKSTOP)
     }
 
-    /// With another time after which the keeper looks by itself whether somebody is to be called.
+    /// With another time after which the notifier looks by itself whether somebody is to be called.
     pub(crate) fn with_backstop(
         mut bounds: Bounds<T>,
         initial: S,
@@ -135,9 +135,9 @@ where
             .try_reserve_exact(bounds.records)
             .map_err(|_| too_large)?;
         let core = Arc::new(Core::new(slots, bounds, initial));
-        let keeper = keeper::start(core.clone(), backstop)
+        let notifier = notifier::start(core.clone(), backstop)
             .map_err(|error| CapacityError::NoThread(error.kind()))?;
-        Ok(Self { core, keeper })
+        Ok(Self { core, notifier })
     }
 
     /// The bounds in force.
@@ -167,7 +167,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`Refused`] gives the value back with the reason of `decide`; nothing was appended.
+    /// [`Rejected`] gives the value back with the reason of `decide`; nothing was appended.
     ///
     /// # Panics
     ///
@@ -178,30 +178,30 @@ where
         &self,
         value: T,
         mut decide: impl FnMut(&mut T, &mut S, u64) -> Result<(), R>,
-    ) -> Result<Kept<T, S>, Refused<T, R>> {
+    ) -> Result<Kept<T, S>, Rejected<T, R>> {
         let core = &*self.core;
         let guard = core.pin();
         let spare = guard.spare();
-        let mut place = core.place(&guard);
-        let mut record = Record::new(spare, value, place.state);
+        let mut claim = core.claim(&guard);
+        let mut record = Record::new(spare, value, claim.state);
         let kept = loop {
-            if let Err(reason) = decide(&mut record.value, &mut record.state, place.seq()) {
+            if let Err(reason) = decide(&mut record.value, &mut record.state, claim.seq()) {
                 let (value, spare) = Spare::of(record);
                 guard.put_back(spare);
-                return Err(Refused { value, reason });
+                return Err(Rejected { value, reason });
             }
-            record.seq = place.seq();
+            record.seq = claim.seq();
             record.weight = core.weigh(&record.value);
-            record.total_weight = place.total_weight.saturating_add(record.weight);
-            record = match core.put(&place, record, &guard) {
+            record.total_weight = claim.total_weight.saturating_add(record.weight);
+            record = match core.put(&claim, record, &guard) {
                 Ok(kept) => break kept,
                 Err(record) => record,
             };
-            core.waiters.want_place();
-            place = core.place(&guard);
-            record.state.clone_from(place.state);
+            core.waiters.lost_race();
+            claim = core.claim(&guard);
+            record.state.clone_from(claim.state);
         };
-        core.waiters.notify(guard.has_retired(), &self.keeper);
+        core.waiters.notify(guard.has_retired(), &self.notifier);
         let heavy = core.is_heavy(&kept);
         guard.leave(heavy);
         Ok(kept)
@@ -222,25 +222,25 @@ where
     /// # Errors
     ///
     /// What `decide` refuses with; nothing has changed then.
-    pub fn turn<R>(&self, mut decide: impl FnMut(&S, u64) -> Result<S, R>) -> Result<u64, R> {
+    pub fn transition<R>(&self, mut decide: impl FnMut(&S, u64) -> Result<S, R>) -> Result<u64, R> {
         let core = &*self.core;
         let guard = core.pin();
         loop {
-            let place = core.place(&guard);
-            let state = decide(place.state, place.head)?;
-            if core.turn(&place, state, &guard) {
-                core.waiters.notify(guard.has_retired(), &self.keeper);
-                return Ok(place.head);
+            let claim = core.claim(&guard);
+            let state = decide(claim.state, claim.head)?;
+            if core.transition(&claim, state, &guard) {
+                core.waiters.notify(guard.has_retired(), &self.notifier);
+                return Ok(claim.head);
             }
-            core.waiters.want_place();
+            core.waiters.lost_race();
         }
     }
 
     /// Looks at the running state and the head that it belongs to, as of one moment. Lock-free.
     pub fn state<R>(&self, look: impl FnOnce(&S, u64) -> R) -> R {
         let guard = self.core.pin();
-        let place = self.core.place(&guard);
-        look(place.state, place.head)
+        let claim = self.core.claim(&guard);
+        look(claim.state, claim.head)
     }
 
     /// The record with that seq, if it is retained.
@@ -253,22 +253,22 @@ where
 
     /// The newest seq; 0 before the first record.
     pub fn head(&self) -> u64 {
-        self.core.place(&self.core.pin()).head
+        self.core.claim(&self.core.pin()).head
     }
 
     /// What can be read at this moment.
     pub fn retained(&self) -> Retained {
         let guard = self.core.pin();
         let oldest = self.core.oldest(&guard);
-        let place = self.core.place(&guard);
+        let claim = self.core.claim(&guard);
         let before = match self.core.find(oldest, &guard) {
             Found::Record(record) => record.total_weight - record.weight,
-            Found::Evicted | Found::NotYet => place.total_weight,
+            Found::Evicted | Found::NotYet => claim.total_weight,
         };
         Retained {
             oldest,
-            head: place.head,
-            weight: place.total_weight - before,
+            head: claim.head,
+            weight: claim.total_weight - before,
         }
     }
 
@@ -280,10 +280,10 @@ where
             let next = after.saturating_add(1).max(self.core.oldest(&guard));
             match self.core.find(next, &guard) {
                 Found::Record(first) => {
-                    let place = self.core.place(&guard);
+                    let claim = self.core.claim(&guard);
                     return Some(Unread {
-                        head: place.head,
-                        weight: place.total_weight - (first.total_weight - first.weight),
+                        head: claim.head,
+                        weight: claim.total_weight - (first.total_weight - first.weight),
                         first: first.keep(),
                     });
                 }
@@ -310,7 +310,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        self.core.waiters.close(&self.keeper);
+        self.core.waiters.close(&self.notifier);
     }
 }
 

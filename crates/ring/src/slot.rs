@@ -3,7 +3,7 @@
 //! | bits 0 and 1 | content | bits 3 and up |
 //! |---|---|---|
 //! | `00` | a record | a reference to it, by its address |
-//! | `01` | a turn | `Box<Turn>`, by its address |
+//! | `01` | a transition | `Box<Transition>`, by its address |
 //! | `10` | nothing yet | the seq that the slot awaits |
 //!
 //! Bit 2 is the lap of the record that the slot holds or held last: whether it is full for the lap
@@ -11,7 +11,7 @@
 //! miss for each append, since it is the oldest there is.
 //!
 //! A word never comes back to a slot while somebody who saw it there is still pinned ([I4]): a
-//! record and a turn by their addresses, which are not free for reuse before that, and an empty
+//! record and a transition by their addresses, which are not free for reuse before that, and an empty
 //! slot by its number, which only grows. So a compare-exchange that succeeds means that nothing has
 //! happened in between.
 #![allow(unsafe_code)]
@@ -22,10 +22,10 @@ use crate::reclaim::Guard;
 use crate::record::{Record, RecordRef};
 
 const KIND: usize = 0b011;
-const TURN: usize = 0b001;
+const TRANSITION: usize = 0b001;
 const EMPTY: usize = 0b010;
-const LAP: usize = 0b100;
-const TAG: usize = KIND | LAP;
+const GENERATION: usize = 0b100;
+const TAG: usize = KIND | GENERATION;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("the ring keeps a 62-bit sequence number in a pointer-sized word");
@@ -35,13 +35,13 @@ pub(crate) struct Word<T, S>(*mut Record<T, S>);
 
 /// A change of the running state between two records. It stands in the slot of the next record,
 /// with the record that is to be evicted there, unless that is evicted already.
-pub(crate) struct Turn<T, S> {
+pub(crate) struct Transition<T, S> {
     /// The seq of the next record.
     pub(crate) awaits: u64,
     /// The weight of all records before that.
     pub(crate) total_weight: u64,
     pub(crate) state: S,
-    /// The slot's as before, and not this turn's: another turn can take it over.
+    /// The slot's as before, and not this transition's: another transition can take it over.
     pub(crate) evictee: Option<NonNull<Record<T, S>>>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Turn<T, S> {
 pub(crate) enum View<'g, T, S> {
     Empty { awaits: u64 },
     Record(RecordRef<'g, T, S>),
-    Turn(&'g Turn<T, S>),
+    Transition(&'g Transition<T, S>),
 }
 
 impl<T, S> Clone for Word<T, S> {
@@ -62,9 +62,9 @@ impl<T, S> Copy for Word<T, S> {}
 
 /// Which lap a seq is on, as far as it matters: laps alternate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lap(bool);
+pub(crate) struct Generation(bool);
 
-impl Lap {
+impl Generation {
     /// `size` is the number of slots, a power of two.
     #[inline]
     pub(crate) fn of(seq: u64, size: usize) -> Self {
@@ -77,39 +77,40 @@ impl Lap {
 
     #[inline]
     fn bit(self) -> usize {
-        if self.0 { LAP } else { 0 }
+        if self.0 { GENERATION } else { 0 }
     }
 }
 
 impl<T, S> Word<T, S> {
-    // A record holds a `u64`, so three bits of its address, and of a turn's box, are zero.
-    const ALIGNED: () = assert!(align_of::<Record<T, S>>() >= 8 && align_of::<Turn<T, S>>() >= 8);
+    // A record holds a `u64`, so three bits of its address, and of a transition's box, are zero.
+    const ALIGNED: () =
+        assert!(align_of::<Record<T, S>>() >= 8 && align_of::<Transition<T, S>>() >= 8);
 
-    pub(crate) fn empty(awaits: u64, lap: Lap) -> Self {
+    pub(crate) fn empty(awaits: u64, generation: Generation) -> Self {
         Self(ptr::without_provenance_mut(
-            (awaits as usize) << 3 | lap.before().bit() | EMPTY,
+            (awaits as usize) << 3 | generation.before().bit() | EMPTY,
         ))
     }
 
     #[inline]
-    pub(crate) fn record(record: NonNull<Record<T, S>>, lap: Lap) -> Self {
+    pub(crate) fn record(record: NonNull<Record<T, S>>, generation: Generation) -> Self {
         const { Self::ALIGNED };
-        Self(record.as_ptr().map_addr(|a| a | lap.bit()))
+        Self(record.as_ptr().map_addr(|a| a | generation.bit()))
     }
 
-    /// A turn that waits for a record on `lap`.
-    pub(crate) fn turn(turn: Box<Turn<T, S>>, lap: Lap) -> Self {
+    /// A transition that waits for a record on `lap`.
+    pub(crate) fn transition(transition: Box<Transition<T, S>>, generation: Generation) -> Self {
         const { Self::ALIGNED };
         Self(
-            Box::into_raw(turn)
-                .map_addr(|a| a | lap.before().bit() | TURN)
+            Box::into_raw(transition)
+                .map_addr(|a| a | generation.before().bit() | TRANSITION)
                 .cast(),
         )
     }
 
     #[inline]
-    pub(crate) fn lap(self) -> Lap {
-        Lap(self.0.addr() & LAP != 0)
+    pub(crate) fn generation(self) -> Generation {
+        Generation(self.0.addr() & GENERATION != 0)
     }
 
     #[inline]
@@ -147,8 +148,8 @@ impl<T, S> Word<T, S> {
             EMPTY => View::Empty {
                 awaits: (self.0.addr() >> 3) as u64,
             },
-            // SAFETY: [I4], kind 01 is a `Box<Turn>`; alive by the caller's promise.
-            TURN => View::Turn(unsafe { &*self.address::<Turn<T, S>>() }),
+            // SAFETY: [I4], kind 01 is a `Box<Transition>`; alive by the caller's promise.
+            TRANSITION => View::Transition(unsafe { &*self.address::<Transition<T, S>>() }),
             // SAFETY: [I4], kind 00 is a record's address; alive by the caller's promise.
             _ => View::Record(unsafe { RecordRef::new(NonNull::new_unchecked(self.address())) }),
         }
@@ -160,11 +161,15 @@ impl<T, S> Word<T, S> {
     ///
     /// As for [`Word::let_go`], for the last word of a slot.
     pub(crate) unsafe fn free(self) {
-        if self.is_turn() {
-            // SAFETY: as for `into_turn`.
-            let turn = unsafe { self.into_turn() };
+        if self.is_transition() {
+            // SAFETY: as for `into_transition`.
+            let transition = unsafe { self.into_transition() };
             // SAFETY: [I4], it is a record's address; the caller's promise.
-            drop(turn.evictee.map(|record| unsafe { Record::let_go(record) }));
+            drop(
+                transition
+                    .evictee
+                    .map(|record| unsafe { Record::let_go(record) }),
+            );
         } else {
             // SAFETY: the caller's promise.
             drop(unsafe { self.let_go() });
@@ -172,8 +177,8 @@ impl<T, S> Word<T, S> {
     }
 
     #[inline]
-    pub(crate) fn is_turn(self) -> bool {
-        self.0.addr() & KIND == TURN
+    pub(crate) fn is_transition(self) -> bool {
+        self.0.addr() & KIND == TRANSITION
     }
 
     #[inline]
@@ -181,8 +186,8 @@ impl<T, S> Word<T, S> {
         self.0.addr() & KIND == EMPTY
     }
 
-    /// Gives up what the word stands for, but not what a turn holds back: the slot's reference to a
-    /// record, and the record where that was the last; or a turn.
+    /// Gives up what the word stands for, but not what a transition holds back: the slot's reference to a
+    /// record, and the record where that was the last; or a transition.
     ///
     /// # Safety
     ///
@@ -190,9 +195,9 @@ impl<T, S> Word<T, S> {
     pub(crate) unsafe fn let_go(self) -> Option<Box<Record<T, S>>> {
         match self.0.addr() & KIND {
             EMPTY => None,
-            TURN => {
-                // SAFETY: as for `into_turn`.
-                drop(unsafe { self.into_turn() });
+            TRANSITION => {
+                // SAFETY: as for `into_transition`.
+                drop(unsafe { self.into_transition() });
                 None
             }
             // SAFETY: [I4], it is a record's address; the caller's promise.
@@ -200,14 +205,14 @@ impl<T, S> Word<T, S> {
         }
     }
 
-    /// Takes back a turn.
+    /// Takes back a transition.
     ///
     /// # Safety
     ///
-    /// The word came from [`Word::turn`] and is owned: it was not stored in a slot, or was taken
+    /// The word came from [`Word::transition`] and is owned: it was not stored in a slot, or was taken
     /// out of it and nobody is left who could look.
-    pub(crate) unsafe fn into_turn(self) -> Box<Turn<T, S>> {
-        debug_assert_eq!(self.0.addr() & KIND, TURN);
+    pub(crate) unsafe fn into_transition(self) -> Box<Transition<T, S>> {
+        debug_assert_eq!(self.0.addr() & KIND, TRANSITION);
         // SAFETY: [I4], it is a `Box`'s address; the caller's promise.
         unsafe { Box::from_raw(self.address()) }
     }
@@ -220,7 +225,7 @@ impl<'g, T, S> View<'g, T, S> {
         match self {
             View::Empty { awaits } => *awaits,
             View::Record(record) => record.seq() + size,
-            View::Turn(turn) => turn.awaits,
+            View::Transition(transition) => transition.awaits,
         }
     }
 
@@ -230,8 +235,8 @@ impl<'g, T, S> View<'g, T, S> {
         match self {
             View::Empty { .. } => None,
             View::Record(record) => Some(*record),
-            // SAFETY: [R1] it left its slot no earlier than this turn, which is alive for `'g`.
-            View::Turn(turn) => turn
+            // SAFETY: [R1] it left its slot no earlier than this transition, which is alive for `'g`.
+            View::Transition(transition) => transition
                 .evictee
                 .map(|evictee| unsafe { RecordRef::new(evictee) }),
         }

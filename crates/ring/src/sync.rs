@@ -97,7 +97,7 @@ std::thread_local! {
     static PASSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// In this model, whatever waits for its time need not wait: the keeper tidies as soon as there is
+/// In this model, whatever waits for its time need not wait: the notifier tidies as soon as there is
 /// something. Without it, it does not, and a model has far fewer schedules.
 #[cfg(loom)]
 pub fn let_time_pass() {

@@ -1,12 +1,12 @@
 //! Sleeping until the ring has something, and being woken.
 //!
-//! A reader that finds nothing puts its waker into its *bed*, lays the bed onto a pile and sets a
+//! A reader that finds nothing puts its waker into its *node*, lays the node onto a pile and sets a
 //! mark, [`ARMED`]. A publisher that does not see the mark goes on: one load. One that does sets
-//! another, [`RUNG`], and wakes the *keeper* (`keeper.rs`), a thread of the ring that takes the pile
+//! another, [`RINGING`], and wakes the *notifier* (`notifier.rs`), a thread of the ring that takes the pile
 //! and calls every waker in it. So a publisher's work is the same however many sleep, and no waker,
 //! which is somebody else's code, runs in its place.
 //!
-//! A publisher that stops before it has woken the keeper leaves the mark, so that the next one wakes
+//! A publisher that stops before it has woken the notifier leaves the mark, so that the next one wakes
 //! it.
 
 use std::sync::Arc;
@@ -23,83 +23,83 @@ use crate::sync::{AtomicBool, AtomicU32, Mutex, Thread, store_load_barrier, thre
 /// Somebody sleeps, or is about to.
 pub(crate) const ARMED: u32 = 1;
 /// The sleepers are to be called.
-pub(crate) const RUNG: u32 = 2;
-/// Something has been retired, and the keeper will look to it.
-pub(crate) const LITTER: u32 = 4;
+pub(crate) const RINGING: u32 = 2;
+/// Something has been retired, and the notifier will look to it.
+pub(crate) const GARBAGE: u32 = 4;
 /// The ring is gone.
 pub(crate) const CLOSED: u32 = 8;
-/// The keeper sleeps until it is woken, and does not look by itself.
+/// The notifier sleeps until it is woken, and does not look by itself.
 const AT_REST: u32 = 32;
 /// Somebody has lost a place to another, and would like to have the next.
-const WANTED: u32 = 16;
+const CONTENDED: u32 = 16;
 
 /// How long a producer stands aside for another, and the longest that this one waits for it: in
 /// spins of the processor, about 1.5 microseconds.
 #[cfg(not(any(loom, shuttle)))]
-const ASIDE: u32 = 64;
+const BACK_OFF_SPINS: u32 = 64;
 
-/// All who sleep on one ring, and what its keeper is asked for.
+/// All who sleep on one ring, and what its notifier is asked for.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    /// [`ARMED`], [`RUNG`], [`LITTER`] and [`CLOSED`].
-    marks: AtomicU32,
-    asleep: Stack<Arc<Bed>>,
+    /// [`ARMED`], [`RINGING`], [`GARBAGE`] and [`CLOSED`].
+    flags: AtomicU32,
+    stack: Stack<Arc<WaitNode>>,
     /// Beds of readers that are gone. They may still lie on the pile: to use them again bounds how
     /// high that becomes while nobody publishes.
-    free: Mutex<Vec<Arc<Bed>>>,
+    free: Mutex<Vec<Arc<WaitNode>>>,
 }
 
 /// Where one reader sleeps.
 #[derive(Default)]
-struct Bed {
+struct WaitNode {
     waker: AtomicWaker,
     /// Whether it lies on the pile, or is about to.
-    piled: AtomicBool,
+    queued: AtomicBool,
 }
 
 impl Waiters {
-    /// To be called after something has been appended or turned: asks the keeper for what there is
-    /// to do. `littered` says whether something has been retired.
+    /// To be called after something has been appended or turned: asks the notifier for what there is
+    /// to do. `has_garbage` says whether something has been retired.
     #[inline]
-    pub(crate) fn notify(&self, littered: bool, keeper: &Thread) {
+    pub(crate) fn notify(&self, has_garbage: bool, notifier: &Thread) {
         store_load_barrier();
-        // SeqCst [W1]: after the exchange of the slot; pairs with the marking in `lie_down`.
-        let marks = self.marks.load(SeqCst);
-        if marks & (ARMED | RUNG | WANTED) != 0 || littered && marks & LITTER == 0 {
-            self.ask(marks, littered, keeper);
+        // SeqCst [W1]: after the exchange of the slot; pairs with the marking in `register`.
+        let flags = self.flags.load(SeqCst);
+        if flags & (ARMED | RINGING | CONTENDED) != 0 || has_garbage && flags & GARBAGE == 0 {
+            self.ask(flags, has_garbage, notifier);
         }
     }
 
     /// Marks first and wakes afterwards: where we stop in between, the next one finds the mark, and
     /// wakes.
     #[cold]
-    fn ask(&self, marks: u32, littered: bool, keeper: &Thread) {
-        let rung = if marks & ARMED != 0 { RUNG } else { 0 };
-        let litter = if littered { LITTER } else { 0 };
-        let asked = (rung | litter) & !marks;
+    fn ask(&self, flags: u32, has_garbage: bool, notifier: &Thread) {
+        let rung = if flags & ARMED != 0 { RINGING } else { 0 };
+        let garbage = if has_garbage { GARBAGE } else { 0 };
+        let asked = (rung | garbage) & !flags;
         if asked != 0 {
-            self.marks.fetch_or(asked, SeqCst);
+            self.flags.fetch_or(asked, SeqCst);
         }
-        if asked != 0 || marks & RUNG != 0 {
-            keeper.unpark();
+        if asked != 0 || flags & RINGING != 0 {
+            notifier.unpark();
         }
-        if marks & WANTED != 0 {
-            self.stand_aside();
+        if flags & CONTENDED != 0 {
+            self.back_off();
         }
     }
 
     /// To be called by who has lost a place to another: the next that has appended stands aside.
     #[cold]
-    pub(crate) fn want_place(&self) {
+    pub(crate) fn lost_race(&self) {
         // Relaxed: whether it is seen soon is a matter of speed alone.
-        if self.marks.load(Relaxed) & WANTED == 0 {
-            self.marks.fetch_or(WANTED, Relaxed);
+        if self.flags.load(Relaxed) & CONTENDED == 0 {
+            self.flags.fetch_or(CONTENDED, Relaxed);
         }
         #[cfg(any(loom, shuttle))]
         thread::yield_now();
         #[cfg(not(any(loom, shuttle)))]
-        for _ in 0..ASIDE {
-            if self.marks.load(Relaxed) & WANTED == 0 {
+        for _ in 0..BACK_OFF_SPINS {
+            if self.flags.load(Relaxed) & CONTENDED == 0 {
                 break;
             }
             std::hint::spin_loop();
@@ -113,67 +113,67 @@ impl Waiters {
     /// at once, they take these lines from each other with every append: better that each has them
     /// for some dozen (`benches/README.md`).
     #[cold]
-    fn stand_aside(&self) {
-        self.marks.fetch_and(!WANTED, Relaxed);
+    fn back_off(&self) {
+        self.flags.fetch_and(!CONTENDED, Relaxed);
         #[cfg(not(any(loom, shuttle)))]
-        (0..ASIDE).for_each(|_| std::hint::spin_loop());
+        (0..BACK_OFF_SPINS).for_each(|_| std::hint::spin_loop());
     }
 
-    /// What the keeper is asked for.
-    pub(crate) fn marks(&self) -> u32 {
-        self.marks.load(SeqCst)
+    /// What the notifier is asked for.
+    pub(crate) fn flags(&self) -> u32 {
+        self.flags.load(SeqCst)
     }
 
-    /// The keeper's answer to [`LITTER`]: whatever is retired from here on is marked anew.
-    pub(crate) fn clear_litter(&self) {
-        // SeqCst [E3]: before it looks into the yards; pairs with the look in `notify`.
-        self.marks.fetch_and(!LITTER, SeqCst);
+    /// The notifier's answer to [`GARBAGE`]: whatever is retired from here on is marked anew.
+    pub(crate) fn clear_garbage(&self) {
+        // SeqCst [E3]: before it looks into the retire lists; pairs with the look in `notify`.
+        self.flags.fetch_and(!GARBAGE, SeqCst);
     }
 
-    /// Whether the keeper may sleep until it is woken: whoever gives it something to look to from here
+    /// Whether the notifier may sleep until it is woken: whoever gives it something to look to from here
     /// on wakes it.
-    pub(crate) fn let_keeper_sleep(&self) -> bool {
-        let marks = self.marks.fetch_or(AT_REST, SeqCst);
-        let may = marks & (ARMED | RUNG | LITTER | CLOSED) == 0;
+    pub(crate) fn let_notifier_sleep(&self) -> bool {
+        let flags = self.flags.fetch_or(AT_REST, SeqCst);
+        let may = flags & (ARMED | RINGING | GARBAGE | CLOSED) == 0;
         if !may {
-            self.keeper_is_up();
+            self.notifier_is_up();
         }
         may
     }
 
-    pub(crate) fn keeper_is_up(&self) {
-        self.marks.fetch_and(!AT_REST, SeqCst);
+    pub(crate) fn notifier_is_up(&self) {
+        self.flags.fetch_and(!AT_REST, SeqCst);
     }
 
     /// There is more to look to.
-    pub(crate) fn mark_litter(&self) {
-        self.marks.fetch_or(LITTER, SeqCst);
+    pub(crate) fn flag_garbage(&self) {
+        self.flags.fetch_or(GARBAGE, SeqCst);
     }
 
-    /// The keeper's answer to [`RUNG`]: calls everyone who is asleep now.
+    /// The notifier's answer to [`RINGING`]: calls everyone who is stack now.
     pub(crate) fn call(&self) {
-        // SeqCst [W6]: before it takes the pile. Who lies down from here on marks anew, and who has
-        // seen the mark has been on the pile before; pairs with `lie_down`.
-        self.marks.fetch_and(!(ARMED | RUNG), SeqCst);
-        for bed in self.asleep.take_all() {
+        // SeqCst [W6]: before it takes the pile. Who lies down from here on flags anew, and who has
+        // seen the mark has been on the pile before; pairs with `register`.
+        self.flags.fetch_and(!(ARMED | RINGING), SeqCst);
+        for node in self.stack.take_all() {
             // AcqRel [W5]: who finds it on the pile after this puts it there again, and the waker of
-            // who found it there before is in it; pairs with the swap in `lie_down`.
-            bed.piled.swap(false, SeqCst);
-            bed.waker.wake();
+            // who found it there before is in it; pairs with the swap in `register`.
+            node.queued.swap(false, SeqCst);
+            node.waker.wake();
         }
     }
 
     /// The ring is gone, and so are its readers.
-    pub(crate) fn close(&self, keeper: &Thread) {
-        self.marks.fetch_or(CLOSED, SeqCst);
-        keeper.unpark();
+    pub(crate) fn close(&self, notifier: &Thread) {
+        self.flags.fetch_or(CLOSED, SeqCst);
+        notifier.unpark();
     }
 }
 
 /// One reader's place among the sleepers.
 #[derive(Default)]
 pub(crate) struct Waiter {
-    bed: Option<Arc<Bed>>,
+    node: Option<Arc<WaitNode>>,
 }
 
 impl Waiter {
@@ -184,16 +184,16 @@ impl Waiter {
     pub(crate) fn poll<R>(
         &mut self,
         waiters: &Waiters,
-        keeper: &Thread,
+        notifier: &Thread,
         cx: &mut Context<'_>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Poll<R> {
         let mut found = look();
         if found.is_none() {
-            self.lie_down(waiters, keeper, cx.waker());
+            self.register(waiters, notifier, cx.waker());
             found = look();
             if found.is_some() {
-                self.get_up();
+                self.unregister();
             }
         }
         found.map_or(Poll::Pending, Poll::Ready)
@@ -204,20 +204,25 @@ impl Waiter {
     pub(crate) fn wait<R>(
         &mut self,
         waiters: &Waiters,
-        keeper: &Thread,
+        notifier: &Thread,
         deadline: Option<Instant>,
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         THREAD.with(|waker| {
             loop {
-                let polled = self.poll(waiters, keeper, &mut Context::from_waker(waker), &mut look);
+                let polled = self.poll(
+                    waiters,
+                    notifier,
+                    &mut Context::from_waker(waker),
+                    &mut look,
+                );
                 if let Poll::Ready(found) = polled {
                     return Some(found);
                 }
                 match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                     None => thread::park(),
                     Some(Duration::ZERO) => {
-                        self.get_up();
+                        self.unregister();
                         return look();
                     }
                     Some(left) => thread::park_timeout(left),
@@ -226,36 +231,36 @@ impl Waiter {
         })
     }
 
-    fn lie_down(&mut self, waiters: &Waiters, keeper: &Thread, waker: &Waker) {
-        let bed = self.bed.get_or_insert_with(|| waiters.free_bed());
-        bed.waker.register(waker);
+    fn register(&mut self, waiters: &Waiters, notifier: &Thread, waker: &Waker) {
+        let node = self.node.get_or_insert_with(|| waiters.free_node());
+        node.waker.register(waker);
         // AcqRel [W5]: the waker before it; pairs with the swap in `call`.
-        if !bed.piled.swap(true, SeqCst) {
-            waiters.asleep.push(bed.clone());
+        if !node.queued.swap(true, SeqCst) {
+            waiters.stack.push(node.clone());
         }
         // SeqCst [W6]: after the pile; pairs with the clearing in `call`.
-        if waiters.marks.load(SeqCst) & (ARMED | RUNG) == 0 {
+        if waiters.flags.load(SeqCst) & (ARMED | RINGING) == 0 {
             // SeqCst [W2]: before the look at the slot; pairs with the load in `notify`.
-            let marks = waiters.marks.fetch_or(ARMED, SeqCst);
-            if marks & AT_REST != 0 {
+            let flags = waiters.flags.fetch_or(ARMED, SeqCst);
+            if flags & AT_REST != 0 {
                 // It is to look now and then, as long as somebody sleeps.
-                keeper.unpark();
+                notifier.unpark();
             }
         }
         store_load_barrier();
     }
 
-    fn get_up(&mut self) {
-        if let Some(bed) = &self.bed {
-            drop(bed.waker.take());
+    fn unregister(&mut self) {
+        if let Some(node) = &self.node {
+            drop(node.waker.take());
         }
     }
 
-    /// Gives the bed back. The owner's last call.
+    /// Gives the node back. The owner's last call.
     pub(crate) fn leave(&mut self, waiters: &Waiters) {
-        self.get_up();
-        if let Some(bed) = self.bed.take() {
-            waiters.take_back(bed);
+        self.unregister();
+        if let Some(node) = self.node.take() {
+            waiters.take_back(node);
         }
     }
 }
@@ -263,20 +268,20 @@ impl Waiter {
 /// Also where a closure of its reader's has panicked: nobody is called who is not there.
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.get_up();
+        self.unregister();
     }
 }
 
 impl Waiters {
-    fn free_bed(&self) -> Arc<Bed> {
-        // Whoever has the list now does not hold us up: a new bed does as well.
+    fn free_node(&self) -> Arc<WaitNode> {
+        // Whoever has the list now does not hold us up: a new node does as well.
         let free = self.free.try_lock().ok().and_then(|mut free| free.pop());
         free.unwrap_or_default()
     }
 
-    fn take_back(&self, bed: Arc<Bed>) {
+    fn take_back(&self, node: Arc<WaitNode>) {
         if let Ok(mut free) = self.free.try_lock() {
-            free.push(bed);
+            free.push(node);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use loom::thread;
 use model::{Cell, Counting, block_on};
-use tapline_ring::{Item, Kept, Reader, Ring, let_time_pass};
+use tapline_ring::{Kept, ReadItem, Reader, Ring, let_time_pass};
 
 fn counting(capacity: usize) -> Arc<Counting> {
     model::counting(capacity)
@@ -153,7 +153,7 @@ fn memory_is_not_used_again_under_a_producer_e1_e2() {
     });
 }
 
-/// A thread that has ended leaves its yard to the next, and the keeper looks into both.
+/// A thread that has ended leaves its yard to the next, and the notifier looks into both.
 #[test]
 fn a_thread_takes_over_from_one_that_has_ended_e3_e4_t2_t3() {
     loom::model(|| {
@@ -170,7 +170,7 @@ fn a_thread_takes_over_from_one_that_has_ended_e3_e4_t2_t3() {
     });
 }
 
-/// The keeper tidies a yard while its owner comes and goes.
+/// The notifier tidies a yard while its owner comes and goes.
 #[test]
 fn the_keeper_tidies_beside_a_producer_e3_e4() {
     large_model(|| {
@@ -223,7 +223,7 @@ fn the_last_reference_frees_what_was_visited_c1_e2() {
         let mut reader = ring.reader(0);
         let visitor = thread::spawn(move || {
             reader.read(1, |item| {
-                if let Item::Record(record) = item {
+                if let ReadItem::Record(record) = item {
                     assert_eq!(record.value().0.get(), 7);
                 }
                 ControlFlow::Break(())
@@ -271,7 +271,8 @@ fn eviction_by_weight_beside_a_turn_p1() {
         let controller = {
             let ring = ring.clone();
             thread::spawn(move || {
-                ring.turn(|state, _| Ok::<_, ()>(state.clone())).unwrap();
+                ring.transition(|state, _| Ok::<_, ()>(state.clone()))
+                    .unwrap();
             })
         };
         append(&ring, 3);
@@ -305,7 +306,7 @@ fn a_turn_falls_between_two_records_p1() {
                 let ring = ring.clone();
                 thread::spawn(move || [stamp(&ring), stamp(&ring)])
             };
-            let at = ring.turn(|_, _| Ok::<_, ()>(Cell::new(200))).unwrap();
+            let at = ring.transition(|_, _| Ok::<_, ()>(Cell::new(200))).unwrap();
             // It holds from the moment that it has returned.
             let mine = stamp(&ring);
             let theirs = producer.join().unwrap();
@@ -325,7 +326,7 @@ fn two_turns_do_not_undo_each_other_p1() {
     loom::model(|| {
         let ring = counting(2);
         let add = |ring: &Counting| {
-            ring.turn(|state, _| Ok::<_, ()>(Cell::new(state.get() + 1)))
+            ring.transition(|state, _| Ok::<_, ()>(Cell::new(state.get() + 1)))
                 .unwrap();
         };
         let other = {
@@ -340,8 +341,8 @@ fn two_turns_do_not_undo_each_other_p1() {
 
 fn next(reader: &mut Reader<Cell, Cell>) -> u64 {
     match block_on(|cx| reader.poll_next(cx)) {
-        Item::Record(record) => record.value().get(),
-        Item::Lost(..) => panic!("nothing is lost here"),
+        ReadItem::Record(record) => record.value().get(),
+        ReadItem::Lost(..) => panic!("nothing is lost here"),
     }
 }
 
@@ -401,7 +402,7 @@ fn a_turn_wakes_w1_w2() {
         let mut reader = ring.reader(0);
         let controller = {
             let ring = ring.clone();
-            thread::spawn(move || ring.turn(|_, _| Ok::<_, ()>(Cell::new(9))).unwrap())
+            thread::spawn(move || ring.transition(|_, _| Ok::<_, ()>(Cell::new(9))).unwrap())
         };
         block_on(|cx| {
             reader.poll_until(cx, |reader| {

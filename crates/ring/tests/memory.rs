@@ -102,7 +102,7 @@ fn what_was_evicted_for_its_weight_is_freed_when_everybody_has_gone_quiet() {
         weigh: |_: &Counted| 1,
     };
     let ring = Ring::bounded(bounds, ()).unwrap();
-    // Twice: the keeper knows of what the very first append retires.
+    // Twice: the notifier knows of what the very first append retires.
     for appends in [120, 5] {
         for _ in 0..appends {
             ring.append(Counted::new(&live), |_, (), _| Ok::<(), ()>(()))

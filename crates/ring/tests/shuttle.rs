@@ -28,7 +28,7 @@ use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler};
 use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, MaxSteps, Runner};
-use tapline_ring::{Item, Reader, Ring};
+use tapline_ring::{ReadItem, Reader, Ring};
 
 /// How many appends each producer makes.
 const EACH: u64 = 8;
@@ -234,7 +234,7 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
     });
 }
 
-/// With room for all, so that the keeper has nothing to do but to wake.
+/// With room for all, so that the notifier has nothing to do but to wake.
 #[test]
 fn nobody_sleeps_on() {
     explore(|| {
@@ -270,7 +270,7 @@ fn a_hand_over_between_sleepers_goes_round() {
             let next = rings[(at + 1) % count].clone();
             thread::spawn(move || {
                 for round in 1..=ROUNDS {
-                    let Item::Record(record) = block_on(|cx| reader.poll_next(cx)) else {
+                    let ReadItem::Record(record) = block_on(|cx| reader.poll_next(cx)) else {
                         panic!("nobody is so far ahead");
                     };
                     assert_eq!((record.seq(), record.value().get()), (round, round));
@@ -298,7 +298,8 @@ fn a_bound_by_weight_evicts_beside_producers_a_controller_and_readers() {
             let ring = ring.clone();
             thread::spawn(move || {
                 for _ in 0..3 {
-                    ring.turn(|count, _| Ok::<_, ()>(count.clone())).unwrap();
+                    ring.transition(|count, _| Ok::<_, ()>(count.clone()))
+                        .unwrap();
                 }
             })
         };
@@ -359,7 +360,7 @@ fn every_record_is_on_the_right_side_of_every_turn() {
                         to = state.get() + 1;
                         Ok::<_, ()>(Cell::new(to))
                     };
-                    let at = ring.turn(next).unwrap();
+                    let at = ring.transition(next).unwrap();
                     (to, at)
                 };
                 (0..4).map(turn).collect::<Vec<_>>()
@@ -464,7 +465,7 @@ fn everybody_goes_on_beside_a_thread_that_is_abandoned() {
                         stop();
                         Ok::<_, ()>(count.clone())
                     };
-                    ring.turn(turn).unwrap();
+                    ring.transition(turn).unwrap();
                 }
                 _ => {
                     let mut reader = ring.reader(0);

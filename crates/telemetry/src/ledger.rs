@@ -1,4 +1,4 @@
-//! What became of everything that was offered: [`Ledger`].
+//! What became of everything that was offered: [`SessionLedger`].
 
 use tapline_events::Counts;
 
@@ -6,7 +6,7 @@ use tapline_events::Counts;
 ///
 /// `offered = published + filtered + refused`, and every publish is in exactly one of the three. What
 /// becomes of the published on the way to a reader is in that
-/// [reader's ledger](tapline_events::Ledger).
+/// [reader's ledger](tapline_events::ReaderLedger).
 ///
 /// # While producers are under way
 ///
@@ -15,7 +15,7 @@ use tapline_events::Counts;
 /// that is under way may be in it or not yet. So with `n` producers under way, a sum over the ledger is short by `n` at
 /// the most, and at rest it closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Ledger {
+pub struct SessionLedger {
     /// Got a seq. Counted by the stream itself, as of one moment and since the stream began.
     pub published: Counts,
     /// Nobody asked for.
@@ -36,7 +36,7 @@ pub struct Filtered {
     pub category_disabled: Counts,
 }
 
-impl Ledger {
+impl SessionLedger {
     /// Everything that was published or offered in vain.
     pub fn offered(&self) -> Counts {
         self.published + self.filtered.total() + self.refused

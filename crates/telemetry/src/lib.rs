@@ -13,7 +13,7 @@
 //! ```
 //! use tapline_events::{EventStream, Retention};
 //! use tapline_oapi::{Category, CategorySet, Event, KnownType};
-//! use tapline_telemetry::{Refused, TelemetryConfig, TelemetrySession};
+//! use tapline_telemetry::{PublishError, TelemetryConfig, TelemetrySession};
 //!
 //! let session = TelemetrySession::new(EventStream::new(Retention::default())?);
 //! session.start("s-1", TelemetryConfig { categories: CategorySet::of(&[Category::Console]) })?;
@@ -23,9 +23,9 @@
 //! assert!(envelope.json().contains(r#""telemetry_session_id":"s-1""#));
 //!
 //! let idle = Event::known(KnownType::NetworkIdle, None);
-//! assert_eq!(session.publish(idle).unwrap_err(), Refused::CategoryDisabled(Category::Network));
+//! assert_eq!(session.publish(idle).unwrap_err(), PublishError::CategoryDisabled(Category::Network));
 //! session.stop();
-//! assert_eq!(session.publish(line()).unwrap_err(), Refused::Inactive);
+//! assert_eq!(session.publish(line()).unwrap_err(), PublishError::Inactive);
 //!
 //! // What became of it all: nothing is dropped without being counted.
 //! let ledger = session.ledger();
@@ -41,6 +41,6 @@ mod ledger;
 mod tally;
 mod sync;
 
-pub use ledger::{Filtered, Ledger};
-pub use session::{EmptyId, Envelope, Inactive, Reader, Refused, TelemetrySession};
+pub use ledger::{Filtered, SessionLedger};
+pub use session::{EmptyId, Envelope, Inactive, PublishError, Reader, TelemetrySession};
 pub use state::{Session, SessionState, TelemetryConfig};

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tapline_events::{AppendError, EventStream, IntoEvent};
 use tapline_oapi::{Category, CategorySet, Event};
 
-use crate::ledger::Ledger;
+use crate::ledger::SessionLedger;
 use crate::state::{Session, SessionState, TelemetryConfig};
 use crate::sync::{AtomicU16, Mutex, MutexGuard};
 use crate::tally::{Reason, Tallies};
@@ -45,7 +45,7 @@ pub struct TelemetrySession {
 /// Why an event was not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum PublishError {
     /// No session is running.
     #[error("no telemetry session is running")]
     Inactive,
@@ -149,9 +149,9 @@ impl TelemetrySession {
     ///
     /// # Errors
     ///
-    /// [`Refused`] says why it has no seq. Callers may ignore the answer.
+    /// [`PublishError`] says why it has no seq. Callers may ignore the answer.
     #[inline]
-    pub fn publish(&self, event: impl IntoEvent) -> Result<Envelope, Refused> {
+    pub fn publish(&self, event: impl IntoEvent) -> Result<Envelope, PublishError> {
         // Acquire: the transition that stored it, for what this thread does next; pairs with the
         // last store in `transition`. What passes is decided again, with the seq. No model notices if the
         // two are relaxed, since the ring gets fences under loom that order them, too.
@@ -206,8 +206,8 @@ impl TelemetrySession {
 
     /// What became of everything that was offered so far. Takes some microseconds, and no producer's
     /// time.
-    pub fn ledger(&self) -> Ledger {
-        Ledger {
+    pub fn ledger(&self) -> SessionLedger {
+        SessionLedger {
             published: self.stream.totals(),
             filtered: self.tallies.sum(),
             truncated: self.tallies.truncated.counts(),
@@ -222,7 +222,7 @@ impl TelemetrySession {
 
     /// Apart from [`publish`](Self::publish), so that refusing is small enough to be inlined.
     #[inline(never)]
-    fn append(&self, event: impl IntoEvent) -> Result<Envelope, Refused> {
+    fn append(&self, event: impl IntoEvent) -> Result<Envelope, PublishError> {
         let category = event.event().category;
         let bytes_offered = bytes_of_data(event.event());
         let appended = self
@@ -240,17 +240,17 @@ impl TelemetrySession {
             Err(AppendError::NotAdmitted(reason)) => Err(self.filtered(reason, category)),
             Err(AppendError::TooLarge) => {
                 self.tallies.refused.bump(category);
-                Err(Refused::TooLarge)
+                Err(PublishError::TooLarge)
             }
         }
     }
 
     #[inline]
-    fn filtered(&self, reason: Reason, category: Category) -> Refused {
+    fn filtered(&self, reason: Reason, category: Category) -> PublishError {
         self.tallies.filtered(reason, category);
         match reason {
-            Reason::Inactive => Refused::Inactive,
-            Reason::CategoryDisabled => Refused::CategoryDisabled(category),
+            Reason::Inactive => PublishError::Inactive,
+            Reason::CategoryDisabled => PublishError::CategoryDisabled(category),
         }
     }
 
@@ -273,7 +273,7 @@ impl TelemetrySession {
         let _turn = self.take_turn();
         // Relaxed: whoever sees the turn sees this, because the turn's exchange releases it.
         self.open.store(CategorySet::ALL.bits(), Relaxed);
-        let turned = self.stream.turn(next);
+        let turned = self.stream.transition(next);
         let captured = self.stream.state(|state, _| state.captured());
         // Release: whoever is refused by it sees the turn; pairs with the load in `publish`.
         self.open.store(captured.bits(), Release);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tapline_events::Mark;
+use tapline_events::Stamp;
 use tapline_oapi::CategorySet;
 
 /// Under which key of `source.metadata` an event carries the id of its session.
@@ -104,8 +104,8 @@ impl SessionState {
     }
 }
 
-impl Mark for SessionState {
-    fn stamp(&self) -> Option<(&str, &str)> {
+impl Stamp for SessionState {
+    fn metadata(&self) -> Option<(&str, &str)> {
         self.session().map(|session| (SESSION_ID_KEY, &*session.id))
     }
 }

@@ -1,4 +1,4 @@
-//! The counters behind the [`Ledger`](crate::Ledger): [`Tallies`].
+//! The counters behind the [`SessionLedger`](crate::SessionLedger): [`Tallies`].
 //!
 //! What was published is not counted here: the stream does that, in its records. What is filtered must
 //! cost next to nothing, however many producers there are, so that a program can leave its

@@ -29,7 +29,7 @@ use tapline_events::{Counts, EventStream, Item, Retention};
 use tapline_oapi::Category::{Console, Page, System};
 use tapline_oapi::{Category, CategorySet, Event};
 use tapline_telemetry::{
-    Inactive, Ledger, Reader, Refused, SessionState, TelemetryConfig, TelemetrySession,
+    Inactive, PublishError, Reader, SessionLedger, SessionState, TelemetryConfig, TelemetrySession,
 };
 
 use self::Call::{Look, Publish, Start, Stop, Update};
@@ -52,7 +52,7 @@ enum Answer {
     Turned(u64),
     NoSession,
     Published(u64, Id),
-    Refused(Refused),
+    Refused(PublishError),
     /// The running session, since when its configuration holds, and the head.
     Seen(Option<Id>, u64, u64),
 }
@@ -83,7 +83,7 @@ fn make(session: &TelemetrySession, call: Call) -> Answer {
         },
         Stop => Answer::Turned(session.stop()),
         Publish(category) => match session.publish(event(category)) {
-            Ok(envelope) => Answer::Published(envelope.seq(), id_in(envelope.mark()).unwrap()),
+            Ok(envelope) => Answer::Published(envelope.seq(), id_in(envelope.stamp()).unwrap()),
             Err(refused) => Answer::Refused(refused),
         },
         Look => {
@@ -115,13 +115,13 @@ impl Alone {
             Publish(category) => {
                 let [published, inactive, disabled] = &mut self.ledger;
                 let (entry, answer) = match self.session {
-                    None => (inactive, Answer::Refused(Refused::Inactive)),
+                    None => (inactive, Answer::Refused(PublishError::Inactive)),
                     Some((id, captured)) if captured.contains(category) => {
                         self.head += 1;
                         (published, Answer::Published(self.head, id))
                     }
                     Some(_) => {
-                        let refused = Refused::CategoryDisabled(category);
+                        let refused = PublishError::CategoryDisabled(category);
                         (disabled, Answer::Refused(refused))
                     }
                 };
@@ -143,7 +143,7 @@ impl Alone {
     }
 }
 
-fn entries(ledger: &Ledger) -> [Counts; 3] {
+fn entries(ledger: &SessionLedger) -> [Counts; 3] {
     let filtered = &ledger.filtered;
     [
         ledger.published,
@@ -523,7 +523,7 @@ fn a_reader_sees_ids_in_the_order_of_the_windows() {
         reader.read(usize::MAX, |item| {
             match item {
                 Item::Envelope(envelope) => {
-                    seen.push((envelope.seq(), id_in(envelope.mark()).unwrap()));
+                    seen.push((envelope.seq(), id_in(envelope.stamp()).unwrap()));
                 }
                 Item::Lost(lost) => panic!("everything is retained: {lost:?}"),
             }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tapline_events::Item;
 use tapline_oapi::{Envelope as Wire, Event, encode::encode_envelope};
 
-use crate::{Stamp, append, console, stream};
+use crate::{TestStamp, append, console, stream};
 
 fn parse(json: &str) -> Wire {
     serde_json::from_str(json).unwrap()
@@ -36,9 +36,9 @@ fn it_has_the_next_seq_and_a_time() {
 
 #[test]
 fn its_json_has_the_stamp_and_the_event_does_not() {
-    let stream = stream::<Stamp>(8);
+    let stream = stream::<TestStamp>(8);
     stream
-        .turn(|_, _| Ok::<_, ()>(Stamp(Some("a\"b".into()))))
+        .transition(|_, _| Ok::<_, ()>(TestStamp(Some("a\"b".into()))))
         .unwrap();
     let mut event = console();
     event
@@ -96,9 +96,9 @@ fn it_outlives_its_place_in_the_stream() {
 #[test]
 fn the_recorded_session_comes_through_byte_for_byte() {
     let corpus = include_str!("../../../cli/data/browser-events.ndjson");
-    let stream = stream::<Stamp>(512);
+    let stream = stream::<TestStamp>(512);
     stream
-        .turn(|_, _| Ok::<_, ()>(Stamp(Some("s".into()))))
+        .transition(|_, _| Ok::<_, ()>(TestStamp(Some("s".into()))))
         .unwrap();
     for (n, line) in corpus.lines().enumerate() {
         let event: Event = serde_json::from_str(line).unwrap();

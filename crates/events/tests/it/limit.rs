@@ -5,7 +5,7 @@ use tapline_events::AppendError;
 use tapline_oapi::encode::MAX_ENVELOPE_BYTES;
 use tapline_oapi::{Envelope as Wire, Event};
 
-use crate::{Stamp, append, console, stream};
+use crate::{TestStamp, append, console, stream};
 
 /// Data of that many bytes.
 fn with_data(bytes: usize) -> Event {
@@ -24,9 +24,9 @@ fn the_last_byte_decides() {
         (Some("\n\n\n"), 1),
         (Some("s"), 10),
     ] {
-        let stream = stream::<Stamp>(16);
+        let stream = stream::<TestStamp>(16);
         stream
-            .turn(|_, _| Ok::<_, ()>(Stamp(stamp.map(Into::into))))
+            .transition(|_, _| Ok::<_, ()>(TestStamp(stamp.map(Into::into))))
             .unwrap();
         (1..seq).for_each(|_| drop(append(&stream, console())));
         let around = append(&stream, with_data(2)).json().len() - 2;
@@ -76,15 +76,17 @@ fn what_only_might_be_over_it_is_not_cut() {
 /// The mark changes under an append that had cut the event for the longer stamp.
 #[test]
 fn what_was_cut_for_a_stamp_that_it_does_not_get_is_whole() {
-    let stream = stream::<Stamp>(4);
-    let long = Stamp(Some("s".repeat(200).into()));
-    stream.turn(|_, _| Ok::<_, ()>(long.clone())).unwrap();
+    let stream = stream::<TestStamp>(4);
+    let long = TestStamp(Some("s".repeat(200).into()));
+    stream.transition(|_, _| Ok::<_, ()>(long.clone())).unwrap();
     let around = append(&stream, with_data(2)).json().len() - 2;
     let mut turned = false;
     let appended = stream.append(with_data(MAX_ENVELOPE_BYTES - around + 1), |_| {
         if !turned {
             turned = true;
-            stream.turn(|_, _| Ok::<_, ()>(Stamp(None))).unwrap();
+            stream
+                .transition(|_, _| Ok::<_, ()>(TestStamp(None)))
+                .unwrap();
         }
         Ok::<_, ()>(())
     });

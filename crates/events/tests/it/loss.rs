@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use tapline_events::{
-    Behind, EventStream, Filter, Item, Ledger, Lost, Overtaken, Reader, Retention, TypePattern,
+    Behind, EventStream, Filter, Item, LagPolicy, Lost, Reader, ReaderLedger, Retention,
+    TypePattern,
 };
 use tapline_oapi::{Category, CategorySet, Event};
 
@@ -15,7 +16,7 @@ use crate::{append, event, stream};
 enum Op {
     Append(Published),
     /// Another reader joins, after so many hundredths of the seqs so far.
-    Join(Filter, u64, Overtaken),
+    Join(Filter, u64, LagPolicy),
     /// Another one that asks for the same as the reader with that number, modulo how many there are,
     /// where that one is.
     JoinBeside(usize),
@@ -63,9 +64,9 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn join() -> impl Strategy<Value = Op> {
-    let overtaken = prop_oneof![Just(Overtaken::Oldest), Just(Overtaken::Head)];
-    (filter(), 0..=100_u64, overtaken)
-        .prop_map(|(filter, after, overtaken)| Op::Join(filter, after, overtaken))
+    let lag_policy = prop_oneof![Just(LagPolicy::Oldest), Just(LagPolicy::Head)];
+    (filter(), 0..=100_u64, lag_policy)
+        .prop_map(|(filter, after, lag_policy)| Op::Join(filter, after, lag_policy))
 }
 
 fn published() -> impl Strategy<Value = Published> {
@@ -115,9 +116,9 @@ struct Checked {
 /// What a reader should say of itself.
 struct Follower {
     filter: Filter,
-    overtaken: Overtaken,
+    lag_policy: LagPolicy,
     checked: u64,
-    ledger: Ledger,
+    ledger: ReaderLedger,
 }
 
 /// All that was ever published, and the oldest of it that is retained.
@@ -155,20 +156,20 @@ impl Log {
 }
 
 impl Checked {
-    fn new(stream: &EventStream, filter: Filter, after: u64, overtaken: Overtaken) -> Self {
+    fn new(stream: &EventStream, filter: Filter, after: u64, lag_policy: LagPolicy) -> Self {
         let reader = stream.reader(after).filtered(filter.clone());
-        let reader = reader.overtaken(overtaken);
+        let reader = reader.on_lag(lag_policy);
         assert_eq!(reader.filter(), &filter);
         let start = reader.position();
-        let ledger = Ledger {
+        let ledger = ReaderLedger {
             start,
-            ..Ledger::default()
+            ..ReaderLedger::default()
         };
         Self {
             reader,
             follower: Follower {
                 filter,
-                overtaken,
+                lag_policy,
                 checked: start,
                 ledger,
             },
@@ -195,14 +196,14 @@ impl Checked {
     fn is_beside(&self, other: &Self) -> bool {
         self.reader.position() == other.reader.position()
             && self.reader.filter() == other.reader.filter()
-            && self.follower.overtaken == other.follower.overtaken
+            && self.follower.lag_policy == other.follower.lag_policy
     }
 
     /// Is given what `leader` has read since its ledger was `since`.
-    fn follow(&mut self, log: &Log, leader: &Reader, since: Ledger, items: &[Item<u64>]) {
-        let carried = self.reader.ledger().carried(since, leader.ledger());
+    fn follow(&mut self, log: &Log, leader: &Reader, since: ReaderLedger, items: &[Item<u64>]) {
+        let advanced = self.reader.ledger().advanced_by(since, leader.ledger());
         self.reader.follow(leader, since);
-        assert_eq!(self.reader.ledger(), carried);
+        assert_eq!(self.reader.ledger(), advanced);
         for item in items {
             self.follower.got(log, *item);
         }
@@ -272,9 +273,9 @@ impl Follower {
             self.checked + 1,
             "told right after what was read"
         );
-        let goes_on_after = match self.overtaken {
-            Overtaken::Oldest => log.oldest - 1,
-            Overtaken::Head => log.head(),
+        let goes_on_after = match self.lag_policy {
+            LagPolicy::Oldest => log.oldest - 1,
+            LagPolicy::Head => log.head(),
         };
         assert_eq!(lost.last, goes_on_after);
         assert!(
@@ -310,7 +311,7 @@ impl Follower {
         self.passed_over(log, reader.position() + 1);
         self.checked = reader.position();
         assert_eq!(reader.ledger(), self.ledger);
-        let Ledger {
+        let ReaderLedger {
             start,
             delivered,
             filtered,
@@ -355,14 +356,14 @@ proptest! {
                     }
                 }
                 // Somewhere in what is retained or has been, never in the future.
-                Op::Join(filter, percent, overtaken) => {
+                Op::Join(filter, percent, lag_policy) => {
                     let after = stream.head() * percent / 100;
-                    readers.push(Checked::new(&stream, filter, after, overtaken));
+                    readers.push(Checked::new(&stream, filter, after, lag_policy));
                 }
                 Op::JoinBeside(reader) => {
                     let Checked { reader, follower } = &readers[nth(reader)];
                     let filter = follower.filter.clone();
-                    readers.push(Checked::new(&stream, filter, reader.position(), follower.overtaken));
+                    readers.push(Checked::new(&stream, filter, reader.position(), follower.lag_policy));
                 }
                 Op::ReadForAll(reader, limit) => {
                     let mut leader = readers.swap_remove(nth(reader));
@@ -427,7 +428,7 @@ fn what_is_evicted_for_its_bytes_is_told_as_exactly() {
     };
     assert_eq!((lost.first, lost.last, lost.matching), (1, 30, Some(10)));
     assert!(reader.try_next().is_none());
-    let expected = Ledger {
+    let expected = ReaderLedger {
         start: 0,
         delivered: 0,
         filtered: 21,
@@ -471,20 +472,20 @@ fn a_reader_that_waits_for_the_future_says_what_it_cannot_know() {
     );
     assert_eq!(
         reader.ledger(),
-        Ledger {
+        ReaderLedger {
             start: 3,
             lost: 3,
-            ..Ledger::default()
+            ..ReaderLedger::default()
         }
     );
 }
 
-/// Of what was evicted nothing was asked for, so the reader is not overtaken: what is retained is read.
+/// Of what was evicted nothing was asked for, so the reader has not lagged: what is retained is read.
 #[test]
 fn only_a_loss_makes_a_reader_go_to_the_head() {
     let asked = Filter::categories(CategorySet::of(&[Category::Page]));
     let stream = stream::<()>(2);
-    let mut reader = stream.reader(0).filtered(asked).overtaken(Overtaken::Head);
+    let mut reader = stream.reader(0).filtered(asked).on_lag(LagPolicy::Head);
     let append_all = |categories: &[Category]| {
         for category in categories {
             append(&stream, event("x", *category));
@@ -506,7 +507,7 @@ fn only_a_loss_makes_a_reader_go_to_the_head() {
     };
     assert_eq!((lost.first, lost.last, lost.matching), (4, 7, Some(2)));
     assert!(reader.try_next().is_none(), "7 was given up");
-    let expected = Ledger {
+    let expected = ReaderLedger {
         start: 0,
         delivered: 1,
         filtered: 4,

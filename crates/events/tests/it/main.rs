@@ -13,20 +13,20 @@ mod cursor;
 
 use std::sync::Arc;
 
-use tapline_events::{Envelope, EventStream, Item, Mark, Retention};
+use tapline_events::{Envelope, EventStream, Item, Retention, Stamp};
 use tapline_oapi::{Category, Event, KnownType, Source};
 
 /// A mark that stamps what it holds.
 #[derive(Debug, Clone, Default)]
-struct Stamp(Option<Arc<str>>);
+struct TestStamp(Option<Arc<str>>);
 
-impl Mark for Stamp {
-    fn stamp(&self) -> Option<(&str, &str)> {
+impl Stamp for TestStamp {
+    fn metadata(&self) -> Option<(&str, &str)> {
         self.0.as_deref().map(|value| ("stamp", value))
     }
 }
 
-fn stream<M: Mark>(events: usize) -> EventStream<M> {
+fn stream<M: Stamp>(events: usize) -> EventStream<M> {
     EventStream::new(Retention {
         events,
         bytes: u64::MAX,
@@ -34,7 +34,7 @@ fn stream<M: Mark>(events: usize) -> EventStream<M> {
     .unwrap()
 }
 
-fn append<M: Mark>(stream: &EventStream<M>, event: Event) -> Envelope<M> {
+fn append<M: Stamp>(stream: &EventStream<M>, event: Event) -> Envelope<M> {
     stream.append(event, |_| Ok::<_, ()>(())).unwrap()
 }
 
@@ -47,7 +47,7 @@ fn console() -> Event {
     Event::known(KnownType::ConsoleLog, None).with_source(Source::default())
 }
 
-fn seqs<M: Mark>(items: &[Item<Envelope<M>>]) -> Vec<u64> {
+fn seqs<M: Stamp>(items: &[Item<Envelope<M>>]) -> Vec<u64> {
     items
         .iter()
         .map(|item| match item {

@@ -182,14 +182,14 @@ fn a_reader_is_a_stream_that_never_ends() {
 
 #[test]
 fn a_change_of_the_mark_can_be_waited_for() {
-    use crate::Stamp;
-    let stream = stream::<Stamp>(8);
+    use crate::TestStamp;
+    let stream = stream::<TestStamp>(8);
     let mut reader = stream.reader(0);
     let mut cx = Context::from_waker(Waker::noop());
     let mut stamped = |cx: &mut Context<'_>| reader.poll_until(cx, |mark, _| mark.0.is_some());
     assert!(stamped(&mut cx).is_pending());
     stream
-        .turn(|_, _| Ok::<_, ()>(Stamp(Some("s".into()))))
+        .transition(|_, _| Ok::<_, ()>(TestStamp(Some("s".into()))))
         .unwrap();
     assert!(stamped(&mut cx).is_ready());
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tapline_ring::{Bounds, CapacityError, Item, Retained, Ring};
+use tapline_ring::{Bounds, CapacityError, ReadItem, Retained, Ring};
 
 #[test]
 fn capacities_that_cannot_be_are_errors_before_anything_is_allocated() {
@@ -51,7 +51,7 @@ fn a_reader_may_wait_for_a_seq_that_is_far_off() {
         assert!(third.try_next().is_none());
         ring.append(n, |_, (), _| Ok::<(), ()>(())).unwrap();
     }
-    assert!(matches!(third.try_next(), Some(Item::Record(record)) if record.seq() == 3));
+    assert!(matches!(third.try_next(), Some(ReadItem::Record(record)) if record.seq() == 3));
     assert!(last.try_next().is_none());
 }
 
@@ -73,7 +73,7 @@ fn a_panic_in_a_decision_leaves_the_ring_whole() {
     }));
     assert!(panicked.is_err());
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        ring.turn(|_, _| -> Result<u64, ()> { panic!("in the closure of a caller") })
+        ring.transition(|_, _| -> Result<u64, ()> { panic!("in the closure of a caller") })
     }));
     assert!(panicked.is_err());
     assert_eq!((append(3), append(4)), (2, 3));
@@ -142,7 +142,7 @@ fn a_turn_in_the_slot_of_what_must_go_does_not_keep_it() {
         weigh: |weight| *weight,
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
-    let turn = || ring.turn(|(), _| Ok::<_, ()>(())).unwrap();
+    let turn = || ring.transition(|(), _| Ok::<_, ()>(())).unwrap();
     append(&ring, 10);
     append(&ring, 10);
     turn();
@@ -165,7 +165,7 @@ fn a_turn_in_the_slot_of_what_must_go_does_not_keep_it() {
     );
     let mut reader = ring.reader(0);
     assert_eq!(reader.position(), 2);
-    assert!(matches!(reader.try_next(), Some(Item::Record(record)) if record.seq() == 3));
+    assert!(matches!(reader.try_next(), Some(ReadItem::Record(record)) if record.seq() == 3));
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn a_reader_laps_behind_an_emptied_slot_is_told() {
                 append(&ring, 1);
             }
             if turned {
-                ring.turn(|(), _| Ok::<_, ()>(())).unwrap();
+                ring.transition(|(), _| Ok::<_, ()>(())).unwrap();
             }
             if appends > 1 {
-                let Some(Item::Lost(lost, next)) = reader.try_next() else {
+                let Some(ReadItem::Lost(lost, next)) = reader.try_next() else {
                     panic!("{appends}")
                 };
                 assert_eq!(
@@ -195,7 +195,7 @@ fn a_reader_laps_behind_an_emptied_slot_is_told() {
                     (1, appends - 1, appends)
                 );
             }
-            let Some(Item::Record(record)) = reader.try_next() else {
+            let Some(ReadItem::Record(record)) = reader.try_next() else {
                 panic!("{appends}")
             };
             assert_eq!(record.seq(), appends);

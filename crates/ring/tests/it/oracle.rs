@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tapline_ring::{Bounds, Item, Lost, Reader, Refused, Ring};
+use tapline_ring::{Bounds, Lost, ReadItem, Reader, Rejected, Ring};
 
 /// One step. `usize` picks a reader.
 #[derive(Debug, Clone)]
@@ -109,8 +109,10 @@ fn read(reader: &mut Reader<u32, u64>, limit: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
     let shown = reader.read(limit, |item| {
         seen.push(match item {
-            Item::Lost(Lost { first, last }, _) => Seen::Lost(first, last),
-            Item::Record(record) => Seen::Record(record.seq(), *record.value(), *record.state()),
+            ReadItem::Lost(Lost { first, last }, _) => Seen::Lost(first, last),
+            ReadItem::Record(record) => {
+                Seen::Record(record.seq(), *record.value(), *record.state())
+            }
         });
         ControlFlow::Continue(())
     });
@@ -148,17 +150,17 @@ proptest! {
                 }
                 Op::Refuse(value) => {
                     let refused = ring.append(value, |_, state, seq| Err::<(), _>((*state, seq)));
-                    let Err(Refused { value: back, reason }) = refused else { panic!("appended") };
+                    let Err(Rejected { value: back, reason }) = refused else { panic!("appended") };
                     prop_assert_eq!(back, value);
                     prop_assert_eq!(reason, (oracle.state, oracle.head + 1));
                 }
                 Op::Turn(to) => {
-                    let before = ring.turn(|state, _| { assert_eq!(*state, oracle.state); Ok::<_, ()>(to) });
+                    let before = ring.transition(|state, _| { assert_eq!(*state, oracle.state); Ok::<_, ()>(to) });
                     prop_assert_eq!(before, Ok(oracle.head));
                     oracle.state = to;
                 }
                 Op::RefuseTurn => {
-                    prop_assert_eq!(ring.turn(|_, head| Err::<u64, _>(head)), Err(oracle.head));
+                    prop_assert_eq!(ring.transition(|_, head| Err::<u64, _>(head)), Err(oracle.head));
                 }
                 Op::NewReader { after } => {
                     let reader = ring.reader(after);
@@ -177,8 +179,8 @@ proptest! {
                     let (reader, position) = &mut readers[at];
                     let ready = reader.is_ready();
                     let seen = reader.try_next().map(|item| match item {
-                        Item::Lost(lost, _) => Seen::Lost(lost.first, lost.last),
-                        Item::Record(record) => Seen::Record(record.seq(), *record.value(), *record.state()),
+                        ReadItem::Lost(lost, _) => Seen::Lost(lost.first, lost.last),
+                        ReadItem::Record(record) => Seen::Record(record.seq(), *record.value(), *record.state()),
                     });
                     // The oracle reads a loss together with what follows it.
                     let mut probe = *position;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tapline_ring::{Item, Ring};
+use tapline_ring::{ReadItem, Ring};
 
 /// A producer's number, its own count, and whether the record is whole.
 #[derive(Debug)]
@@ -77,8 +77,8 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
                         let before = reader.position();
                         let shown = reader.read(batch, |item| {
                             match item {
-                                Item::Lost(gone, _) => lost += gone.count(),
-                                Item::Record(record) => {
+                                ReadItem::Lost(gone, _) => lost += gone.count(),
+                                ReadItem::Record(record) => {
                                     let payload = record.value();
                                     assert_eq!(payload.sum, payload.producer ^ payload.n);
                                     assert_eq!(*record.state(), record.seq());
@@ -124,7 +124,7 @@ fn every_record_is_on_the_right_side_of_every_turn() {
         }
         let mut turns = vec![0];
         for number in 1..=2000_u64 {
-            turns.push(ring.turn(|_, _| Ok::<_, ()>(number)).unwrap());
+            turns.push(ring.transition(|_, _| Ok::<_, ()>(number)).unwrap());
             thread::yield_now();
         }
         stop.store(true, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tapline_ring::{Item, Kept, Reader, Ring};
+use tapline_ring::{Kept, ReadItem, Reader, Ring};
 
 fn ring() -> Arc<Ring<u64>> {
     Arc::new(Ring::new(1024, ()).unwrap())
@@ -19,9 +19,9 @@ fn append(ring: &Ring<u64>, n: u64) {
     ring.append(n, |_, (), _| Ok::<(), ()>(())).unwrap();
 }
 
-fn value(item: Option<Item<Kept<u64, ()>>>) -> u64 {
+fn value(item: Option<ReadItem<Kept<u64, ()>>>) -> u64 {
     match item {
-        Some(Item::Record(record)) => *record.value(),
+        Some(ReadItem::Record(record)) => *record.value(),
         other => panic!("a record was to be had, not {other:?}"),
     }
 }
@@ -172,7 +172,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// Publishes, and waits until everybody has been called who was asleep: the keeper calls those last
+/// Publishes, and waits until everybody has been called who was asleep: the notifier calls those last
 /// who lay down first.
 fn until_called(ring: &Arc<Ring<u64>>) {
     let calls = Arc::new(Calls::default());
@@ -214,7 +214,7 @@ impl Wake for Calls {
     }
 }
 
-fn poll(reader: &mut Reader<u64>, calls: &Arc<Calls>) -> Poll<Item<Kept<u64, ()>>> {
+fn poll(reader: &mut Reader<u64>, calls: &Arc<Calls>) -> Poll<ReadItem<Kept<u64, ()>>> {
     reader.poll_next(&mut Context::from_waker(&Waker::from(calls.clone())))
 }
 

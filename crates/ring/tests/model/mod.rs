@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use tapline_ring::{Bounds, Item, Reader, Ring};
+use tapline_ring::{Bounds, ReadItem, Reader, Ring};
 
 /// A number whose every read the model checks against its write.
 #[derive(Debug)]
@@ -146,12 +146,12 @@ pub(crate) fn read<T: Send + Sync + 'static>(
     let mut position = start;
     reader.read(limit, |item| {
         match item {
-            Item::Lost(lost, oldest) => {
+            ReadItem::Lost(lost, oldest) => {
                 assert_eq!((lost.first, lost.last + 1), (position + 1, oldest.seq()));
                 position = lost.last;
                 tally.lost += lost.count();
             }
-            Item::Record(record) => {
+            ReadItem::Record(record) => {
                 assert_eq!(record.seq(), position + 1, "seq order is publish order");
                 assert_eq!(record.state().get(), record.seq(), "a record is never torn");
                 position = record.seq();

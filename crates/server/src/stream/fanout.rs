@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tapline_api::{Enrolled, LiveLedger, Place};
-use tapline_events::{Filter, Ledger, Overtaken};
+use tapline_events::{Filter, LagPolicy, ReaderLedger};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -46,7 +46,7 @@ pub(crate) struct Fanout {
 struct Key {
     filter: Filter,
     notices: bool,
-    overtaken: Overtaken,
+    lag_policy: LagPolicy,
     shard: u64,
 }
 
@@ -95,7 +95,7 @@ impl Fanout {
         let key = Key {
             filter: seat.feed.filter().clone(),
             notices: seat.feed.notices(),
-            overtaken: seat.feed.overtaken(),
+            lag_policy: seat.feed.lag_policy(),
             shard: id % fanout.shards,
         };
         let (back, returned) = oneshot::channel();
@@ -110,7 +110,7 @@ impl Fanout {
         group.lobby().joining.push(Member {
             id,
             seat,
-            since: Ledger::default(),
+            since: ReaderLedger::default(),
             back,
         });
         group.knock.notify_one();
@@ -179,7 +179,7 @@ struct Member {
     id: u64,
     seat: Seat,
     /// The group's account when this one became a member.
-    since: Ledger,
+    since: ReaderLedger,
     back: oneshot::Sender<Returned>,
 }
 
@@ -403,7 +403,12 @@ impl<'a> Work<'a> {
                 return None;
             }
             member.seat.beat_at = now + beat;
-            let lost = member.seat.feed.ledger().carried(member.since, ledger).lost;
+            let lost = member
+                .seat
+                .feed
+                .ledger()
+                .advanced_by(member.since, ledger)
+                .lost;
             let mut piece = Piece::new(true);
             feed.write_beat_of(&mut piece, lost);
             Some(piece.take())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tapline_api::ApiService;
-use tapline_events::{Filter, Item, Ledger, Overtaken};
+use tapline_events::{Filter, Item, LagPolicy, ReaderLedger};
 use tapline_oapi::{Beat, Notice, SessionNotice};
 use tapline_telemetry::{Reader, SessionState};
 
@@ -53,14 +53,14 @@ impl Feed {
             api: self.api.clone(),
             reader: reader
                 .filtered(self.filter().clone())
-                .overtaken(self.overtaken()),
+                .on_lag(self.lag_policy()),
             notices: self.notices,
             told: self.told.clone(),
         })
     }
 
     /// Goes on where `leader` is. `since` is what the leader's account was when both were at one place.
-    pub(crate) fn follow(&mut self, leader: &Self, since: Ledger) {
+    pub(crate) fn follow(&mut self, leader: &Self, since: ReaderLedger) {
         self.reader.follow(&leader.reader, since);
         self.told.clone_from(&leader.told);
     }
@@ -78,7 +78,7 @@ impl Feed {
         self.reader.position()
     }
 
-    pub(crate) fn ledger(&self) -> Ledger {
+    pub(crate) fn ledger(&self) -> ReaderLedger {
         self.reader.ledger()
     }
 
@@ -86,8 +86,8 @@ impl Feed {
         self.reader.filter()
     }
 
-    pub(crate) fn overtaken(&self) -> Overtaken {
-        self.reader.overtaken_policy()
+    pub(crate) fn lag_policy(&self) -> LagPolicy {
+        self.reader.lag_policy()
     }
 
     pub(crate) fn notices(&self) -> bool {
@@ -122,7 +122,7 @@ impl Feed {
                 }
                 Item::Envelope(envelope) => {
                     if notices {
-                        write_session(out, api, told, envelope.mark());
+                        write_session(out, api, told, envelope.stamp());
                     }
                     out.envelope(envelope.seq(), epoch, envelope.json());
                 }

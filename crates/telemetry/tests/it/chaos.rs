@@ -15,13 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 
 use serde_json::value::RawValue;
-use tapline_events::{
-    EventStream, Filter, Item, Ledger as ReadersLedger, Lost, Retention, TypePattern,
-};
+use tapline_events::{EventStream, Filter, Item, Lost, ReaderLedger, Retention, TypePattern};
 use tapline_oapi::encode::MAX_ENVELOPE_BYTES;
 use tapline_oapi::{Category, CategorySet, Event};
 use tapline_telemetry::{
-    Filtered, Ledger, Reader, Refused, SessionState, TelemetryConfig, TelemetrySession,
+    Filtered, PublishError, Reader, SessionLedger, SessionState, TelemetryConfig, TelemetrySession,
 };
 
 /// How many producers there are at a time; each is replaced when it stops.
@@ -108,7 +106,7 @@ fn run(seed: u64, stock: &[Offer]) -> [u64; 9] {
     for reading in &readings {
         log.check_reading(reading);
     }
-    let sum = |entry: fn(&ReadersLedger) -> u64| {
+    let sum = |entry: fn(&ReaderLedger) -> u64| {
         let all = readings.iter().map(|reading| entry(&reading.ledger));
         all.sum()
     };
@@ -236,15 +234,15 @@ fn produce(
                 answers.published.push(Published {
                     seq: envelope.seq(),
                     event: event.clone(),
-                    id: id_in(envelope.mark()),
+                    id: id_in(envelope.stamp()),
                 });
             }
-            Err(Refused::Inactive) => answers.inactive[category.index()] += 1,
-            Err(Refused::CategoryDisabled(disabled)) => {
+            Err(PublishError::Inactive) => answers.inactive[category.index()] += 1,
+            Err(PublishError::CategoryDisabled(disabled)) => {
                 assert_eq!(disabled, category);
                 answers.category_disabled[category.index()] += 1;
             }
-            Err(Refused::TooLarge) => {
+            Err(PublishError::TooLarge) => {
                 assert!(*fate == Fate::TooLarge);
                 answers.refused[category.index()] += 1;
             }
@@ -299,7 +297,7 @@ struct Reading {
     asked: Asked,
     items: Vec<Item<u64>>,
     position: u64,
-    ledger: ReadersLedger,
+    ledger: ReaderLedger,
 }
 
 /// A filter, told in another way than the one under test has it.
@@ -390,7 +388,7 @@ fn follow(session: &TelemetrySession, done: &AtomicBool, mut rng: Rng) -> Readin
 
 /// For every reader at every moment.
 fn assert_closed(reader: &Reader) {
-    let ReadersLedger {
+    let ReaderLedger {
         start,
         delivered,
         filtered,
@@ -409,7 +407,7 @@ fn look_on(session: &TelemetrySession, offers: &Offers, done: &AtomicBool) {
         let offered = now.offered().sum();
         assert!(answered <= offered && offered <= offers.begun.load(Relaxed));
         for category in Category::ALL {
-            let each = |ledger: &Ledger| {
+            let each = |ledger: &SessionLedger| {
                 [
                     ledger.published[category],
                     ledger.filtered.inactive[category],
@@ -430,12 +428,12 @@ fn look_on(session: &TelemetrySession, offers: &Offers, done: &AtomicBool) {
 struct Log {
     /// The event with seq `n` at `n - 1`.
     published: Vec<Published>,
-    ledger: Ledger,
+    ledger: SessionLedger,
 }
 
 impl Log {
     fn of(all: [Answers; PRODUCERS]) -> Self {
-        let mut ledger = Ledger::default();
+        let mut ledger = SessionLedger::default();
         let mut published = Vec::new();
         for answers in all {
             ledger.truncated = ledger.truncated + answers.truncated.into();
@@ -486,12 +484,12 @@ impl Log {
     fn check_reading(&self, reading: &Reading) {
         let asked = reading.asked;
         let start = reading.ledger.start;
-        let mut ledger = ReadersLedger {
+        let mut ledger = ReaderLedger {
             start,
             ..Default::default()
         };
         let mut position = start;
-        let pass_over = |from: u64, to: u64, ledger: &mut ReadersLedger| {
+        let pass_over = |from: u64, to: u64, ledger: &mut ReaderLedger| {
             for seq in from + 1..to {
                 assert!(!asked.wants(self.event(seq)), "{seq} for {asked:?}");
                 ledger.filtered += 1;
@@ -516,7 +514,7 @@ impl Log {
         assert_eq!(reading.ledger, ledger, "{asked:?}");
     }
 
-    fn check_loss(&self, asked: Asked, lost: &Lost, ledger: &mut ReadersLedger) {
+    fn check_loss(&self, asked: Asked, lost: &Lost, ledger: &mut ReaderLedger) {
         let mut may_have_been_wanted = [0; Category::COUNT];
         for seq in lost.first..=lost.last {
             let category = self.event(seq).category;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tapline_events::Counts;
 use tapline_oapi::encode::MAX_ENVELOPE_BYTES;
 use tapline_oapi::{Category, CategorySet, Event, KnownType};
-use tapline_telemetry::{Ledger, Refused, TelemetryConfig, TelemetrySession};
+use tapline_telemetry::{PublishError, SessionLedger, TelemetryConfig, TelemetrySession};
 
 use crate::session;
 
@@ -38,7 +38,7 @@ fn counts<const N: usize>(expected: [(Category, u64); N]) -> Counts {
 #[test]
 fn each_answer_is_entered_once_under_its_category() {
     let session = session(2);
-    assert_eq!(session.ledger(), Ledger::default());
+    assert_eq!(session.ledger(), SessionLedger::default());
     for known in [
         KnownType::PageLoad,
         KnownType::PageLoad,
@@ -110,11 +110,11 @@ fn refused_is_what_is_too_large_even_without_its_data() {
     let metadata = &mut event.source.metadata;
     metadata.insert("k".into(), "v".repeat(MAX_ENVELOPE_BYTES));
     let event = Arc::new(event);
-    assert_eq!(session.publish(&event).unwrap_err(), Refused::TooLarge);
+    assert_eq!(session.publish(&event).unwrap_err(), PublishError::TooLarge);
     session.stop();
     assert_eq!(
         session.publish(&event).unwrap_err(),
-        Refused::Inactive,
+        PublishError::Inactive,
         "its size is looked at only if it is wanted"
     );
 

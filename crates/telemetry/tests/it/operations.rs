@@ -3,7 +3,7 @@ use std::time::SystemTime;
 
 use tapline_events::Item;
 use tapline_oapi::{Category, CategorySet, Event, KnownType};
-use tapline_telemetry::{EmptyId, Inactive, Refused, TelemetryConfig};
+use tapline_telemetry::{EmptyId, Inactive, PublishError, TelemetryConfig};
 
 use crate::session;
 
@@ -28,14 +28,14 @@ fn none_is_running_at_first() {
     assert_eq!((session.seq(), session.session_start_seq()), (0, None));
     assert_eq!(
         session.publish(event(KnownType::PageLoad)).unwrap_err(),
-        Refused::Inactive
+        PublishError::Inactive
     );
     // What is always captured is captured by a session, and there is none.
     assert_eq!(
         session
             .publish(event(KnownType::ServiceCrashed))
             .unwrap_err(),
-        Refused::Inactive
+        PublishError::Inactive
     );
 }
 
@@ -87,7 +87,7 @@ fn a_configuration_captures_what_it_names_and_what_is_always_captured() {
                 true => assert!(published.is_ok(), "{known} under {categories:?}"),
                 false => assert_eq!(
                     published.unwrap_err(),
-                    Refused::CategoryDisabled(known.category()),
+                    PublishError::CategoryDisabled(known.category()),
                     "{known} under {categories:?}"
                 ),
             }
@@ -112,7 +112,7 @@ fn a_configuration_is_replaced_in_a_running_session_only() {
         "it is the same session"
     );
     let refused = session.publish(event(KnownType::ConsoleLog)).unwrap_err();
-    assert_eq!(refused, Refused::CategoryDisabled(Category::Console));
+    assert_eq!(refused, PublishError::CategoryDisabled(Category::Console));
     session.publish(event(KnownType::PageLoad)).unwrap();
 }
 
@@ -136,7 +136,7 @@ fn readers_go_on_over_its_end_and_into_the_next() {
             panic!("seq {seq}")
         };
         assert_eq!(envelope.seq(), seq);
-        assert_eq!(&*envelope.mark().session().unwrap().id, id);
+        assert_eq!(&*envelope.stamp().session().unwrap().id, id);
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tapline_oapi::{Category, CategorySet, Event, KnownType};
-use tapline_telemetry::{Refused, TelemetryConfig, TelemetrySession};
+use tapline_telemetry::{PublishError, TelemetryConfig, TelemetrySession};
 
 use crate::session;
 
@@ -56,7 +56,7 @@ fn beside(produce: impl Fn(usize) + Sync, control: impl FnOnce()) {
     });
 }
 
-fn publish(session: &TelemetrySession, known: KnownType) -> Result<u64, Refused> {
+fn publish(session: &TelemetrySession, known: KnownType) -> Result<u64, PublishError> {
     session
         .publish(Event::known(known, None).with_ts(1))
         .map(|envelope| envelope.seq())
@@ -105,7 +105,7 @@ fn an_event_carries_a_session_s_id_exactly_within_its_window() {
     for seq in retained.oldest..=retained.head {
         let envelope = session.stream().envelope(seq).unwrap();
         let stamped = envelope
-            .mark()
+            .stamp()
             .session()
             .expect("nothing is published without a session");
         let (start, end) = windows[&*stamped.id];
@@ -221,11 +221,11 @@ fn a_change_holds_once_it_has_returned() {
                 publish(&session, KnownType::PageLoad).unwrap();
                 session.update_config(config(&[Category::Network])).unwrap();
                 let refused = publish(&session, KnownType::PageLoad).unwrap_err();
-                assert_eq!(refused, Refused::CategoryDisabled(Category::Page));
+                assert_eq!(refused, PublishError::CategoryDisabled(Category::Page));
                 session.stop();
                 assert_eq!(
                     publish(&session, KnownType::NetworkIdle),
-                    Err(Refused::Inactive)
+                    Err(PublishError::Inactive)
                 );
             }
         },

@@ -1,4 +1,4 @@
-//! The keeper: one thread for each ring, for what no producer should have to do.
+//! The notifier: one thread for each ring, for what no producer should have to do.
 //!
 //! It calls the readers that sleep, and frees what threads have retired that have gone quiet since.
 //! It sleeps while there is neither.
@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::core::Core;
 use crate::reclaim::Held;
 use crate::sync::{self, MODEL, Thread, now, park, time_has_passed};
-use crate::wait::{ARMED, CLOSED, LITTER, RUNG};
+use crate::wait::{ARMED, CLOSED, GARBAGE, RINGING};
 
-/// How long what was retired waits for the keeper, if its own thread does not free it before:
+/// How long what was retired waits for the notifier, if its own thread does not free it before:
 /// seldom enough to cost nothing, soon enough that nobody counts on the memory in vain.
 const SWEEP_AFTER: Duration = Duration::from_millis(20);
 
@@ -20,7 +20,7 @@ const SWEEP_AFTER: Duration = Duration::from_millis(20);
 /// instructions between its append and the call, and nobody appends after it.
 pub(crate) const BACKSTOP: Duration = Duration::from_secs(1);
 
-/// Starts the keeper of a ring. It ends when the ring is gone.
+/// Starts the notifier of a ring. It ends when the ring is gone.
 pub(crate) fn start<T, S>(core: Arc<Core<T, S>>, backstop: Duration) -> io::Result<Thread>
 where
     T: Send + Sync + 'static,
@@ -40,19 +40,19 @@ where
     // What stood at the head when the backstop was due last.
     let mut seen = None;
     loop {
-        let marks = core.waiters.marks();
-        if marks & CLOSED != 0 {
+        let flags = core.waiters.flags();
+        if flags & CLOSED != 0 {
             core.domain.sweep(&mut held);
             return;
         }
-        if marks & RUNG != 0 {
+        if flags & RINGING != 0 {
             stopped = Alarm::default();
             core.waiters.call();
             continue;
         }
         // Not in models: it would hide from them that a call is missing.
         let has_waited = !MODEL && stopped.rings_after(backstop);
-        if has_waited && marks & ARMED != 0 {
+        if has_waited && flags & ARMED != 0 {
             let now = Some(core.mark());
             if now != seen {
                 seen = now;
@@ -60,20 +60,20 @@ where
             }
             continue;
         }
-        if marks & LITTER != 0 && sweep.rings_after(SWEEP_AFTER) {
-            core.waiters.clear_litter();
+        if flags & GARBAGE != 0 && sweep.rings_after(SWEEP_AFTER) {
+            core.waiters.clear_garbage();
             if core.domain.sweep(&mut held) {
-                core.waiters.mark_litter();
+                core.waiters.flag_garbage();
                 // Whoever holds it back may be the last to do anything.
                 sweep.wind_up(SWEEP_AFTER);
             }
         }
         // Nobody has slept for a while, nor retired anything: no need to look at any time.
         if has_waited && sweep.left().is_none() {
-            if core.waiters.let_keeper_sleep() {
+            if core.waiters.let_notifier_sleep() {
                 stopped = Alarm::default();
                 park(None);
-                core.waiters.keeper_is_up();
+                core.waiters.notifier_is_up();
             }
             continue;
         }
