@@ -17,7 +17,7 @@ use crate::protocol::{
     NavigatedWithinDocument, RequestWillBeSent, ResponseBody, ResponseReceived, Screenshot,
     ScriptAdded, TimelineEventAdded,
 };
-use crate::redact::Redaction;
+use crate::redact::SharedRedaction;
 use crate::targets::{AUTO_ATTACH, SEEN, Target, Targets, auto_attach};
 use crate::timers::Wait;
 use crate::{console, interaction, page, screenshot};
@@ -27,8 +27,8 @@ use crate::{console, interaction, page, screenshot};
 pub struct Options {
     /// What is captured, to begin with.
     pub captured: CategorySet,
-    /// What is taken out of everything that is told.
-    pub redaction: Redaction,
+    /// Which secrets are removed from events. The rules can be replaced at any time.
+    pub redaction: SharedRedaction,
     /// Where text is cut, in bytes: a body, what was posted, all arguments of a console call
     /// together. Never within a character.
     pub text_limit: usize,
@@ -39,7 +39,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             captured: CategorySet::ALL,
-            redaction: Redaction::default(),
+            redaction: SharedRedaction::default(),
             // Twice that (a console line's text is its first argument once more) and all the rest
             // stay far below the 1,000,000 bytes that an envelope may have.
             text_limit: 64 * 1024,
@@ -296,6 +296,8 @@ impl Core {
 
     /// Does what was due until `now`, each at its time, and goes on to `now`.
     fn advance(&mut self, now: u64) {
+        let out = &mut self.out;
+        out.options.redaction.refresh(&mut out.rules);
         while let Some(due) = self.next_deadline().filter(|due| *due <= now) {
             self.out.now = self.out.now.max(due);
             if self.out.timers.next() == Some(due) {

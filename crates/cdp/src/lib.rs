@@ -42,6 +42,6 @@ pub use drive::SourceOptions;
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use outbox::{Command, Output};
 pub use record::{Recorded, Recording, RecordingError, record};
-pub use redact::{MARK, Redaction};
+pub use redact::{REDACTED, Redaction, SharedRedaction};
 pub use relay::{Relay, RelayCounts, RelayError, RelayOptions};
 pub use source::CdpSource;

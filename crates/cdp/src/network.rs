@@ -14,7 +14,7 @@ use crate::protocol::{
     Text,
 };
 use crate::proxy;
-use crate::redact::cut;
+use crate::redact::{REDACTED, cut};
 use crate::targets::{Key, Target, Targets};
 use crate::timers::Wait;
 
@@ -502,13 +502,16 @@ fn of_document(
 }
 
 fn headers(headers: &Headers<'_>, out: &Outbox) -> BTreeMap<String, String> {
-    let redaction = &out.options.redaction;
     let mut left = MAX_HEADERS;
     let told = headers.0.iter().map(|(name, value)| {
-        let value = redaction.header(name, value);
-        let value = cut(&value, MAX_HEADER.min(left));
+        let limit = MAX_HEADER.min(left);
+        let value = if out.rules.is_secret_header(name) {
+            cut(REDACTED, limit).to_owned()
+        } else {
+            out.text_within(value, limit)
+        };
         left = left.saturating_sub(name.len() + value.len());
-        (name.to_string(), value.to_owned())
+        (name.to_string(), value)
     });
     told.collect()
 }

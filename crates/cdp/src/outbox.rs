@@ -3,6 +3,7 @@
 //! every awaited answer has an age.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -10,7 +11,7 @@ use tapline_oapi::data::{MonitorInitFailed, NetworkResponse};
 use tapline_oapi::{Category, CategorySet, Event, KnownType, Source, SourceKind};
 
 use crate::core::Options;
-use crate::redact::cut;
+use crate::redact::{Redaction, cut};
 use crate::screenshot::Shot;
 use crate::targets::Key;
 use crate::timers::Timers;
@@ -100,6 +101,8 @@ pub(crate) struct Outbox {
     pub(crate) now: u64,
     pub(crate) captured: CategorySet,
     pub(crate) options: Options,
+    /// The redaction rules for the present message.
+    pub(crate) rules: Arc<Redaction>,
     pub(crate) timers: Timers,
     queue: VecDeque<Output>,
     last_id: u64,
@@ -116,6 +119,7 @@ impl Outbox {
         Self {
             now: 0,
             captured: options.captured,
+            rules: options.redaction.current(),
             options,
             timers: Timers::default(),
             queue: VecDeque::new(),
@@ -281,8 +285,7 @@ impl Outbox {
     }
 
     pub(crate) fn text_within(&self, text: &str, limit: usize) -> String {
-        // Cut last: half a secret is not recognised as one.
-        cut(&self.options.redaction.text(text), limit).to_owned()
+        self.rules.within(text, limit)
     }
 
     /// An address that may leave.

@@ -90,7 +90,7 @@ proptest! {
         let messages = recording::messages();
         prop_assert_eq!(messages.len(), MESSAGES);
         let redaction = Redaction::default().with_json_fields(["card"]);
-        let mut browser = Browser::new(Options { redaction, ..Options::default() });
+        let mut browser = Browser::new(Options { redaction: redaction.into(), ..Options::default() });
         let mut always_captured = true;
         for (n, pick) in mangled.order.iter().enumerate() {
             for (_, other) in mangled.other.iter().filter(|(at, _)| *at == n) {
@@ -153,8 +153,8 @@ proptest! {
 
     #[test]
     fn redaction_takes_nothing_else_and_never_fails(text in "[a-z@:/\\\\%2F40=&?\"'{}\\[\\], é]{0,60}") {
-        let told = |redaction| {
-            let mut browser = Browser::new(Options { redaction, ..Options::default() });
+        let told = |redaction: Redaction| {
+            let mut browser = Browser::new(Options { redaction: redaction.into(), ..Options::default() });
             browser.tab("S", "T");
             let args = json!([{"type": "string", "value": text}]);
             browser.tells(Some("S"), "Runtime.consoleAPICalled", json!({"type": "log", "args": args, "timestamp": 1e15}));

@@ -164,7 +164,7 @@ fn planted() -> Vec<(Option<&'static str>, &'static str, Value)> {
 
 fn told(redaction: Redaction) -> Vec<String> {
     let mut browser = Browser::new(Options {
-        redaction,
+        redaction: redaction.into(),
         ..Options::default()
     });
     let body = json!({"password": SECRET, "link": url("in-body")}).to_string();
@@ -266,7 +266,7 @@ fn secrets_of_the_recording_are_not_told() {
         .with_json_fields(["card"])
         .with_query_parameters(["token"]);
     let mut browser = recording::replayed(Options {
-        redaction,
+        redaction: redaction.into(),
         ..Options::default()
     });
     let recorded: String = recording::messages()

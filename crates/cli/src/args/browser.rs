@@ -74,7 +74,7 @@ impl Browser {
         let endpoint = self.cdp?;
         let relay = self.cdp_relay.map(|address| {
             let options = RelayOptions {
-                redaction: core.redaction.clone(),
+                redaction: (*core.redaction.current()).clone(),
                 ..RelayOptions::new(endpoint.authority())
             };
             (address, options)
@@ -99,7 +99,7 @@ impl Redact {
                 .with_json_fields(self.redact_field)
         };
         Options {
-            redaction,
+            redaction: redaction.into(),
             ..Options::default()
         }
     }
