@@ -24,7 +24,9 @@ const ROOMS: &[Room] = &[
     Room::on(3, "tapline-api", Sees::Below),
     // A program that only reads events has no need to build a ring.
     Room::on(4, "tapline-client", Sees::Only(&["tapline-oapi"])),
-    Room::on(4, "tapline-server", Sees::Below),
+    Room::on(4, "tapline-access", Sees::Below),
+    // The rules of who may call are shared by what listens.
+    Room::on(4, "tapline-server", Sees::BelowAnd(&["tapline-access"])),
     Room::on(4, "tapline-cdp", Sees::Below),
     Room::on(4, "tapline-sources", Sees::Below),
     Room::on(5, "tapline", Sees::Below),
@@ -69,6 +71,8 @@ impl Room {
 enum Sees {
     /// Every crate of a lower floor.
     Below,
+    /// These siblings, too.
+    BelowAnd(&'static [&'static str]),
     /// Of those, these.
     Only(&'static [&'static str]),
 }
@@ -204,6 +208,11 @@ fn broken_rule(used: &Use) -> Option<String> {
             return Some(format!(
                 "{by} -> {of}: of this workspace's crates, {by} may use {allowed}"
             ));
+        }
+        if let Sees::BelowAnd(siblings) = user.sees
+            && siblings.contains(&seen.name)
+        {
+            return None;
         }
         if seen.floor == user.floor {
             return Some(format!(

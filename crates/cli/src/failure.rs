@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use tapline_access::{AllowListError, LoadError, TokenError};
 use tapline_api::ApiError;
 use tapline_cdp::RelayError;
 use tapline_client::{Error as ClientError, InvalidCursor};
-use tapline_server::{TlsError, TokenError};
 
 /// Why a command did not do what it was asked to. `Display` tells its own level; [`tell`](Self::tell)
 /// prints the whole chain, once.
@@ -26,7 +26,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Access(LoadError),
     #[error(transparent)]
     Relay(RelayError),
     #[error("cannot start a session")]
@@ -61,6 +61,16 @@ pub(crate) enum Failure {
     Refused(u64),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+}
+
+/// A malformed entry of a flag is wrong usage.
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::AllowList(AllowListError::Entry(entry)) => Self::Usage(entry.to_string()),
+            error => Self::Access(error),
+        }
+    }
 }
 
 impl Failure {

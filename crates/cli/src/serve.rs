@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tapline_access::{AccessConfig, TlsFiles};
 use tapline_api::{ApiService, NoSource, Source};
 use tapline_cdp::{CdpSource, Relay, RelayOptions};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::ConfigRequest;
-use tapline_server::{Options, Origins, TlsFiles};
+use tapline_server::Options;
 use tapline_telemetry::TelemetrySession;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
@@ -48,6 +49,7 @@ pub(crate) async fn serve(
     };
     let stream = EventStream::new(retention)
         .map_err(|error| Failure::Usage(format!("--capacity {}: {error}", args.capacity)))?;
+    let token = token::read(args.access.token_file.as_deref())?;
     let options = options(args.access, &args.streams, &args.limits)?;
     check(args.listen, &options)?;
     let listener = listen(args.listen)?;
@@ -66,10 +68,7 @@ pub(crate) async fn serve(
     let (relayed, stop): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = match relay {
         None => (String::new(), Box::pin(stop)),
         Some((address, relay)) => {
-            let token = options
-                .token
-                .as_ref()
-                .map(|token| token.as_str().to_owned());
+            let token = token.map(|token| token.as_str().to_owned());
             let relay = Relay::bind(
                 address,
                 RelayOptions { token, ..relay },
@@ -82,7 +81,7 @@ pub(crate) async fn serve(
             (line, Box::pin(async move { relay.run(stop).await }))
         }
     };
-    let scheme = if options.tls.is_some() {
+    let scheme = if options.access.has_tls() {
         "https"
     } else {
         "http"
@@ -112,13 +111,17 @@ pub(crate) fn start_log(filter: &str) -> Result<(), Failure> {
 
 /// What the flags say of who may, and of how much.
 fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options, Failure> {
-    let token = token::read(access.token_file.as_deref())?;
-    let origins = Origins::new(access.allow_origin, access.host, token.is_some())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    let tls = match (access.tls_cert, access.tls_key) {
-        (Some(cert), Some(key)) => Some(TlsFiles { cert, key }.acceptor()?),
-        _ => None,
+    let config = AccessConfig {
+        token: token::source(access.token_file.as_deref())?,
+        allow_origins: access.allow_origin,
+        hosts: access.host,
+        allow_file: None,
+        tls: match (access.tls_cert, access.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            _ => None,
+        },
     };
+    let access = Arc::new(config.load()?);
     let mut limits = tapline_server::Limits {
         body_bytes: limits.max_body,
         body_time: limits.body_timeout,
@@ -138,9 +141,7 @@ fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options
         drain: streams.drain,
         reconnect_window: streams.reconnect_window,
         compress: streams.compress,
-        token,
-        origins,
-        tls,
+        access,
         ..Options::default()
     })
 }
@@ -150,13 +151,13 @@ fn check(address: SocketAddr, options: &Options) -> Result<(), Failure> {
     if address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
-    if options.token.is_none() {
+    if !options.access.has_token() {
         return Err(Failure::Usage(format!(
             "--listen {address}: anybody who reaches the server may read and publish: set a token \
              with --token-file, or listen on a loopback address such as 127.0.0.1"
         )));
     }
-    if options.tls.is_none() {
+    if !options.access.has_tls() {
         tracing::warn!(
             "listening on {address} without TLS: the token and all events can be read on their way; \
              --tls-cert and --tls-key hide them"

@@ -3,8 +3,8 @@
 use std::env::{self, VarError};
 use std::path::Path;
 
+use tapline_access::{Token, TokenSource};
 use tapline_client::Client;
-use tapline_server::Token;
 
 use crate::args::Remote;
 use crate::failure::Failure;
@@ -12,8 +12,8 @@ use crate::failure::Failure;
 /// The token itself. It is no flag's variable: what stands on a command line, everybody can see.
 const VARIABLE: &str = "TAPLINE_TOKEN";
 
-/// The token in `file`, or else the one in the environment, if there is one.
-pub(crate) fn read(file: Option<&Path>) -> Result<Option<Token>, Failure> {
+/// Where the token comes from: `file`, or else the environment; `None` where neither is given.
+pub(crate) fn source(file: Option<&Path>) -> Result<Option<TokenSource>, Failure> {
     let variable = match env::var(VARIABLE) {
         Ok(token) => Some(token),
         Err(VarError::NotPresent) => None,
@@ -27,9 +27,18 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Option<Token>, Failure> {
                 file.display()
             )));
         }
-        (Some(file), None) => Some(Token::read(file)?),
-        (None, Some(token)) => Some(Token::from_variable(VARIABLE, &token)?),
+        (Some(file), None) => Some(TokenSource::File(file.to_owned())),
+        (None, Some(token)) => Some(TokenSource::Fixed(Token::from_variable(VARIABLE, &token)?)),
         (None, None) => None,
+    })
+}
+
+/// The token itself, read now.
+pub(crate) fn read(file: Option<&Path>) -> Result<Option<Token>, Failure> {
+    Ok(match source(file)? {
+        Some(TokenSource::File(file)) => Some(Token::read(&file)?),
+        Some(TokenSource::Fixed(token)) => Some(token),
+        None => None,
     })
 }
 

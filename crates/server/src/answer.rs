@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
+use tapline_access::{AccessError, Forbidden, IssueError};
 use tapline_api::{ApiError, QueryError};
 use tapline_oapi::{ErrorBody, ErrorCode};
 
@@ -66,6 +67,26 @@ impl From<ErrorBody> for Failure {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         ErrorBody::from(&error).into()
+    }
+}
+
+impl From<Forbidden> for Failure {
+    fn from(error: Forbidden) -> Self {
+        Self::new(ErrorCode::Forbidden, error.to_string())
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        let challenge = error.challenge();
+        Self::new(ErrorCode::Unauthorized, error.to_string())
+            .with(header::WWW_AUTHENTICATE, challenge)
+    }
+}
+
+impl From<IssueError> for Failure {
+    fn from(error: IssueError) -> Self {
+        Self::new(ErrorCode::InvalidField, error.to_string())
     }
 }
 

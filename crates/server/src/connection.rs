@@ -217,7 +217,7 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
 
 /// The socket under TLS, where the server speaks it.
 async fn secure(app: &App, socket: TcpStream) -> Option<Socket> {
-    let Some(acceptor) = &app.options.tls else {
+    let Some(acceptor) = app.options.access.tls_acceptor() else {
         return Some(Socket::Plain(Arc::new(socket)));
     };
     match timeout(app.options.limits.header_time, acceptor.accept(socket)).await {

@@ -33,10 +33,8 @@ mod socket;
 
 mod route;
 mod routes;
-mod auth;
 mod ticket;
-mod origin;
-mod tls;
+mod cors;
 mod calls;
 mod answer;
 
@@ -44,7 +42,4 @@ mod stream;
 mod metrics;
 mod page;
 
-pub use auth::{Token, TokenError};
-pub use origin::{OriginError, Origins};
 pub use serve::{Limits, Options, serve};
-pub use tls::{TlsError, TlsFiles};

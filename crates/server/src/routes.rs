@@ -17,6 +17,7 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde::de::DeserializeOwned;
+use tapline_access::{AccessError, Grant, Requirement, is_ticket};
 use tapline_api::{
     ApiError, Page, PageQuery, Place as Account, PutAnswer, ReaderSpec, StreamQuery, Subscription,
     WaitQuery,
@@ -29,14 +30,15 @@ use tapline_oapi::{
 use tokio::time::timeout;
 
 use crate::answer::{Failure, Whole, empty, json, text};
-use crate::auth::{self, Pass};
 use crate::calls;
+use crate::cors;
 use crate::metrics::{self, Refused};
 use crate::page;
 use crate::route::{Route, Unrouted};
 use crate::serve::App;
 use crate::socket::Signs;
 use crate::stream::{Counted, Opening};
+use crate::ticket;
 
 /// What comes of a request.
 pub(crate) enum Answer {
@@ -75,7 +77,7 @@ pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Inco
     // Browsers say where a page comes from with every request that is more than a look. What goes with
     // an answer for them would be work for nothing with every event that somebody else publishes.
     if origin.is_some() || matches!(head.method, Method::GET | Method::HEAD) {
-        app.options.origins.decorate(origin, headers);
+        cors::decorate(&app.options.access, origin, headers);
     }
     if let Some(id) = id {
         // Who was not let in is no caller: or everybody could put events into the stream.
@@ -98,9 +100,10 @@ async fn dispatch(
     body: Incoming,
 ) -> Result<Answer, Failure> {
     check_framing(&head.headers)?;
-    app.options.origins.check(&head.headers)?;
+    let access = &app.options.access;
+    access.check(&head.headers)?;
     if head.method == Method::OPTIONS
-        && let Some(preflight) = app.options.origins.preflight(&head.headers)
+        && let Some(preflight) = cors::preflight(access, &head.headers)
     {
         return Ok(Answer::Whole(preflight));
     }
@@ -113,7 +116,7 @@ async fn dispatch(
     };
     let pairs = pairs(&head.uri);
     let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
-    let pass = app.auth.admit(&head.headers, query(), demand(route))?;
+    let grant = access.admit(&head.headers, query(), requirement(route))?;
 
     let body = Reading { app, peer, body };
     let whole = match route {
@@ -122,7 +125,7 @@ async fn dispatch(
         Route::PatchTelemetry => patch(app, &head.headers, body).await?,
         Route::PublishEvents => publish(app, &head.headers, body).await?,
         Route::ReadEvents => read_page(app, query())?,
-        Route::StreamEvents => return stream(app, peer, head, query(), &pass),
+        Route::StreamEvents => return stream(app, peer, head, query(), &grant),
         Route::WaitForEvent => wait(app, peer, query()).await?,
         Route::ListReaders => json(StatusCode::OK, &app.api.readers()),
         Route::PatchReader => {
@@ -161,18 +164,18 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     Err(failure.with(header::CONNECTION, HeaderValue::from_static("close")))
 }
 
-/// What a route asks of its callers.
-fn demand(route: Route) -> auth::Route {
+/// What a route requires of its callers.
+fn requirement(route: Route) -> Requirement {
     match route {
-        Route::StreamEvents => auth::Route::Stream,
+        Route::StreamEvents => Requirement::TokenOrTicket,
         Route::GetHealth
         | Route::GetReadiness
         | Route::GetOpenapi
         | Route::ShowPage
         | Route::PageScript
         | Route::PageStyle
-        | Route::NotFound => auth::Route::Open,
-        _ => auth::Route::Guarded,
+        | Route::NotFound => Requirement::Open,
+        _ => Requirement::Token,
     }
 }
 
@@ -318,9 +321,9 @@ fn stream<'a>(
     peer: Peer<'_>,
     head: &Parts,
     query: impl Iterator<Item = (&'a str, &'a str)>,
-    pass: &Pass,
+    grant: &Grant,
 ) -> Result<Answer, Failure> {
-    let mut query = StreamQuery::from_pairs(query.filter(|(name, _)| !auth::is_ticket(name)))?;
+    let mut query = StreamQuery::from_pairs(query.filter(|(name, _)| !is_ticket(name)))?;
     if let Some(id) = head
         .headers
         .get("last-event-id")
@@ -331,11 +334,11 @@ fn stream<'a>(
     }
     let asked = query.filter.clone();
     let (mut scope, mut until, mut expires) = (Filter::all(), None, None);
-    if let Pass::Ticket(claims) = pass {
-        claims
-            .narrow(&mut query, app.api.session().seq())
-            .map_err(auth::Refused::from)?;
-        scope = claims.filter();
+    if let Grant::Ticket(claims) = grant {
+        let session = app.api.session();
+        let epoch = session.stream().epoch();
+        ticket::narrow(&mut query, claims, epoch, session.seq()).map_err(AccessError::from)?;
+        scope = ticket::filter(claims);
         until = claims.until();
         expires = Some(Instant::now() + claims.time_left());
     }
@@ -472,7 +475,9 @@ async fn patch_reader(
 
 async fn issue_ticket(app: &App, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
     let request = optional(headers, body).await?;
-    let mut answer = json(StatusCode::CREATED, &app.auth.tickets().issue(&request)?);
+    let epoch = app.api.session().stream().epoch().to_string();
+    let ticket = app.options.access.issue(&request, &epoch)?;
+    let mut answer = json(StatusCode::CREATED, &ticket);
     let value = HeaderValue::from_static("no-store");
     answer.headers_mut().insert(header::CACHE_CONTROL, value);
     Ok(answer)

@@ -9,20 +9,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tapline_access::Access;
 use tapline_api::ApiService;
 use tapline_oapi::ErrorCode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::Failure;
-use crate::auth::{Auth, Token};
 use crate::connection;
 use crate::metrics::{Closed, Metrics, Refused};
-use crate::origin::Origins;
 use crate::stream::Fanout;
 
 /// How the server works.
@@ -41,12 +39,8 @@ pub struct Options {
     /// Whether streams are compressed for those who ask for it. Default: no
     /// (`docs/streaming.md` tells what it costs).
     pub compress: bool,
-    /// What callers have to have. `None`, the default: nothing.
-    pub token: Option<Token>,
-    /// Which pages may call, and under which names. Default: none but its own, under loopback.
-    pub origins: Origins,
-    /// Speaks TLS, where it is given.
-    pub tls: Option<TlsAcceptor>,
+    /// Who may call. Default: every client on loopback, without a token and without TLS.
+    pub access: Arc<Access>,
 }
 
 /// What peers may take of the server. What goes beyond is answered: 413, 431, 408, 429 or 503.
@@ -86,9 +80,7 @@ impl Default for Options {
             drain: Duration::from_secs(5),
             reconnect_window: None,
             compress: false,
-            token: None,
-            origins: Origins::default(),
-            tls: None,
+            access: Arc::default(),
         }
     }
 }
@@ -115,7 +107,6 @@ impl Default for Limits {
 pub(crate) struct App {
     pub(crate) api: Arc<ApiService>,
     pub(crate) options: Options,
-    pub(crate) auth: Auth,
     pub(crate) metrics: Metrics,
     pub(crate) fanout: Fanout,
     /// How many streams there are.
@@ -161,7 +152,6 @@ pub async fn serve(
 ) -> io::Result<()> {
     let drain = options.drain;
     let app = Arc::new(App {
-        auth: Auth::new(options.token.as_ref(), api.session().stream().epoch()),
         metrics: Metrics::new(),
         fanout: Fanout::default(),
         streams: AtomicUsize::new(0),
@@ -243,13 +233,13 @@ impl App {
         self.metrics.connections.refused(why);
         tracing::debug!(%address, ?why, "connection refused");
         // Under TLS nothing can be said before the handshake, which is what there is no room for.
-        if self.options.tls.is_none() && self.refusing.fetch_add(1, Relaxed) < TOLD_AT_ONCE {
+        if !self.options.access.has_tls() && self.refusing.fetch_add(1, Relaxed) < TOLD_AT_ONCE {
             let app = self.clone();
             self.spawn(async move {
                 connection::turn_away(&mut socket, failure).await;
                 app.refusing.fetch_sub(1, Relaxed);
             });
-        } else if self.options.tls.is_none() {
+        } else if !self.options.access.has_tls() {
             self.refusing.fetch_sub(1, Relaxed);
         }
     }

@@ -1,21 +1,21 @@
 //! What pages of other origins may: nothing, unless they are on the list.
 
-use tapline_server::Origins;
+use tapline_access::AccessConfig;
 
 use crate::http::{Request, get, request};
-use crate::server::{Server, Setup};
+use crate::server::{Server, Setup, token};
 use crate::sse::Stream;
 
 const APP: &str = "https://app.example";
 
 /// Without a token: pages of [`APP`] may call, and `tapline.internal` is a name of ours.
 async fn server() -> Server {
-    let (allowed, hosts) = (vec![APP.to_owned()], vec!["tapline.internal".to_owned()]);
-    let origins = Origins::new(allowed, hosts, false).unwrap();
-    Setup::default()
-        .options(|options| options.origins = origins)
-        .running()
-        .await
+    let config = AccessConfig {
+        allow_origins: vec![APP.to_owned()],
+        hosts: vec!["tapline.internal".to_owned()],
+        ..AccessConfig::default()
+    };
+    Setup::default().access(config).running().await
 }
 
 fn from(request: Request, origin: &str) -> Request {
@@ -31,9 +31,11 @@ fn preflight(target: &str, origin: &str) -> Request {
 #[tokio::test]
 async fn a_browser_that_asks_first_is_told() {
     // With a token, too: what asks has none.
-    let origins = Origins::new(vec![APP.to_owned()], Vec::new(), true).unwrap();
-    let guarded = Setup::default().guarded();
-    let guarded = guarded.options(|options| options.origins = origins);
+    let guarded = Setup::default().access(AccessConfig {
+        token: Some(token()),
+        allow_origins: vec![APP.to_owned()],
+        ..AccessConfig::default()
+    });
     for server in [server().await, guarded.running().await] {
         for target in [
             "/telemetry/events",

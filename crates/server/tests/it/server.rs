@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
+use tapline_access::{AccessConfig, Token, TokenSource};
 use tapline_api::{ApiService, NoSource, Source};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, Event, KnownType};
-use tapline_server::{Limits, Options, Token, serve};
+use tapline_server::{Limits, Options, serve};
 use tapline_telemetry::{Envelope, TelemetrySession};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -25,6 +26,11 @@ pub(crate) struct Server {
 
 /// The token of a server that has one.
 pub(crate) const TOKEN: &str = "correct-horse-battery-staple";
+
+/// [`TOKEN`] as a server gets it.
+pub(crate) fn token() -> TokenSource {
+    TokenSource::Fixed(Token::from_variable("TOKEN", TOKEN).unwrap())
+}
 
 /// How the server is to be.
 pub(crate) struct Setup {
@@ -58,9 +64,16 @@ impl Setup {
 
     /// It asks for [`TOKEN`].
     pub(crate) fn guarded(self) -> Self {
-        self.options(|options| {
-            options.token = Some(Token::from_variable("TOKEN", TOKEN).unwrap());
+        self.access(AccessConfig {
+            token: Some(token()),
+            ..AccessConfig::default()
         })
+    }
+
+    /// It has these rules of who may call.
+    pub(crate) fn access(self, config: AccessConfig) -> Self {
+        let access = config.load().unwrap();
+        self.options(|options| options.access = access.into())
     }
 
     /// Nothing is configured yet.

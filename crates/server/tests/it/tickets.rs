@@ -94,7 +94,7 @@ async fn a_ticket_opens_the_stream_and_nothing_else() {
         assert_eq!(answer.status(), 401, "{method} {target}");
         let message = answer.json()["message"].to_string();
         assert!(
-            message.contains("`GET /telemetry/stream` alone"),
+            message.contains("`GET /telemetry/stream` only"),
             "{message}"
         );
     }
@@ -162,8 +162,8 @@ async fn tickets_that_are_not_good_are_refused_and_it_is_said_why() {
             "begins after seq 9",
         ),
         (sign(TOKEN, &json!({"exp": exp, "scope": "all"})), "scope"),
-        ("zzz".to_owned(), "no ticket"),
-        (String::new(), "no ticket"),
+        ("zzz".to_owned(), "not a ticket"),
+        (String::new(), "not a ticket"),
     ] {
         let message = refused(&server, &format!("ticket={ticket}")).await;
         assert!(message.contains(expected), "{message}");

@@ -9,8 +9,8 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::value::to_raw_value;
+use tapline_access::{AccessConfig, TlsFiles};
 use tapline_oapi::{Event, KnownType};
-use tapline_server::TlsFiles;
 use tokio_rustls::TlsConnector;
 
 use crate::http::{Connection, get, in_time, request, tcp};
@@ -36,7 +36,6 @@ impl Secure {
         };
         std::fs::write(&files.cert, cert.pem()).unwrap();
         std::fs::write(&files.key, signing_key.serialize_pem()).unwrap();
-        let acceptor = files.acceptor().unwrap();
 
         let mut roots = RootCertStore::empty();
         roots.add(cert.der().clone()).unwrap();
@@ -46,7 +45,10 @@ impl Secure {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let setup = setup.options(|options| options.tls = Some(acceptor));
+        let setup = setup.access(AccessConfig {
+            tls: Some(files),
+            ..AccessConfig::default()
+        });
         Self {
             server: setup.running().await,
             connector: Arc::new(config).into(),

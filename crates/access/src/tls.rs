@@ -1,7 +1,7 @@
-//! TLS, where it is asked for: a certificate, a key, and HTTP/1.1 in it.
+//! TLS: a certificate and a key from files, and the configuration that a server offers.
 //!
-//! With rustls and ring: no OpenSSL to be found on a machine, and nothing to configure. TLS 1.2 and
-//! 1.3, with the ciphers that rustls holds safe.
+//! With rustls and ring: nothing of the system's OpenSSL is needed, and there is nothing to configure.
+//! TLS 1.2 and 1.3 with rustls' default cipher suites.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,26 +11,28 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
 
-use crate::auth::warn_if_others_can_read;
+use crate::token::warn_if_others_can_read;
 
-/// Where the server's certificate and its key are, in PEM.
+/// The paths of the server's certificate and its key, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, and after it those that lead to one that clients know.
+    /// The certificate, followed by the intermediate certificates up to one that clients know.
     pub cert: PathBuf,
     /// The certificate's private key, unencrypted: PKCS #8, PKCS #1 or SEC 1.
     pub key: PathBuf,
 }
 
+/// What is offered to TLS clients.
+pub(crate) struct Tls {
+    pub(crate) config: Arc<ServerConfig>,
+    /// To see whether another certificate was loaded.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+}
+
 impl TlsFiles {
-    /// Reads both, and makes sure that they belong together.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsError`] names the file, and what is wrong with it.
-    pub fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+    /// Reads both files, and checks that the key belongs to the certificate.
+    pub(crate) fn load(&self) -> Result<Tls, TlsError> {
         let chain = self.chain()?;
         let key = self.private_key()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -38,7 +40,7 @@ impl TlsFiles {
             .with_safe_default_protocol_versions()
             .expect("the provider has ciphers for the default versions")
             .with_no_client_auth()
-            .with_single_cert(chain, key)
+            .with_single_cert(chain.clone(), key)
             .map_err(|source| match source {
                 rustls::Error::InconsistentKeys(_) => TlsError::Mismatch {
                     cert: self.cert.clone(),
@@ -53,9 +55,12 @@ impl TlsFiles {
                     source,
                 },
             })?;
-        // The one protocol spoken here; a client that would rather have another is told so.
+        // The only protocol that is spoken inside; a client that insists on another one gets an alert.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config).into())
+        Ok(Tls {
+            config: Arc::new(config),
+            chain,
+        })
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -79,7 +84,7 @@ impl TlsFiles {
             match error {
                 pem::Error::NoItemsFound if encrypted => TlsError::Missing {
                     path: self.key.clone(),
-                    what: "a key that is encrypted: decrypt it, for example with `openssl pkey`",
+                    what: "an encrypted key: decrypt it, for example with `openssl pkey`",
                 },
                 pem::Error::NoItemsFound => TlsError::Missing {
                     path: self.key.clone(),
@@ -91,32 +96,32 @@ impl TlsFiles {
     }
 }
 
-/// Why TLS cannot be offered. Shows nothing of what is in the files.
+/// Why TLS cannot be offered. The error contains nothing of the files' content.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A file is something else than PEM.
+    /// A file is not PEM.
     #[error("{} is not PEM: {fault}", path.display())]
     NotPem {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// A file does not hold what it should.
+    /// A file does not contain what is expected.
     #[error("{} holds {what}", path.display())]
     Missing {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is missing or there in its place.
+        /// What is missing, or what is there instead.
         what: &'static str,
     },
     /// The certificate cannot be used.
@@ -135,9 +140,9 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error(
-        "the key in {} is not that of the first certificate in {}",
+        "the key in {} does not belong to the first certificate in {}",
         key.display(),
         cert.display()
     )]
@@ -149,7 +154,7 @@ pub enum TlsError {
     },
 }
 
-/// Reads a file that is not longer than chains of certificates are.
+/// Reads a file of at most 1 MiB: chains of certificates are shorter.
 fn read(path: &Path, look: impl FnOnce(&File)) -> Result<Vec<u8>, TlsError> {
     const MAX_BYTES: u64 = 1024 * 1024;
     let cannot_read = |source| TlsError::Read {
@@ -166,7 +171,7 @@ fn read(path: &Path, look: impl FnOnce(&File)) -> Result<Vec<u8>, TlsError> {
     Ok(bytes)
 }
 
-/// The error's own text may show what is in the file.
+/// The error's own text is left out, since it may contain a part of the file.
 fn not_pem(path: &Path, error: &pem::Error) -> TlsError {
     TlsError::NotPem {
         path: path.to_owned(),
@@ -177,8 +182,8 @@ fn not_pem(path: &Path, error: &pem::Error) -> TlsError {
             pem::Error::IllegalSectionStart { .. } => {
                 "a line that begins with `-----` is malformed"
             }
-            pem::Error::Base64Decode(_) => "between the lines with dashes is no base64",
-            _ => "it cannot be understood",
+            pem::Error::Base64Decode(_) => "the text between the lines with dashes is not base64",
+            _ => "it cannot be parsed",
         },
     }
 }
@@ -186,43 +191,33 @@ fn not_pem(path: &Path, error: &pem::Error) -> TlsError {
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
-    use std::fs;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, RootCertStore};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio_rustls::TlsConnector;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
+    use crate::scratch::Scratch;
 
-    /// Files of their own for each test, gone with it.
-    struct Scratch {
-        directory: PathBuf,
+    struct Files {
+        scratch: Scratch,
         files: TlsFiles,
     }
 
-    impl Scratch {
-        fn holding(cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
-            static NEXT: AtomicUsize = AtomicUsize::new(0);
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("tapline-tls-{}-{number}", std::process::id());
-            let directory = std::env::temp_dir().join(name);
-            fs::create_dir(&directory).unwrap();
+    impl Files {
+        fn new(cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
+            let scratch = Scratch::new();
             let files = TlsFiles {
-                cert: directory.join("cert.pem"),
-                key: directory.join("key.pem"),
+                cert: scratch.write("cert.pem", cert),
+                key: scratch.write("key.pem", key),
             };
-            fs::write(&files.cert, cert).unwrap();
-            fs::write(&files.key, key).unwrap();
-            Self { directory, files }
+            Self { scratch, files }
         }
-    }
 
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.directory).unwrap();
+        fn acceptor(&self) -> TlsAcceptor {
+            self.files.load().unwrap().config.into()
         }
     }
 
@@ -261,15 +256,15 @@ mod tests {
             assert_eq!(tls.read_u8().await?, b'!');
             Ok::<_, io::Error>(())
         };
-        let (agreed, said) = tokio::join!(server, client);
-        said.and(agreed)
+        let (agreed, sent) = tokio::join!(server, client);
+        sent.and(agreed)
     }
 
     #[tokio::test]
-    async fn a_client_that_knows_the_certificate_speaks_http_1_1() {
+    async fn a_client_that_trusts_the_certificate_agrees_on_http_1_1() {
         let certified = certified();
-        let scratch = Scratch::holding(certified.cert.pem(), certified.signing_key.serialize_pem());
-        let acceptor = scratch.files.acceptor().unwrap();
+        let files = Files::new(certified.cert.pem(), certified.signing_key.serialize_pem());
+        let acceptor = files.acceptor();
         for (offered, agreed) in [
             (&["h2", "http/1.1"][..], Some(b"http/1.1".to_vec())),
             (&[], None),
@@ -281,10 +276,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_speaks_only_another_protocol_or_trusts_another_is_not_served() {
+    async fn a_client_with_another_protocol_or_other_roots_is_refused() {
         let certified = certified();
-        let scratch = Scratch::holding(certified.cert.pem(), certified.signing_key.serialize_pem());
-        let acceptor = scratch.files.acceptor().unwrap();
+        let files = Files::new(certified.cert.pem(), certified.signing_key.serialize_pem());
+        let acceptor = files.acceptor();
         let only_h2 = client(&certified, &["h2"]);
         assert!(shake_hands(&acceptor, &only_h2).await.is_err());
         let elsewhere = client(&self::certified(), &["http/1.1"]);
@@ -292,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_file() {
+    fn an_error_names_the_file_and_the_fault() {
         let (ours, other) = (certified(), certified());
         let (cert, key) = (ours.cert.pem(), ours.signing_key.serialize_pem());
         let other_key = other.signing_key.serialize_pem();
@@ -311,33 +306,33 @@ mod tests {
                 &*cert,
                 &*other_key,
                 "key",
-                "not that of the first certificate",
+                "does not belong to the first certificate",
             ),
-            (&*damaged, &*key, "cert", "no base64"),
+            (&*damaged, &*key, "cert", "not base64"),
             (cut, &*key, "cert", "has no `-----END"),
             (no_der, &*key, "cert", "certificate that cannot be used"),
             (&*cert, no_key, "key", "private key that cannot be used"),
         ] {
-            let scratch = Scratch::holding(cert, key);
-            let error = scratch.files.acceptor().map(drop).unwrap_err();
+            let made = Files::new(cert, key);
+            let error = made.files.load().map(drop).unwrap_err();
             let message = error.to_string();
             assert!(message.contains(expected), "{message}");
-            let path = scratch.directory.join(format!("{file}.pem"));
+            let path = made.scratch.directory.join(format!("{file}.pem"));
             assert!(message.contains(path.to_str().unwrap()), "{message}");
         }
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_told() {
-        let large = Scratch::holding(vec![b'\n'; 1024 * 1024 + 1], "");
-        let error = large.files.acceptor().map(drop).unwrap_err();
+    fn a_file_that_cannot_be_read_is_an_error() {
+        let large = Files::new(vec![b'\n'; 1024 * 1024 + 1], "");
+        let error = large.files.load().map(drop).unwrap_err();
         assert!(error.to_string().starts_with("cannot read "), "{error}");
         assert!(error.source().is_some());
         let nowhere = TlsFiles {
-            cert: large.directory.join("nowhere.pem"),
+            cert: large.scratch.directory.join("nowhere.pem"),
             key: large.files.key.clone(),
         };
-        let error = nowhere.acceptor().map(drop).unwrap_err();
+        let error = nowhere.load().map(drop).unwrap_err();
         assert!(error.to_string().contains("nowhere.pem"), "{error}");
     }
 }
