@@ -96,7 +96,7 @@ pub(crate) fn sanitize(options: &Options) -> Outcome {
 
 /// One test at a time: each of them wants the machine for itself.
 pub(crate) fn soak(options: &Options) -> Outcome {
-    Cargo::new("test --release --package tapline --test soak -- --test-threads=1 --nocapture")
+    Cargo::new("test --profile dist --package tapline --test soak -- --test-threads=1 --nocapture")
         .with(
             "TAPLINE_SOAK_MINUTES",
             options.minutes.unwrap_or(5).to_string(),

@@ -14,7 +14,9 @@ use tapline_server::Options;
 use tapline_telemetry::TelemetrySession;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Access, Limits, Serve, Server, Streams};
 use crate::failure::Failure;
@@ -98,13 +100,15 @@ pub(crate) async fn serve(
 }
 
 pub(crate) fn start_log(filter: &str) -> Result<(), Failure> {
-    let filter: EnvFilter = filter
+    let filter: Targets = filter
         .parse()
         .map_err(|error| Failure::Usage(format!("--log {filter}: {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never)
+        .with_ansi(anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
         .init();
     Ok(())
 }
