@@ -242,7 +242,7 @@ fn abandon_before_sleepers(
             weight: u64::MAX,
             weigh: |_: &u64| 0,
         };
-        let ring = Arc::new(Ring::with_backstop(bounds, 0, backstop).expect("bounds"));
+        let ring = Arc::new(Ring::with_backstop(0, bounds, 0, backstop).expect("bounds"));
         let (_readers, sleepers): (Vec<_>, Vec<_>) = (0..3)
             .map(|_| {
                 let (mut reader, called) = (ring.reader(0), Arc::new(Called::default()));

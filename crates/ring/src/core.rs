@@ -1,13 +1,15 @@
-//! The ring's inside: where a record goes, how it gets there, and finding what is retained.
+//! The ring's inside: where a record goes, how it gets there, and how records are found.
 //!
-//! Design, invariants, orderings and rejected alternatives: `docs/ring.md`. The tags in brackets
-//! below are explained there.
+//! `docs/ring.md` has the design, the invariants, the orderings and the rejected alternatives. It explains
+//! the names in brackets below.
 #![allow(unsafe_code)]
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crossbeam_utils::CachePadded;
 
+use crate::foreign;
+use crate::order::{CHANGE_SLOT, LOOK_AT_SLOT};
 use crate::reclaim::{Domain, Guard};
 use crate::record::{Kept, Record, RecordRef};
 use crate::ring::Bounds;
@@ -22,6 +24,8 @@ where
     S: Clone + Send + Sync + 'static,
 {
     slots: Box<[AtomicPtr<Record<T, S>>]>,
+    /// The seq before the first one that this ring assigns.
+    start: u64,
     /// A seq that is stored, and nearly always the newest ([I2]): where to look from.
     tail: CachePadded<AtomicU64>,
     weight: CachePadded<WeightBound<T>>,
@@ -29,19 +33,20 @@ where
     pub(crate) domain: Domain<T, S>,
 }
 
-/// The bound by weight, and how far it is kept.
+/// The bound by weight, and how far eviction has come.
 struct WeightBound<T> {
     most: u64,
     weigh: fn(&T) -> u64,
-    /// Up to this total weight nothing has to be evicted for it. Only grows: true when it was worked
-    /// out, and more than true since, because the oldest has moved on.
+    /// Up to this total weight nothing has to be evicted. Only grows: it was right when it was worked out,
+    /// and stays right because the oldest only moves forward.
     free_up_to: AtomicU64,
-    /// What is below it is evicted for its weight. Only grows; may lag behind by as many records as
-    /// there are producers under way ([I6]).
-    floor: AtomicU64,
+    /// Every record below this seq is evicted. Only grows; may lag behind by as many records as there
+    /// are producers in `trim` ([I6]).
+    evicted_below: AtomicU64,
 }
 
-/// The place of the next record: it still is, if its slot still holds `word`.
+/// Where the next record goes, with the state in force. An exchange that still finds `word` in the slot
+/// proves that nothing has changed since.
 pub(crate) struct Claim<'g, T, S> {
     pub(crate) head: u64,
     pub(crate) word: Word<T, S>,
@@ -56,7 +61,7 @@ impl<T, S> Claim<'_, T, S> {
     }
 }
 
-/// What stands where a seq is looked for.
+/// What is in the slot of a seq.
 pub(crate) enum Found<'g, T, S> {
     Record(RecordRef<'g, T, S>),
     Evicted,
@@ -68,35 +73,39 @@ where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    /// `slots` has room for as many as the bounds say, a power of two.
+    /// `slots` has the capacity that the bounds name, a power of two. The first record gets the seq after
+    /// `start`, which is at most [`MAX_START`](crate::ring::MAX_START).
     pub(crate) fn new(
         mut slots: Vec<AtomicPtr<Record<T, S>>>,
         bounds: Bounds<T>,
         initial: S,
+        start: u64,
     ) -> Self {
         let size = bounds.records;
-        // The slot of seq n is n modulo the capacity, so slot 0 is the last of the first lap.
+        // The slot of seq n is n modulo the capacity. Each awaits the first seq after `start` that is its.
+        let first = start + 1;
         slots.extend((0..size as u64).map(|slot| {
-            let awaits = if slot == 0 { size as u64 } else { slot };
+            let awaits = first + (slot.wrapping_sub(first) & (size as u64 - 1));
             AtomicPtr::new(Word::<T, S>::empty(awaits, Generation::of(awaits, size)).into_raw())
         }));
         // The initial state is a transition before the first record: no special case for an empty ring.
-        let first = Box::new(Transition {
-            awaits: 1,
+        let transition = Box::new(Transition {
+            awaits: first,
             total_weight: 0,
             state: initial,
             evictee: None,
         });
-        slots[1 % size] =
-            AtomicPtr::new(Word::transition(first, Generation::of(1, size)).into_raw());
+        slots[first as usize & (size - 1)] =
+            AtomicPtr::new(Word::transition(transition, Generation::of(first, size)).into_raw());
         Self {
             slots: slots.into_boxed_slice(),
-            tail: CachePadded::new(AtomicU64::new(0)),
+            start,
+            tail: CachePadded::new(AtomicU64::new(start)),
             weight: CachePadded::new(WeightBound {
                 most: bounds.weight,
                 weigh: bounds.weigh,
                 free_up_to: AtomicU64::new(bounds.weight),
-                floor: AtomicU64::new(1),
+                evicted_below: AtomicU64::new(start + 1),
             }),
             waiters: CachePadded::new(Waiters::default()),
             domain: Domain::default(),
@@ -116,14 +125,19 @@ where
         (self.weight.weigh)(value)
     }
 
-    /// Comes in, to look at what is in the slots.
+    /// The seq before the first one that this ring assigns.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Enters, to look at what is in the slots.
     #[inline]
     pub(crate) fn pin(&self) -> Guard<'_, T, S> {
         self.domain.pin(self.tail())
     }
 
-    /// As [`pin`](Self::pin), for who knows a seq that is stored (or 0), and has reason to think that
-    /// not many more have been since: does not look at the tail, which every append writes to.
+    /// As [`pin`](Self::pin), for a caller that knows a seq that is stored (or 0), with few or none stored
+    /// since: does not look at the tail, which every append writes to.
     #[inline]
     pub(crate) fn pin_at(&self, stored: u64) -> Guard<'_, T, S> {
         self.domain.pin(stored)
@@ -142,10 +156,10 @@ where
         let mut head = self.tail();
         loop {
             // SeqCst [E1] and Acquire [P1]: a record's or transition's content; pairs with the exchanges.
-            let word = Word::from_raw(self.slot(head + 1).load(SeqCst));
+            let word = Word::from_raw(self.slot(head + 1).load(LOOK_AT_SLOT));
             if word.generation() == self.generation(head + 1) {
-                // Somebody has stored that record and not told the tail yet. Or the tail is laps
-                // behind: then we are told below.
+                // A producer has stored that record and not moved the tail yet. Or the tail is behind by
+                // more than the whole ring: that is noticed below.
                 head += 1;
                 continue;
             }
@@ -162,7 +176,7 @@ where
                 View::Transition(transition) => head = transition.awaits - 1,
                 View::Empty { .. } | View::Record(_) => {
                     // SeqCst [E1] and Acquire [P1], as above.
-                    let newest = Word::from_raw(self.slot(head).load(SeqCst));
+                    let newest = Word::from_raw(self.slot(head).load(LOOK_AT_SLOT));
                     // SAFETY: loaded from a slot under `guard`.
                     let newest = unsafe { newest.view(guard) };
                     match newest.record() {
@@ -174,7 +188,8 @@ where
                                 state: &record.get().state,
                             };
                         }
-                        // The tail was laps behind. The last that was stored here is nearer.
+                        // The tail was behind by more than the whole ring. The last record that was
+                        // stored here is nearer.
                         _ => head = newest.awaits(self.size()) - self.size(),
                     }
                 }
@@ -182,14 +197,15 @@ where
         }
     }
 
-    /// What stands at the head: changes with every append and transition.
-    pub(crate) fn mark(&self) -> (u64, usize) {
+    /// The head and the word after it: changes with every append and transition.
+    pub(crate) fn head_word(&self) -> (u64, usize) {
         let guard = self.pin();
         let claim = self.claim(&guard);
         (claim.head, claim.word.into_raw().addr())
     }
 
-    /// Puts the record in its place, unless that has changed since.
+    /// Stores the record, unless something has changed since the claim. Nothing in here panics once the
+    /// record is stored.
     #[inline(always)]
     pub(crate) fn put(
         &self,
@@ -201,21 +217,21 @@ where
         let total_weight = record.total_weight;
         let record = Record::shared(record);
         // Release [P1]: publishes the record; pairs with every load of a slot.
-        // SeqCst [W1]: before the look at the marks; pairs with the look before a sleep.
+        // SeqCst [W1]: before the look at the flags; pairs with the look before a sleep.
         let swap = self.slot(seq).compare_exchange(
             claim.word.into_raw(),
             Word::record(record, self.generation(seq)).into_raw(),
-            SeqCst,
+            CHANGE_SLOT,
             Relaxed,
         );
         if swap.is_err() {
-            // SAFETY: the exchange failed, so nobody has seen it.
+            // SAFETY: the exchange failed, so no thread has seen it.
             return Err(unsafe { Box::from_raw(record.as_ptr()) });
         }
-        self.tell_tail(seq);
+        self.move_tail(seq);
         // SAFETY: one of the two references that `shared` made.
         let kept = unsafe { Kept::new(record) };
-        // SAFETY: [R1] the exchange took the word out; the tail is told of `seq` only after it.
+        // SAFETY: [R1] the exchange took the word out; `seq` is in the tail only after it.
         unsafe { self.retire_whole(claim.word, seq, guard) };
         // Relaxed: it only grows, and was true when it was stored.
         if total_weight > self.weight.free_up_to.load(Relaxed) {
@@ -224,7 +240,7 @@ where
         Ok(kept)
     }
 
-    /// Puts another state in force at that place, unless that has changed since.
+    /// Puts another state in force from there on, unless something has changed since the claim.
     pub(crate) fn transition(
         &self,
         claim: &Claim<'_, T, S>,
@@ -240,31 +256,31 @@ where
             evictee: evictee.map(RecordRef::address),
         };
         let transition = Word::transition(Box::new(transition), self.generation(claim.seq()));
-        // SeqCst [W1] and Release [P1], as in `put`: to producers a transition is what a record is.
+        // SeqCst [W1] and Release [P1], as in `put`: producers treat both alike.
         let swap = self.slot(claim.seq()).compare_exchange(
             claim.word.into_raw(),
             transition.into_raw(),
-            SeqCst,
+            CHANGE_SLOT,
             Relaxed,
         );
         match swap {
             Ok(_) if claim.word.is_transition() => {
-                // SAFETY: [R1] as in `put`; the record that it held back is the new transition's now.
+                // SAFETY: [R1] as in `put`; the record that it held is the new transition's now.
                 unsafe { guard.retire(claim.word, claim.seq()) };
             }
             Ok(_) => {}
             // SAFETY: the exchange failed, so the transition was not stored.
-            Err(_) => drop(unsafe { transition.into_transition() }),
+            Err(_) => foreign::drop_caught(unsafe { transition.into_transition() }),
         }
         swap.is_ok()
     }
 
-    /// The record with that seq, or what stands in its slot instead.
+    /// The record with that seq, or what is in its slot instead.
     #[inline]
     pub(crate) fn find<'g>(&self, seq: u64, guard: &'g Guard<'_, T, S>) -> Found<'g, T, S> {
         // SeqCst [W2]: the look before a sleep; pairs with the exchange in `put`. [E1]: after we
-        // came in. Acquire [P1]: the record's content; pairs with the exchange in `put`.
-        let word = Word::from_raw(self.slot(seq).load(SeqCst));
+        // entered. Acquire [P1]: the record's content; pairs with the exchange in `put`.
+        let word = Word::from_raw(self.slot(seq).load(LOOK_AT_SLOT));
         // SAFETY: loaded from a slot under `guard`.
         let view = unsafe { word.view(guard) };
         match view.record() {
@@ -276,7 +292,7 @@ where
         }
     }
 
-    /// Fetches into the cache what stands in the slot of `seq`, whatever it is.
+    /// Fetches into the cache what is in the slot of `seq`, whatever it is.
     #[inline]
     pub(crate) fn prefetch(&self, seq: u64) {
         Word::<T, S>::from_raw(self.slot(seq).load(Relaxed)).prefetch();
@@ -285,32 +301,36 @@ where
     /// The oldest seq that is retained now; 0 before the first record.
     pub(crate) fn oldest(&self, guard: &Guard<'_, T, S>) -> u64 {
         loop {
-            let oldest = self.oldest_for(self.claim(guard).head);
+            let head = self.claim(guard).head;
+            if head == self.start {
+                return 0;
+            }
+            let oldest = self.oldest_for(head);
             match self.find(oldest, guard) {
-                // Whoever evicted it has not raised the floor yet, or it has been lapped since.
-                Found::Evicted if oldest > 0 => self.raise_floor(oldest + 1),
+                // The producer that evicted it has not written that down yet, or it was overwritten since.
+                Found::Evicted => self.raise_evicted(oldest + 1),
                 _ => return oldest,
             }
         }
     }
 
-    /// What both bounds leave as the oldest when `head` is the newest; 0 before the first record.
+    /// What both bounds leave as the oldest when `head` is the newest.
     fn oldest_for(&self, head: u64) -> u64 {
         let within_count = (head + 1).saturating_sub(self.size());
         // Relaxed [I6]: true whenever it was stored.
-        let within_weight = self.weight.floor.load(Relaxed);
+        let within_weight = self.weight.evicted_below.load(Relaxed);
         within_count.max(within_weight).min(head)
     }
 
-    fn raise_floor(&self, floor: u64) {
+    fn raise_evicted(&self, below: u64) {
         // Relaxed [I6], as above.
-        self.weight.floor.fetch_max(floor, Relaxed);
+        self.weight.evicted_below.fetch_max(below, Relaxed);
     }
 
     /// Evicts the oldest until what is retained up to `newest` is within the bound by weight.
     ///
-    /// Every producer does that for its own record, and each eviction is one exchange, so one that
-    /// stops in here leaves its excess to the next.
+    /// Every producer does that for its own record, and each eviction is one exchange. A producer that
+    /// stops in here leaves its excess to the next append.
     #[cold]
     fn trim(&self, newest: &Record<T, S>, guard: &Guard<'_, T, S>) {
         loop {
@@ -319,16 +339,16 @@ where
                 return;
             }
             let awaits = oldest + self.size();
-            // SeqCst [E1] and Acquire [P1], as in `place`.
-            let word = Word::from_raw(self.slot(oldest).load(SeqCst));
+            // SeqCst [E1] and Acquire [P1], as in `claim`.
+            let word = Word::from_raw(self.slot(oldest).load(LOOK_AT_SLOT));
             // SAFETY: loaded from a slot under `guard`.
             let view = unsafe { word.view(guard) };
             let record = match view.record() {
                 Some(record) if record.seq() == oldest => record,
-                // Lapped since: whoever did that looks to the weight of what is newer.
+                // Overwritten since: that producer evicts for the weight of what is newer.
                 Some(_) => return,
                 None => {
-                    self.raise_floor(oldest + 1);
+                    self.raise_evicted(oldest + 1);
                     continue;
                 }
             };
@@ -340,10 +360,14 @@ where
             }
             let without = match view {
                 View::Transition(transition) => {
+                    // The record is appended already: a `clone` that panics leaves its excess to the next.
+                    let Some(state) = foreign::call(|| transition.state.clone()) else {
+                        return;
+                    };
                     let transition = Transition {
                         awaits: transition.awaits,
                         total_weight: transition.total_weight,
-                        state: transition.state.clone(),
+                        state,
                         evictee: None,
                     };
                     Word::transition(Box::new(transition), self.generation(awaits))
@@ -354,7 +378,7 @@ where
             let swap = self.slot(oldest).compare_exchange(
                 word.into_raw(),
                 without.into_raw(),
-                SeqCst,
+                CHANGE_SLOT,
                 Relaxed,
             );
             match swap {
@@ -363,25 +387,25 @@ where
                     let stamp = self.claim(guard).seq();
                     // SAFETY: [R1] the exchange took the word out, and `stamp` is stored after it.
                     unsafe { self.retire_whole(word, stamp, guard) };
-                    self.raise_floor(oldest + 1);
+                    self.raise_evicted(oldest + 1);
                 }
                 Err(_) if without.is_empty() => {}
                 // SAFETY: the exchange failed, so the transition was not stored.
-                Err(_) => drop(unsafe { without.into_transition() }),
+                Err(_) => foreign::drop_caught(unsafe { without.into_transition() }),
             }
         }
     }
 
     /// # Safety
     ///
-    /// As for [`Guard::retire`], for the word and for the record that it holds back.
+    /// As for [`Guard::retire`], for the word and for the record that a transition holds.
     #[inline(always)]
     unsafe fn retire_whole(&self, word: Word<T, S>, stamp: u64, guard: &Guard<'_, T, S>) {
         if word.is_transition() {
             // SAFETY: it was in a slot until now, and the guard is older than that.
             let view = unsafe { word.view(guard) };
             if let Some(record) = view.record() {
-                // Its lap does not matter any more.
+                // Its generation does not matter any more.
                 let record = Word::record(record.address(), Generation::of(0, self.slots.len()));
                 // SAFETY: the caller's promise.
                 unsafe { guard.retire(record, stamp) };
@@ -391,8 +415,8 @@ where
         unsafe { guard.retire(word, stamp) };
     }
 
-    /// Whether the record is so heavy that what was evicted for it is freed at once: some dozens that
-    /// wait to be freed are then a few percent of the bound.
+    /// Whether the record is so heavy that what was evicted for it is freed at once. Some dozen lighter
+    /// records that wait to be freed are a few percent of the bound.
     #[inline]
     pub(crate) fn is_heavy(&self, record: &Record<T, S>) -> bool {
         const PART: u64 = 1024;
@@ -400,9 +424,9 @@ where
     }
 
     #[inline]
-    fn tell_tail(&self, seq: u64) {
-        // Without an exchange it may go back where a producer stopped right before it: it is a
-        // hint, and whoever follows it notices ([I2]).
+    fn move_tail(&self, seq: u64) {
+        // A plain store: the tail may go back where a producer stopped right before it. It is a hint, and
+        // a thread that follows it notices ([I2]).
         // Release [P2], [E1]: the slot of `seq` before the number; pairs with the loads of the tail.
         self.tail.store(seq, Release);
     }
@@ -435,7 +459,7 @@ where
             let raw = *slot.get_mut();
             #[cfg(loom)]
             let raw = slot.with_mut(|raw| *raw);
-            // SAFETY: nobody else has the ring, so nobody looks; each slot owns its word.
+            // SAFETY: no other thread has the ring, so none looks; each slot owns its word.
             unsafe { Word::from_raw(raw).free() };
         }
     }

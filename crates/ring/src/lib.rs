@@ -1,16 +1,17 @@
 //! A lock-free, bounded, overwriting ring: many producers, many readers, one order.
 //!
 //! **What it is.** An append never waits, neither for a reader nor for another producer, wherever
-//! that one has stopped. Every record gets the next number. A reader has a position of its own and
-//! follows, and when it was overtaken it learns exactly which numbers it missed. A *running state*
-//! travels from record to record and can be changed between two of them, atomically with appending.
+//! that producer has stopped. Every record gets the next number, its *seq*. A reader has a position of its
+//! own; when it has lagged it learns exactly which seqs it missed. A *running state* is carried from record
+//! to record and can be changed between two of them, atomically with appending.
 //!
 //! **What it is not.** It knows no event, no session, no serialisation and no runtime. It is not a
-//! queue: reading takes nothing away, and what nobody reads in time is overwritten.
+//! queue: reading takes nothing away, and what is not read in time is overwritten.
 //!
 //! **Start at** [`Ring`], then [`Reader`].
 //!
-//! **Layer.** Floor 0: it depends on no other crate of the house, and holds all of its unsafe code.
+//! **Layer.** 0: it depends on no other crate of the workspace, and has all of its unsafe code. The design
+//! and the proofs are in `docs/ring.md`.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -26,7 +27,7 @@
 //!     });
 //! }
 //!
-//! // Six were appended and four are retained: the reader is told of the two that are gone.
+//! // Six were appended and four are retained: the reader learns of the two that are gone.
 //! assert!(matches!(reader.try_next(), Some(ReadItem::Lost(Lost { first: 1, last: 2 }, _))));
 //! let Some(ReadItem::Record(record)) = reader.try_next() else { panic!("a record follows") };
 //! assert_eq!((record.seq(), *record.value(), *record.state()), (3, "c", 3));
@@ -42,15 +43,20 @@ mod reclaim;
 mod wait;
 mod notifier;
 mod per_thread;
+mod hand_off;
 mod stack;
+mod foreign;
+mod order;
 mod sync;
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod abandoned;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod litmus;
 
 pub use per_thread::PerThread;
 pub use reader::{Lost, ReadItem, Reader};
 pub use record::{Kept, Record, RecordRef};
-pub use ring::{Bounds, CapacityError, Rejected, Retained, Ring, Unread};
+pub use ring::{Bounds, CapacityError, MAX_START, Rejected, Retained, Ring, Unread};
 #[cfg(loom)]
 pub use sync::let_time_pass;

@@ -1,7 +1,8 @@
-//! The notifier: one thread for each ring, for what no producer should have to do.
+//! The notifier: one thread for each ring, for the work that no producer should have to do.
 //!
-//! It calls the readers that sleep, and frees what threads have retired that have gone quiet since.
-//! It sleeps while there is neither.
+//! It wakes sleeping readers, and frees what was retired by threads that have become idle since. It
+//! sleeps while there is no such work. Foreign code that panics (a waker, a value's `Drop`) does not end
+//! it (`foreign.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -10,14 +11,14 @@ use std::time::Duration;
 use crate::core::Core;
 use crate::reclaim::Held;
 use crate::sync::{self, MODEL, Thread, now, park, time_has_passed};
-use crate::wait::{ARMED, CLOSED, GARBAGE, RINGING};
+use crate::wait::{ARMED, CLOSED, GARBAGE, WAKE};
 
-/// How long what was retired waits for the notifier, if its own thread does not free it before:
-/// seldom enough to cost nothing, soon enough that nobody counts on the memory in vain.
+/// How long retired memory waits for the notifier, if its own thread does not free it before: seldom
+/// enough to cost nothing, soon enough that the memory is free when it is needed.
 const SWEEP_AFTER: Duration = Duration::from_millis(20);
 
-/// How long a sleeper may have to wait for its call where a producer was stopped for good in the few
-/// instructions between its append and the call, and nobody appends after it.
+/// How long a sleeper may have to wait where a producer was stopped for good in the few instructions
+/// between its append and its wake-up, and no other producer appends after it.
 pub(crate) const BACKSTOP: Duration = Duration::from_secs(1);
 
 /// Starts the notifier of a ring. It ends when the ring is gone.
@@ -26,18 +27,18 @@ where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    sync::start("tapline-ring", move || keep(&core, backstop))
+    sync::start("tapline-ring", move || run(&core, backstop))
 }
 
-fn keep<T, S>(core: &Core<T, S>, backstop: Duration)
+fn run<T, S>(core: &Core<T, S>, backstop: Duration)
 where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
     let mut held = Held::default();
-    let mut sweep = Alarm::default();
-    let mut stopped = Alarm::default();
-    // What stood at the head when the backstop was due last.
+    let mut sweep = Timer::default();
+    let mut stopped = Timer::default();
+    // The word at the head when the backstop was due last.
     let mut seen = None;
     loop {
         let flags = core.waiters.flags();
@@ -45,35 +46,35 @@ where
             core.domain.sweep(&mut held);
             return;
         }
-        if flags & RINGING != 0 {
-            stopped = Alarm::default();
-            core.waiters.call();
+        if flags & WAKE != 0 {
+            stopped = Timer::default();
+            core.waiters.wake_all();
             continue;
         }
-        // Not in models: it would hide from them that a call is missing.
-        let has_waited = !MODEL && stopped.rings_after(backstop);
+        // Not in models: it would hide from them that a wake-up is missing.
+        let has_waited = !MODEL && stopped.is_due_after(backstop);
         if has_waited && flags & ARMED != 0 {
-            let now = Some(core.mark());
+            let now = Some(core.head_word());
             if now != seen {
                 seen = now;
-                core.waiters.call();
+                core.waiters.wake_all();
             }
             continue;
         }
-        if flags & GARBAGE != 0 && sweep.rings_after(SWEEP_AFTER) {
+        if flags & GARBAGE != 0 && sweep.is_due_after(SWEEP_AFTER) {
             core.waiters.clear_garbage();
             if core.domain.sweep(&mut held) {
-                core.waiters.flag_garbage();
-                // Whoever holds it back may be the last to do anything.
-                sweep.wind_up(SWEEP_AFTER);
+                core.waiters.set_garbage();
+                // The thread that holds it back may be the last to do anything.
+                sweep.start(SWEEP_AFTER);
             }
         }
-        // Nobody has slept for a while, nor retired anything: no need to look at any time.
+        // No reader has slept for a while, and nothing was retired: no need to look at any time.
         if has_waited && sweep.left().is_none() {
-            if core.waiters.let_notifier_sleep() {
-                stopped = Alarm::default();
+            if core.waiters.rest() {
+                stopped = Timer::default();
                 park(None);
-                core.waiters.notifier_is_up();
+                core.waiters.end_rest();
             }
             continue;
         }
@@ -81,25 +82,25 @@ where
     }
 }
 
-/// Rings some time after it was first asked, and is then wound up anew.
+/// Is due some time after it was first asked, and then starts anew.
 #[derive(Default)]
-struct Alarm(Option<Duration>);
+struct Timer(Option<Duration>);
 
-impl Alarm {
-    fn rings_after(&mut self, time: Duration) -> bool {
-        let rings = now() >= self.wind_up(time) || time_has_passed();
-        if rings {
+impl Timer {
+    fn is_due_after(&mut self, time: Duration) -> bool {
+        let is_due = now() >= self.start(time) || time_has_passed();
+        if is_due {
             self.0 = None;
         }
-        rings
+        is_due
     }
 
-    /// If it is not wound up already; answers when it rings.
-    fn wind_up(&mut self, time: Duration) -> Duration {
+    /// Starts it, unless it runs already; answers when it is due.
+    fn start(&mut self, time: Duration) -> Duration {
         *self.0.get_or_insert_with(|| now() + time)
     }
 
-    /// How long until it rings; `None` where nobody has asked since it did.
+    /// How long until it is due; `None` where it does not run.
     fn left(&self) -> Option<Duration> {
         self.0.map(|at| at.saturating_sub(now()))
     }

@@ -1,22 +1,24 @@
 //! A value for each thread: [`PerThread`].
 //!
-//! Two ideas. The values stand in a list that only grows; a thread takes the first that nobody has,
-//! or adds one, and gives it back when it ends, so there are never more than there were threads at
-//! one time. And each thread remembers in a small table which value of which list is its own, so
-//! that asking again is a few loads.
+//! Two ideas. The values are in a list that only grows: a thread takes the first free one or adds one, and
+//! gives it back when it ends, so there are never more values than there were threads at one time. And
+//! each thread remembers in a small table which value of which list is its own, so that asking again is a
+//! few loads.
 #![allow(unsafe_code)]
 
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicBool, AtomicPtr, fence};
+use crate::foreign;
+use crate::order::ADD_THREAD;
+use crate::sync::{AtomicBool, AtomicPtr};
 
-/// A value for each thread that asks, without a lock: what a thread writes to its own disturbs
-/// nobody, and whoever wants them all looks through them.
+/// A value for each thread that asks, without a lock. A thread writes to its own value without disturbing
+/// another thread, and any thread can look at all values.
 ///
 /// While a thread lives, no other gets its value from [`mine`](Self::mine). When it ends, the value
 /// stays as it is and goes to the next thread that asks: right for counters that are only summed.
@@ -28,7 +30,7 @@ use crate::sync::{AtomicBool, AtomicPtr, fence};
 /// let counts = PerThread::<AtomicU64>::default();
 /// std::thread::scope(|scope| {
 ///     for _ in 0..2 {
-///         // Nobody else writes to it, so a load and a store do.
+///         // No other thread writes to it, so a load and a store are enough.
 ///         scope.spawn(|| counts.mine().store(counts.mine().load(Relaxed) + 1, Relaxed));
 ///     }
 /// });
@@ -39,8 +41,8 @@ pub struct PerThread<T> {
     newest: AtomicPtr<Entry<T>>,
 }
 
-/// A value, and whether a thread has it. Each is an `Arc`, whose first reference is the list's; the
-/// others are those of threads that have it or had it.
+/// A value, and whether a thread has it. Each is an `Arc`: the first reference is the list's, the others
+/// belong to threads that have the value or had it.
 struct Entry<T> {
     value: CachePadded<T>,
     taken: AtomicBool,
@@ -60,10 +62,10 @@ unsafe impl<T: Send + Sync> Send for PerThread<T> {}
 unsafe impl<T: Send + Sync> Sync for PerThread<T> {}
 
 impl<T: Default + Send + Sync + 'static> PerThread<T> {
-    /// The value of the calling thread: made, or taken over from one that has ended, when it first
-    /// asks.
+    /// The value of the calling thread. When it first asks, the value is made or taken over from a thread
+    /// that has ended.
     ///
-    /// Lock-free, and allocates only then.
+    /// Lock-free, and allocates only the first time.
     #[inline]
     pub fn mine(&self) -> &T {
         let mine = match table::find(self.id) {
@@ -84,9 +86,6 @@ impl<T: Default + Send + Sync + 'static> PerThread<T> {
             Arc::from_raw(entry)
         };
         table::remember(self.id, shared);
-        // From here on the thread is in the list for whoever looks through it after a fence of
-        // their own: what it does next does not come before that [E3].
-        fence(SeqCst); // [E3]
         ptr::NonNull::new(entry.cast_mut()).expect("an `Arc` is not null")
     }
 
@@ -114,7 +113,12 @@ impl<T: Default + Send + Sync + 'static> PerThread<T> {
         .cast_mut();
         loop {
             // Release [T2]: the entry and those behind it; pairs with the loads of the list.
-            match self.newest.compare_exchange(older, entry, AcqRel, Acquire) {
+            // SeqCst [E4]: before all that the thread does with its value; pairs with the fences in
+            // `horizon` and `sweep`: a thread that they do not find in the list finds what they know.
+            match self
+                .newest
+                .compare_exchange(older, entry, ADD_THREAD, Relaxed)
+            {
                 Ok(_) => return entry,
                 Err(now) => {
                     older = now;
@@ -129,7 +133,7 @@ impl<T: Default + Send + Sync + 'static> PerThread<T> {
 impl<T> PerThread<T> {
     /// The values of all threads, ended ones included, in no particular order.
     ///
-    /// A thread that comes while this runs may be missing.
+    /// A thread that first asks while this runs may be missing.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         // Acquire [T2]: the entry; pairs with the exchange in `add`.
         let mut next = self.newest.load(Acquire);
@@ -155,9 +159,10 @@ impl<T> Drop for PerThread<T> {
     fn drop(&mut self) {
         let mut next = self.newest.load(Relaxed);
         while !next.is_null() {
-            // SAFETY: [T1] this is the list's reference, given up once.
+            // SAFETY: [T1] this is the list's reference, dropped once.
             let entry = unsafe { Arc::from_raw(next.cast_const()) };
             next = entry.older;
+            foreign::drop_caught(entry);
         }
     }
 }
@@ -168,14 +173,14 @@ impl<T> fmt::Debug for PerThread<T> {
     }
 }
 
-/// Which list it is. Never used twice, so that what a thread remembers of a list that is gone is
-/// not taken for another's. Not 0.
+/// Identifies a list. Never used twice, so that what a thread remembers of a list that is gone is not
+/// taken for another list's. Not 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Id(u64);
 
 impl Id {
     fn next() -> Self {
-        // Not seen by models: only that no number comes twice matters.
+        // Not seen by models: it only matters that no number comes twice.
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Relaxed))
     }
@@ -200,10 +205,14 @@ mod table {
     use std::sync::Arc;
 
     use super::{GiveBack, Id, found};
+    use crate::foreign;
     use crate::sync::thread_local;
 
     thread_local! {
         static HELD: RefCell<Held> = RefCell::new(Held(Vec::new()));
+        /// For the destructors of other thread-local variables that run after `HELD` is gone. Using it
+        /// there makes it, and it is dropped after them.
+        static HELD_LATE: RefCell<Held> = RefCell::new(Held(Vec::new()));
     }
 
     /// The entries that this thread has. Given back when it ends.
@@ -219,6 +228,14 @@ mod table {
         }
     }
 
+    /// Uses the table that exists: the second one only at the end of a thread. `None` where both are gone.
+    fn with<R>(mut work: impl FnMut(&RefCell<Held>) -> R) -> Option<R> {
+        match HELD.try_with(&mut work) {
+            Ok(result) => Some(result),
+            Err(_) => HELD_LATE.try_with(work).ok(),
+        }
+    }
+
     #[inline]
     pub(super) fn find(id: Id) -> Option<NonNull<()>> {
         match found::at(id) {
@@ -229,31 +246,33 @@ mod table {
 
     #[cold]
     fn look_up(id: Id) -> Option<NonNull<()>> {
-        HELD.try_with(|held| {
+        with(|held| {
             let held = held.borrow();
             let (_, entry) = held.0.iter().find(|(of, _)| *of == id)?;
             let entry = NonNull::from(&**entry).cast();
             found::put(id, entry);
             Some(entry)
         })
-        .ok()?
+        .flatten()
     }
 
     pub(super) fn remember<E: GiveBack + 'static>(id: Id, entry: Arc<E>) {
         found::put(id, NonNull::from(&*entry).cast());
-        // Where the thread is at its very end, the entry stays taken for good.
-        let _ = HELD.try_with(|held| {
+        // Where both tables are gone, the entry stays taken for good.
+        with(|held| {
             // Of lists that are gone only this thread has the entries. They are dropped when nothing
-            // is borrowed any more: a value may do anything in its end.
+            // is borrowed any more: a value's `Drop` may do anything.
             let of_gone = |(_, entry): &mut (Id, Arc<dyn GiveBack>)| Arc::strong_count(entry) == 1;
             let gone: Vec<_> = held.borrow_mut().0.extract_if(.., of_gone).collect();
-            held.borrow_mut().0.push((id, entry));
-            drop(gone);
+            held.borrow_mut().0.push((id, entry.clone()));
+            for entry in gone {
+                foreign::drop_caught(entry);
+            }
         });
     }
 }
 
-/// What it has found last.
+/// The entries that it has found last.
 #[cfg(not(any(loom, shuttle)))]
 mod found {
     use std::cell::Cell;
@@ -261,12 +280,12 @@ mod found {
 
     use super::Id;
 
-    /// How many lists a thread finds at once; the others it looks up. Lists that are used in turns
-    /// have ids close to each other.
+    /// How many lists a thread finds at once; the others it looks up. Lists that are used alternately have
+    /// ids close to each other.
     const PLACES: usize = 8;
 
     thread_local! {
-        // Needs no destructor, so that finding costs no look at whether it still is there.
+        // Has no destructor, so that finding costs no check whether it still exists.
         static FOUND: [Cell<(u64, Option<NonNull<()>>)>; PLACES] =
             const { [const { Cell::new((0, None)) }; PLACES] };
     }
@@ -286,7 +305,7 @@ mod found {
     }
 }
 
-/// A model's threads share one thread of the system, and what is found first is a matter of speed.
+/// In models there is none: their threads share one thread of the system, and this is about speed alone.
 #[cfg(any(loom, shuttle))]
 mod found {
     use std::ptr::NonNull;

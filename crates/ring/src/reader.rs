@@ -16,8 +16,14 @@ use crate::wait::Waiter;
 ///
 /// # Lagging
 ///
-/// A reader that was overtaken by a whole lap is told so once, by [`ReadItem::Lost`] with the first and
-/// the last seq that it missed, and goes on at the oldest record that is still there.
+/// A reader whose next record was evicted before it got there has lagged. It gets one
+/// [`ReadItem::Lost`] with the first and the last seq that it missed, and continues at the oldest record
+/// that is retained.
+///
+/// # Panics
+///
+/// A closure that panics passes its panic on. What it was shown counts as read, and the reader can be used
+/// further.
 pub struct Reader<T, S = ()>
 where
     T: Send + Sync + 'static,
@@ -25,20 +31,20 @@ where
 {
     ring: Arc<Ring<T, S>>,
     next: u64,
-    /// The newest record that it has come across; 0 before the first.
+    /// The newest record that it has found; 0 before the first.
     seen: u64,
-    /// Whether there was nothing more when it looked last.
+    /// Whether it found nothing more when it looked last.
     caught_up: bool,
     waiter: Waiter,
 }
 
-/// What a reader comes across: a record, or the hole where records were.
+/// What a reader finds: a record, or that records are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadItem<R> {
     /// The next record.
     Record(R),
-    /// These were evicted before the reader got there. With them the record that follows, which
-    /// the reader goes on with: its state tells what became of them.
+    /// These records were evicted before the reader got there. With them the record that follows, which
+    /// the reader reads next: its state says what the lost ones added up to.
     Lost(Lost, R),
 }
 
@@ -73,7 +79,7 @@ where
         }
     }
 
-    /// The last seq that this reader has read or lost: it goes on with the one after.
+    /// The last seq that this reader has read or lost: the next one follows it.
     pub fn position(&self) -> u64 {
         self.next - 1
     }
@@ -83,13 +89,13 @@ where
         &self.ring
     }
 
-    /// Goes on after `position`, forward only: what lies between is neither read nor lost.
+    /// Continues after `position`, forward only: what lies between is neither read nor lost.
     pub fn skip_to(&mut self, position: u64) {
         self.next = self.next.max(position.saturating_add(1));
     }
 
-    /// Shows `visit` what there is, in order, up to `limit` records or until it breaks; returns how
-    /// many records it was shown. Does not wait; costs no reference count per record.
+    /// Shows `visit` what there is, in order, until it has seen `limit` records or breaks; returns how
+    /// many records it has seen. Does not wait; costs no reference count per record.
     ///
     /// All visits run under one guard, which keeps alive what is evicted meanwhile: let `limit` be
     /// hundreds rather than millions, and `visit` quick.
@@ -101,8 +107,8 @@ where
         /// How many records ahead are fetched into the cache while one is visited.
         const AHEAD: u64 = 8;
         let core = &*self.ring.core;
-        // Who is at the head leaves the tail to the producers, and does not fetch ahead what they
-        // are about to write.
+        // A reader at the head leaves the tail to the producers, and does not fetch ahead what they are
+        // about to write.
         let (stored, fetch_up_to) = if self.caught_up {
             (self.seen, 0)
         } else {
@@ -172,7 +178,7 @@ where
         }
     }
 
-    /// Whether there is something to read, or a loss to be told.
+    /// Whether there is something to read, or a loss to report.
     pub fn is_ready(&self) -> bool {
         !matches!(
             self.ring.core.find(self.next, &self.ring.core.pin()),
@@ -185,7 +191,7 @@ where
     ///
     /// # Cancel safety
     ///
-    /// What is not returned is not read: after `None` nothing was passed over.
+    /// What is not returned is not read: after `None` nothing was skipped.
     #[cfg(not(any(loom, shuttle)))]
     pub fn next(&mut self, deadline: Option<Instant>) -> Option<ReadItem<Kept<T, S>>> {
         loop {
@@ -215,7 +221,7 @@ where
         }
     }
 
-    /// Waits until `look` finds what it looks for: asked now and after every append and transition, until
+    /// Waits until `look` finds what it looks for: called now and after every append and transition, until
     /// `deadline` if there is one.
     #[cfg(not(any(loom, shuttle)))]
     pub fn wait_until<R>(

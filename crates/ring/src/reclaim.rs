@@ -1,62 +1,63 @@
-//! When memory that left the ring may be freed (`docs/decisions/0002-reclamation.md`).
+//! When memory that has left the ring may be freed (`docs/decisions/0002-reclamation.md`).
 //!
-//! Epoch-based reclamation, with the ring's own seqs for the epochs. A thread that looks into the
-//! ring says which tail it saw when it came in: it is *pinned* there. What leaves a slot is stamped
-//! with a seq that is stored only after that. So whoever is pinned at the stamp or beyond came in
-//! when it was gone already, and once that holds for all, it can be freed.
+//! Epoch-based reclamation, with the ring's own seqs as epochs. A thread that enters the ring writes
+//! down which tail it saw: it is *pinned* there. What leaves a slot is stamped with a seq that is stored
+//! only after that. So a thread that is pinned at the stamp or beyond entered when it was gone already,
+//! and once that holds for all threads, it can be freed.
 //!
-//! What a thread has retired waits in its own *retire_list*, where it finds memory for its next records, so
-//! that a steady flow of records allocates nothing. A thread that stops for good leaves a retire_list
-//! behind: the notifier takes what is in there ([`Domain::sweep`]).
+//! What a thread has retired waits in the thread's own *retire list*, where it finds memory for its next
+//! records, so that a steady flow of records allocates nothing. A thread that stops for good leaves its
+//! list behind: the notifier takes what is in it ([`Domain::sweep`]).
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::mem;
-use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
+use crate::foreign;
+use crate::order::{LOOK_AT_CLOSED, PIN};
 use crate::per_thread::PerThread;
 use crate::record::Spare;
 use crate::slot::Word;
 use crate::stack::Stack;
-use crate::sync::{AtomicBool, AtomicU64, MODEL, UnsafeCell, fence, store_load_barrier};
+use crate::sync::{AtomicBool, AtomicU64, Cell, MODEL, UnsafeCell, fence};
 
-/// How many records a thread retires before it looks which of them nobody can reach any more: one
-/// look at all threads for so many appends.
+/// How many records a thread retires before it looks which of them no thread can reach any more: one
+/// look at all threads for that many appends.
 ///
 /// In models after each, so that what they are about happens in few steps.
 const SCAN_EVERY: usize = if MODEL { 1 } else { 32 };
 
-/// How many a thread frees with each append, beyond the one that it takes the place of, while there
-/// are more than it will need.
+/// How many records a thread frees with each append, beyond the one whose memory it uses again, while
+/// there are more than it will need.
 const SURPLUS: usize = 2;
 
 /// The reclamation of one ring.
 pub(crate) struct Domain<T, S> {
     threads: PerThread<Member<T, S>>,
-    /// Retired by threads whose retire_list was closed at that moment.
+    /// Retired by threads whose list was closed at that moment.
     overflow: Stack<Retired<T, S>>,
 }
 
 /// What a thread is to one ring.
 struct Member<T, S> {
-    /// [`OUTSIDE`], or one more than the tail that it saw when it came in.
+    /// [`OUTSIDE`], or one more than the tail that the thread saw when it entered.
     pinned: AtomicU64,
-    /// Whether the notifier wants the retire_list: then its owner leaves it alone.
+    /// Whether the notifier wants the retire list: then its owner leaves it alone.
     closed: AtomicBool,
-    /// How often it is pinned, one visit within another. Its owner's alone.
+    /// How often the thread is pinned, one visit within another. Its owner's alone.
     depth: Cell<usize>,
-    /// Whether the retire_list was open when it came in. Its owner's alone.
+    /// Whether the retire list was open when the thread entered. Its owner's alone.
     open: Cell<bool>,
-    /// Belongs to its owner while that is pinned and found it open, and to the notifier while it has it
-    /// closed and found nobody pinned ([E3]).
-    retire_list: UnsafeCell<RetireList<T, S>>,
+    /// Belongs to its owner while that is pinned and found it open, and to the notifier while that has
+    /// it closed and found its owner outside ([E3]).
+    list: UnsafeCell<RetireList<T, S>>,
 }
 
 const OUTSIDE: u64 = 0;
 
-/// What has left a slot, and from which seq on nobody can reach it who comes in.
+/// What has left a slot, and the seq from which on a thread that enters cannot reach it.
 struct Retired<T, S> {
     word: Word<T, S>,
     stamp: u64,
@@ -65,16 +66,16 @@ struct Retired<T, S> {
 /// What a thread has retired, the oldest first.
 struct RetireList<T, S> {
     retired: VecDeque<Retired<T, S>>,
-    /// So many of the oldest can be reached by nobody.
+    /// So many of the oldest can be reached by no thread.
     safe: usize,
     /// With so many that are not known to be safe, it is time to look again.
     scan_at: usize,
-    /// Made for a record that was refused in the end.
+    /// Memory of a record that was refused in the end.
     spare: Option<Spare<T, S>>,
 }
 
 // SAFETY: `depth` and `open` are touched by the owning thread alone ([T1]: a member belongs to one
-// thread at a time, and goes to the next by acquire and release), the retire_list as its comment says; what
+// thread at a time, and goes to the next by acquire and release), the list as its comment says; what
 // is in it are references to `T` and `S` that may be dropped on any thread.
 unsafe impl<T: Send + Sync, S: Send + Sync> Sync for Member<T, S> {}
 // SAFETY: as above.
@@ -94,7 +95,7 @@ pub(crate) struct Guard<'d, T, S> {
 }
 
 impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
-    /// Comes in. `tail` is a seq that is stored, as new as is known without a search.
+    /// Enters. `tail` is a seq that is stored, as new as is known without a search.
     #[inline]
     pub(crate) fn pin(&self, tail: u64) -> Guard<'_, T, S> {
         let me = self.threads.mine();
@@ -103,12 +104,12 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
         if depth == 0 {
             // SeqCst [E1]: before every look into a slot; pairs with the fence in `horizon`. A swap,
             // since on x86 it is four times as fast as a store and a fence.
-            // SeqCst [E3]: before the look at `closed`; pairs with the fence in `sweep`.
+            // SeqCst [E3], [E5]: before the looks at `closed` and at the flags; pairs with the fence in
+            // `sweep`.
             // Release [E2]: the visits before this one.
-            me.pinned.swap(tail + 1, SeqCst);
-            store_load_barrier();
-            // SeqCst [E3]. Acquire [E4]: the retire_list as the notifier left it; pairs with the opening.
-            me.open.set(!me.closed.load(SeqCst));
+            me.pinned.swap(tail + 1, PIN);
+            // SeqCst [E3]. Acquire [E4]: the list as the notifier left it; pairs with the opening.
+            me.open.set(!me.closed.load(LOOK_AT_CLOSED));
         }
         Guard {
             domain: self,
@@ -117,15 +118,17 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
         }
     }
 
-    /// Whoever comes in from now on, and all that are in but `except`, are pinned there or beyond,
-    /// as far as it matters for what has left the slots by now.
+    /// Every thread that enters from now on, and each that is inside but `except`, is pinned there or
+    /// beyond, as far as it matters for what has left the slots by now.
     fn horizon(&self, except: Option<&Member<T, S>>) -> u64 {
-        // SeqCst [E1]: what was retired has left its slot; pairs with the swap in `pin`.
+        // SeqCst [E1]: what was retired has left its slot; pairs with the swap in `pin`. If the swap
+        // comes first, this sees the thread inside. If the fence comes first, the thread finds in the
+        // slot what replaced the retired word.
         fence(SeqCst);
         self.threads
             .iter()
             .filter(|member| except.is_none_or(|except| !std::ptr::eq(*member, except)))
-            // Acquire [E2]: what a thread did in there is over; pairs with its leaving.
+            // Acquire [E2]: what a thread did inside is over; pairs with its leaving.
             .map(|member| match member.pinned.load(Acquire) {
                 OUTSIDE => u64::MAX,
                 pinned => pinned - 1,
@@ -142,20 +145,25 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
         let mut left = false;
         held.0.extend(self.overflow.take_all());
         for member in self.threads.iter() {
-            // SeqCst [E3]: before the look whether it is pinned; pairs with `pin`.
-            member.closed.store(true, SeqCst);
+            // Relaxed [E3]: the fence orders it.
+            member.closed.store(true, Relaxed);
+            // SeqCst [E3]: before the look whether it is pinned; pairs with `pin`. If this comes first,
+            // the owner finds the list closed. If the owner's swap comes first, this sees it inside.
+            // SeqCst [E5]: after the flag was cleared; pairs with `pin` and `notify`.
             fence(SeqCst);
-            // Acquire [E2]: the retire_list as its owner left it; pairs with its leaving.
-            if member.pinned.load(SeqCst) == OUTSIDE {
-                // SAFETY: [E3] it is closed, and nobody is pinned who could have found it open.
-                let retire_list = member
-                    .retire_list
-                    .with_mut(|retire_list| mem::take(unsafe { &mut *retire_list }));
-                held.0.extend(retire_list.retired);
+            // Acquire [E2]: the list as its owner left it; pairs with its leaving.
+            if member.pinned.load(Acquire) == OUTSIDE {
+                // SAFETY: [E3] it is closed, and its owner is not inside, where it could have found it
+                // open.
+                let list = member
+                    .list
+                    .with_mut(|list| mem::take(unsafe { &mut *list }));
+                held.0.extend(list.retired);
+                foreign::drop_caught(list.spare);
             } else {
                 left = true;
             }
-            // Release [E4]: the retire_list as we leave it; pairs with `pin`.
+            // Release [E4]: the list as we leave it; pairs with `pin`.
             member.closed.store(false, Release);
         }
         let horizon = self.horizon(None);
@@ -165,8 +173,8 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
             .extract_if(.., |retired| !reachable(retired))
             .collect();
         for retired in safe {
-            // SAFETY: [E1] nobody can reach it.
-            drop(unsafe { retired.word.let_go() });
+            // SAFETY: [E1] no thread can reach it.
+            foreign::drop_caught(unsafe { retired.word.let_go() });
         }
         left || !held.0.is_empty()
     }
@@ -181,7 +189,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
     /// # Safety
     ///
     /// [R1] An exchange took the word out of its slot, its caller has it to itself, and hands it over
-    /// once. Every thread that is pinned at `stamp` or beyond came in after that.
+    /// once. Every thread that is pinned at `stamp` or beyond entered after that.
     #[inline]
     pub(crate) unsafe fn retire(&self, word: Word<T, S>, stamp: u64) {
         if word.is_empty() {
@@ -190,34 +198,34 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
         word.prefetch();
         let retired = Retired { word, stamp };
         if self.me.open.get() {
-            self.retire_list(|retire_list| retire_list.retired.push_back(retired));
+            self.list(|list| list.retired.push_back(retired));
         } else {
             self.domain.overflow.push(retired);
         }
     }
 
-    /// Whether this thread has retired something that is not freed yet, as far as it can tell.
+    /// Whether this thread has retired something that is not freed yet, as far as it can know.
     #[inline]
     pub(crate) fn has_retired(&self) -> bool {
-        !self.me.open.get() || self.retire_list(|retire_list| !retire_list.retired.is_empty())
+        !self.me.open.get() || self.list(|list| !list.retired.is_empty())
     }
 
-    /// Memory for a record, if there is some.
+    /// Memory for a record, if there is some. The value that was in it is dropped.
     #[inline]
     pub(crate) fn spare(&self) -> Option<Spare<T, S>> {
         if !self.me.open.get() {
             return None;
         }
         loop {
-            let record = match self.retire_list(RetireList::next)? {
+            let record = match self.list(RetireList::next)? {
                 Next::Spare(spare) => return Some(spare),
-                // SAFETY: [E1] nobody can reach it.
+                // SAFETY: [E1] no thread can reach it.
                 Next::Safe(word) => unsafe { word.let_go() },
             };
             if let Some(record) = record {
-                // What drops the value is the caller's code: nothing is borrowed here.
+                // The value's `Drop` may use the ring: nothing is borrowed here.
                 let (value, spare) = Spare::of(record);
-                drop(value);
+                foreign::drop_caught(value);
                 return Some(spare);
             }
         }
@@ -226,8 +234,10 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
     /// Keeps the memory of a record that was not appended.
     pub(crate) fn put_back(&self, spare: Spare<T, S>) {
         if self.me.open.get() {
-            let before = self.retire_list(|retire_list| retire_list.spare.replace(spare));
-            drop(before);
+            let before = self.list(|list| list.spare.replace(spare));
+            foreign::drop_caught(before);
+        } else {
+            foreign::drop_caught(spare);
         }
     }
 
@@ -236,20 +246,18 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
     /// Looks now and then what can be freed; with `at_once`, now, and frees all of it.
     #[inline]
     pub(crate) fn leave(self, at_once: bool) {
-        if self.me.open.get()
-            && (at_once || self.retire_list(|retire_list| retire_list.wants_care()))
-        {
+        if self.me.open.get() && (at_once || self.list(|list| list.wants_care())) {
             self.care(at_once);
         }
     }
 
     #[cold]
     fn care(&self, at_once: bool) {
-        if at_once || self.retire_list(|retire_list| retire_list.wants_scan()) {
+        if at_once || self.list(|list| list.wants_scan()) {
             // Within another visit, what that one sees must stay.
             let except = (self.me.depth.get() == 1).then_some(self.me);
             let horizon = self.domain.horizon(except);
-            self.retire_list(|retire_list| retire_list.scanned(horizon));
+            self.list(|list| list.scanned(horizon));
         }
         let (surplus, most) = if at_once {
             (0, usize::MAX)
@@ -257,23 +265,21 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
             (SCAN_EVERY * 2, SURPLUS)
         };
         for _ in 0..most {
-            let Some(word) = self.retire_list(|retire_list| retire_list.beyond(surplus)) else {
+            let Some(word) = self.list(|list| list.beyond(surplus)) else {
                 break;
             };
-            // SAFETY: [E1] nobody can reach it.
-            drop(unsafe { word.let_go() });
+            // SAFETY: [E1] no thread can reach it.
+            foreign::drop_caught(unsafe { word.let_go() });
         }
     }
 
-    /// The retire_list, for as long as `work` takes: that calls nothing of a caller's, so that there is one
-    /// of it at a time.
+    /// The retire list, for as long as `work` takes: that calls no foreign code, so that there is one
+    /// borrow of the list at a time.
     #[inline]
-    fn retire_list<R>(&self, work: impl FnOnce(&mut RetireList<T, S>) -> R) -> R {
+    fn list<R>(&self, work: impl FnOnce(&mut RetireList<T, S>) -> R) -> R {
         debug_assert!(self.me.open.get());
         // SAFETY: [E3] we are pinned and found it open, and each use of it ends before the next.
-        self.me
-            .retire_list
-            .with_mut(|retire_list| work(unsafe { &mut *retire_list }))
+        self.me.list.with_mut(|list| work(unsafe { &mut *list }))
     }
 }
 
@@ -323,7 +329,7 @@ impl<T, S> RetireList<T, S> {
         self.scan_at = self.retired.len() - self.safe + SCAN_EVERY;
     }
 
-    /// The next that nobody can reach, while there are more of them than `most`.
+    /// The next that no thread can reach, while there are more of them than `most`.
     fn beyond(&mut self, most: usize) -> Option<Word<T, S>> {
         if self.safe <= most {
             return None;
@@ -351,7 +357,7 @@ impl<T, S> Default for Member<T, S> {
             closed: AtomicBool::new(false),
             depth: Cell::new(0),
             open: Cell::new(false),
-            retire_list: UnsafeCell::new(RetireList::default()),
+            list: UnsafeCell::new(RetireList::default()),
         }
     }
 }
@@ -371,19 +377,23 @@ impl<T, S> Default for Held<T, S> {
     }
 }
 
-/// With the ring, or after it: nobody can look any more.
+/// With the ring, or after it: no thread can look any more.
 impl<T, S> Drop for Domain<T, S> {
     fn drop(&mut self) {
-        let of_yards = self.threads.iter().flat_map(|member| {
-            // SAFETY: nobody is pinned, and nobody will be.
-            member
-                .retire_list
-                .with_mut(|retire_list| mem::take(unsafe { &mut *retire_list }))
-                .retired
-        });
-        for retired in of_yards.chain(self.overflow.take_all()) {
+        for member in self.threads.iter() {
+            // SAFETY: no thread is pinned, and none will be.
+            let list = member
+                .list
+                .with_mut(|list| mem::take(unsafe { &mut *list }));
+            foreign::drop_caught(list.spare);
+            for retired in list.retired {
+                // SAFETY: as above.
+                foreign::drop_caught(unsafe { retired.word.let_go() });
+            }
+        }
+        for retired in self.overflow.take_all() {
             // SAFETY: as above.
-            drop(unsafe { retired.word.let_go() });
+            foreign::drop_caught(unsafe { retired.word.let_go() });
         }
     }
 }

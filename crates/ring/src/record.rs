@@ -1,4 +1,4 @@
-//! A record and the two ways to hold one: borrowed under a guard, and kept.
+//! A record and the two ways to hold one: borrowed under a guard, or kept.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -12,8 +12,8 @@ use crate::sync::{AtomicUsize, fence};
 
 /// One entry of the ring. Immutable from the moment that it has its seq.
 ///
-/// In this order in memory: what a reader on another core looks at first, and what its producer still
-/// writes to last, on another cache line where the record is large enough to have several.
+/// The order in memory: first what a reader on another core looks at, last what its producer still writes
+/// to, on another cache line where the record is large enough to have several.
 #[repr(C)]
 pub struct Record<T, S> {
     pub(crate) seq: u64,
@@ -27,15 +27,15 @@ pub struct Record<T, S> {
 }
 
 impl<T, S> Record<T, S> {
-    /// For two references: the ring's, and that of whoever appends. Given to nobody yet, it can be
-    /// had back by `Box::from_raw`.
+    /// For two references: the ring's, and the appending caller's. While no other thread has it, it can be
+    /// taken back by `Box::from_raw`.
     #[inline]
     pub(crate) fn shared(mut record: Box<Self>) -> NonNull<Self> {
         record.refs = AtomicUsize::new(2);
         NonNull::from(Box::leak(record))
     }
 
-    /// Gives up the ring's reference; the record itself, where that was the last.
+    /// Drops the ring's reference, and answers with the record where that was the last one.
     ///
     /// # Safety
     ///
@@ -93,8 +93,8 @@ impl<T: fmt::Debug, S> fmt::Debug for Record<T, S> {
     }
 }
 
-/// The memory of a record that is gone, with the state that it had: the next record takes over both,
-/// so that neither is allocated anew, and what a state shares with the next one stays shared
+/// The memory of a record that is gone, with the state that it had. The next record takes over both, so
+/// that neither is allocated anew, and what a state shares with the next one stays shared
 /// (`Clone::clone_from`).
 pub(crate) struct Spare<T, S>(NonNull<Record<T, S>>);
 
@@ -102,7 +102,7 @@ pub(crate) struct Spare<T, S>(NonNull<Record<T, S>>);
 unsafe impl<T: Send, S: Send> Send for Spare<T, S> {}
 
 impl<T, S: Clone> Record<T, S> {
-    /// A record with that value and a copy of that state; nothing else is known of it yet.
+    /// A record with that value and a copy of that state; the other fields are not set yet.
     #[inline]
     pub(crate) fn new(spare: Option<Spare<T, S>>, value: T, state: &S) -> Box<Self> {
         let Some(spare) = spare else {
@@ -116,8 +116,8 @@ impl<T, S: Clone> Record<T, S> {
             });
         };
         let record = spare.0.as_ptr();
-        // SAFETY: [S1] the state is whole, and nobody else has the box. Should this panic, the spare
-        // is dropped with whatever `clone_from` left.
+        // SAFETY: [S1] the state is whole, and no other thread has the box. If this panics, the spare
+        // is dropped with what `clone_from` left.
         unsafe { &mut (*record).state }.clone_from(state);
         // SAFETY: [S1] the value is gone: nothing is overwritten that would have to be dropped.
         unsafe { (&raw mut (*record).value).write(value) };
@@ -186,7 +186,7 @@ impl<'g, T, S> RecordRef<'g, T, S> {
         unsafe { self.record.as_ref() }
     }
 
-    /// Takes the record out for keeps: one reference count.
+    /// Keeps the record beyond the visit: one reference count.
     #[inline]
     pub fn keep(self) -> Kept<T, S> {
         // Relaxed: there is a reference, so it cannot be freed meanwhile; nothing is read for it.
@@ -205,10 +205,10 @@ impl<T, S> Deref for RecordRef<'_, T, S> {
     }
 }
 
-/// A record taken out of the ring: stays whole for as long as it is held, evicted or not.
+/// A record taken out of the ring: valid for as long as it is held, evicted or not.
 ///
-/// As an `Arc`, without weak references, and made with two references at once: the ring's, and that
-/// of whoever appends. One atomic operation less for each append.
+/// Like an `Arc` without weak references, made with two references at once: the ring's, and the appending
+/// caller's. That saves one atomic operation for each append.
 pub struct Kept<T, S>(NonNull<Record<T, S>>);
 
 // SAFETY: as for `Arc`: references go to other threads, and the last one drops, wherever it is.
@@ -245,8 +245,8 @@ impl<T, S> Drop for Kept<T, S> {
 }
 
 impl<T, S> Kept<T, S> {
-    /// Apart from the drop, so that the drop is small enough to be inlined where there is mostly nothing
-    /// to drop: a refused publish, its answer dropped, takes a fifth less time.
+    /// Separate from `drop`, so that `drop` is small enough to be inlined where there is mostly nothing to
+    /// drop: a refused publish whose answer is dropped takes a fifth less time.
     ///
     /// # Safety
     ///

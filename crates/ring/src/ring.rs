@@ -8,18 +8,35 @@ use std::time::Duration;
 use crate::core::{Core, Found};
 use crate::notifier;
 use crate::reader::Reader;
+use crate::reclaim::Guard;
 use crate::record::{Kept, Record, Spare};
 use crate::sync::Thread;
 
 /// A bounded, overwriting ring of records, in one order that all readers see.
 ///
 /// `T` is what is appended. `S` is the *running state*: a value that every append carries one step
-/// further and that every record keeps a copy of, as of its seq. Totals belong there, and whatever
+/// further, and of which every record keeps a copy as of its seq. Totals belong there, and whatever
 /// decides what may be appended; [`Ring::transition`] changes it between two records.
 ///
 /// Everything takes `&self`; share the ring in an [`Arc`]. Each ring has a thread of its own, the
-/// *notifier*, which sleeps but for calling readers that sleep and freeing what was evicted when
-/// producers have gone quiet. It ends with the ring.
+/// *notifier thread*. It wakes sleeping readers, frees what was evicted when producers have become idle,
+/// and sleeps otherwise. It ends with the ring.
+///
+/// # Panics in foreign code
+///
+/// Wakers, closures and the values themselves are code of the ring's users, and may panic.
+///
+/// | what panics | what happens |
+/// |---|---|
+/// | a waker's `wake` or `drop`, in the notifier thread or where a reader stops waiting | the panic ends there, after the panic hook has run; all other readers are woken |
+/// | the `Drop` of an evicted value or state, in the notifier thread or in any append | the same; reclamation continues, and the append returns as usual |
+/// | `decide`, `weigh`, or the `Clone` of a state, in an append or a transition | the caller gets the panic; nothing was appended or changed |
+/// | the `Clone` of a state, after an append, while evicting for the bound by weight | the panic ends there; the next append evicts |
+/// | a `visit` or `look` closure | the caller gets the panic; what the closure was shown counts as read |
+/// | a waker's `clone`, when a reader begins to wait | the caller gets the panic; the reader is not registered, and can be polled again |
+/// | the `Drop` of a value that a [`Kept`] held last | the thread that drops it gets the panic, as with an `Arc` |
+///
+/// So [`Ring::append`] never panics once it has appended.
 pub struct Ring<T, S = ()>
 where
     T: Send + Sync + 'static,
@@ -37,53 +54,63 @@ pub struct Bounds<T> {
     /// At most so much weight, in the unit of `weigh`. The newest record is retained whatever it
     /// weighs.
     pub weight: u64,
-    /// What a value weighs, once it has been decided about.
+    /// The weight of a value, asked once it is decided that the value is appended.
     pub weigh: fn(&T) -> u64,
 }
 
-/// Why a ring of that capacity cannot be made.
+/// The largest number of seqs that a ring can follow on: see [`Ring::starting_after`].
+///
+/// A seq is below 2^61, so a ring that starts here has another 2^60 seqs before it: at a hundred million
+/// appends a second, 365 years.
+pub const MAX_START: u64 = 1 << 60;
+
+/// Why a ring cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CapacityError {
     /// A ring retains at least one record.
     #[error("the capacity is 0: a ring retains at least 1 record")]
     Zero,
-    /// More slots than can be addressed or than memory can be had for.
+    /// More slots than there are addresses or memory for.
     #[error("the capacity of {0} records is more than there is memory for")]
     TooLarge(usize),
-    /// The system has no thread to give for the ring's notifier.
-    #[error("no thread can be had for the ring's notifier: {0}")]
+    /// The first seq would be 0 or beyond what a ring can number.
+    #[error("the first seq cannot be {0}: it is from 1 to {max}", max = MAX_START + 1)]
+    FirstSeq(u64),
+    /// The system refuses another thread.
+    #[error("the system has no thread for the ring's notifier: {0}")]
     NoThread(io::ErrorKind),
 }
 
-/// What an append has decided about its value.
+/// A value that was not appended.
 #[derive(Debug)]
 pub struct Rejected<T, R> {
     /// The value, given back.
     pub value: T,
-    /// What the decision said.
+    /// The reason that the decision gave.
     pub reason: R,
 }
 
-/// What can still be read: `oldest <= seq && seq <= head`. All 0 before the first record.
+/// What can still be read: `oldest <= seq && seq <= head`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retained {
-    /// The oldest seq still there.
+    /// The oldest seq that is retained. 0 before the first record of this ring.
     pub oldest: u64,
-    /// The newest seq.
+    /// The newest seq. Before the first record of this ring, the seq that it started after: 0 unless it
+    /// was made by [`Ring::starting_after`].
     pub head: u64,
-    /// What the records weigh together. With producers under way, as of about that moment.
+    /// The weight of all retained records together. While producers append, as of about that moment.
     pub weight: u64,
 }
 
 /// What is retained after some seq: see [`Ring::unread`].
 #[derive(Debug)]
 pub struct Unread<T, S> {
-    /// The first of it.
+    /// The first record of it.
     pub first: Kept<T, S>,
-    /// The last of it: the newest seq.
+    /// The seq of the last record of it: the newest seq.
     pub head: u64,
-    /// What it weighs together. With producers under way, some of it may be gone by now.
+    /// The weight of all of it. While producers append, some of it may be evicted by now.
     pub weight: u64,
 }
 
@@ -92,13 +119,13 @@ where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    /// A ring that retains `capacity` records, rounded up to a power of two ([`Ring::bounds`]
-    /// tells), whatever they weigh, and begins with the running state `initial`.
+    /// A ring that retains `capacity` records of any weight, rounded up to a power of two (see
+    /// [`Ring::bounds`]), and begins with the running state `initial`.
     ///
     /// # Errors
     ///
-    /// [`CapacityError`] for 0, and where the slots (8 bytes each) or the notifier's thread cannot be
-    /// had.
+    /// [`CapacityError`] for 0, and where there is no memory for the slots (8 bytes each) or no thread for
+    /// the notifier.
     pub fn new(capacity: usize, initial: S) -> Result<Self, CapacityError> {
         let unweighed = Bounds {
             records: capacity,
@@ -112,14 +139,31 @@ where
     ///
     /// # Errors
     ///
-    /// [`CapacityError`] for 0 records, and where the slots (8 bytes each) or the notifier's thread
-    /// cannot be had.
+    /// [`CapacityError`] for 0 records, and where there is no memory for the slots (8 bytes each) or no
+    /// thread for the notifier.
     pub fn bounded(bounds: Bounds<T>, initial: S) -> Result<Self, CapacityError> {
-        Self::with_backstop(bounds, initial, notifier::BACKSTOP)
+        Self::starting_after(0, bounds, initial)
     }
 
-    /// With another time after which the notifier looks by itself whether somebody is to be called.
+    /// As [`Ring::bounded`], with seqs that follow on: the first record gets the seq `start + 1`.
+    ///
+    /// The ring retains nothing of what came up to `start`. Before the first append its head is `start` and
+    /// its oldest is 0, and [`Ring::reader`] begins after `start`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ring::bounded`], and [`CapacityError::FirstSeq`] where `start` is above [`MAX_START`].
+    pub fn starting_after(
+        start: u64,
+        bounds: Bounds<T>,
+        initial: S,
+    ) -> Result<Self, CapacityError> {
+        Self::with_backstop(start, bounds, initial, notifier::BACKSTOP)
+    }
+
+    /// With another time after which the notifier looks by itself whether a reader is to be woken.
     pub(crate) fn with_backstop(
+        start: u64,
         mut bounds: Bounds<T>,
         initial: S,
         backstop: Duration,
@@ -128,13 +172,16 @@ where
         if capacity == 0 {
             return Err(CapacityError::Zero);
         }
+        if start > MAX_START {
+            return Err(CapacityError::FirstSeq(start.saturating_add(1)));
+        }
         let too_large = CapacityError::TooLarge(capacity);
         bounds.records = capacity.checked_next_power_of_two().ok_or(too_large)?;
         let mut slots = Vec::new();
         slots
             .try_reserve_exact(bounds.records)
             .map_err(|_| too_large)?;
-        let core = Arc::new(Core::new(slots, bounds, initial));
+        let core = Arc::new(Core::new(slots, bounds, initial, start));
         let notifier = notifier::start(core.clone(), backstop)
             .map_err(|error| CapacityError::NoThread(error.kind()))?;
         Ok(Self { core, notifier })
@@ -145,25 +192,30 @@ where
         self.core.bounds()
     }
 
-    /// Appends `value`, if `decide` lets it, and returns the record.
+    /// The seq that this ring started after: 0, or what [`Ring::starting_after`] was given. Records up to
+    /// here were never in this ring.
+    pub fn start(&self) -> u64 {
+        self.core.start()
+    }
+
+    /// Appends `value`, if `decide` allows it, and returns the record.
     ///
-    /// `decide` gets the value, to stamp it, a copy of the running state that the record would
-    /// follow, to carry it one step further, and the seq that the record would get; or it refuses.
-    /// What it was told is still so when the record takes its place, or it is asked again: it runs
-    /// once for each attempt, and only the last answer counts. The value is as the attempt before
+    /// `decide` gets the value, which it may change, a copy of the running state that the record would
+    /// follow, which it carries one step further, and the seq that the record would get; or it refuses.
+    /// It runs once for each attempt, and only the last answer counts: either all that it was given is
+    /// still true when the record is stored, or it is asked again. The value is then as the attempt before
     /// left it; the state is a fresh copy.
     ///
     /// # Ordering
     ///
-    /// Lock-free: a producer that stops anywhere in here, also inside `decide`, holds up nobody.
-    /// The append is in effect when its record stands in its slot, before this returns. What the
-    /// caller wrote before is visible to whoever sees the record.
+    /// Lock-free: a producer that stops at any instruction in here, also inside `decide`, holds up no
+    /// other thread. The append takes effect when the record is stored in its slot, before this returns.
+    /// What the caller wrote before is visible to every thread that sees the record.
     ///
     /// # Memory
     ///
     /// A record takes over the memory of one that was evicted before, with its state
-    /// (`Clone::clone_from`): in a steady flow nothing is allocated. The value of that one is
-    /// dropped here.
+    /// (`Clone::clone_from`): in a steady flow nothing is allocated. The evicted value is dropped here.
     ///
     /// # Errors
     ///
@@ -171,8 +223,9 @@ where
     ///
     /// # Panics
     ///
-    /// Where `decide` does; nothing was appended then, and the ring is whole. Likewise where the
-    /// state's copying or an evicted value's end does.
+    /// Where `decide`, [`Bounds::weigh`] or the state's `Clone` panics. Nothing was appended then, and the
+    /// ring is intact. It never panics after it has appended: see
+    /// [Panics in foreign code](Ring#panics-in-foreign-code).
     #[inline]
     pub fn append<R>(
         &self,
@@ -197,10 +250,11 @@ where
                 Ok(kept) => break kept,
                 Err(record) => record,
             };
-            core.waiters.lost_race();
+            core.waiters.lost_exchange();
             claim = core.claim(&guard);
             record.state.clone_from(claim.state);
         };
+        // From here on no foreign code runs but what `foreign` calls.
         core.waiters.notify(guard.has_retired(), &self.notifier);
         let heavy = core.is_heavy(&kept);
         guard.leave(heavy);
@@ -221,7 +275,11 @@ where
     ///
     /// # Errors
     ///
-    /// What `decide` refuses with; nothing has changed then.
+    /// The reason that `decide` refuses with; nothing has changed then.
+    ///
+    /// # Panics
+    ///
+    /// Where `decide` panics; nothing has changed then.
     pub fn transition<R>(&self, mut decide: impl FnMut(&S, u64) -> Result<S, R>) -> Result<u64, R> {
         let core = &*self.core;
         let guard = core.pin();
@@ -232,7 +290,7 @@ where
                 core.waiters.notify(guard.has_retired(), &self.notifier);
                 return Ok(claim.head);
             }
-            core.waiters.lost_race();
+            core.waiters.lost_exchange();
         }
     }
 
@@ -251,7 +309,7 @@ where
         }
     }
 
-    /// The newest seq; 0 before the first record.
+    /// The newest seq; before the first record, the seq that the ring started after (0 as a rule).
     pub fn head(&self) -> u64 {
         self.core.claim(&self.core.pin()).head
     }
@@ -259,16 +317,21 @@ where
     /// What can be read at this moment.
     pub fn retained(&self) -> Retained {
         let guard = self.core.pin();
-        let oldest = self.core.oldest(&guard);
-        let claim = self.core.claim(&guard);
-        let before = match self.core.find(oldest, &guard) {
-            Found::Record(record) => record.total_weight - record.weight,
-            Found::Evicted | Found::NotYet => claim.total_weight,
-        };
-        Retained {
-            oldest,
-            head: claim.head,
-            weight: claim.total_weight - before,
+        loop {
+            let oldest = self.core.oldest(&guard);
+            let claim = self.core.claim(&guard);
+            let before = match self.core.find(oldest, &guard) {
+                Found::Record(record) => record.total_weight - record.weight,
+                Found::Evicted | Found::NotYet => claim.total_weight,
+            };
+            // Otherwise the first record was appended between the two looks.
+            if oldest > 0 || claim.head == self.core.start() {
+                return Retained {
+                    oldest,
+                    head: claim.head,
+                    weight: claim.total_weight - before,
+                };
+            }
         }
     }
 
@@ -277,7 +340,7 @@ where
     pub fn unread(&self, after: u64) -> Option<Unread<T, S>> {
         let guard = self.core.pin();
         loop {
-            let next = after.saturating_add(1).max(self.core.oldest(&guard));
+            let next = after.saturating_add(1).max(self.first(&guard));
             match self.core.find(next, &guard) {
                 Found::Record(first) => {
                     let claim = self.core.claim(&guard);
@@ -294,13 +357,19 @@ where
         }
     }
 
-    /// A reader whose first record is `after + 1`, or the oldest retained where that is gone (which
-    /// is then not counted as lost: it was before its time).
+    /// A reader whose first record is `after + 1`, or the oldest retained where that is gone. What was
+    /// gone before the reader began is not counted as lost by the reader: it is
+    /// [`Reader::position`]` - after`.
     ///
     /// An `after` beyond the head makes it wait for the records that follow `after`.
     pub fn reader(self: &Arc<Self>, after: u64) -> Reader<T, S> {
-        let oldest = self.core.oldest(&self.core.pin()).max(1);
-        Reader::new(self.clone(), after.saturating_add(1).max(oldest))
+        let first = self.first(&self.core.pin());
+        Reader::new(self.clone(), after.saturating_add(1).max(first))
+    }
+
+    /// The first seq that can be read now or later.
+    fn first(&self, guard: &Guard<'_, T, S>) -> u64 {
+        self.core.oldest(guard).max(self.core.start() + 1)
     }
 }
 

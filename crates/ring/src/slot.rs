@@ -3,21 +3,21 @@
 //! | bits 0 and 1 | content | bits 3 and up |
 //! |---|---|---|
 //! | `00` | a record | a reference to it, by its address |
-//! | `01` | a transition | `Box<Transition>`, by its address |
+//! | `01` | a transition record | `Box<Transition>`, by its address |
 //! | `10` | nothing yet | the seq that the slot awaits |
 //!
-//! Bit 2 is the lap of the record that the slot holds or held last: whether it is full for the lap
-//! of the next record can be told from the word alone. To look at the record would cost a cache
-//! miss for each append, since it is the oldest there is.
+//! Bit 2 is the *generation bit* of the record that the slot holds or held last: 0 and 1 alternate each
+//! time that the seqs go once around the ring. So the word alone says whether the slot is filled for a
+//! seq. To look at the record would cost a cache miss for each append, since it is the oldest there is.
 //!
-//! A word never comes back to a slot while somebody who saw it there is still pinned ([I4]): a
-//! record and a transition by their addresses, which are not free for reuse before that, and an empty
-//! slot by its number, which only grows. So a compare-exchange that succeeds means that nothing has
-//! happened in between.
+//! A word does not return to a slot while a thread that saw it there is still pinned ([I4]): a record and
+//! a transition because their addresses are not free for reuse before that, and an empty slot because
+//! its number only grows. So a compare-exchange that succeeds means that nothing has happened in between.
 #![allow(unsafe_code)]
 
 use std::ptr::{self, NonNull};
 
+use crate::foreign;
 use crate::reclaim::Guard;
 use crate::record::{Record, RecordRef};
 
@@ -28,13 +28,13 @@ const GENERATION: usize = 0b100;
 const TAG: usize = KIND | GENERATION;
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("the ring keeps a 62-bit sequence number in a pointer-sized word");
+compile_error!("the ring keeps a 61-bit seq in a pointer-sized word");
 
 /// What a slot holds. Compared and exchanged as a whole.
 pub(crate) struct Word<T, S>(*mut Record<T, S>);
 
-/// A change of the running state between two records. It stands in the slot of the next record,
-/// with the record that is to be evicted there, unless that is evicted already.
+/// A transition record: a change of the running state between two records. It is in the slot of the next
+/// record, together with the record that is to be evicted there, unless that is evicted already.
 pub(crate) struct Transition<T, S> {
     /// The seq of the next record.
     pub(crate) awaits: u64,
@@ -60,7 +60,7 @@ impl<T, S> Clone for Word<T, S> {
 
 impl<T, S> Copy for Word<T, S> {}
 
-/// Which lap a seq is on, as far as it matters: laps alternate.
+/// How often the seqs had gone around the ring at some seq, modulo 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Generation(bool);
 
@@ -98,7 +98,7 @@ impl<T, S> Word<T, S> {
         Self(record.as_ptr().map_addr(|a| a | generation.bit()))
     }
 
-    /// A transition that waits for a record on `lap`.
+    /// A transition record that awaits a record of `generation`.
     pub(crate) fn transition(transition: Box<Transition<T, S>>, generation: Generation) -> Self {
         const { Self::ALIGNED };
         Self(
@@ -155,7 +155,7 @@ impl<T, S> Word<T, S> {
         }
     }
 
-    /// Gives up all that a slot holds.
+    /// Frees all that a slot holds.
     ///
     /// # Safety
     ///
@@ -165,14 +165,12 @@ impl<T, S> Word<T, S> {
             // SAFETY: as for `into_transition`.
             let transition = unsafe { self.into_transition() };
             // SAFETY: [I4], it is a record's address; the caller's promise.
-            drop(
-                transition
-                    .evictee
-                    .map(|record| unsafe { Record::let_go(record) }),
-            );
+            let evictee = transition.evictee.map(|it| unsafe { Record::let_go(it) });
+            foreign::drop_caught(evictee);
+            foreign::drop_caught(transition);
         } else {
             // SAFETY: the caller's promise.
-            drop(unsafe { self.let_go() });
+            foreign::drop_caught(unsafe { self.let_go() });
         }
     }
 
@@ -186,8 +184,8 @@ impl<T, S> Word<T, S> {
         self.0.addr() & KIND == EMPTY
     }
 
-    /// Gives up what the word stands for, but not what a transition holds back: the slot's reference to a
-    /// record, and the record where that was the last; or a transition.
+    /// Gives up what the word stands for, but not the record that a transition holds: the slot's reference
+    /// to a record, and answers with the record where that was the last one; or a transition record.
     ///
     /// # Safety
     ///
@@ -197,7 +195,7 @@ impl<T, S> Word<T, S> {
             EMPTY => None,
             TRANSITION => {
                 // SAFETY: as for `into_transition`.
-                drop(unsafe { self.into_transition() });
+                foreign::drop_caught(unsafe { self.into_transition() });
                 None
             }
             // SAFETY: [I4], it is a record's address; the caller's promise.
@@ -210,7 +208,7 @@ impl<T, S> Word<T, S> {
     /// # Safety
     ///
     /// The word came from [`Word::transition`] and is owned: it was not stored in a slot, or was taken
-    /// out of it and nobody is left who could look.
+    /// out of it and no thread is left that could look.
     pub(crate) unsafe fn into_transition(self) -> Box<Transition<T, S>> {
         debug_assert_eq!(self.0.addr() & KIND, TRANSITION);
         // SAFETY: [I4], it is a `Box`'s address; the caller's promise.

@@ -1,26 +1,27 @@
-//! A lock-free stack to which anybody adds and from which somebody takes all.
+//! A lock-free stack: any thread pushes, and one thread takes everything at once.
 //!
-//! Taking all at once is what keeps it simple: no address is compared that could have been used
-//! again in between.
+//! Taking everything at once keeps it simple: no address is compared that could have been used again
+//! in between.
 #![allow(unsafe_code)]
 
 use std::ptr;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::sync::AtomicPtr;
+use crate::sync::{AtomicPtr, UnsafeCell};
 
 pub(crate) struct Stack<T> {
     top: AtomicPtr<Node<T>>,
 }
 
 struct Node<T> {
-    item: T,
+    /// In an [`UnsafeCell`] so that models see who reads it. `None` once it was taken.
+    item: UnsafeCell<Option<T>>,
     below: *mut Node<T>,
 }
 
 // SAFETY: items go in on one thread and come out on another, once each.
 unsafe impl<T: Send> Send for Stack<T> {}
-// SAFETY: as above; nobody looks at an item while it is in here.
+// SAFETY: as above; an item in here is borrowed by nobody.
 unsafe impl<T: Send> Sync for Stack<T> {}
 
 impl<T> Default for Stack<T> {
@@ -34,10 +35,11 @@ impl<T> Default for Stack<T> {
 impl<T> Stack<T> {
     pub(crate) fn push(&self, item: T) {
         let mut below = self.top.load(Relaxed);
+        let item = UnsafeCell::new(Some(item));
         let node = Box::into_raw(Box::new(Node { item, below }));
         loop {
-            // Release [K1]: the node; pairs with the swap in `take_all`. SeqCst [W6]: see there.
-            match self.top.compare_exchange(below, node, SeqCst, Relaxed) {
+            // Release [K1]: the node; pairs with the exchange in `take_all`.
+            match self.top.compare_exchange(below, node, Release, Relaxed) {
                 Ok(_) => return,
                 Err(now) => {
                     below = now;
@@ -48,12 +50,10 @@ impl<T> Stack<T> {
         }
     }
 
-    /// All that is in it now, the newest first. What is not iterated over is dropped.
+    /// Everything that is in it now, the newest first. What is not iterated over is dropped.
     pub(crate) fn take_all(&self) -> TakeAll<T> {
         // Acquire [K1]: the nodes; pairs with the exchange in `push`.
-        // SeqCst [W6]: after the mark of whoever takes was cleared; pairs with `push` and the look
-        // at the mark that follows it.
-        TakeAll(self.top.swap(ptr::null_mut(), SeqCst))
+        TakeAll(self.top.swap(ptr::null_mut(), Acquire))
     }
 }
 
@@ -72,10 +72,11 @@ impl<T> Iterator for TakeAll<T> {
         if self.0.is_null() {
             return None;
         }
-        // SAFETY: it came from a box in `push`, and the swap made the whole list ours.
-        let Node { item, below } = *unsafe { Box::from_raw(self.0) };
-        self.0 = below;
-        Some(item)
+        // SAFETY: it came from a box in `push`, and the exchange made the whole list ours.
+        let node = unsafe { Box::from_raw(self.0) };
+        self.0 = node.below;
+        // SAFETY: the node is ours alone.
+        node.item.with_mut(|item| unsafe { (*item).take() })
     }
 }
 

@@ -1,5 +1,5 @@
-//! The one door through which atomics, cells and threads come, so that models see all of them, and so
-//! that a test can stop a thread between any two accesses.
+//! All atomics, cells and threads come from this module, so that models see them, and so that a test can
+//! stop a thread between any two accesses.
 //!
 //! There are two kinds of models. Loom tries every schedule of a small scenario, and every value that
 //! a load may see by its ordering. Shuttle tries some schedules of a large one, and takes every access
@@ -15,12 +15,18 @@ pub(crate) use loom::cell::UnsafeCell;
 #[cfg(shuttle)]
 use shuttle as model;
 
+#[cfg(loom)]
+pub(crate) use loom::{cell::Cell, sync::atomic::AtomicUsize};
 #[cfg(any(loom, shuttle))]
-pub(crate) use model::{
-    sync::Mutex,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence},
-    thread, thread_local,
+pub(crate) use model::{sync::Mutex, thread, thread_local};
+#[cfg(loom)]
+pub(crate) use sequential::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, fence};
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
+#[cfg(not(loom))]
+pub(crate) use std::cell::Cell;
 #[cfg(not(any(loom, shuttle, test)))]
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
@@ -38,16 +44,103 @@ pub(crate) use thread::Thread;
 /// Whether this is a model.
 pub(crate) const MODEL: bool = cfg!(any(loom, shuttle));
 
-/// Stands between a `SeqCst` write and the `SeqCst` read that must not run before it.
+/// Loom's atomics, with what `SeqCst` says of a write and a later load of the same thread.
 ///
-/// The accesses around it (see [W1], [W2], [E1] and [E3] in `docs/ring.md`) are all `SeqCst`, which
-/// is enough by the language's memory model: this costs nothing. Loom treats `SeqCst` accesses as
-/// `AcqRel` and would report what cannot happen, so its models get the fence that says the same to
-/// it.
-#[inline(always)]
-pub(crate) fn store_load_barrier() {
-    #[cfg(loom)]
-    fence(std::sync::atomic::Ordering::SeqCst);
+/// Loom treats a `SeqCst` access as `AcqRel`, and would report as possible that two threads each write
+/// one location, load the other's, and both miss the other's write. It does model `fence(SeqCst)`. So
+/// there is one right before a `SeqCst` load if this thread has made a `SeqCst` write since its last
+/// fence. Each fence follows from the two orderings that the code has: without either, it is missing.
+/// It also orders accesses that lie between the two, which the language does not promise; `litmus.rs`
+/// models the language.
+#[cfg(loom)]
+mod sequential {
+    use std::cell::Cell;
+    use std::sync::atomic::Ordering::{self, SeqCst};
+
+    use loom::sync::atomic;
+
+    loom::thread_local! {
+        static HAS_WRITTEN: Cell<bool> = Cell::new(false);
+    }
+
+    pub(crate) fn fence(order: Ordering) {
+        if order == SeqCst {
+            set_written(false);
+        }
+        atomic::fence(order);
+    }
+
+    fn before_load(order: Ordering) {
+        // At the very end of a thread it cannot be known.
+        let has_written = || HAS_WRITTEN.try_with(Cell::get).unwrap_or(true);
+        if order == SeqCst && has_written() {
+            fence(SeqCst);
+        }
+    }
+
+    fn after_write(order: Ordering) {
+        if order == SeqCst {
+            set_written(true);
+        }
+    }
+
+    fn set_written(has_written: bool) {
+        let _ = HAS_WRITTEN.try_with(|cell| cell.set(has_written));
+    }
+
+    macro_rules! sequential {
+        ($name:ident $(<$param:ident>)?, $value:ty, $($write:ident -> $result:ty),*) => {
+            #[derive(Default)]
+            pub(crate) struct $name $(<$param>)? (atomic::$name $(<$param>)?);
+
+            impl $(<$param>)? $name $(<$param>)? {
+                #[allow(dead_code, reason = "not all of them are made with a value")]
+                #[track_caller]
+                pub(crate) fn new(value: $value) -> Self {
+                    Self(atomic::$name::new(value))
+                }
+
+                #[track_caller]
+                pub(crate) fn load(&self, order: Ordering) -> $value {
+                    before_load(order);
+                    self.0.load(order)
+                }
+
+                $(#[track_caller]
+                pub(crate) fn $write(&self, value: $value, order: Ordering) -> $result {
+                    let result = self.0.$write(value, order);
+                    after_write(order);
+                    result
+                })*
+            }
+        };
+    }
+
+    sequential!(AtomicBool, bool, store -> (), swap -> bool);
+    sequential!(AtomicU32, u32, fetch_or -> u32, fetch_and -> u32);
+    sequential!(AtomicU64, u64, store -> (), swap -> u64, fetch_max -> u64);
+    sequential!(AtomicPtr<T>, *mut T, swap -> *mut T);
+
+    impl<T> AtomicPtr<T> {
+        #[track_caller]
+        pub(crate) fn compare_exchange(
+            &self,
+            old: *mut T,
+            new: *mut T,
+            done: Ordering,
+            failed: Ordering,
+        ) -> Result<*mut T, *mut T> {
+            let result = self.0.compare_exchange(old, new, done, failed);
+            if result.is_ok() {
+                after_write(done);
+            }
+            result
+        }
+
+        pub(crate) fn with_mut<R>(&mut self, work: impl FnOnce(&mut *mut T) -> R) -> R {
+            self.0.with_mut(work)
+        }
+    }
 }
 
 /// Starts a thread that can be woken with what is returned.
@@ -81,7 +174,7 @@ pub(crate) fn now() -> Duration {
     BEGIN.elapsed()
 }
 
-/// Whether what waits for its time need not wait: in models that ask for it.
+/// Whether a timer is due at once: in models that ask for it.
 pub(crate) fn time_has_passed() -> bool {
     #[cfg(loom)]
     {
@@ -93,20 +186,20 @@ pub(crate) fn time_has_passed() -> bool {
 
 #[cfg(loom)]
 std::thread_local! {
-    /// Of one model: its threads share one thread of the system.
+    /// Belongs to one model: its threads share one thread of the system.
     static PASSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// In this model, whatever waits for its time need not wait: the notifier tidies as soon as there is
-/// something. Without it, it does not, and a model has far fewer schedules.
+/// In this model every timer is due at once: the notifier frees garbage as soon as there is some. Without
+/// this it does not, and a model has far fewer schedules.
 #[cfg(loom)]
 pub fn let_time_pass() {
     PASSED.set(true);
 }
 
-/// Sleeping and waking under shuttle. Its own `park` returns now and then without a reason, which is
-/// allowed and would hide that a call is missing. Here it does not, and shuttle reports a sleeper that
-/// nobody calls as a deadlock.
+/// Sleeping and waking under shuttle. Its own `park` sometimes returns without a reason, which is allowed
+/// and would hide that a wake-up is missing. Here it does not, and shuttle reports a sleeper that is never
+/// woken as a deadlock.
 #[cfg(shuttle)]
 mod parking {
     use std::cell::{Cell, RefCell};
@@ -152,7 +245,7 @@ mod parking {
         Ok(thread)
     }
 
-    /// Where a time is given, it passes, and others get on meanwhile as far as the schedule says.
+    /// Where a time is given, it passes, and other threads run meanwhile as the schedule says.
     pub(crate) fn park(at_most: Option<Duration>) {
         if let Some(time) = at_most {
             NOW.set(NOW.get() + time);
@@ -169,7 +262,7 @@ mod parking {
     }
 }
 
-/// As loom's: the way in is a closure, which loom holds against every other one.
+/// As loom's: the value is reached in a closure, which loom checks against every other one.
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -185,7 +278,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// As loom's, under shuttle: two ways in at once are two steps with another thread's in between.
+/// As loom's, under shuttle: entering and leaving are two steps, between which another thread may run.
 #[cfg(shuttle)]
 pub(crate) struct UnsafeCell<T> {
     value: std::cell::UnsafeCell<T>,
@@ -203,7 +296,7 @@ impl<T> UnsafeCell<T> {
 
     pub(crate) fn with_mut<R>(&self, visit: impl FnOnce(*mut T) -> R) -> R {
         use std::sync::atomic::Ordering::SeqCst;
-        assert!(!self.taken.swap(true, SeqCst), "two have it at once");
+        assert!(!self.taken.swap(true, SeqCst), "two threads use it at once");
         let result = visit(self.value.get());
         self.taken.store(false, SeqCst);
         result
@@ -227,7 +320,7 @@ pub(crate) mod stepped {
     }
 
     fn step() {
-        // Also reached when the thread's own variables are gone, by what is freed after them.
+        // Also reached when the thread-local variables are gone, by what is freed after them.
         let _ = BEFORE.try_with(|before| {
             if let Some(before) = &mut *before.borrow_mut() {
                 before();

@@ -1,86 +1,88 @@
 //! Sleeping until the ring has something, and being woken.
 //!
-//! A reader that finds nothing puts its waker into its *node*, lays the node onto a pile and sets a
-//! mark, [`ARMED`]. A publisher that does not see the mark goes on: one load. One that does sets
-//! another, [`RINGING`], and wakes the *notifier* (`notifier.rs`), a thread of the ring that takes the pile
-//! and calls every waker in it. So a publisher's work is the same however many sleep, and no waker,
-//! which is somebody else's code, runs in its place.
+//! A reader that finds nothing stores its waker in its *wait node*, pushes the node onto the *waiter
+//! stack*, sets the flag [`ARMED`] and looks once more. A publisher that does not see the flag is done:
+//! one load. One that sees it sets another flag, [`WAKE`], and unparks the *notifier thread*
+//! (`notifier.rs`), which takes the whole stack and calls every waker. So a publisher's work is the same
+//! for any number of sleepers, and no waker, which is foreign code, runs in the publisher.
 //!
-//! A publisher that stops before it has woken the notifier leaves the mark, so that the next one wakes
-//! it.
+//! A publisher that stops before it has unparked the notifier leaves the flag, and the next publisher
+//! unparks it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 #[cfg(not(any(loom, shuttle)))]
 use std::time::{Duration, Instant};
 
-use atomic_waker::AtomicWaker;
-
+use crate::foreign;
+use crate::hand_off::HandOff;
+use crate::order::{ARM, CLEAR_ARMED, DEQUEUE, LOOK_AT_FLAGS, QUEUE};
 use crate::stack::Stack;
-use crate::sync::{AtomicBool, AtomicU32, Mutex, Thread, store_load_barrier, thread};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Thread, thread};
 
-/// Somebody sleeps, or is about to.
+/// A reader sleeps, or is about to.
 pub(crate) const ARMED: u32 = 1;
-/// The sleepers are to be called.
-pub(crate) const RINGING: u32 = 2;
-/// Something has been retired, and the notifier will look to it.
+/// The notifier is to wake the sleepers.
+pub(crate) const WAKE: u32 = 2;
+/// A thread has retired something, and the notifier knows of it.
 pub(crate) const GARBAGE: u32 = 4;
 /// The ring is gone.
 pub(crate) const CLOSED: u32 = 8;
-/// The notifier sleeps until it is woken, and does not look by itself.
-const AT_REST: u32 = 32;
-/// Somebody has lost a place to another, and would like to have the next.
+/// A producer has lost an exchange to another one, and would like to have the next.
 const CONTENDED: u32 = 16;
+/// The notifier sleeps until it is unparked, and does not look at the flags by itself.
+const AT_REST: u32 = 32;
 
-/// How long a producer stands aside for another, and the longest that this one waits for it: in
+/// How long a producer backs off for another one, and the longest that the other one waits for it: in
 /// spins of the processor, about 1.5 microseconds.
 #[cfg(not(any(loom, shuttle)))]
 const BACK_OFF_SPINS: u32 = 64;
 
-/// All who sleep on one ring, and what its notifier is asked for.
+/// All sleepers of one ring, and what its notifier is asked for.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    /// [`ARMED`], [`RINGING`], [`GARBAGE`] and [`CLOSED`].
+    /// Where a comment gives no reason, an access is `Relaxed`: the flags are one word, so every change
+    /// of it sees the change before, and unparking orders what the notifier is asked for.
     flags: AtomicU32,
     stack: Stack<Arc<WaitNode>>,
-    /// Beds of readers that are gone. They may still lie on the pile: to use them again bounds how
-    /// high that becomes while nobody publishes.
+    /// Nodes of readers that are gone. They may still be on the stack: to use them again bounds how
+    /// large the stack becomes while nothing is published.
     free: Mutex<Vec<Arc<WaitNode>>>,
 }
 
-/// Where one reader sleeps.
+/// Where one reader's waker is stored.
 #[derive(Default)]
 struct WaitNode {
-    waker: AtomicWaker,
-    /// Whether it lies on the pile, or is about to.
+    waker: HandOff<Waker>,
+    /// Whether the node is on the stack, or is about to be pushed.
     queued: AtomicBool,
 }
 
 impl Waiters {
-    /// To be called after something has been appended or turned: asks the notifier for what there is
-    /// to do. `has_garbage` says whether something has been retired.
+    /// To be called after an append or a transition: asks the notifier for what there is to do.
+    /// `has_garbage` says whether this thread has retired something.
     #[inline]
     pub(crate) fn notify(&self, has_garbage: bool, notifier: &Thread) {
-        store_load_barrier();
-        // SeqCst [W1]: after the exchange of the slot; pairs with the marking in `register`.
-        let flags = self.flags.load(SeqCst);
-        if flags & (ARMED | RINGING | CONTENDED) != 0 || has_garbage && flags & GARBAGE == 0 {
+        // SeqCst [W1]: after the exchange of the slot; pairs with `register`.
+        // [E5]: after this thread has entered; pairs with the fence in `sweep`.
+        let flags = self.flags.load(LOOK_AT_FLAGS);
+        if flags & (ARMED | WAKE | CONTENDED) != 0 || has_garbage && flags & GARBAGE == 0 {
             self.ask(flags, has_garbage, notifier);
         }
     }
 
-    /// Marks first and wakes afterwards: where we stop in between, the next one finds the mark, and
-    /// wakes.
+    /// Sets the flags first and unparks afterwards: where a publisher stops in between, the next one
+    /// finds the flag and unparks.
     #[cold]
     fn ask(&self, flags: u32, has_garbage: bool, notifier: &Thread) {
-        let rung = if flags & ARMED != 0 { RINGING } else { 0 };
+        let wake = if flags & ARMED != 0 { WAKE } else { 0 };
         let garbage = if has_garbage { GARBAGE } else { 0 };
-        let asked = (rung | garbage) & !flags;
+        let asked = (wake | garbage) & !flags;
         if asked != 0 {
-            self.flags.fetch_or(asked, SeqCst);
+            self.flags.fetch_or(asked, Relaxed);
         }
-        if asked != 0 || flags & RINGING != 0 {
+        if asked != 0 || flags & WAKE != 0 {
             notifier.unpark();
         }
         if flags & CONTENDED != 0 {
@@ -88,10 +90,9 @@ impl Waiters {
         }
     }
 
-    /// To be called by who has lost a place to another: the next that has appended stands aside.
+    /// To be called by a producer that has lost an exchange: the next one that has appended backs off.
     #[cold]
-    pub(crate) fn lost_race(&self) {
-        // Relaxed: whether it is seen soon is a matter of speed alone.
+    pub(crate) fn lost_exchange(&self) {
         if self.flags.load(Relaxed) & CONTENDED == 0 {
             self.flags.fetch_or(CONTENDED, Relaxed);
         }
@@ -106,12 +107,12 @@ impl Waiters {
         }
     }
 
-    /// Leaves the ring to somebody else for a moment, and does not look whether they use it.
+    /// Leaves the ring to the other producers for a moment, whether they use it or not.
     ///
-    /// Without that, who appends without a pause has the few cache lines in question to itself for
-    /// as long as it likes, and whoever is a little slower never gets a place. And where both go on
-    /// at once, they take these lines from each other with every append: better that each has them
-    /// for some dozen (`benches/README.md`).
+    /// Without that, a producer that appends without a pause has the few cache lines in question to
+    /// itself, and a slower one never wins an exchange. Where both append at full speed they take these
+    /// lines from each other with every append: it is better that each has them for some dozen
+    /// (`benches/README.md`).
     #[cold]
     fn back_off(&self) {
         self.flags.fetch_and(!CONTENDED, Relaxed);
@@ -121,66 +122,81 @@ impl Waiters {
 
     /// What the notifier is asked for.
     pub(crate) fn flags(&self) -> u32 {
-        self.flags.load(SeqCst)
+        self.flags.load(Relaxed)
     }
 
-    /// The notifier's answer to [`GARBAGE`]: whatever is retired from here on is marked anew.
+    /// The notifier is about to look for garbage: what is retired from here on is announced again.
     pub(crate) fn clear_garbage(&self) {
-        // SeqCst [E3]: before it looks into the retire lists; pairs with the look in `notify`.
-        self.flags.fetch_and(!GARBAGE, SeqCst);
+        // Relaxed [E5]: the fence in `sweep` follows.
+        self.flags.fetch_and(!GARBAGE, Relaxed);
     }
 
-    /// Whether the notifier may sleep until it is woken: whoever gives it something to look to from here
-    /// on wakes it.
-    pub(crate) fn let_notifier_sleep(&self) -> bool {
-        let flags = self.flags.fetch_or(AT_REST, SeqCst);
-        let may = flags & (ARMED | RINGING | GARBAGE | CLOSED) == 0;
+    /// There is more garbage to look for.
+    pub(crate) fn set_garbage(&self) {
+        self.flags.fetch_or(GARBAGE, Relaxed);
+    }
+
+    /// Whether the notifier may sleep until it is unparked. If so, every thread that has work for it
+    /// from here on unparks it.
+    pub(crate) fn rest(&self) -> bool {
+        let flags = self.flags.fetch_or(AT_REST, Relaxed);
+        let may = flags & (ARMED | WAKE | GARBAGE | CLOSED) == 0;
         if !may {
-            self.notifier_is_up();
+            self.end_rest();
         }
         may
     }
 
-    pub(crate) fn notifier_is_up(&self) {
-        self.flags.fetch_and(!AT_REST, SeqCst);
+    pub(crate) fn end_rest(&self) {
+        self.flags.fetch_and(!AT_REST, Relaxed);
     }
 
-    /// There is more to look to.
-    pub(crate) fn flag_garbage(&self) {
-        self.flags.fetch_or(GARBAGE, SeqCst);
-    }
-
-    /// The notifier's answer to [`RINGING`]: calls everyone who is stack now.
-    pub(crate) fn call(&self) {
-        // SeqCst [W6]: before it takes the pile. Who lies down from here on flags anew, and who has
-        // seen the mark has been on the pile before; pairs with `register`.
-        self.flags.fetch_and(!(ARMED | RINGING), SeqCst);
+    /// The notifier's answer to [`WAKE`]: wakes all that sleep now. A waker that panics keeps no other
+    /// reader from being woken.
+    pub(crate) fn wake_all(&self) {
+        // Acquire [W6]: before the stack is taken. A reader whose flag this clears is on the stack; one
+        // that sets the flag after this sets it for the next publisher. Pairs with `register`.
+        self.flags.fetch_and(!(ARMED | WAKE), CLEAR_ARMED);
         for node in self.stack.take_all() {
-            // AcqRel [W5]: who finds it on the pile after this puts it there again, and the waker of
-            // who found it there before is in it; pairs with the swap in `register`.
-            node.queued.swap(false, SeqCst);
-            node.waker.wake();
+            // Acquire [W5]: before the waker is taken. A reader that finds its node queued has stored
+            // its waker before this takes it; one that does not pushes it again. Pairs with `register`.
+            node.queued.swap(false, DEQUEUE);
+            if let Some(waker) = node.waker.take() {
+                foreign::call(|| waker.wake());
+            }
         }
     }
 
     /// The ring is gone, and so are its readers.
     pub(crate) fn close(&self, notifier: &Thread) {
-        self.flags.fetch_or(CLOSED, SeqCst);
+        self.flags.fetch_or(CLOSED, Relaxed);
         notifier.unpark();
+    }
+
+    fn free_node(&self) -> Arc<WaitNode> {
+        // Another thread that has the list does not hold this one up: a new node does as well.
+        let free = self.free.try_lock().ok().and_then(|mut free| free.pop());
+        free.unwrap_or_default()
+    }
+
+    fn give_back(&self, node: Arc<WaitNode>) {
+        if let Ok(mut free) = self.free.try_lock() {
+            free.push(node);
+        }
     }
 }
 
-/// One reader's place among the sleepers.
+/// What one reader needs in order to sleep.
 #[derive(Default)]
 pub(crate) struct Waiter {
     node: Option<Arc<WaitNode>>,
 }
 
 impl Waiter {
-    /// Looks, and where there is nothing, lies down with `cx`'s waker and looks again.
+    /// Looks, and where there is nothing, registers `cx`'s waker and looks again.
     ///
-    /// `look` must see what a publisher has put before it called [`Waiters::notify`]: its read of
-    /// the slot is `SeqCst` ([W2]).
+    /// `look` must see what a publisher has stored before it called [`Waiters::notify`]: it reads slots
+    /// ([W2]).
     pub(crate) fn poll<R>(
         &mut self,
         waiters: &Waiters,
@@ -210,13 +226,8 @@ impl Waiter {
     ) -> Option<R> {
         THREAD.with(|waker| {
             loop {
-                let polled = self.poll(
-                    waiters,
-                    notifier,
-                    &mut Context::from_waker(waker),
-                    &mut look,
-                );
-                if let Poll::Ready(found) = polled {
+                let mut cx = Context::from_waker(waker);
+                if let Poll::Ready(found) = self.poll(waiters, notifier, &mut cx, &mut look) {
                     return Some(found);
                 }
                 match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
@@ -233,26 +244,33 @@ impl Waiter {
 
     fn register(&mut self, waiters: &Waiters, notifier: &Thread, waker: &Waker) {
         let node = self.node.get_or_insert_with(|| waiters.free_node());
-        node.waker.register(waker);
-        // AcqRel [W5]: the waker before it; pairs with the swap in `call`.
-        if !node.queued.swap(true, SeqCst) {
+        // A waker's `clone` is foreign and may panic: then nothing has changed but that the old waker is
+        // gone, and the caller, which has been polled, is told by the panic.
+        let waker = match node.waker.take() {
+            Some(old) if old.will_wake(waker) => old,
+            old => {
+                foreign::drop_caught(old);
+                waker.clone()
+            }
+        };
+        node.waker.put(waker);
+        // Release [W5]: after the waker is stored; pairs with `wake_all`.
+        if !node.queued.swap(true, QUEUE) {
             waiters.stack.push(node.clone());
         }
-        // SeqCst [W6]: after the pile; pairs with the clearing in `call`.
-        if waiters.flags.load(SeqCst) & (ARMED | RINGING) == 0 {
-            // SeqCst [W2]: before the look at the slot; pairs with the load in `notify`.
-            let flags = waiters.flags.fetch_or(ARMED, SeqCst);
-            if flags & AT_REST != 0 {
-                // It is to look now and then, as long as somebody sleeps.
-                notifier.unpark();
-            }
+        // SeqCst [W2]: before the look at the slot; pairs with the load in `notify`.
+        // [W6]: after the push; pairs with the clearing in `wake_all`. Always a change of the word,
+        // also where the flag is set already, so that the clearing comes before or after it.
+        let flags = waiters.flags.fetch_or(ARMED, ARM);
+        if flags & AT_REST != 0 {
+            // The notifier looks by itself now and then, as long as a reader sleeps.
+            notifier.unpark();
         }
-        store_load_barrier();
     }
 
-    fn unregister(&mut self) {
+    fn unregister(&self) {
         if let Some(node) = &self.node {
-            drop(node.waker.take());
+            foreign::drop_caught(node.waker.take());
         }
     }
 
@@ -260,29 +278,15 @@ impl Waiter {
     pub(crate) fn leave(&mut self, waiters: &Waiters) {
         self.unregister();
         if let Some(node) = self.node.take() {
-            waiters.take_back(node);
+            waiters.give_back(node);
         }
     }
 }
 
-/// Also where a closure of its reader's has panicked: nobody is called who is not there.
+/// Also where a closure of its reader's has panicked: a reader that is gone is not called.
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.unregister();
-    }
-}
-
-impl Waiters {
-    fn free_node(&self) -> Arc<WaitNode> {
-        // Whoever has the list now does not hold us up: a new node does as well.
-        let free = self.free.try_lock().ok().and_then(|mut free| free.pop());
-        free.unwrap_or_default()
-    }
-
-    fn take_back(&self, node: Arc<WaitNode>) {
-        if let Ok(mut free) = self.free.try_lock() {
-            free.push(node);
-        }
     }
 }
 

@@ -1,0 +1,35 @@
+//! Calls of code that is not the ring's: wakers, and the `Drop` of values and states.
+//!
+//! A panic in it ends at that one call: the notifier thread survives it, the other readers are woken,
+//! the other values are dropped, and an append that has taken effect returns.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::sync::MODEL;
+
+/// Calls it; `None` where it panicked. The panic hook has run then.
+#[inline]
+pub(crate) fn call<R>(work: impl FnOnce() -> R) -> Option<R> {
+    if MODEL {
+        // A model checker reports what it finds by a panic, which must get through.
+        return Some(work());
+    }
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            // Its `Drop` is foreign, too, and could panic again.
+            mem::forget(payload);
+            None
+        }
+    }
+}
+
+/// Drops it. Where its `Drop` panics, what it had not dropped yet is leaked or dropped as in any
+/// unwinding.
+#[inline]
+pub(crate) fn drop_caught<T>(value: T) {
+    if mem::needs_drop::<T>() {
+        call(|| drop(value));
+    }
+}
