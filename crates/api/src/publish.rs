@@ -59,7 +59,7 @@ impl ApiService {
             Err(error) => {
                 result.refused += 1;
                 if result.errors.len() < BatchResult::MAX_ERRORS {
-                    let ErrorBody { code, message } = ErrorBody::from(&error);
+                    let ErrorBody { code, message, .. } = ErrorBody::from(&error);
                     result.errors.push(LineError {
                         line,
                         code,

@@ -144,7 +144,7 @@ impl ApiService {
             applied_at: session.and_then(|session| session.applied_at.try_into().ok()),
             session_id: session.map(|session| session.id.to_string()),
             session_start_seq: session.map(|session| session.start_seq),
-            epoch: self.session.stream().epoch().to_string(),
+            epoch: self.session.stream().epoch(),
         }
     }
 

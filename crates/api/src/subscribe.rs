@@ -206,7 +206,7 @@ impl ApiService {
             used,
             oldest: retained.oldest,
             head: retained.head,
-            epoch: stream.epoch().to_string(),
+            epoch: stream.epoch(),
             lost,
             reason: if evicted > 0 {
                 HelloReason::Evicted

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use tapline_access::{AllowListError, LoadError, TokenError};
 use tapline_api::ApiError;
 use tapline_cdp::RelayError;
-use tapline_client::{Error as ClientError, InvalidCursor};
+use tapline_client::{CursorError, Error as ClientError};
 
 /// Why a command did not do what it was asked to. `Display` tells its own level; [`tell`](Self::tell)
 /// prints the whole chain, once.
@@ -45,10 +45,7 @@ pub(crate) enum Failure {
     #[error("cannot store the cursor in {}", path.display())]
     StoreCursor { path: PathBuf, source: io::Error },
     #[error("{} holds no cursor", path.display())]
-    StoredCursor {
-        path: PathBuf,
-        source: InvalidCursor,
-    },
+    StoredCursor { path: PathBuf, source: CursorError },
     #[error(transparent)]
     Server(#[from] ClientError),
     #[error("lines {from} to {to} were not taken")]

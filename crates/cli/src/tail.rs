@@ -26,7 +26,7 @@ const FLUSH_EVENTS: u32 = 256;
 pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
     let client = token::client(&args.remote)?;
     let mut stored = args.resume.clone().map(StoredCursor::open).transpose()?;
-    let resume = stored.as_ref().and_then(|stored| stored.cursor.clone());
+    let resume = stored.as_ref().and_then(|stored| stored.cursor);
     let start = match (resume.or(args.after), args.replay) {
         (Some(cursor), _) => Start::After(cursor),
         (None, Some(Replay::All)) => Start::Oldest,

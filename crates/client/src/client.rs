@@ -16,11 +16,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use tapline_oapi::{
-    BatchResult, CategorySet, ConfigRequest, Envelope, ErrorBody, PublishRequest, ReaderList,
-    ReaderPatch, ReaderPatched, State, Ticket, TicketRequest,
+    BatchResult, CategorySet, ConfigRequest, Cursor, Envelope, ErrorBody, PublishRequest,
+    ReaderList, ReaderPatch, ReaderPatched, State, Ticket, TicketRequest,
 };
 
-use crate::cursor::Cursor;
 use crate::error::{Error, ProtocolError};
 use crate::stream::{EventStream, Start, StreamOptions};
 use crate::wait::{WaitOptions, Waited};
@@ -276,7 +275,7 @@ impl Client {
     pub(crate) async fn open_stream(
         &self,
         options: &StreamOptions,
-        resume: Option<&Cursor>,
+        resume: Option<Cursor>,
     ) -> Result<Incoming, Error> {
         let mut request = self.request(Method::GET, &stream_path(options, resume));
         request
@@ -473,7 +472,7 @@ fn base_of(url: &str) -> Result<Arc<str>, &'static str> {
 }
 
 /// The path of the stream and its query.
-fn stream_path(options: &StreamOptions, resume: Option<&Cursor>) -> String {
+fn stream_path(options: &StreamOptions, resume: Option<Cursor>) -> String {
     let mut path = "/telemetry/stream?notices=true".to_owned();
     let mut add = |name: &str, value: &str| add_parameter(&mut path, name, value);
     // The header of a resumption wins over all of these; sending both would only confuse a log.
@@ -582,7 +581,7 @@ mod tests {
             format!("/telemetry/stream?notices=true&after=5{filter}")
         );
         assert_eq!(
-            stream_path(&options, Some(&Cursor::from(9))),
+            stream_path(&options, Some(Cursor::from(9))),
             format!("/telemetry/stream?notices=true{filter}")
         );
     }

@@ -37,16 +37,15 @@
 
 // In reading order.
 mod client;
-mod cursor;
 mod wait;
 mod stream;
 mod error;
 
 pub use client::Client;
-pub use cursor::{Cursor, InvalidCursor};
 pub use error::{Error, ProtocolError};
 pub use stream::{
     EventStream, Item, Loss, LossCause, Reconnect, Reconnecting, Start, StreamOptions,
     StreamedEvent,
 };
+pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use wait::{WaitOptions, Waited};

@@ -27,11 +27,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use hyper::body::{Body, Incoming};
 use serde::Deserialize;
-use tapline_oapi::{Bye, ByeReason, Gap, Hello, HelloReason, Notice};
+use tapline_oapi::{Bye, ByeReason, Cursor, Gap, Hello, HelloReason, Notice};
 use tokio::time::{Instant, Sleep};
 
 use crate::client::Client;
-use crate::cursor::Cursor;
 use crate::error::{Error, ProtocolError};
 pub use item::{Item, Loss, LossCause, Reconnecting, StreamedEvent};
 pub use options::{Reconnect, Start, StreamOptions};
@@ -129,25 +128,25 @@ impl EventStream {
     /// before the server said anything. Keep it, and start the next stream
     /// [`After`](Start::After) it.
     #[must_use]
-    pub fn cursor(&self) -> Option<&Cursor> {
-        self.cursor.as_ref()
+    pub const fn cursor(&self) -> Option<Cursor> {
+        self.cursor
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, Error>>> {
         loop {
             if let Some(item) = self.pending.pop_front() {
                 if self.pending.is_empty() {
-                    self.cursor.clone_from(&self.position);
+                    self.cursor = self.position;
                 }
                 return Poll::Ready(Some(item));
             }
             match &mut self.connection {
                 Connection::None => {
                     let (client, options) = (self.client.clone(), self.options.clone());
-                    let resume = self.position.clone();
+                    let resume = self.position;
                     self.connection = Connection::Opening(Box::pin(async move {
                         let timeout = options.silence;
-                        let open = client.open_stream(&options, resume.as_ref());
+                        let open = client.open_stream(&options, resume);
                         tokio::time::timeout(timeout, open)
                             .await
                             .unwrap_or_else(|_| Err(client.timed_out(timeout)))
@@ -171,7 +170,7 @@ impl EventStream {
                 Connection::Open(reading) => match reading.parser.next() {
                     Ok(Some(frame)) => match self.take(frame) {
                         // Nothing to hand out, but something more may be behind.
-                        Ok(()) if self.pending.is_empty() => self.cursor.clone_from(&self.position),
+                        Ok(()) if self.pending.is_empty() => self.cursor = self.position,
                         Ok(()) => {}
                         Err(error) => self.finish(error),
                     },
@@ -225,7 +224,7 @@ impl EventStream {
             // An id alone: everything up to it is behind.
             (None, _) => {
                 if let Some(id) = id {
-                    self.advance(&id);
+                    self.advance(id);
                 }
             }
             (Some(json), _) if is_event => self.take_event(id, json)?,
@@ -257,7 +256,7 @@ impl EventStream {
                 Err(_) => return Err(self.client.protocol(ProtocolError::NoSeq)),
             },
         };
-        if let Some(position) = self.position.as_ref().filter(|it| same_epoch(it, &at)) {
+        if let Some(position) = self.position.filter(|it| same_epoch(*it, at)) {
             if at.seq <= position.seq {
                 return Ok(());
             }
@@ -271,7 +270,7 @@ impl EventStream {
                 })));
             }
         }
-        self.position = Some(at.clone());
+        self.position = Some(at);
         let event = StreamedEvent { at, json };
         self.pending.push_back(Ok(Item::Event(event)));
         Ok(())
@@ -285,11 +284,11 @@ impl EventStream {
                 self.pending.push_back(Ok(Item::Session(Box::new(session))));
             }
             Some(Notice::Beat(beat)) => {
-                self.advance(&self.cursor_in_this_epoch(beat.position));
+                self.advance(self.cursor_in_this_epoch(beat.position));
                 self.pending.push_back(Ok(Item::Beat(beat)));
             }
             Some(Notice::Bye(bye @ Bye { last_seq, .. })) => {
-                self.advance(&self.cursor_in_this_epoch(last_seq));
+                self.advance(self.cursor_in_this_epoch(last_seq));
                 self.pending.push_back(Ok(Item::Bye(bye)));
                 if is_final(bye.reason) {
                     self.connection = Connection::Over;
@@ -297,7 +296,7 @@ impl EventStream {
             }
             Some(Notice::Filter(filter)) => {
                 // Up to there the filter before has chosen: it is all behind.
-                self.advance(&self.cursor_in_this_epoch(filter.after));
+                self.advance(self.cursor_in_this_epoch(filter.after));
                 self.filtered = filter.category.is_some() || !filter.r#type.is_empty();
                 self.pending.push_back(Ok(Item::Filter(filter)));
             }
@@ -309,12 +308,12 @@ impl EventStream {
     fn take_hello(&mut self, hello: Hello) {
         let used = Cursor {
             seq: hello.used,
-            epoch: Some(hello.epoch.clone()),
+            epoch: Some(hello.epoch),
         };
         self.filtered = self.options.is_filtered();
         let loss = self.loss_before(&hello);
-        match &self.position {
-            Some(position) if same_epoch(position, &used) => self.advance(&used),
+        match self.position {
+            Some(position) if same_epoch(position, used) => self.advance(used),
             _ => self.position = Some(used),
         }
         self.pending.push_back(Ok(Item::Hello(hello)));
@@ -323,9 +322,9 @@ impl EventStream {
 
     /// What was lost between the cursor that a connection was opened with and its `hello`.
     fn loss_before(&self, hello: &Hello) -> Option<Loss> {
-        let cursor = match (&self.position, &self.options.start) {
+        let cursor = match (self.position, &self.options.start) {
             (Some(position), _) => Some(position),
-            (None, Start::After(cursor)) => Some(cursor),
+            (None, Start::After(cursor)) => Some(*cursor),
             // Only the server knows where a session starts.
             (None, _) => None,
         };
@@ -337,9 +336,8 @@ impl EventStream {
             cause,
         };
         // Within an epoch there is no way past what was not read but a loss, whatever it is called.
-        let passed_over = cursor.is_some_and(|cursor| {
-            cursor.epoch.as_ref() == Some(&hello.epoch) && cursor.seq < hello.used
-        });
+        let passed_over = cursor
+            .is_some_and(|cursor| cursor.epoch == Some(hello.epoch) && cursor.seq < hello.used);
         match hello.reason {
             HelloReason::Evicted if hello.lost != Some(0) => Some(Loss {
                 lost: hello.lost,
@@ -363,7 +361,7 @@ impl EventStream {
     }
 
     fn take_gap(&mut self, gap: Gap) {
-        self.advance(&self.cursor_in_this_epoch(gap.to));
+        self.advance(self.cursor_in_this_epoch(gap.to));
         // What was evicted, but not asked for, was not lost.
         if gap.matching == Some(0) {
             return;
@@ -377,17 +375,17 @@ impl EventStream {
     }
 
     /// Puts everything up to `to` behind; never goes back within an epoch.
-    fn advance(&mut self, to: &Cursor) {
+    fn advance(&mut self, to: Cursor) {
         match &mut self.position {
-            Some(position) if same_epoch(position, to) => position.seq = position.seq.max(to.seq),
-            position => *position = Some(to.clone()),
+            Some(position) if same_epoch(*position, to) => position.seq = position.seq.max(to.seq),
+            position => *position = Some(to),
         }
     }
 
     fn cursor_in_this_epoch(&self, seq: u64) -> Cursor {
         Cursor {
             seq,
-            epoch: self.position.as_ref().and_then(|it| it.epoch.clone()),
+            epoch: self.position.and_then(|it| it.epoch),
         }
     }
 
@@ -471,6 +469,6 @@ impl Reading {
 }
 
 /// Whether both are of one incarnation, as far as is known: without an epoch nothing is.
-fn same_epoch(a: &Cursor, b: &Cursor) -> bool {
+fn same_epoch(a: Cursor, b: Cursor) -> bool {
     a.epoch.is_some() && a.epoch == b.epoch
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tapline_oapi::{CategorySet, Envelope};
-
-use crate::cursor::Cursor;
+use tapline_oapi::{CategorySet, Cursor, Envelope, Epoch};
 
 /// What to wait for. The default waits for any event of the current session, for 30 s.
 #[derive(Debug, Clone)]
@@ -43,7 +41,7 @@ pub struct Waited {
     /// The seq up to which events were looked at: waiting after it misses nothing.
     pub head: u64,
     /// This incarnation of the stream.
-    pub epoch: String,
+    pub epoch: Epoch,
 }
 
 impl Waited {
@@ -53,7 +51,7 @@ impl Waited {
     pub fn cursor(&self) -> Option<Cursor> {
         self.envelope.as_ref().map(|envelope| Cursor {
             seq: envelope.seq,
-            epoch: Some(self.epoch.clone()),
+            epoch: Some(self.epoch),
         })
     }
 }

@@ -37,12 +37,11 @@ mod envelope;
 mod reader;
 mod filter;
 mod counts;
-mod cursor;
 
 pub use counts::Counts;
-pub use cursor::{Cursor, CursorError, Epoch};
 pub use envelope::{Envelope, EnvelopeRef};
 pub use filter::{Filter, TypePattern};
 pub use reader::{Item, LagPolicy, Lost, Reader, ReaderLedger};
 pub use stream::{AppendError, Behind, EventStream, IntoEvent, Retention, Stamp};
+pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use tapline_ring::{CapacityError, Retained};

@@ -4,12 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tapline_oapi::Event;
 use tapline_oapi::encode::{MAX_ENVELOPE_BYTES, encoded_len_at_most};
+use tapline_oapi::{Epoch, Event};
 use tapline_ring::{Bounds, CapacityError, Retained, Ring};
 
 use crate::counts::Counts;
-use crate::cursor::Epoch;
 use crate::envelope::{Entry, Envelope, Running, encode};
 use crate::reader::Reader;
 
@@ -140,7 +139,7 @@ impl<M: Stamp> EventStream<M> {
         };
         Ok(Self {
             ring: Arc::new(Ring::bounded(bounds, initial)?),
-            epoch: Epoch::random(),
+            epoch: random_epoch(),
         })
     }
 
@@ -287,6 +286,15 @@ fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as u64)
+}
+
+/// A new epoch, drawn from the system's randomness.
+///
+/// # Panics
+///
+/// If the system has no randomness to give: two runs of the stream could not be told apart then.
+fn random_epoch() -> Epoch {
+    Epoch::from_bits(getrandom::u64().expect("the system's source of randomness answers"))
 }
 
 impl<M: Stamp> Clone for EventStream<M> {

@@ -82,7 +82,7 @@ fn one_by_one(body: &[u8]) -> (BatchResult, Vec<String>) {
             Ok(None) => result.filtered += 1,
             Err(error) => {
                 result.refused += 1;
-                let ErrorBody { code, message } = ErrorBody::from(&error);
+                let ErrorBody { code, message, .. } = ErrorBody::from(&error);
                 if result.refused <= 100 {
                     result.errors.push(LineError {
                         line,

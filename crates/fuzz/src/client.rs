@@ -73,11 +73,10 @@ fn told(pieces: &[&[u8]], options: &StreamOptions) -> Told {
             while let Some(item) = stream.next().await {
                 told.items.push(format!("{item:?}"));
                 if let Ok(Item::Event(event)) = item {
-                    told.events
-                        .push((event.cursor().clone(), event.into_json()));
+                    told.events.push((event.cursor(), event.into_json()));
                 }
             }
-            told.cursor = stream.cursor().cloned();
+            told.cursor = stream.cursor();
             told
         })
     })
@@ -115,7 +114,7 @@ fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
     for Frame { id, event, data } in frames {
         let here = |seq| Cursor {
             seq,
-            epoch: behind.as_ref().and_then(|it| it.epoch.clone()),
+            epoch: behind.and_then(|it| it.epoch),
         };
         let id = id.as_deref().and_then(|id| id.parse::<Cursor>().ok());
         let to = match (data, event.as_deref()) {
@@ -127,7 +126,7 @@ fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
                     break;
                 };
                 if !is_behind(&at, &behind) {
-                    events.push((at.clone(), json.clone()));
+                    events.push((at, json.clone()));
                 }
                 Some(at)
             }

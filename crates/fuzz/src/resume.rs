@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use tapline_api::{ApiService, StreamQuery, Subscription};
-use tapline_events::{Cursor, Filter, Item, ReaderLedger, Lost};
+use tapline_events::{Cursor, Filter, Item, Lost, ReaderLedger};
 use tapline_oapi::{
     Category, CategorySet, ConfigRequest, Event, Hello, HelloReason, KnownType, PublishRequest,
     from_json,
@@ -46,31 +46,18 @@ pub fn resume(input: &[u8]) {
     stage.read_all();
 }
 
-/// What is taken for a cursor is one, and means the same to the server and to its client.
+/// Exactly the two forms of a cursor are read, and a cursor is printed in the form in which it is read.
 fn check_cursor(text: &str) {
-    let server = text.parse::<Cursor>();
-    let client = text.parse::<tapline_client::Cursor>();
-    assert_eq!(server.is_ok(), is_cursor(text), "{text:?}");
-    let Ok(server) = server else {
-        return;
-    };
-    let printed = server.to_string();
-    assert_eq!(
-        printed.parse(),
-        Ok(server),
-        "{text:?} is printed as {printed:?}"
-    );
-    let client = client.expect("a client takes what a server takes");
-    assert_eq!(client.seq, server.seq);
-    assert_eq!(
-        client.epoch.map(|epoch| epoch
-            .to_ascii_lowercase()
-            .trim_start_matches('0')
-            .to_owned()),
-        server
-            .epoch
-            .map(|epoch| epoch.to_string().trim_start_matches('0').to_owned())
-    );
+    let cursor = text.parse::<Cursor>();
+    assert_eq!(cursor.is_ok(), is_cursor(text), "{text:?}");
+    if let Ok(cursor) = cursor {
+        let printed = cursor.to_string();
+        assert_eq!(
+            printed.parse(),
+            Ok(cursor),
+            "{text:?} is printed as {printed:?}"
+        );
+    }
 }
 
 /// Whether that is a seq, or a seq and an epoch.
@@ -225,7 +212,7 @@ impl Stage {
         let oldest = self.api.session().stream().retained().oldest;
         assert_eq!((hello.head, hello.oldest), (head, oldest));
         assert_eq!(hello.asked, query.after);
-        assert_eq!(hello.epoch, self.epoch());
+        assert_eq!(hello.epoch, self.api.session().stream().epoch());
         // After which seq it wants to go on, where that can be told.
         let from = match query.after.as_deref().map(str::parse::<Cursor>) {
             None => match query.replay {

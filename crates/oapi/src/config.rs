@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::category::{Category, CategorySet};
+use crate::cursor::Epoch;
 use crate::json;
 
 /// The body of `PUT /telemetry` and `PATCH /telemetry`. Strict: an unknown field is an error.
@@ -138,7 +139,8 @@ pub struct State {
     #[schema(nullable = false)]
     pub session_start_seq: Option<u64>,
     /// The random id of this incarnation of the stream; seqs of another epoch mean nothing here.
-    pub epoch: String,
+    #[schema(value_type = String)]
+    pub epoch: Epoch,
 }
 
 /// The configuration within a [`State`].

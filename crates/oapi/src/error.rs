@@ -120,23 +120,47 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// The body of every error answer: `{"code": "…", "message": "…"}`.
+/// The body of every error answer: `{"code": "…", "message": "…", "request_id": "…"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
-#[error("{message} ({code})")]
+#[error("{message} ({code}{})", OfRequest(self.request_id.as_deref()))]
 pub struct ErrorBody {
     /// What went wrong, for programs.
     pub code: ErrorCode,
     /// What went wrong, for people; names the field where one is at fault.
     pub message: String,
+    /// The id of the request, by which the server's log names it. Absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub request_id: Option<String>,
+}
+
+/// The end of the message: `, request ID`, or nothing.
+struct OfRequest<'a>(Option<&'a str>);
+
+impl fmt::Display for OfRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(id) => write!(f, ", request {id}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl ErrorBody {
-    /// An error of this code, told with this message.
+    /// An error with this code and this message, without a request id.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
+            request_id: None,
         }
+    }
+
+    /// The same error, as the answer to the request with this id.
+    #[must_use]
+    pub fn with_request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
     }
 }
 

@@ -22,6 +22,7 @@
 //!   it; [`Event::typed_data`] reads a copy.
 
 // In reading order.
+mod cursor;
 mod category;
 mod event_type;
 
@@ -43,6 +44,7 @@ pub mod openapi;
 pub use batch::{BatchResult, LineError};
 pub use category::{Category, CategorySet, UnknownCategory};
 pub use config::{BrowserConfig, CategoryConfig, ConfigRequest, State, StateConfig};
+pub use cursor::{Cursor, CursorError, Epoch};
 pub use encode::{MAX_ENVELOPE_BYTES, encode_envelope, encode_event, encoded_len_at_most};
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Envelope, Event, InvalidEvent, PublishRequest, Source, SourceKind};

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::category::{Category, CategorySet};
 use crate::config::State;
+use crate::cursor::Epoch;
 
 /// A notice: an event of the stream's own, with a name and no seq.
 ///
@@ -83,7 +84,8 @@ pub struct Hello {
     /// The newest seq published, 0 before the first event.
     pub head: u64,
     /// This incarnation of the stream.
-    pub epoch: String,
+    #[schema(value_type = String)]
+    pub epoch: Epoch,
     /// How many events that the reader asks for were evicted since its cursor. Absent where that
     /// cannot be known: a filter cannot be applied to events that are gone, and a cursor that is not
     /// of this stream does not say what it has missed. At most `used` minus the cursor's seq.

@@ -64,6 +64,6 @@ fn fill_to(api: &ApiService, head: u64) {
 
 /// The code and the message, as they go over the wire.
 fn told(error: &ApiError) -> (&'static str, String) {
-    let ErrorBody { code, message } = ErrorBody::from(error);
+    let ErrorBody { code, message, .. } = ErrorBody::from(error);
     (code.as_str(), message)
 }

@@ -33,7 +33,7 @@ fn check(
         (retained.oldest, retained.head),
         "{asked}"
     );
-    assert_eq!(hello.epoch, api.session().stream().epoch().to_string());
+    assert_eq!(hello.epoch, api.session().stream().epoch());
 
     let mut got = Vec::new();
     while let Some(item) = subscription.reader.try_next() {

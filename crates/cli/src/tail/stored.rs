@@ -44,11 +44,11 @@ impl StoredCursor {
     }
 
     /// Stores `cursor`, unless it is there already.
-    pub(super) fn store(&mut self, cursor: Option<&Cursor>) -> Result<(), Failure> {
-        if cursor.is_none() || cursor == self.cursor.as_ref() {
+    pub(super) fn store(&mut self, cursor: Option<Cursor>) -> Result<(), Failure> {
+        if cursor.is_none() || cursor == self.cursor {
             return Ok(());
         }
-        self.cursor = cursor.cloned();
+        self.cursor = cursor;
         let text = cursor
             .map(|cursor| format!("{cursor}\n"))
             .unwrap_or_default();

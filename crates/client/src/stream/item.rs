@@ -5,9 +5,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tapline_oapi::{Beat, Bye, Category, Envelope, FilterNotice, Hello, SessionNotice};
+use tapline_oapi::{Beat, Bye, Category, Cursor, Envelope, FilterNotice, Hello, SessionNotice};
 
-use crate::cursor::Cursor;
 use crate::error::Error;
 
 /// One thing that happened.
@@ -50,8 +49,8 @@ impl StreamedEvent {
 
     /// Where to resume so that this event is the last one behind.
     #[must_use]
-    pub const fn cursor(&self) -> &Cursor {
-        &self.at
+    pub const fn cursor(&self) -> Cursor {
+        self.at
     }
 
     /// The envelope's JSON, byte for byte as the server sent it. It is not checked to be JSON.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tapline_oapi::CategorySet;
-
-use crate::cursor::Cursor;
+use tapline_oapi::{CategorySet, Cursor};
 
 /// What to read, and from where. The default reads everything from the start of the current
 /// session, for as long as there is a server.

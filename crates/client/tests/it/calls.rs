@@ -1,13 +1,14 @@
 use std::time::Duration;
 
-use tapline_client::{Client, Cursor, Error, ProtocolError, WaitOptions};
+use tapline_client::{Client, Cursor, Epoch, Error, ProtocolError, WaitOptions};
 use tapline_oapi::{
     Category, CategorySet, ConfigRequest, ErrorCode, PublishRequest, ReaderPatch, TicketRequest,
 };
 
 use crate::scripted::{Answer, Scripted};
 
-const STATE: &str = r#"{"config":{"browser":{"page":{"enabled":true}}},"seq":3,"session_id":"s1","session_start_seq":1,"epoch":"ab"}"#;
+const EPOCH: Epoch = Epoch::from_bits(0xab);
+const STATE: &str = r#"{"config":{"browser":{"page":{"enabled":true}}},"seq":3,"session_id":"s1","session_start_seq":1,"epoch":"00000000000000ab"}"#;
 const ENVELOPE: &str = r#"{"seq":4,"event":{"ts":1,"type":"page_load","category":"page","source":{"kind":"local_process"}}}"#;
 
 fn page_load() -> PublishRequest {
@@ -32,7 +33,7 @@ async fn state_start_and_patch_answer_with_the_state() {
     assert_eq!(first.state().await.unwrap().unwrap().seq, 3);
     assert_eq!(
         second.start(&ConfigRequest::default()).await.unwrap().epoch,
-        "ab"
+        EPOCH
     );
     assert_eq!(
         third
@@ -210,7 +211,7 @@ async fn what_is_no_tapline_server_is_told_as_such() {
 fn waited(status: &str, body: &str) -> Answer {
     let length = body.len();
     Answer::raw(format!(
-        "HTTP/1.1 {status}\r\nx-lost: 2\r\nx-head: 9\r\nx-epoch: ab\r\ncontent-length: {length}\r\n\r\n{body}"
+        "HTTP/1.1 {status}\r\nx-lost: 2\r\nx-head: 9\r\nx-epoch: 00000000000000ab\r\ncontent-length: {length}\r\n\r\n{body}"
     ))
 }
 
@@ -218,7 +219,7 @@ fn waited(status: &str, body: &str) -> Answer {
 async fn a_wait_brings_an_event_or_none() {
     let mut server = Scripted::new([waited("200 OK", ENVELOPE)]).await;
     let options = WaitOptions {
-        after: Some("3-ab".parse().unwrap()),
+        after: Some("3-00000000000000ab".parse().unwrap()),
         categories: CategorySet::of(&[Category::Page]),
         types: vec!["page_*".to_owned()],
         timeout: Duration::from_millis(1500),
@@ -232,22 +233,21 @@ async fn a_wait_brings_an_event_or_none() {
     assert_eq!((waited_for.lost, waited_for.head), (2, 9));
     let next = Cursor {
         seq: 4,
-        epoch: Some("ab".to_owned()),
+        epoch: Some(EPOCH),
     };
     assert_eq!(waited_for.cursor(), Some(next));
     let request = server.request().await;
-    let path =
-        "get /telemetry/wait?timeout_ms=1500&after=3-ab&category=page&type=page_* http/1.1\r\n";
+    let path = "get /telemetry/wait?timeout_ms=1500&after=3-00000000000000ab&category=page&type=page_* http/1.1\r\n";
     assert!(request.starts_with(path), "{request}");
 
     let server = Scripted::new([Answer::raw(
-        "HTTP/1.1 204 No Content\r\nx-lost: 0\r\nx-head: 9\r\nx-epoch: ab\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nx-lost: 0\r\nx-head: 9\r\nx-epoch: 00000000000000ab\r\n\r\n",
     )])
     .await;
     let client = Client::new(&server.url).unwrap();
     let none = client.wait(&WaitOptions::default()).await.unwrap();
     assert!(none.envelope.is_none() && none.cursor().is_none());
-    assert_eq!((none.lost, none.head, none.epoch.as_str()), (0, 9, "ab"));
+    assert_eq!((none.lost, none.head, none.epoch), (0, 9, EPOCH));
 }
 
 #[tokio::test]

@@ -92,9 +92,10 @@ async fn failure(stream: &mut EventStream) -> Error {
 
 #[tokio::test]
 async fn goes_on_after_a_connection_that_was_cut_within_a_frame() {
-    let cut =
-        hello("fresh", 0, 0, "e1") + &events([1, 2], "e1") + "id: 3-e1\ndata: {\"seq\":3,\"ev";
-    let rest = hello("resumed", 2, 0, "e1") + &events([3, 4], "e1");
+    let cut = hello("fresh", 0, 0, "00000000000000e1")
+        + &events([1, 2], "00000000000000e1")
+        + "id: 3-00000000000000e1\ndata: {\"seq\":3,\"ev";
+    let rest = hello("resumed", 2, 0, "00000000000000e1") + &events([3, 4], "00000000000000e1");
     let mut server = Scripted::new([Answer::stream(&cut), Answer::stream(&rest).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(StreamOptions {
         start: Start::Oldest,
@@ -107,7 +108,7 @@ async fn goes_on_after_a_connection_that_was_cut_within_a_frame() {
     )
     .await;
     check(&mut stream, &["hello Resumed after 2", "3", "4"]).await;
-    assert_eq!(stream.cursor().unwrap().to_string(), "4-e1");
+    assert_eq!(stream.cursor().unwrap().to_string(), "4-00000000000000e1");
 
     let first = server.request().await;
     assert!(
@@ -120,15 +121,18 @@ async fn goes_on_after_a_connection_that_was_cut_within_a_frame() {
         second.starts_with("get /telemetry/stream?notices=true http"),
         "{second}"
     );
-    assert!(second.contains("last-event-id: 2-e1\r\n"), "{second}");
+    assert!(
+        second.contains("last-event-id: 2-00000000000000e1\r\n"),
+        "{second}"
+    );
 }
 
 #[tokio::test]
 async fn chunks_may_be_cut_anywhere() {
     let frames = format!(
         ": hi\n\n{}{}event: beat\ndata: {{\"head\":9,\"position\":3,\"lag\":6,\"lost\":0}}\n\n",
-        hello("fresh", 0, 0, "e1"),
-        events([1, 2, 3], "e1"),
+        hello("fresh", 0, 0, "00000000000000e1"),
+        events([1, 2, 3], "00000000000000e1"),
     );
     for size in [1, 2, 3, 7, 64, 1000] {
         let server = Scripted::new([Answer::stream_in_chunks(&frames, size).and_hold()]).await;
@@ -140,8 +144,9 @@ async fn chunks_may_be_cut_anywhere() {
 #[tokio::test]
 async fn an_envelope_stays_as_it_came() {
     let json = "{\"seq\" : 1,\"event\":{\"ts\":1,\"type\":\"x\",\"category\":\"page\",\"data\":{\"n\":1.50e+3,\"a\":\"ü\\u00fc\"},\"new\":1}}";
-    let frames =
-        format!("id: 1-e1\ndata: {json}\n\nid: 2-e1\ndata: {{\"seq\":2,\ndata: \"x\":  1}}\n\n");
+    let frames = format!(
+        "id: 1-00000000000000e1\ndata: {json}\n\nid: 2-00000000000000e1\ndata: {{\"seq\":2,\ndata: \"x\":  1}}\n\n"
+    );
     let server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
 
@@ -161,7 +166,7 @@ async fn an_envelope_stays_as_it_came() {
 
 #[tokio::test]
 async fn the_servers_retry_is_the_first_pause() {
-    let frames = "retry: 60\n\n".to_owned() + &events([1], "e1");
+    let frames = "retry: 60\n\n".to_owned() + &events([1], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
     check(&mut stream, &["1"]).await;
@@ -179,7 +184,7 @@ async fn the_servers_retry_is_the_first_pause() {
 
 #[tokio::test]
 async fn a_bye_names_the_pause_to_the_millisecond() {
-    let frames = events([1], "e1")
+    let frames = events([1], "00000000000000e1")
         + "event: bye\nretry: 37\ndata: {\"reason\":\"shutdown\",\"last_seq\":5}\n\n";
     let mut server = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
@@ -190,11 +195,14 @@ async fn a_bye_names_the_pause_to_the_millisecond() {
     assert_eq!(told.after, Duration::from_millis(37));
 
     // What the bye put behind need not be sent again.
-    assert_eq!(stream.cursor().unwrap().to_string(), "5-e1");
+    assert_eq!(stream.cursor().unwrap().to_string(), "5-00000000000000e1");
     let waiting = tokio::spawn(async move { stream.next().await.is_none() });
     server.request().await;
     let second = server.request().await;
-    assert!(second.contains("last-event-id: 5-e1\r\n"), "{second}");
+    assert!(
+        second.contains("last-event-id: 5-00000000000000e1\r\n"),
+        "{second}"
+    );
     waiting.abort();
 }
 
@@ -202,8 +210,9 @@ async fn a_bye_names_the_pause_to_the_millisecond() {
 async fn a_gap_is_told_once_also_over_a_reconnection() {
     let gap = "event: gap\ndata: {\"count\":12,\"matching\":9,\"from\":5,\"to\":16,\"by_category\":{\"page\":9}}\n\n";
     let none = "event: gap\ndata: {\"count\":3,\"matching\":0,\"from\":17,\"to\":19}\n\n";
-    let first = hello("fresh", 0, 0, "e1") + &events([4], "e1") + gap + none;
-    let second = hello("resumed", 19, 0, "e1") + &events([20], "e1");
+    let first =
+        hello("fresh", 0, 0, "00000000000000e1") + &events([4], "00000000000000e1") + gap + none;
+    let second = hello("resumed", 19, 0, "00000000000000e1") + &events([20], "00000000000000e1");
     let mut server =
         Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(StreamOptions {
@@ -222,13 +231,16 @@ async fn a_gap_is_told_once_also_over_a_reconnection() {
     .await;
     server.request().await;
     let second = server.request().await;
-    assert!(second.contains("last-event-id: 19-e1\r\n"), "{second}");
+    assert!(
+        second.contains("last-event-id: 19-00000000000000e1\r\n"),
+        "{second}"
+    );
 }
 
 #[tokio::test]
 async fn what_was_evicted_while_away_is_told() {
-    let first = hello("fresh", 0, 0, "e1") + &events([1, 2], "e1");
-    let second = hello("evicted", 10, 8, "e1") + &events([11], "e1");
+    let first = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 2], "00000000000000e1");
+    let second = hello("evicted", 10, 8, "00000000000000e1") + &events([11], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
     check(
@@ -238,15 +250,15 @@ async fn what_was_evicted_while_away_is_told() {
     .await;
     check(&mut stream, &["hello Evicted after 10"]).await;
     // The loss is not handed out yet: a cursor kept now must not hide it.
-    assert_eq!(stream.cursor().unwrap().to_string(), "2-e1");
+    assert_eq!(stream.cursor().unwrap().to_string(), "2-00000000000000e1");
     check(&mut stream, &["lost 8 events (3..=10)", "11"]).await;
 }
 
 #[tokio::test]
 async fn what_was_evicted_before_the_first_event_came_is_told() {
     // A cursor of 0 also means "whatever there is": a server may take that for no loss.
-    let first = hello("fresh", 0, 0, "e1");
-    let second = hello("resumed", 10, 0, "e1") + &events([11], "e1");
+    let first = hello("fresh", 0, 0, "00000000000000e1");
+    let second = hello("resumed", 10, 0, "00000000000000e1") + &events([11], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
     check(&mut stream, &["hello Fresh after 0", "reconnecting"]).await;
@@ -259,8 +271,9 @@ async fn what_was_evicted_before_the_first_event_came_is_told() {
 
 #[tokio::test]
 async fn another_epoch_begins_anew_and_is_told() {
-    let first = hello("fresh", 0, 0, "e1") + &events([1, 2, 3], "e1");
-    let second = hello("other_epoch", 0, 0, "e2") + &events([1, 2], "e2");
+    let first = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 2, 3], "00000000000000e1");
+    let second =
+        hello("other_epoch", 0, 0, "00000000000000e2") + &events([1, 2], "00000000000000e2");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
     check(
@@ -270,13 +283,13 @@ async fn another_epoch_begins_anew_and_is_told() {
     .await;
     let lost = "lost an unknown number of events: the server was restarted";
     check(&mut stream, &["hello OtherEpoch after 0", lost, "1", "2"]).await;
-    assert_eq!(stream.cursor().unwrap().to_string(), "2-e2");
+    assert_eq!(stream.cursor().unwrap().to_string(), "2-00000000000000e2");
 }
 
 #[tokio::test]
 async fn a_cursor_that_leads_nowhere_is_told() {
     for (reason, cause) in [("ahead", LossCause::Ahead), ("invalid", LossCause::Invalid)] {
-        let frames = hello(reason, 0, 0, "e1") + &events([1], "e1");
+        let frames = hello(reason, 0, 0, "00000000000000e1") + &events([1], "00000000000000e1");
         let mut server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
         let start = Start::After(Cursor::from(77));
         let mut stream = Client::new(&server.url)
@@ -300,9 +313,10 @@ async fn a_cursor_that_leads_nowhere_is_told() {
 
 #[tokio::test]
 async fn what_came_before_does_not_come_again() {
-    let first = hello("fresh", 0, 0, "e1") + &events([1, 2], "e1");
+    let first = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 2], "00000000000000e1");
     // This server is wrong: it starts over.
-    let second = hello("resumed", 2, 0, "e1") + &events([1, 2, 3, 3], "e1");
+    let second =
+        hello("resumed", 2, 0, "00000000000000e1") + &events([1, 2, 3, 3], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
     check(
@@ -315,7 +329,7 @@ async fn what_came_before_does_not_come_again() {
 
 #[tokio::test]
 async fn seqs_that_jump_are_a_loss_only_without_a_filter() {
-    let frames = hello("fresh", 0, 0, "e1") + &events([1, 5, 6], "e1");
+    let frames = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 5, 6], "00000000000000e1");
     let open = async |options| {
         let server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
         let stream = Client::new(&server.url).unwrap().stream(options);
@@ -352,7 +366,8 @@ async fn a_plain_server_without_notices_and_epochs_will_do() {
 
 #[tokio::test]
 async fn a_notice_of_a_newer_server_is_passed_over() {
-    let frames = "event: weather\ndata: {\"sunny\":true}\n\n".to_owned() + &events([1], "e1");
+    let frames =
+        "event: weather\ndata: {\"sunny\":true}\n\n".to_owned() + &events([1], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
     check(
         &mut Client::new(&server.url).unwrap().stream(options()),
@@ -382,7 +397,7 @@ async fn a_4xx_is_the_end_also_after_a_success() {
     assert_eq!(error.status(), Some(400));
 
     let answers = [
-        Answer::stream(&events([1], "e1")),
+        Answer::stream(&events([1], "00000000000000e1")),
         Answer::json("404 Not Found", ""),
     ];
     let server = Scripted::new(answers).await;
@@ -393,10 +408,10 @@ async fn a_4xx_is_the_end_also_after_a_success() {
 #[tokio::test]
 async fn a_5xx_after_a_success_is_tried_again() {
     let answers = [
-        Answer::stream(&events([1], "e1")),
+        Answer::stream(&events([1], "00000000000000e1")),
         Answer::json("503 Service Unavailable", ""),
         Answer::json("429 Too Many Requests", ""),
-        Answer::stream(&events([2], "e1")).and_hold(),
+        Answer::stream(&events([2], "00000000000000e1")).and_hold(),
     ];
     let server = Scripted::new(answers).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
@@ -415,7 +430,11 @@ async fn gives_up_when_told_to() {
     let mut options = options();
     options.reconnect.attempts = Some(2);
     let failing = || Answer::json("500 Internal Server Error", "");
-    let answers = [Answer::stream(&events([1], "e1")), failing(), failing()];
+    let answers = [
+        Answer::stream(&events([1], "00000000000000e1")),
+        failing(),
+        failing(),
+    ];
     let server = Scripted::new(answers).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options);
     check(&mut stream, &["1", "reconnecting", "reconnecting"]).await;
@@ -424,7 +443,7 @@ async fn gives_up_when_told_to() {
 
 #[tokio::test]
 async fn greeting_and_falling_over_does_not_count_as_success() {
-    let greeting = || Answer::stream(&hello("fresh", 0, 0, "e1"));
+    let greeting = || Answer::stream(&hello("fresh", 0, 0, "00000000000000e1"));
     let server = Scripted::new([greeting(), greeting(), greeting()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
     for attempt in 1..=3 {
@@ -445,8 +464,12 @@ async fn a_204_asks_not_to_come_back() {
 
 #[tokio::test]
 async fn silence_is_taken_for_death() {
-    let first = Answer::stream(&events([1], "e1")).and_hold();
-    let server = Scripted::new([first, Answer::stream(&events([2], "e1")).and_hold()]).await;
+    let first = Answer::stream(&events([1], "00000000000000e1")).and_hold();
+    let server = Scripted::new([
+        first,
+        Answer::stream(&events([2], "00000000000000e1")).and_hold(),
+    ])
+    .await;
     let mut stream = Client::new(&server.url).unwrap().stream(StreamOptions {
         silence: Duration::from_millis(300),
         ..options()
@@ -493,8 +516,10 @@ async fn what_is_no_event_stream_is_told_as_such() {
 
 #[tokio::test]
 async fn dropping_next_half_way_loses_nothing() {
-    let first = hello("fresh", 0, 0, "e1") + &events(1..=20, "e1") + "id: 21-e1\nda";
-    let second = hello("resumed", 20, 0, "e1") + &events(21..=40, "e1");
+    let first = hello("fresh", 0, 0, "00000000000000e1")
+        + &events(1..=20, "00000000000000e1")
+        + "id: 21-00000000000000e1\nda";
+    let second = hello("resumed", 20, 0, "00000000000000e1") + &events(21..=40, "00000000000000e1");
     let answers = [
         Answer::stream_in_chunks(&first, 5),
         Answer::stream_in_chunks(&second, 5).and_hold(),
@@ -535,7 +560,7 @@ async fn a_goodbye_ends_the_stream_where_nothing_is_left_to_come_back_for() {
     ] {
         let bye =
             format!("event: bye\nretry: 1\ndata: {{\"reason\":\"{reason}\",\"last_seq\":5}}\n\n");
-        let frames = events([1], "e1") + &bye;
+        let frames = events([1], "00000000000000e1") + &bye;
         let server = Scripted::new([
             Answer::stream(&frames).and_hold(),
             Answer::stream("").and_hold(),
@@ -546,7 +571,7 @@ async fn a_goodbye_ends_the_stream_where_nothing_is_left_to_come_back_for() {
         for url in [&server.url, &ended.url] {
             let mut stream = Client::new(url).unwrap().stream(options());
             check(&mut stream, &["1", "bye"]).await;
-            assert_eq!(stream.cursor().unwrap().to_string(), "5-e1");
+            assert_eq!(stream.cursor().unwrap().to_string(), "5-00000000000000e1");
             if is_final {
                 assert!(stream.next().await.is_none(), "{reason}");
             } else if url == &ended.url {
@@ -561,13 +586,13 @@ async fn a_goodbye_ends_the_stream_where_nothing_is_left_to_come_back_for() {
 async fn a_filter_that_is_changed_makes_no_loss_of_what_it_leaves_out() {
     let filter =
         |asked: &str, after: u64| format!("event: filter\ndata: {{{asked}\"after\":{after}}}\n\n");
-    let frames = hello("fresh", 0, 0, "e1")
-        + &events([1, 2], "e1")
+    let frames = hello("fresh", 0, 0, "00000000000000e1")
+        + &events([1, 2], "00000000000000e1")
         + &filter("\"type\":[\"page_*\"],", 4)
-        + &events([9], "e1")
+        + &events([9], "00000000000000e1")
         + &filter("", 12)
-        + &events([13, 15], "e1");
-    let again = hello("resumed", 15, 0, "e1") + &events([16], "e1");
+        + &events([13, 15], "00000000000000e1");
+    let again = hello("resumed", 15, 0, "00000000000000e1") + &events([16], "00000000000000e1");
     let mut server =
         Scripted::new([Answer::stream(&frames), Answer::stream(&again).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
@@ -584,19 +609,22 @@ async fn a_filter_that_is_changed_makes_no_loss_of_what_it_leaves_out() {
         ],
     )
     .await;
-    assert_eq!(stream.cursor().unwrap().to_string(), "12-e1");
+    assert_eq!(stream.cursor().unwrap().to_string(), "12-00000000000000e1");
     check(&mut stream, &["13", lost, "15", "reconnecting"]).await;
     check(&mut stream, &["hello Resumed after 15", "16"]).await;
     server.request().await;
     let second = server.request().await;
-    assert!(second.contains("last-event-id: 15-e1\r\n"), "{second}");
+    assert!(
+        second.contains("last-event-id: 15-00000000000000e1\r\n"),
+        "{second}"
+    );
 }
 
 #[tokio::test]
 async fn a_connection_that_follows_asks_for_what_the_options_say() {
-    let first =
-        hello("fresh", 0, 0, "e1") + "event: filter\ndata: {\"category\":[],\"after\":3}\n\n";
-    let second = hello("resumed", 3, 0, "e1") + &events([5], "e1");
+    let first = hello("fresh", 0, 0, "00000000000000e1")
+        + "event: filter\ndata: {\"category\":[],\"after\":3}\n\n";
+    let second = hello("resumed", 3, 0, "00000000000000e1") + &events([5], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().stream(options());
     check(

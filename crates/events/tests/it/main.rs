@@ -9,7 +9,6 @@ mod limit;
 mod loss;
 mod reading;
 mod narrowed;
-mod cursor;
 
 use std::sync::Arc;
 

@@ -417,6 +417,6 @@ fn state_example() -> serde_json::Value {
         "applied_at": "2026-11-22T12:09:18.733796Z",
         "session_id": "s1",
         "session_start_seq": 0,
-        "epoch": "5f0c2b9e",
+        "epoch": "5f0c2b9e00c0ffee",
     })
 }

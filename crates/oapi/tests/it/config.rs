@@ -1,7 +1,7 @@
 //! What is asked to be captured, and the state.
 
 use tapline_oapi::{
-    BrowserConfig, Category, CategoryConfig, CategorySet, ConfigRequest, State, StateConfig,
+    BrowserConfig, Category, CategoryConfig, CategorySet, ConfigRequest, Epoch, State, StateConfig,
     from_json,
 };
 
@@ -62,12 +62,12 @@ fn a_state_names_each_user_facing_category() {
         applied_at: None,
         session_id: None,
         session_start_seq: None,
-        epoch: "e".to_owned(),
+        epoch: Epoch::from_bits(14),
     };
     const BROWSER: &str = r#"{"console":{"enabled":false},"network":{"enabled":true},"page":{"enabled":false},"interaction":{"enabled":false},"control":{"enabled":false},"platform":{"enabled":false},"connection":{"enabled":false},"screenshot":{"enabled":false},"captcha":{"enabled":false}}"#;
     assert_eq!(
         serde_json::to_string(&state).unwrap(),
-        format!(r#"{{"config":{{"browser":{BROWSER}}},"seq":17,"epoch":"e"}}"#),
+        format!(r#"{{"config":{{"browser":{BROWSER}}},"seq":17,"epoch":"000000000000000e"}}"#),
     );
 
     state.applied_at = Some("2026-11-22T12:09:18.733796Z".parse().unwrap());
@@ -76,7 +76,7 @@ fn a_state_names_each_user_facing_category() {
     let json = serde_json::to_string(&state).unwrap();
     assert!(
         json.ends_with(
-            r#""seq":17,"applied_at":"2026-11-22T12:09:18.733796Z","session_id":"s","session_start_seq":0,"epoch":"e"}"#
+            r#""seq":17,"applied_at":"2026-11-22T12:09:18.733796Z","session_id":"s","session_start_seq":0,"epoch":"000000000000000e"}"#
         ),
         "{json}"
     );

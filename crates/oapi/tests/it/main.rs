@@ -4,6 +4,7 @@
     reason = "clippy allows it in tests, but not in what they share"
 )]
 
+mod cursor;
 mod names;
 mod event;
 mod data;

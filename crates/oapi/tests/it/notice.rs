@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tapline_oapi::{
-    Beat, Bye, ByeReason, Category, CategorySet, FilterNotice, Gap, Hello, HelloReason, Notice,
-    SessionNotice, State, StateConfig,
+    Beat, Bye, ByeReason, Category, CategorySet, Epoch, FilterNotice, Gap, Hello, HelloReason,
+    Notice, SessionNotice, State, StateConfig,
 };
 
 #[track_caller]
@@ -21,7 +21,7 @@ fn each_reads_as_it_was_written() {
         used: 4,
         oldest: 5,
         head: 9,
-        epoch: "e".to_owned(),
+        epoch: Epoch::from_bits(14),
         lost: Some(0),
         reason: HelloReason::Fresh,
         reader: String::new(),
@@ -29,7 +29,7 @@ fn each_reads_as_it_was_written() {
     check(
         &Notice::Hello(hello.clone()),
         "hello",
-        r#"{"used":4,"oldest":5,"head":9,"epoch":"e","lost":0,"reason":"fresh"}"#,
+        r#"{"used":4,"oldest":5,"head":9,"epoch":"000000000000000e","lost":0,"reason":"fresh"}"#,
     );
     check(
         &Notice::Hello(Hello {
@@ -39,7 +39,7 @@ fn each_reads_as_it_was_written() {
             ..hello
         }),
         "hello",
-        r#"{"asked":"1-d","used":4,"oldest":5,"head":9,"epoch":"e","lost":0,"reason":"other_epoch","reader":"r2"}"#,
+        r#"{"asked":"1-d","used":4,"oldest":5,"head":9,"epoch":"000000000000000e","lost":0,"reason":"other_epoch","reader":"r2"}"#,
     );
     check(
         &Notice::Gap(Gap {
@@ -60,12 +60,12 @@ fn each_reads_as_it_was_written() {
                 applied_at: None,
                 session_id: None,
                 session_start_seq: None,
-                epoch: "e".to_owned(),
+                epoch: Epoch::from_bits(14),
             },
             after: 8,
         }),
         "session",
-        r#"{"config":{"browser":{}},"seq":9,"epoch":"e","after":8}"#,
+        r#"{"config":{"browser":{}},"seq":9,"epoch":"000000000000000e","after":8}"#,
     );
     check(
         &Notice::Beat(Beat {

@@ -47,7 +47,7 @@ async fn put_starts_replaces_and_clears() {
     let typed: State = serde_json::from_value(started.clone()).unwrap();
     assert_eq!(typed.config.browser.enabled(), CategorySet::USER_FACING);
     assert_eq!((typed.seq, typed.session_start_seq), (0, Some(0)));
-    assert_eq!(typed.epoch, server.epoch());
+    assert_eq!(typed.epoch.to_string(), server.epoch());
     assert!(typed.applied_at.is_some());
 
     let page = r#"{"browser":{"page":{"enabled":true}}}"#;
