@@ -82,6 +82,23 @@ impl Cargo {
         })
     }
 
+    /// Runs it for what it says on the way (standard error), which goes to the log only where it fails.
+    pub(crate) fn said(&self) -> Result<String, Failure> {
+        let Output { status, stderr, .. } = self
+            .command()
+            .output()
+            .map_err(|source| self.did_not_start(source))?;
+        let said = String::from_utf8_lossy(&stderr).into_owned();
+        if status.success() {
+            return Ok(said);
+        }
+        eprint!("{said}");
+        Err(Failure::Cargo {
+            line: self.to_string(),
+            status,
+        })
+    }
+
     /// Whether it ends well, without a word in the log.
     pub(crate) fn passes(&self) -> Result<bool, Failure> {
         let ended = self
@@ -165,6 +182,28 @@ pub(crate) struct Package {
     pub(crate) license: Option<String>,
     pub(crate) manifest_path: PathBuf,
     pub(crate) dependencies: Vec<Dependency>,
+    #[serde(default)]
+    pub(crate) targets: Vec<Target>,
+    /// The registries that it may be published to; none for any of them.
+    pub(crate) publish: Option<Vec<String>>,
+}
+
+/// Something that cargo builds of a package.
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) kind: Vec<String>,
+}
+
+impl Package {
+    /// The name of its library, as code has it.
+    pub(crate) fn library(&self) -> Option<String> {
+        let library = self
+            .targets
+            .iter()
+            .find(|target| target.kind.iter().any(|kind| kind == "lib"));
+        library.map(|library| library.name.replace('-', "_"))
+    }
 }
 
 /// A dependency as a manifest declares it.

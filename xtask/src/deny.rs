@@ -9,11 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use spdx::{Expression, LicenseReq, ParseMode};
+
 use crate::cargo::{Metadata, Package};
 use crate::failure::{Failure, Outcome};
 use crate::fuzz;
 use crate::options::Options;
-use crate::spdx;
 
 /// All are permissive: they ask for a notice at most. A licence with conditions on what is linked to it, or on changed files
 /// (MPL-2.0), is a decision to be taken when a package needs it.
@@ -115,15 +116,22 @@ fn bad_licence(package: &Package) -> Option<String> {
     let Some(licence) = &package.license else {
         return Some(format!("{name} {version} states no licence"));
     };
-    match spdx::is_satisfied(licence, ALLOWED) {
-        Ok(true) => None,
-        Ok(false) => Some(format!(
+    // Lax: older manifests write a slash for `OR`.
+    match Expression::parse_mode(licence, ParseMode::LAX) {
+        Ok(expression) if expression.evaluate(is_allowed) => None,
+        Ok(_) => Some(format!(
             "{name} {version} is under `{licence}`, which is not allowed"
         )),
-        Err(malformed) => Some(format!(
-            "{name} {version} is under `{licence}`, which is no licence expression: {malformed}"
+        Err(error) => Some(format!(
+            "{name} {version} is under `{licence}`, which is not a licence expression: {}",
+            error.reason
         )),
     }
+}
+
+/// `X WITH Y` is a licence of its own: it is allowed where it is listed as such.
+fn is_allowed(licence: &LicenseReq) -> bool {
+    ALLOWED.contains(&licence.to_string().as_str())
 }
 
 /// Packages of several versions: no fault, since it is seldom ours to mend, but time and size that one should know of.
@@ -162,6 +170,8 @@ mod tests {
             license: licence.map(str::to_owned),
             manifest_path: "Cargo.toml".into(),
             dependencies: Vec::new(),
+            targets: Vec::new(),
+            publish: None,
         }
     }
 
@@ -224,12 +234,17 @@ mod tests {
             under(Some("GPL-3.0-only")).as_deref(),
             Some("a 1.0.0 is under `GPL-3.0-only`, which is not allowed")
         );
+        assert_eq!(under(Some("Apache-2.0/MIT")), None);
         assert_eq!(
-            under(Some("see the file")).as_deref(),
-            Some(
-                "a 1.0.0 is under `see the file`, which is no licence expression: \
-                 `the` stands where AND, OR or the end is expected"
-            )
+            under(Some("GPL-3.0-only OR Apache-2.0 WITH LLVM-exception")),
+            None
+        );
+        assert!(under(Some("MIT WITH LLVM-exception")).is_some());
+        assert!(under(Some("MIT AND GPL-3.0-only")).is_some());
+        let malformed = under(Some("see the file")).unwrap();
+        assert!(
+            malformed.contains("not a licence expression: unknown"),
+            "{malformed}"
         );
         assert_eq!(under(None).as_deref(), Some("a 1.0.0 states no licence"));
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask graph`: which crate may see which.
+//! `cargo xtask graph`: which crate may use which.
 //!
 //! Two checks that complete each other. The golden file lists every edge between two crates of the workspace, so that a new
 //! one is a visible line in a review. The rules below hold whatever the golden file says: they are the design, and changing
@@ -15,40 +15,92 @@ use crate::cargo::{self, Kind, Metadata};
 use crate::failure::{Failure, Outcome};
 use crate::options::Options;
 
-/// Every crate of the workspace with its floor, lowest first.
-const ROOMS: &[Room] = &[
-    Room::on(0, "tapline-oapi", Sees::Below),
-    Room::on(0, "tapline-ring", Sees::Below),
-    Room::on(1, "tapline-events", Sees::Below),
-    Room::on(2, "tapline-telemetry", Sees::Below),
-    Room::on(3, "tapline-api", Sees::Below),
-    // A program that only reads events has no need to build a ring.
-    Room::on(4, "tapline-client", Sees::Only(&["tapline-oapi"])),
-    Room::on(4, "tapline-access", Sees::Below),
-    // The rules of who may call are shared by what listens.
-    Room::on(4, "tapline-server", Sees::BelowAnd(&["tapline-access"])),
-    Room::on(4, "tapline-cdp", Sees::Below),
-    Room::on(4, "tapline-sources", Sees::Below),
-    Room::on(5, "tapline", Sees::Below),
-    Room::on(WORKSHOP, "tapline-benches", Sees::Below),
+/// Every crate of the workspace with its layer, lowest first.
+const CRATES: &[Crate] = &[
+    Crate::on(0, "tapline-oapi", Sees::Below),
+    Crate::on(0, "tapline-ring", Sees::Below),
+    Crate::on(1, "tapline-events", Sees::Below),
+    Crate::on(2, "tapline-telemetry", Sees::Below),
+    Crate::on(3, "tapline-api", Sees::Below),
+    // The rules of who may call know no session and no event.
+    Crate::on(4, "tapline-access", Sees::Only(&["tapline-oapi"])),
+    // A program that only reads events does not build a ring.
+    Crate::on(4, "tapline-client", Sees::Only(&["tapline-oapi"])),
+    Crate::on(4, "tapline-server", Sees::Below),
+    Crate::on(
+        4,
+        "tapline-relay",
+        Sees::Only(&["tapline-oapi", "tapline-api", "tapline-access"]),
+    ),
+    Crate::on(4, "tapline-cdp", Sees::Below),
+    Crate::on(4, "tapline-sources", Sees::Below),
+    Crate::on(5, "tapline", Sees::Below),
+    Crate::on(TOOLS, "tapline-benches", Sees::Below),
     // It has to build when the product does not.
-    Room::on(WORKSHOP, "xtask", Sees::Only(&[])),
+    Crate::on(TOOLS, "xtask", Sees::Only(&[])),
 ];
 
-/// The floor of what ships nothing. Above all others, so that no product crate can see it.
-const WORKSHOP: u8 = 6;
+/// The layer of what ships nothing. Above all others, so that no product crate can use it.
+const TOOLS: u8 = 6;
 
-/// Heavy third-party crates, and the only place where each may be used by what ships; the workshop uses what
-/// it measures.
+/// Edges between crates of one layer; all others are refused.
+const SIBLINGS: &[(&str, &str)] = &[
+    // Both listen for connections, under the same rules of who may call.
+    ("tapline-server", "tapline-access"),
+    ("tapline-relay", "tapline-access"),
+];
+
+/// Heavy third-party crates, and where each may be used by what ships; tools use what they measure. A crate that has no
+/// line here may be used anywhere.
 const HOMES: &[(&str, Home)] = &[
-    ("axum", Home::In("tapline-server")),
-    ("clap", Home::In("tapline")),
-    ("atomic-waker", Home::In("tapline-ring")),
-    ("tokio", Home::FromFloor(4)),
+    // Frameworks that we do not use: a server of one's own is on hyper.
+    ("axum", Home::In(&[])),
+    ("reqwest", Home::In(&[])),
+    ("regex", Home::In(&[])),
+    // HTTP: those that listen, the client, and the first call to a browser, which asks for its WebSocket's address.
+    (
+        "hyper",
+        Home::In(&[
+            "tapline-server",
+            "tapline-client",
+            "tapline-relay",
+            "tapline-cdp",
+        ]),
+    ),
+    (
+        "hyper-util",
+        Home::In(&[
+            "tapline-server",
+            "tapline-client",
+            "tapline-relay",
+            "tapline-cdp",
+        ]),
+    ),
+    // TLS: set up by the rules of who may call, and by the client, which follows a server over it.
+    ("rustls", Home::In(&["tapline-access", "tapline-client"])),
+    (
+        "tokio-rustls",
+        Home::In(&["tapline-access", "tapline-client"]),
+    ),
+    ("tokio-tungstenite", Home::In(&["tapline-cdp"])),
+    ("utoipa", Home::In(&["tapline-oapi"])),
+    ("flate2", Home::In(&["tapline-server"])),
+    ("loom", Home::In(&["tapline-ring", "tapline-telemetry"])),
+    ("shuttle", Home::In(&["tapline-ring"])),
+    // Terminals, flags, the log's lines and the allocator are the program's.
+    ("clap", Home::In(&["tapline"])),
+    ("indicatif", Home::In(&["tapline"])),
+    ("mimalloc", Home::In(&["tapline"])),
+    ("tracing-subscriber", Home::In(&["tapline"])),
+    // Of sinks that are to come.
+    ("zstd", Home::In(&["tapline-archive"])),
+    ("async-nats", Home::In(&["tapline-nats"])),
+    ("prost", Home::In(&["tapline-otlp"])),
+    ("tokio", Home::FromLayer(4)),
 ];
 
 const GOLDEN_HEADER: &str = "\
-# Which crate of the workspace uses which, lowest floor first: one edge a line.
+# Which crate of the workspace uses which, lowest layer first: one edge a line.
 # `cargo xtask graph` and a test compare it with the manifests; `cargo xtask graph --write` renews it.
 ";
 
@@ -56,30 +108,28 @@ const GOLDEN_DEV_HEADER: &str = "
 # For tests and benches only.
 ";
 
-struct Room {
-    floor: u8,
+struct Crate {
+    layer: u8,
     name: &'static str,
     sees: Sees,
 }
 
-impl Room {
-    const fn on(floor: u8, name: &'static str, sees: Sees) -> Self {
-        Self { floor, name, sees }
+impl Crate {
+    const fn on(layer: u8, name: &'static str, sees: Sees) -> Self {
+        Self { layer, name, sees }
     }
 }
 
 enum Sees {
-    /// Every crate of a lower floor.
+    /// Every crate of a lower layer.
     Below,
-    /// These siblings, too.
-    BelowAnd(&'static [&'static str]),
-    /// Of those, these.
+    /// Only these.
     Only(&'static [&'static str]),
 }
 
 enum Home {
-    In(&'static str),
-    FromFloor(u8),
+    In(&'static [&'static str]),
+    FromLayer(u8),
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
@@ -143,20 +193,23 @@ impl Graph {
 
     /// A line for each use that the design does not allow.
     fn broken_rules(&self) -> Vec<String> {
-        let strangers = self.members.iter().filter(|member| room(member).is_none());
-        let unplaced = strangers
-            .map(|stranger| format!("{stranger} stands on no floor: give it one in ROOMS"));
+        let unknown = self
+            .members
+            .iter()
+            .filter(|member| layered(member).is_none());
+        let unknown = unknown
+            .map(|member| format!("{member} has no layer: add it to CRATES in xtask/src/graph.rs"));
         let shipped = self.uses.iter().filter(|used| !used.dev);
-        unplaced.chain(shipped.filter_map(broken_rule)).collect()
+        unknown.chain(shipped.filter_map(broken_rule)).collect()
     }
 
     /// The golden file as it would have to be.
     fn golden(&self) -> String {
         let mut text = String::from(GOLDEN_HEADER);
-        let mut floor = None;
+        let mut layer = None;
         for member in lowest_first(self.members.iter()) {
-            let stands_on = floor_of(member);
-            if floor.replace(stands_on) != Some(stands_on) {
+            let of_member = layer_of(member);
+            if layer.replace(of_member) != Some(of_member) {
                 text.push('\n');
             }
             let used = self.edges(member, false);
@@ -193,12 +246,12 @@ impl Graph {
 /// Why the design does not allow this use, which is not one of tests or benches alone.
 fn broken_rule(used: &Use) -> Option<String> {
     let Use { by, of, .. } = used;
-    // A stranger is told once, by name.
-    let user = room(by)?;
+    // An unknown crate is a finding of its own.
+    let user = layered(by)?;
 
-    if let Some(seen) = room(of) {
+    if let Some(used) = layered(of) {
         if let Sees::Only(allowed) = user.sees
-            && !allowed.contains(&seen.name)
+            && !allowed.contains(&used.name)
         {
             let allowed = if allowed.is_empty() {
                 "none".to_owned()
@@ -209,21 +262,16 @@ fn broken_rule(used: &Use) -> Option<String> {
                 "{by} -> {of}: of this workspace's crates, {by} may use {allowed}"
             ));
         }
-        if let Sees::BelowAnd(siblings) = user.sees
-            && siblings.contains(&seen.name)
-        {
-            return None;
-        }
-        if seen.floor == user.floor {
+        if used.layer == user.layer && !SIBLINGS.contains(&(by.as_str(), of.as_str())) {
             return Some(format!(
-                "{by} -> {of}: both stand on floor {}, and siblings never see each other",
-                seen.floor
+                "{by} -> {of}: both are on layer {}, and crates of one layer do not use each other",
+                used.layer
             ));
         }
-        if seen.floor > user.floor {
+        if user.layer < used.layer {
             return Some(format!(
-                "{by} -> {of}: from floor {} up to floor {}",
-                user.floor, seen.floor
+                "{by} -> {of}: from layer {} up to layer {}",
+                user.layer, used.layer
             ));
         }
         return None;
@@ -231,29 +279,33 @@ fn broken_rule(used: &Use) -> Option<String> {
 
     let (_, home) = HOMES.iter().find(|(name, _)| name == of)?;
     match home {
-        _ if user.floor == WORKSHOP => None,
-        Home::In(home) if home == by => None,
-        Home::In(home) => Some(format!("{by} -> {of}: the only home of {of} is {home}")),
-        Home::FromFloor(lowest) if *lowest <= user.floor => None,
-        Home::FromFloor(lowest) => Some(format!(
-            "{by} -> {of}: {of} lives on floor {lowest} and above, {by} stands on {}",
-            user.floor
+        _ if user.layer == TOOLS => None,
+        Home::In(homes) if homes.contains(&by.as_str()) => None,
+        Home::In([]) => Some(format!("{by} -> {of}: no crate may use {of}")),
+        Home::In(homes) => Some(format!(
+            "{by} -> {of}: only {} may use {of}",
+            homes.join(", ")
+        )),
+        Home::FromLayer(lowest) if *lowest <= user.layer => None,
+        Home::FromLayer(lowest) => Some(format!(
+            "{by} -> {of}: {of} may be used from layer {lowest} on, and {by} is on layer {}",
+            user.layer
         )),
     }
 }
 
-fn room(name: &str) -> Option<&'static Room> {
-    ROOMS.iter().find(|room| room.name == name)
+fn layered(name: &str) -> Option<&'static Crate> {
+    CRATES.iter().find(|it| it.name == name)
 }
 
-/// Strangers come last.
-fn floor_of(name: &str) -> u8 {
-    room(name).map_or(u8::MAX, |room| room.floor)
+/// Unknown crates come last.
+fn layer_of(name: &str) -> u8 {
+    layered(name).map_or(u8::MAX, |it| it.layer)
 }
 
 fn lowest_first<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
     let mut names: Vec<&String> = names.collect();
-    names.sort_by_key(|name| (floor_of(name), *name));
+    names.sort_by_key(|name| (layer_of(name), *name));
     names
 }
 
@@ -280,7 +332,7 @@ fn difference(golden: &str, actual: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// One `user -> used` a line; the workspace's crates are those of `ROOMS` that stand there.
+    /// One `user -> used` a line; the workspace's crates are those of `CRATES` that stand there.
     fn graph(lines: &[&str]) -> Graph {
         let mut graph = Graph {
             members: BTreeSet::new(),
@@ -294,7 +346,7 @@ mod tests {
             graph.members.extend(
                 [by, of]
                     .into_iter()
-                    .filter(|name| room(name).is_some())
+                    .filter(|name| layered(name).is_some())
                     .map(str::to_owned),
             );
             graph.uses.insert(Use {
@@ -315,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_sees_every_floor_below_its_own() {
+    fn a_crate_may_use_every_layer_below_its_own() {
         check("tapline-events -> tapline-ring", None);
         check("tapline-server -> tapline-oapi", None);
         check("tapline -> tapline-client", None);
@@ -323,29 +375,29 @@ mod tests {
     }
 
     #[test]
-    fn nobody_looks_up() {
+    fn no_crate_uses_a_higher_layer() {
         check(
             "tapline-ring -> tapline-events",
-            Some("tapline-ring -> tapline-events: from floor 0 up to floor 1"),
+            Some("tapline-ring -> tapline-events: from layer 0 up to layer 1"),
         );
         check(
             "tapline -> tapline-benches",
-            Some("tapline -> tapline-benches: from floor 5 up to floor 6"),
+            Some("tapline -> tapline-benches: from layer 5 up to layer 6"),
         );
     }
 
     #[test]
-    fn siblings_do_not_see_each_other() {
+    fn crates_of_one_layer_do_not_use_each_other() {
         check(
             "tapline-ring -> tapline-oapi",
             Some(
-                "tapline-ring -> tapline-oapi: both stand on floor 0, and siblings never see each other",
+                "tapline-ring -> tapline-oapi: both are on layer 0, and crates of one layer do not use each other",
             ),
         );
     }
 
     #[test]
-    fn the_client_sees_the_wire_types_alone() {
+    fn the_client_uses_the_wire_types_alone() {
         check("tapline-client -> tapline-oapi", None);
         check(
             "tapline-client -> tapline-events",
@@ -356,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn xtask_sees_no_crate_of_the_product() {
+    fn xtask_uses_no_crate_of_the_product() {
         check(
             "xtask -> tapline-oapi",
             Some("xtask -> tapline-oapi: of this workspace's crates, xtask may use none"),
@@ -364,30 +416,43 @@ mod tests {
     }
 
     #[test]
-    fn a_heavy_dependency_stays_at_home() {
-        check("tapline-server -> axum", None);
+    fn crates_of_one_layer_that_share_rules_are_named() {
+        check("tapline-relay -> tapline-access", None);
         check(
-            "tapline-api -> axum",
-            Some("tapline-api -> axum: the only home of axum is tapline-server"),
-        );
-        check(
-            "tapline-server -> clap",
-            Some("tapline-server -> clap: the only home of clap is tapline"),
-        );
-        check(
-            "tapline-events -> atomic-waker",
-            Some("tapline-events -> atomic-waker: the only home of atomic-waker is tapline-ring"),
-        );
-        check("tapline-client -> tokio", None);
-        check(
-            "tapline-api -> tokio",
-            Some("tapline-api -> tokio: tokio lives on floor 4 and above, tapline-api stands on 3"),
+            "tapline-client -> tapline-access",
+            Some(
+                "tapline-client -> tapline-access: of this workspace's crates, tapline-client may use tapline-oapi",
+            ),
         );
     }
 
     #[test]
-    fn the_workshop_uses_what_it_measures() {
-        check("tapline-benches -> atomic-waker", None);
+    fn a_heavy_dependency_has_a_home() {
+        check("tapline -> clap", None);
+        check(
+            "tapline-server -> clap",
+            Some("tapline-server -> clap: only tapline may use clap"),
+        );
+        check("tapline-client -> rustls", None);
+        check(
+            "tapline-server -> rustls",
+            Some("tapline-server -> rustls: only tapline-access, tapline-client may use rustls"),
+        );
+        check(
+            "tapline-server -> axum",
+            Some("tapline-server -> axum: no crate may use axum"),
+        );
+        check("tapline-client -> tokio", None);
+        check(
+            "tapline-api -> tokio",
+            Some(
+                "tapline-api -> tokio: tokio may be used from layer 4 on, and tapline-api is on layer 3",
+            ),
+        );
+    }
+
+    #[test]
+    fn tools_use_what_they_measure() {
         check("tapline-benches -> tokio", None);
     }
 
@@ -398,19 +463,19 @@ mod tests {
     }
 
     #[test]
-    fn a_new_crate_needs_a_floor() {
+    fn a_new_crate_needs_a_layer() {
         let mut graph = graph(&["tapline-events -> tapline-ring"]);
         graph.members.insert("tapline-new".to_owned());
         assert_eq!(
             graph.broken_rules(),
-            ["tapline-new stands on no floor: give it one in ROOMS"]
+            ["tapline-new has no layer: add it to CRATES in xtask/src/graph.rs"]
         );
     }
 
     #[test]
-    fn the_golden_file_goes_from_the_lowest_floor_up_with_what_tests_use_apart() {
+    fn the_golden_file_begins_with_the_lowest_layer_with_what_tests_use_apart() {
         let graph = graph(&[
-            "tapline-server -> tapline-events",
+            "tapline-server -> tapline-api",
             "tapline-server -> tapline-oapi",
             "tapline-server -> axum",
             "tapline-events -> tapline-ring",
@@ -423,9 +488,11 @@ mod tests {
                      \n\
                      tapline-events -> tapline-ring\n\
                      \n\
+                     tapline-api -> nothing\n\
+                     \n\
                      tapline-client -> tapline-oapi\n\
                      tapline-server -> tapline-oapi\n\
-                     tapline-server -> tapline-events\n";
+                     tapline-server -> tapline-api\n";
         let dev_edges = "tapline-client -> tapline-server (dev)\n";
         assert_eq!(
             graph.golden(),
@@ -434,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_reads_like_the_patch_that_would_end_it() {
+    fn a_difference_is_shown_as_the_patch_that_would_resolve_it() {
         assert_eq!(
             difference("a -> b\na -> c\n", "a -> b\na -> d\n"),
             ["- a -> c", "+ a -> d"]

@@ -3,25 +3,29 @@
 //! [`COMMANDS`] is the whole of it: `cargo xtask ci` runs those marked as a part of CI, in the table's order, and each of
 //! them can be run alone. A command lives in the module of its name; those that only call cargo share [`parts`].
 //!
-//! It stands between a change and the first answer about it, so it has to build in seconds: the arguments are read by hand
-//! ([`options`]), and no crate of the product is a dependency, so that it also builds when they do not.
+//! It is built before the first check of a change can run, so it has to build in seconds. No crate of the product is a
+//! dependency, so that it also builds when they do not.
 
-// A test may end where it stands; nothing else here may.
+// A test may panic; nothing else here may.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod api;
 mod ci;
 mod deny;
+mod docs;
 mod fuzz;
 mod graph;
+mod package;
 mod parts;
 mod unused;
 mod weaken;
+mod words;
 
 mod asan;
 mod cargo;
 mod failure;
+mod files;
 mod options;
-mod spdx;
 
 use std::env;
 use std::process::ExitCode;
@@ -81,6 +85,34 @@ static COMMANDS: &[Command] = &[
         run: deny::run,
     },
     Command {
+        name: "words",
+        what: "docs, comments, names and messages use standard terms",
+        details: "The list of coined words, each with the term to write instead, is in xtask/src/words.rs. Until all crates are\n\
+                  clean, xtask/words.txt holds how many are left in each; a count may only fall. Arguments after `--` are\n\
+                  paths, of which everything found is listed: cargo xtask words -- crates/ring",
+        flags: &[Flag::Write, Flag::Rest],
+        part_of_ci: true,
+        run: words::run,
+    },
+    Command {
+        name: "docs",
+        what: "what the pages name exists, and every metric and flag is in a page",
+        details: "Checks README.md, docs/ and the READMEs of the crates: metrics, headers, environment variables, flags, parts of\n\
+                  xtask, crates, files, names in code spans, and links with their anchors.",
+        flags: &[],
+        part_of_ci: true,
+        run: docs::run,
+    },
+    Command {
+        name: "package",
+        what: "every crate that is published can be packaged, with nothing missing",
+        details: "Nothing is built. The address of the repository is not known here; a packager sets `repository` in\n\
+                  [workspace.package] of the root manifest, from where every crate takes it.",
+        flags: &[],
+        part_of_ci: true,
+        run: package::run,
+    },
+    Command {
         name: "clippy",
         what: "rustc and clippy have nothing to say about any target",
         details: "",
@@ -89,12 +121,13 @@ static COMMANDS: &[Command] = &[
         run: parts::clippy,
     },
     Command {
-        name: "doc",
-        what: "the public documentation builds without a warning",
-        details: "To read it: cargo doc --workspace --no-deps --open",
-        flags: &[],
+        name: "api",
+        what: "the documentation builds without a warning, and each public API is as its snapshot says",
+        details: "The snapshots are crates/*/public-api.txt: one public item a line. To read the documentation:\n\
+                  cargo doc --workspace --no-deps --open",
+        flags: &[Flag::Write],
         part_of_ci: true,
-        run: parts::doc,
+        run: api::run,
     },
     Command {
         name: "loom",
@@ -205,6 +238,9 @@ static COMMANDS: &[Command] = &[
 
 /// Leaves with 0 where all is well, 1 where a check failed, and 2 where the command line was not understood.
 fn main() -> ExitCode {
+    if api::is_rustdoc() {
+        return api::as_rustdoc();
+    }
     let words: Vec<String> = env::args().skip(1).collect();
     match options::parse(COMMANDS, &words) {
         Ok(Request::Overview) => {

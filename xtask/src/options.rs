@@ -1,15 +1,18 @@
 //! The command line: reading it, and explaining it.
 
-use std::fmt::{self, Write as _};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+
+use lexopt::prelude::*;
 
 use crate::Command;
 
-/// What may stand behind a command's name.
+/// What may follow a command's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flag {
     /// `--write`: renew the golden file instead of comparing with it.
     Write,
-    /// `--keep-going`: run what is left after a failure too.
+    /// `--keep-going`: run the remaining parts after a failure, too.
     KeepGoing,
     /// `--seconds <n>`: for how long.
     Seconds,
@@ -19,7 +22,9 @@ pub(crate) enum Flag {
     Target,
     /// `--minimize`: make the committed corpus as small as it can be, instead of running.
     Minimize,
-    /// `-- <arguments>`: handed on as they are.
+    /// `--shard <n/of>`: only that part of the work.
+    Shard,
+    /// `-- <arguments>`: passed on as they are.
     Rest,
 }
 
@@ -32,7 +37,9 @@ pub(crate) struct Options {
     pub(crate) minutes: Option<u64>,
     pub(crate) target: Option<String>,
     pub(crate) minimize: bool,
-    /// What stood behind `--`.
+    /// Which part of how many, from 1.
+    pub(crate) shard: Option<(usize, usize)>,
+    /// What followed `--`.
     pub(crate) rest: Vec<String>,
 }
 
@@ -43,96 +50,66 @@ pub(crate) enum Request<'a> {
     Run(&'a Command, Options),
 }
 
-/// The command line was not understood.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Mistake {
-    UnknownCommand(String),
-    UnknownArgument {
-        command: &'static str,
-        argument: String,
-    },
-    /// What should follow the flag does not, or is something else.
-    Value {
-        command: &'static str,
-        flag: &'static str,
-        expected: &'static str,
-    },
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownCommand(word) => write!(f, "there is no command `{word}`"),
-            Self::UnknownArgument { command, argument } => {
-                write!(
-                    f,
-                    "`{command}` takes no `{argument}` (see cargo xtask {command} --help)"
-                )
-            }
-            Self::Value {
-                command,
-                flag,
-                expected,
-            } => {
-                write!(
-                    f,
-                    "`{flag}` is followed by {expected} (see cargo xtask {command} --help)"
-                )
-            }
-        }
-    }
-}
-
-/// Reads the words behind `cargo xtask`.
-pub(crate) fn parse<'a>(commands: &'a [Command], words: &[String]) -> Result<Request<'a>, Mistake> {
-    let Some((name, arguments)) = words.split_first() else {
-        return Ok(Request::Overview);
+/// Reads the words behind `cargo xtask`. An error says which word was not understood.
+pub(crate) fn parse<'a>(
+    commands: &'a [Command],
+    words: &[String],
+) -> Result<Request<'a>, lexopt::Error> {
+    let mut words = lexopt::Parser::from_args(words);
+    let name = match words.next()? {
+        None | Some(Long("help") | Short('h')) => return Ok(Request::Overview),
+        Some(Value(name)) if name == "help" => return Ok(Request::Overview),
+        Some(Value(name)) => name,
+        Some(other) => return Err(other.unexpected()),
     };
-    if matches!(name.as_str(), "--help" | "-h" | "help") {
-        return Ok(Request::Overview);
-    }
-    let Some(command) = commands.iter().find(|command| command.name == name) else {
-        return Err(Mistake::UnknownCommand(name.clone()));
+    let Some(command) = commands.iter().find(|command| name == command.name) else {
+        return Err(format!("there is no command `{}`", name.display()).into());
     };
 
+    let takes = |flag| command.flags.contains(&flag);
     let mut options = Options::default();
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        let takes = |flag| command.flags.contains(&flag);
-        let without = |flag, expected| Mistake::Value {
-            command: command.name,
-            flag,
-            expected,
+    loop {
+        // What follows `--` is for another program: taken before it could be read as ours.
+        if takes(Flag::Rest)
+            && let Some(rest) = words.try_raw_args()
+            && rest.peek().is_some_and(|word| word == "--")
+        {
+            let rest = rest.skip(1).map(OsString::into_string);
+            options.rest = rest.collect::<Result<_, _>>()?;
+            return Ok(Request::Run(command, options));
+        }
+        let Some(argument) = words.next()? else {
+            return Ok(Request::Run(command, options));
         };
-        match argument.as_str() {
-            "--help" | "-h" => return Ok(Request::Help(command)),
-            "--write" if takes(Flag::Write) => options.write = true,
-            "--keep-going" if takes(Flag::KeepGoing) => options.keep_going = true,
-            "--seconds" if takes(Flag::Seconds) => {
-                let seconds = arguments.next().and_then(|text| text.parse().ok());
-                let missing = || without("--seconds", "a whole number");
-                options.seconds = Some(seconds.ok_or_else(missing)?);
+        match argument {
+            Long("help") | Short('h') => return Ok(Request::Help(command)),
+            Long("write") if takes(Flag::Write) => options.write = true,
+            Long("keep-going") if takes(Flag::KeepGoing) => options.keep_going = true,
+            Long("minimize") if takes(Flag::Minimize) => options.minimize = true,
+            Long("seconds") if takes(Flag::Seconds) => {
+                options.seconds = Some(words.value()?.parse()?);
             }
-            "--minutes" if takes(Flag::Minutes) => {
-                let minutes = arguments.next().and_then(|text| text.parse().ok());
-                let missing = || without("--minutes", "a whole number");
-                options.minutes = Some(minutes.ok_or_else(missing)?);
+            Long("minutes") if takes(Flag::Minutes) => {
+                options.minutes = Some(words.value()?.parse()?);
             }
-            "--target" if takes(Flag::Target) => {
-                let missing = || without("--target", "a name");
-                options.target = Some(arguments.next().cloned().ok_or_else(missing)?);
+            Long("target") if takes(Flag::Target) => {
+                options.target = Some(words.value()?.string()?);
             }
-            "--minimize" if takes(Flag::Minimize) => options.minimize = true,
-            "--" if takes(Flag::Rest) => options.rest = arguments.by_ref().cloned().collect(),
-            _ => {
-                return Err(Mistake::UnknownArgument {
-                    command: command.name,
-                    argument: argument.clone(),
-                });
+            Long("shard") if takes(Flag::Shard) => {
+                options.shard = Some(words.value()?.parse_with(shard)?);
             }
+            other => return Err(other.unexpected()),
         }
     }
-    Ok(Request::Run(command, options))
+}
+
+/// `2/4`: the second of four.
+fn shard(text: &str) -> Result<(usize, usize), &'static str> {
+    let numbers = text.split_once('/');
+    match numbers.map(|(nth, of)| (nth.parse(), of.parse())) {
+        Some((Ok(nth), Ok(of))) if 1 <= nth && nth <= of => Ok((nth, of)),
+        _ => Err("expected two numbers, such as 1/4"),
+    }
 }
 
 /// How wide the column of commands is; the flags of one that needs more are for its own help.
@@ -179,7 +156,10 @@ pub(crate) fn help(command: &Command) -> String {
                 "--write",
                 "renew the golden file instead of comparing with it",
             ),
-            Flag::KeepGoing => ("--keep-going", "run what is left after a failure too"),
+            Flag::KeepGoing => (
+                "--keep-going",
+                "run the remaining parts after a failure, too",
+            ),
             Flag::Seconds => ("--seconds <n>", "for how long each of them runs"),
             Flag::Minutes => ("--minutes <n>", "how long the everyday use lasts"),
             Flag::Target => ("--target <name>", "only that one"),
@@ -187,7 +167,8 @@ pub(crate) fn help(command: &Command) -> String {
                 "--minimize",
                 "make the committed corpus as small as it can be, instead of running",
             ),
-            Flag::Rest => ("-- <arguments>", "handed on as they are"),
+            Flag::Shard => ("--shard <n/of>", "only that part of the work, such as 1/4"),
+            Flag::Rest => ("-- <arguments>", "passed on as they are"),
         };
         let _ = write!(text, "\n  {flag:<16} {what}");
     }
@@ -210,6 +191,7 @@ fn usage(command: &Command) -> String {
             Flag::Minutes => " [--minutes <n>]",
             Flag::Target => " [--target <name>]",
             Flag::Minimize => " [--minimize]",
+            Flag::Shard => " [--shard <n/of>]",
             Flag::Rest => " [-- …]",
         });
     }
@@ -226,8 +208,8 @@ mod tests {
     }
 
     /// The name and the options of a line that is to be run.
-    fn run(line: &str) -> Result<(&'static str, Options), Mistake> {
-        match parse(COMMANDS, &words(line))? {
+    fn run(line: &str) -> Result<(&'static str, Options), String> {
+        match parse(COMMANDS, &words(line)).map_err(|error| error.to_string())? {
             Request::Run(command, options) => Ok((command.name, options)),
             Request::Overview | Request::Help(_) => panic!("`{line}` asked for help"),
         }
@@ -271,26 +253,22 @@ mod tests {
                 }
             ))
         );
-        for (line, flag, expected) in [
-            ("fuzz --seconds", "--seconds", "a whole number"),
-            ("fuzz --seconds 1m", "--seconds", "a whole number"),
-            ("fuzz --target", "--target", "a name"),
-            ("soak --minutes", "--minutes", "a whole number"),
+        for line in [
+            "fuzz --seconds",
+            "fuzz --seconds 1m",
+            "fuzz --target",
+            "soak --minutes",
         ] {
-            let command = &line[..4];
-            assert_eq!(
-                run(line),
-                Err(Mistake::Value {
-                    command,
-                    flag,
-                    expected
-                })
-            );
+            assert!(run(line).is_err(), "{line}");
+        }
+        assert_eq!(shard("2/4"), Ok((2, 4)));
+        for text in ["0/4", "5/4", "2", "2/", "a/b"] {
+            assert!(shard(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn what_follows_two_dashes_is_handed_on_unread() {
+    fn what_follows_two_dashes_is_passed_on_unread() {
         let rest = words("--bench ring -- --write --help");
         assert_eq!(
             run("bench -- --bench ring -- --write --help"),
@@ -306,17 +284,17 @@ mod tests {
 
     #[test]
     fn a_flag_of_another_command_is_a_mistake() {
-        let argument = "--write".to_owned();
         assert_eq!(
             run("fmt --write"),
-            Err(Mistake::UnknownArgument {
-                command: "fmt",
-                argument
-            })
+            Err("invalid option '--write'".to_owned())
+        );
+        assert_eq!(
+            run("fmt ring"),
+            Err("unexpected argument \"ring\"".to_owned())
         );
         assert_eq!(
             run("frobnicate"),
-            Err(Mistake::UnknownCommand("frobnicate".to_owned()))
+            Err("there is no command `frobnicate`".to_owned())
         );
     }
 

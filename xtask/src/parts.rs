@@ -29,12 +29,6 @@ pub(crate) fn clippy(_: &Options) -> Outcome {
         .run()
 }
 
-pub(crate) fn doc(_: &Options) -> Outcome {
-    Cargo::new("doc --workspace --no-deps")
-        .with("RUSTDOCFLAGS", added_to("RUSTDOCFLAGS", "-D warnings"))
-        .run()
-}
-
 pub(crate) fn loom(options: &Options) -> Outcome {
     let preemptions = env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| "2".to_owned());
     models("loom", &["ring", "telemetry"], options, |call| {
