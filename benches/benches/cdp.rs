@@ -8,12 +8,13 @@
 //! means nothing to the machine.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tapline_benches::{MEASURED, WARM_UP};
-use tapline_cdp::{Core, Options, Output};
+use tapline_cdp::{Core, Options, Output, Time};
 use tapline_oapi::{Category, CategorySet};
 
 /// What a Chromium said in a real session; see docs/cdp.md.
@@ -48,12 +49,12 @@ fn recorded(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| {
             b.iter_batched_ref(
-                || connected(captured, lines[0].t),
+                || connected(captured, at(lines[0].t)),
                 |core| {
                     let mut events = 0;
                     for line in &lines {
-                        core.message(line.t, black_box(line.msg.get()));
-                        events += drain(core, line.t);
+                        core.message(at(line.t), black_box(line.msg.get()));
+                        events += drain(core, at(line.t));
                     }
                     assert!(events >= expected, "{events}");
                 },
@@ -76,17 +77,25 @@ fn recorded(c: &mut Criterion) {
     );
     group.throughput(Throughput::Elements(unknown.len() as u64));
     group.bench_function("unknown", |b| {
-        let mut core = connected(CategorySet::ALL, lines[0].t);
+        let mut core = connected(CategorySet::ALL, at(lines[0].t));
         b.iter(|| {
             for line in &unknown {
-                core.message(line.t, black_box(line.msg.get()));
+                core.message(at(line.t), black_box(line.msg.get()));
             }
         });
     });
     group.finish();
 }
 
-fn connected(captured: CategorySet, now: u64) -> Core {
+/// The moment of a recorded message. A recording has wall times only.
+fn at(t: u64) -> Time {
+    Time {
+        monotonic: Duration::from_micros(t),
+        wall: t,
+    }
+}
+
+fn connected(captured: CategorySet, now: Time) -> Core {
     let mut core = Core::new(Options {
         captured,
         ..Options::default()
@@ -98,7 +107,7 @@ fn connected(captured: CategorySet, now: u64) -> Core {
 
 /// Takes what there is to say, and answers what is asked for: the recorded collector asked for no bodies.
 /// Returns the number of events.
-fn drain(core: &mut Core, now: u64) -> usize {
+fn drain(core: &mut Core, now: Time) -> usize {
     let mut events = 0;
     while let Some(output) = core.poll() {
         match output {

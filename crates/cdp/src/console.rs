@@ -1,32 +1,32 @@
-//! What pages and workers write to their console, and what they throw and do not catch.
+//! Console calls of pages and workers, and their uncaught exceptions.
 
 use serde_json::json;
 use tapline_oapi::KnownType;
 use tapline_oapi::data::{CallFrame, ConsoleError, ConsoleLog, StackTrace};
 
 use crate::outbox::Outbox;
-use crate::protocol::{self, ConsoleApiCalled, ExceptionDetails, RemoteObject};
+use crate::protocol::{
+    self, Beginning, ConsoleApiCalled, ExceptionDetails, PageText, RemoteObject,
+};
+use crate::redact::MARGIN;
 use crate::targets::Target;
 
-/// Calls of a stack trace that are told.
-const MAX_FRAMES: usize = 64;
-
-/// Traces of what set a trace off that are told.
+/// How many parents of a stack trace are kept: the traces of what scheduled it.
 const MAX_PARENTS: usize = 8;
 
-/// Names of functions are cut here, in bytes.
+/// The longest name of a function that is kept, in bytes.
 const MAX_NAME: usize = 1024;
 
-/// Objects that the console's lines may keep alive in the page, before they are let go. The browser
-/// itself keeps that many lines.
+/// How many objects the console's lines may keep alive in the page until they are released. The
+/// browser itself keeps that many lines.
 const MAX_HELD: u32 = 1000;
 
 pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut Outbox) {
-    // One limit for all arguments: a line may have any number of them.
+    // One limit for all arguments together.
     let mut left = out.options.text_limit;
-    let mut args = Vec::with_capacity(call.args.len());
-    for arg in &call.args {
-        let arg = out.text_within(&text_of(arg), left);
+    let mut args = Vec::with_capacity(call.args.items.len());
+    for arg in &call.args.items {
+        let arg = text_of(arg, left, out);
         left -= arg.len();
         args.push(arg);
         if left == 0 {
@@ -39,7 +39,7 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
     let stack_trace = stack_trace.map(|trace| trace_of(trace, MAX_PARENTS, out));
     let cause = Some("Runtime.consoleAPICalled");
     if &*call.level == "error" {
-        let told = ConsoleError {
+        let data = ConsoleError {
             context: target.context(),
             text,
             level: Some(call.level.to_string()),
@@ -49,29 +49,31 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
             source_url: None,
             stack_trace,
         };
-        out.tell(KnownType::ConsoleError, cause, &told);
+        out.emit(KnownType::ConsoleError, cause, &data);
     } else {
-        let told = ConsoleLog {
+        let data = ConsoleLog {
             context: target.context(),
             level: call.level.to_string(),
             text,
             args,
             stack_trace,
         };
-        out.tell(KnownType::ConsoleLog, cause, &told);
+        out.emit(KnownType::ConsoleLog, cause, &data);
     }
 
-    let objects = call.args.iter().filter(|arg| arg.object_id.is_some());
-    hold(target, objects.count(), out);
+    let items = call.args.items.iter();
+    let objects = items.filter(|arg| arg.object_id.is_some()).count();
+    hold(target, objects + call.args.skipped, out);
 }
 
 pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &mut Outbox) {
     let exception = details.exception.as_ref();
     let text = match exception {
-        Some(exception) => out.text(&text_of(exception)),
+        Some(exception) => text_of(exception, out.options.text_limit, out),
         None => out.text(&details.text),
     };
-    let told = ConsoleError {
+    let stack_trace = details.stack_trace.as_ref();
+    let data = ConsoleError {
         context: target.context(),
         text,
         level: None,
@@ -79,26 +81,20 @@ pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &m
         line: details.line_number,
         column: details.column_number,
         source_url: details.url.as_ref().map(|url| out.url(url)),
-        stack_trace: details
-            .stack_trace
-            .as_ref()
-            .map(|trace| trace_of(trace, MAX_PARENTS, out)),
+        stack_trace: stack_trace.map(|trace| trace_of(trace, MAX_PARENTS, out)),
     };
-    out.tell(
-        KnownType::ConsoleError,
-        Some("Runtime.exceptionThrown"),
-        &told,
-    );
+    let cause = Some("Runtime.exceptionThrown");
+    out.emit(KnownType::ConsoleError, cause, &data);
     let held = exception.is_some_and(|exception| exception.object_id.is_some());
     hold(target, usize::from(held), out);
 }
 
-/// A line or an exception that is not captured: nobody looked how many objects it holds.
-pub(crate) fn passed_over(target: &mut Target, out: &mut Outbox) {
+/// A line or an exception that is not captured. It is not read, so it counts as one object.
+pub(crate) fn ignored(target: &mut Target, out: &mut Outbox) {
     hold(target, 1, out);
 }
 
-/// What is told to us by reference, the page keeps for us until we let it go.
+/// The page keeps what is reported to us by reference alive until we release it.
 fn hold(target: &mut Target, objects: usize, out: &mut Outbox) {
     let objects = u32::try_from(objects).unwrap_or(u32::MAX);
     target.held_objects = target.held_objects.saturating_add(objects);
@@ -109,45 +105,40 @@ fn hold(target: &mut Target, objects: usize, out: &mut Outbox) {
     }
 }
 
-/// A value as a console shows it in one line.
-fn text_of(value: &RemoteObject<'_>) -> String {
-    if &*value.kind == "string"
-        && let Some(Ok(text)) = value.value.map(protocol::string)
-    {
-        return text.0.into_owned();
+/// A value as a console shows it in one line: without secrets, and no longer than `limit` bytes.
+fn text_of(value: &RemoteObject<'_>, limit: usize, out: &Outbox) -> String {
+    let string = value
+        .value
+        .filter(|_| &*value.kind == "string")
+        .and_then(PageText::of);
+    let text = string
+        .as_ref()
+        .or(value.description.as_ref())
+        .or(value.unserializable_value.as_ref());
+    if let Some(text) = text {
+        return out.text_within(text, limit);
     }
-    if let Some(text) = &value.description {
-        return text.to_string();
+    if let Some(json) = value.value {
+        let json = Beginning::of(json.get(), limit.saturating_add(MARGIN));
+        return out.redacted(&json, limit);
     }
-    if let Some(text) = &value.unserializable_value {
-        return text.to_string();
-    }
-    if let Some(value) = value.value {
-        return value.get().to_owned();
-    }
-    value.subtype.as_ref().unwrap_or(&value.kind).to_string()
+    let kind = value.subtype.as_ref().unwrap_or(&value.kind);
+    out.plain_text(kind, limit)
 }
 
 fn trace_of(trace: &protocol::StackTrace<'_>, parents: usize, out: &Outbox) -> StackTrace {
-    let frames = trace.call_frames.iter().take(MAX_FRAMES);
+    let frame_of = |frame: &protocol::CallFrame<'_>| CallFrame {
+        function_name: out.text_within(&frame.function_name, MAX_NAME),
+        script_id: frame.script_id.to_string(),
+        url: out.url(&frame.url),
+        line_number: frame.line_number,
+        column_number: frame.column_number,
+    };
+    let description = trace.description.as_ref();
+    let parent = trace.parent.as_ref().filter(|_| parents > 0);
     StackTrace {
-        description: trace
-            .description
-            .as_ref()
-            .map(|text| out.text_within(text, MAX_NAME)),
-        call_frames: frames
-            .map(|frame| CallFrame {
-                function_name: out.text_within(&frame.function_name, MAX_NAME),
-                script_id: frame.script_id.to_string(),
-                url: out.url(&frame.url),
-                line_number: frame.line_number,
-                column_number: frame.column_number,
-            })
-            .collect(),
-        parent: trace
-            .parent
-            .as_ref()
-            .filter(|_| parents > 0)
-            .map(|parent| Box::new(trace_of(parent, parents - 1, out))),
+        description: description.map(|text| out.text_within(text, MAX_NAME)),
+        call_frames: trace.call_frames.items.iter().map(frame_of).collect(),
+        parent: parent.map(|parent| Box::new(trace_of(parent, parents - 1, out))),
     }
 }

@@ -1,4 +1,6 @@
-//! The face of the machine: what goes in, what comes out, and which part deals with it.
+//! The core itself: its inputs and outputs, and which module handles each message.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -8,8 +10,10 @@ use tapline_oapi::data::{
 };
 use tapline_oapi::{Category, CategorySet, KnownType};
 
+use crate::attach::{self, AUTO_ATTACH, auto_attach};
 use crate::network::{self, Closed, Requests};
-use crate::outbox::{Awaited, Outbox, Output, What};
+use crate::options::Options;
+use crate::outbox::{Outbox, Output, Pending, Purpose};
 use crate::protocol::{
     self, Answer, AttachedToTarget, BindingCalled, CommandError, ConsoleApiCalled,
     DetachedFromTarget, ExceptionThrown, ExecutionContextCreated, ExecutionContextDestroyed, Fired,
@@ -17,61 +21,58 @@ use crate::protocol::{
     NavigatedWithinDocument, RequestWillBeSent, ResponseBody, ResponseReceived, Screenshot,
     ScriptAdded, TimelineEventAdded,
 };
-use crate::redact::SharedRedaction;
-use crate::targets::{AUTO_ATTACH, SEEN, Target, Targets, auto_attach};
+use crate::targets::{FROM_BROWSER, Target, Targets};
+use crate::time::{Time, micros};
 use crate::timers::Wait;
 use crate::{console, interaction, page, screenshot};
 
-/// How the machine is set up.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// What is captured, to begin with.
-    pub captured: CategorySet,
-    /// Which secrets are removed from events. The rules can be replaced at any time.
-    pub redaction: SharedRedaction,
-    /// Where text is cut, in bytes: a body, what was posted, all arguments of a console call
-    /// together. Never within a character.
-    pub text_limit: usize,
-}
-
-impl Default for Options {
-    /// Everything captured, the default redaction, texts cut at 64 KiB.
-    fn default() -> Self {
-        Self {
-            captured: CategorySet::ALL,
-            redaction: SharedRedaction::default(),
-            // Twice that (a console line's text is its first argument once more) and all the rest
-            // stay far below the 1,000,000 bytes that an envelope may have.
-            text_limit: 64 * 1024,
-        }
-    }
-}
-
-/// How much the machine holds. Each is bounded.
+/// How much the core holds. Each number is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Held {
     /// Pages, frames and workers.
     pub targets: usize,
-    /// Requests without an end.
+    /// Requests that have not ended.
     pub requests: usize,
-    /// Commands whose answers are waited for; those for a body hold its response.
+    /// Commands that are not answered. One for a body holds its response.
     pub commands: usize,
     /// Deadlines.
     pub timers: usize,
 }
 
-/// The machine: from what the browser says, and when, to events and commands.
+/// Turns the messages of a browser into events and commands. It has no socket and no clock.
 ///
-/// Every call takes the time, in microseconds since the Unix epoch. Time that goes back is taken as
-/// standing still. After every call, take what there is to say with [`poll`](Self::poll), and call
-/// [`timer`](Self::timer) at [`next_deadline`](Self::next_deadline) at the latest. A late call
-/// changes nothing but when it is told: what was due comes first, with the time at which it was due.
+/// # Inputs
+///
+/// Every input takes the [`Time`] at which it happened. Its `monotonic` part must not go back from one
+/// call to the next; if it does, it is taken as standing still. Its `wall` part may be anything.
+///
+/// - The connection: [`connected`](Self::connected), [`disconnected`](Self::disconnected),
+///   [`reconnect_failed`](Self::reconnect_failed), [`init_failed`](Self::init_failed).
+/// - The browser: [`message`](Self::message), for each message in its order.
+/// - The session: [`reconfigure`](Self::reconfigure).
+/// - The clock: [`timer`](Self::timer), at [`next_deadline`](Self::next_deadline) at the latest.
+///
+/// # Outputs
+///
+/// After every input, call in this order:
+///
+/// 1. [`poll`](Self::poll) until it returns `None`. Outputs come in the order in which they were
+///    caused. Publish the events and send the commands in this order.
+/// 2. [`next_deadline`](Self::next_deadline). Any input can change it.
+///
+/// An input that comes late changes nothing but when the events are emitted: what was due before it
+/// comes first, with the `ts` at which it was due.
 ///
 /// ```
-/// use tapline_cdp::{Core, Options, Output};
+/// use std::time::Duration;
+/// use tapline_cdp::{Core, Options, Output, Time};
 ///
+/// let at = |ms| Time {
+///     monotonic: Duration::from_millis(ms),
+///     wall: 1_795_349_358_708_459 + ms * 1000,
+/// };
 /// let mut core = Core::new(Options::default());
-/// core.connected(1_795_349_358_708_459);
+/// core.connected(at(0));
 /// let Some(Output::Command(command)) = core.poll() else { panic!() };
 /// assert_eq!(
 ///     command.to_text(),
@@ -80,13 +81,14 @@ pub struct Held {
 ///         r#""params":{"autoAttach":true,"flatten":true,"waitForDebuggerOnStart":true}}"#,
 ///     ),
 /// );
-/// // Send it; then hand over what the browser says.
-/// core.message(1_795_349_358_709_694, r#"{"id":1,"result":{}}"#);
+/// // Send it; then hand over what the browser sends.
+/// core.message(at(1), r#"{"id":1,"result":{}}"#);
+/// assert!(core.poll().is_none() && core.next_deadline().is_none());
 /// ```
 #[derive(Debug)]
 pub struct Core {
     link: Link,
-    /// Whether the browser was told to attach us to all it has.
+    /// Whether the browser attaches us to all its targets.
     attaching: bool,
     targets: Targets,
     requests: Requests,
@@ -95,30 +97,41 @@ pub struct Core {
     unreadable: u64,
 }
 
-/// From when on things are told that the browser keeps, and repeats to whoever switches a domain on:
-/// what is older was told, or was not to be. In milliseconds since the Unix epoch.
+/// From when on the browser's stored entries are emitted. The browser keeps the last ones, and
+/// repeats them whenever a domain is enabled; older ones were emitted already, or were not captured.
 #[derive(Debug, Clone, Copy, Default)]
 struct Since {
-    /// Lines of the console, and exceptions.
-    console: f64,
+    /// Console lines and exceptions.
+    console: Option<Time>,
     /// Layout shifts and paints.
-    page: f64,
+    page: Option<Time>,
 }
 
-/// Whether there is a browser.
+/// Whether an entry with this timestamp, in milliseconds since the Unix epoch, is not older than `since`.
+///
+/// If the wall clock was set back meanwhile, new entries have timestamps before `since`. So the
+/// earlier one counts of `since` as the clock showed it then, and as it shows it now.
+fn is_new(timestamp: f64, since: Option<Time>, now: Time) -> bool {
+    since.is_none_or(|since| {
+        let since = since.wall.min(now.wall_at(since.monotonic));
+        milliseconds(since) <= timestamp
+    })
+}
+
+/// The connection to the browser. Times are monotonic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// Not yet.
+    /// There was none yet.
     New,
     Up,
     /// Lost at that time.
-    Down(u64),
-    /// Lost at that time, and not looked for any more.
-    GivenUp(u64),
+    Down(Duration),
+    /// Lost at that time, and given up.
+    GivenUp(Duration),
 }
 
 impl Core {
-    /// A machine that waits for its browser.
+    /// A core whose browser is not connected yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
@@ -132,31 +145,35 @@ impl Core {
         }
     }
 
-    /// The browser is there: for the first time, or again. Whatever it has is listed anew.
-    pub fn connected(&mut self, now: u64) {
+    /// The browser is connected, for the first time or again. It lists all its targets anew.
+    ///
+    /// Call it before the first message of the connection. If the connection before it is still up,
+    /// that one counts as lost.
+    pub fn connected(&mut self, now: Time) {
         if self.link == Link::Up {
             self.disconnected(now, DisconnectReason::ConnectionLost);
         }
         self.advance(now);
         self.out.reconnected();
         if let Link::Down(since) | Link::GivenUp(since) = self.link {
-            let told = MonitorReconnected {
-                reconnect_duration_ms: (self.out.now - since) / 1000,
+            let duration = self.out.now.monotonic.saturating_sub(since);
+            let data = MonitorReconnected {
+                reconnect_duration_ms: micros(duration) / 1000,
             };
-            self.out.tell(KnownType::MonitorReconnected, None, &told);
+            self.out.emit(KnownType::MonitorReconnected, None, &data);
         }
         self.link = Link::Up;
         self.attach();
     }
 
-    /// The browser is gone. Requests that were open are closed with a reason, and all that was
-    /// known of it is forgotten. Told once for a loss.
-    pub fn disconnected(&mut self, now: u64, reason: DisconnectReason) {
+    /// The connection is lost. Open requests end with a reason, and all state of the browser is
+    /// forgotten. Without a connection it does nothing, so that a loss is reported once.
+    pub fn disconnected(&mut self, now: Time, reason: DisconnectReason) {
         self.advance(now);
         if self.link != Link::Up {
             return;
         }
-        self.link = Link::Down(self.out.now);
+        self.link = Link::Down(self.out.now.monotonic);
         self.attaching = false;
         for target in self.targets.all() {
             abandon(
@@ -168,38 +185,38 @@ impl Core {
         }
         self.targets.clear();
         self.out.forget(|_| true);
-        // What was captured was told, up to now.
+        // What was captured was emitted, up to now.
         let captured = self.out.captured;
         self.restart(|category| captured.contains(category));
-        let told = MonitorDisconnected { reason };
-        self.out.tell(KnownType::MonitorDisconnected, None, &told);
+        let data = MonitorDisconnected { reason };
+        self.out.emit(KnownType::MonitorDisconnected, None, &data);
     }
 
-    /// The browser was tried to be reached as often as it may. Told once for a loss; should it come
-    /// back after all, that is told, too.
-    pub fn reconnect_failed(&mut self, now: u64) {
+    /// The browser was not found again within the allowed attempts. Reported once for a loss. If the
+    /// browser comes back later, that is reported too.
+    pub fn reconnect_failed(&mut self, now: Time) {
         self.advance(now);
         if let Link::Down(since) = self.link {
             self.link = Link::GivenUp(since);
             let reason = ReconnectFailure::ReconnectExhausted;
-            let told = MonitorReconnectFailed { reason };
+            let data = MonitorReconnectFailed { reason };
             self.out
-                .tell(KnownType::MonitorReconnectFailed, None, &told);
+                .emit(KnownType::MonitorReconnectFailed, None, &data);
         }
     }
 
-    /// A step of setting up failed that is not the machine's own, such as finding the browser.
-    pub fn init_failed(&mut self, now: u64, step: &str) {
+    /// A setup step outside the core failed, such as finding the browser.
+    pub fn init_failed(&mut self, now: Time, step: &str) {
         self.advance(now);
-        self.out.tell_init_failed(step);
+        self.out.emit_init_failed(step);
     }
 
-    /// Something else is captured from now on. What that needs is switched on in the browser, what
-    /// it does not need is switched off; with nothing to be seen, the browser is left as it was.
-    pub fn reconfigure(&mut self, now: u64, captured: CategorySet) {
+    /// Changes the captured categories. What they need is enabled in the browser, and what they do
+    /// not need is disabled. If none of them comes from the browser, the browser is left as it was.
+    pub fn reconfigure(&mut self, now: Time, captured: CategorySet) {
         self.advance(now);
         let before = std::mem::replace(&mut self.out.captured, captured);
-        // What was not captured is not told, up to now.
+        // What was not captured is not emitted, up to now.
         self.restart(|category| !before.contains(category) && captured.contains(category));
         if !self.out.captures(Category::Network) {
             self.requests.forget(&mut self.targets, &mut self.out);
@@ -216,24 +233,25 @@ impl Core {
                     self.out.timers.cancel(target.key, wait);
                 }
             }
-            target.configure(&mut self.out);
+            attach::configure(target, &mut self.out);
         }
         self.attach();
     }
 
-    /// The browser says something.
+    /// A message of the browser.
     ///
-    /// Whatever it is, the machine goes on: what it does not know is passed over, and so is what it
-    /// cannot read, which [`unreadable`](Self::unreadable) counts.
-    pub fn message(&mut self, now: u64, message: &str) {
+    /// No message stops the core. It ignores methods that it does not know, and counts messages
+    /// that it cannot read ([`unreadable`](Self::unreadable)). Besides the message itself it needs
+    /// less than 1 MiB of memory for one, however large it is.
+    pub fn message(&mut self, now: Time, message: &str) {
         self.advance(now);
         if self.link != Link::Up {
             return;
         }
         let read = match protocol::head(message) {
             Some(Head::Event(method)) => self.event(&method, message),
-            Some(Head::Answer(id)) => match self.out.answered(id) {
-                Some(awaited) => self.answered(awaited, Some(message)),
+            Some(Head::Answer(id)) => match self.out.take_pending(id) {
+                Some(pending) => self.answered(pending, Some(message)),
                 None => Ok(()),
             },
             None => Err(Unreadable),
@@ -243,14 +261,15 @@ impl Core {
         }
     }
 
-    /// The time goes by.
-    pub fn timer(&mut self, now: u64) {
+    /// Time has passed.
+    pub fn timer(&mut self, now: Time) {
         self.advance(now);
     }
 
-    /// When [`timer`](Self::timer) has something to do; none while there is nothing to wait for.
+    /// The monotonic time at which [`timer`](Self::timer) has something to do; `None` while there
+    /// is nothing to wait for.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<u64> {
+    pub fn next_deadline(&self) -> Option<Duration> {
         [
             self.out.timers.next(),
             self.out.next_unanswered(),
@@ -261,7 +280,7 @@ impl Core {
         .min()
     }
 
-    /// Takes the next thing that there is to say, oldest first.
+    /// Takes the next output, oldest first.
     pub fn poll(&mut self) -> Option<Output> {
         self.out.poll()
     }
@@ -272,7 +291,7 @@ impl Core {
         Held {
             targets: self.targets.len(),
             requests: self.requests.len(),
-            commands: self.out.awaiting(),
+            commands: self.out.pending(),
             timers: self.out.timers.len(),
         }
     }
@@ -283,9 +302,9 @@ impl Core {
         self.unreadable
     }
 
-    /// Of these categories, what is older than now is not told any more.
+    /// Entries of these categories that are older than now are not emitted any more.
     fn restart(&mut self, of: impl Fn(Category) -> bool) {
-        let now = milliseconds(self.out.now);
+        let now = Some(self.out.now);
         if of(Category::Console) {
             self.since.console = now;
         }
@@ -294,23 +313,31 @@ impl Core {
         }
     }
 
-    /// Does what was due until `now`, each at its time, and goes on to `now`.
-    fn advance(&mut self, now: u64) {
+    /// Does what was due until `now`, each at its time.
+    fn advance(&mut self, now: Time) {
         let out = &mut self.out;
         out.options.redaction.refresh(&mut out.rules);
-        while let Some(due) = self.next_deadline().filter(|due| *due <= now) {
-            self.out.now = self.out.now.max(due);
+        let reached = self.out.now.monotonic;
+        let now = Time {
+            monotonic: now.monotonic.max(reached),
+            ..now
+        };
+        while let Some(due) = self.next_deadline().filter(|due| *due <= now.monotonic) {
+            let monotonic = due.max(reached);
+            let wall = now.wall_at(monotonic);
+            self.out.now = Time { monotonic, wall };
             if self.out.timers.next() == Some(due) {
                 self.due();
             } else if self.out.next_unanswered() == Some(due) {
-                let awaited = self.out.pop_unanswered();
-                // There is no message to be unreadable.
-                awaited.map(|awaited| self.answered(awaited, None));
+                if let Some(pending) = self.out.take_unanswered() {
+                    // Without a message, nothing is unreadable.
+                    let _ = self.answered(pending, None);
+                }
             } else {
                 self.requests.expire(&mut self.targets, &mut self.out);
             }
         }
-        self.out.now = self.out.now.max(now);
+        self.out.now = now;
     }
 
     fn due(&mut self) {
@@ -322,27 +349,28 @@ impl Core {
         };
         match wait {
             Wait::Idle => network::idle(target, &mut self.out),
-            Wait::Layout => page::still(target, &mut self.out),
+            Wait::Layout => page::layout_settled(target, &mut self.out),
             Wait::Screenshot => screenshot::take(target, &mut self.out),
         }
     }
 
-    /// Has the browser attach us to all that it has and will have, or to nothing.
+    /// Makes the browser attach us to all its present and future targets, or to none.
     fn attach(&mut self) {
-        let wanted = !self.out.captured.intersection(SEEN).is_empty();
+        let wanted = !self.out.captured.intersection(FROM_BROWSER).is_empty();
         if wanted == self.attaching {
             return;
         }
         self.attaching = wanted;
         let params = auto_attach(wanted);
         if wanted {
-            self.out.ask(None, None, AUTO_ATTACH, &params, What::Setup);
+            let purpose = Purpose::Setup;
+            self.out.call(None, None, AUTO_ATTACH, &params, purpose);
         } else {
             self.out.send(None, AUTO_ATTACH, &params);
         }
     }
 
-    /// The browser tells something. What is not captured is not even read.
+    /// An event of the browser. If it is not captured, it is not even read.
     fn event(&mut self, method: &str, message: &str) -> Result<(), Unreadable> {
         let Self {
             targets,
@@ -350,7 +378,7 @@ impl Core {
             out,
             ..
         } = self;
-        let since = self.since;
+        let (since, now) = (self.since, out.now);
         match method {
             "Network.requestWillBeSent" if out.captures(Category::Network) => {
                 if let Some((target, sent)) = read::<RequestWillBeSent<'_>>(targets, message)? {
@@ -375,34 +403,34 @@ impl Core {
 
             "Runtime.consoleAPICalled" if out.captures(Category::Console) => {
                 if let Some((target, call)) = read::<ConsoleApiCalled<'_>>(targets, message)?
-                    && since.console <= call.timestamp
+                    && is_new(call.timestamp, since.console, now)
                 {
                     console::called(target, &call, out);
                 }
             }
             "Runtime.exceptionThrown" if out.captures(Category::Console) => {
                 if let Some((target, thrown)) = read::<ExceptionThrown<'_>>(targets, message)?
-                    && since.console <= thrown.timestamp
+                    && is_new(thrown.timestamp, since.console, now)
                 {
                     console::threw(target, &thrown.exception_details, out);
                 }
             }
-            // Not captured, but on: the runtime is there for the interactions.
+            // Not captured, but sent: the runtime is enabled for the interactions.
             "Runtime.consoleAPICalled" | "Runtime.exceptionThrown"
                 if out.captures(Category::Interaction) =>
             {
                 if let Some((target, IgnoredAny)) = read(targets, message)? {
-                    console::passed_over(target, out);
+                    console::ignored(target, out);
                 }
             }
 
             "Runtime.bindingCalled" if out.captures(Category::Interaction) => {
                 if let Some((target, call)) = read::<BindingCalled<'_>>(targets, message)? {
-                    interaction::told(target, &call, out).map_err(|_| Unreadable)?;
+                    interaction::reported(target, &call, out).map_err(|_| Unreadable)?;
                 }
             }
-            // Also while no interactions are captured: the browser makes our world anew with each
-            // document, tells of it once, and the script may run in it later.
+            // Also while no interactions are captured: the browser creates our world with each new
+            // document and reports it once, and the script may run in it later.
             "Runtime.executionContextCreated" => {
                 if let Some((target, created)) =
                     read::<ExecutionContextCreated<'_>>(targets, message)?
@@ -417,7 +445,7 @@ impl Core {
             }
             "Runtime.executionContextsCleared" => {
                 if let Some((target, IgnoredAny)) = read(targets, message)? {
-                    interaction::worlds_cleared(&mut target.interactions);
+                    target.interactions.worlds.clear();
                 }
             }
 
@@ -444,7 +472,7 @@ impl Core {
             }
             "PerformanceTimeline.timelineEventAdded" if out.captures(Category::Page) => {
                 if let Some((target, added)) = read::<TimelineEventAdded<'_>>(targets, message)?
-                    && since.page <= added.event.time.0 * 1000.0
+                    && is_new(added.event.time.0 * 1000.0, since.page, now)
                 {
                     page::timeline(target, &added.event, out);
                 }
@@ -452,11 +480,12 @@ impl Core {
 
             "Target.attachedToTarget" => {
                 let message: Message<'_, AttachedToTarget<'_>> = protocol::read(message)?;
-                targets.attached(message.session_id.as_deref(), &message.params, out);
+                let session = message.session_id.as_deref();
+                attach::attached(targets, session, &message.params, out);
             }
             "Target.detachedFromTarget" => {
                 let message: Message<'_, DetachedFromTarget<'_>> = protocol::read(message)?;
-                for mut target in targets.detached(&message.params.session_id) {
+                for mut target in targets.remove(&message.params.session_id) {
                     abandon(&mut target, Closed::TargetGone, requests, out);
                 }
             }
@@ -472,17 +501,20 @@ impl Core {
         Ok(())
     }
 
-    /// What was asked is answered, or will not be: then there is no message.
-    fn answered(&mut self, awaited: Awaited, message: Option<&str>) -> Result<(), Unreadable> {
-        let Awaited {
-            key, method, what, ..
-        } = awaited;
+    /// A command is answered by this message, or is given up without one.
+    fn answered(&mut self, pending: Pending, message: Option<&str>) -> Result<(), Unreadable> {
+        let Pending {
+            key,
+            method,
+            purpose,
+            ..
+        } = pending;
         let out = &mut self.out;
         let target = key.and_then(|key| self.targets.at(key));
         let is_unreadable = |failure: &Failure| *failure == Failure::Unreadable;
-        let failure = match what {
-            What::Setup => result::<IgnoredAny>(message).err(),
-            What::Frames { new } => {
+        let failure = match purpose {
+            Purpose::Setup => result::<IgnoredAny>(message).err(),
+            Purpose::Frames { new } => {
                 let frames = result::<Frames<'_>>(message);
                 if let (Some(target), Ok(frames)) = (target, &frames) {
                     let frame = &frames.frame_tree.frame;
@@ -490,7 +522,7 @@ impl Core {
                 }
                 frames.err()
             }
-            What::Script => {
+            Purpose::Script => {
                 let added = result::<ScriptAdded<'_>>(message);
                 if let Some(target) = target {
                     let identifier = added.as_ref().ok().map(|added| &*added.identifier);
@@ -498,31 +530,31 @@ impl Core {
                 }
                 added.err()
             }
-            // Without a picture or a body there is none: nothing else depends on them.
-            What::Screenshot(shot) => {
+            // Nothing else depends on a screenshot or a body, so a failure is not reported.
+            Purpose::Screenshot(shot) => {
                 let picture = result::<Screenshot<'_>>(message);
                 if let (Some(target), Ok(picture)) = (target, &picture) {
                     screenshot::taken(target, shot, picture, out);
                 }
                 picture.err().filter(is_unreadable)
             }
-            What::Metrics(shot) => {
+            Purpose::Metrics(shot) => {
                 let metrics = result::<LayoutMetrics>(message);
                 if let (Some(target), Ok(metrics)) = (target, &metrics) {
                     screenshot::measured(target, shot, metrics, out);
                 }
                 metrics.err().filter(is_unreadable)
             }
-            What::Body { response, ts } => {
+            Purpose::Body { response, ts } => {
                 let body = result::<ResponseBody<'_>>(message);
-                network::tell_with_body(*response, ts, body.as_ref().ok(), out);
+                network::emit_with_body(*response, ts, body.as_ref().ok(), out);
                 body.err().filter(is_unreadable)
             }
         };
         match failure {
             None | Some(Failure::Gone) => Ok(()),
             Some(Failure::Refused) => {
-                out.tell_failed(method);
+                out.emit_failed_step(method);
                 Ok(())
             }
             Some(Failure::Unreadable) => Err(Unreadable),
@@ -530,22 +562,25 @@ impl Core {
     }
 }
 
-/// Lets go of what there is of a target that does not go on as it was: closes its requests, and
-/// tells the responses whose bodies do not come any more.
+/// Ends what a target waits for when it is closed or has crashed: its requests, and the responses
+/// whose bodies will not come.
 fn abandon(target: &mut Target, why: Closed, requests: &mut Requests, out: &mut Outbox) {
-    for awaited in out.forget(|awaited| awaited.key == Some(target.key)) {
-        match awaited.what {
-            What::Body { response, ts } => network::tell_with_body(*response, ts, None, out),
-            What::Script => interaction::added(target, None, out),
-            What::Setup | What::Frames { .. } | What::Screenshot(_) | What::Metrics(_) => {}
+    for pending in out.forget(|pending| pending.key == Some(target.key)) {
+        match pending.purpose {
+            Purpose::Body { response, ts } => network::emit_with_body(*response, ts, None, out),
+            Purpose::Script => interaction::added(target, None, out),
+            Purpose::Setup
+            | Purpose::Frames { .. }
+            | Purpose::Screenshot(_)
+            | Purpose::Metrics(_) => {}
         }
     }
     requests.close_all(target, why, out);
     out.timers.cancel_all(target.key);
-    interaction::worlds_cleared(&mut target.interactions);
+    target.interactions.worlds.clear();
 }
 
-/// A message that is not what its method promises.
+/// A message that does not have the shape of its method.
 #[derive(Debug)]
 struct Unreadable;
 
@@ -555,7 +590,7 @@ impl From<serde_json::Error> for Unreadable {
     }
 }
 
-/// Reads an event, and finds its target. None where that is not known (any more).
+/// Reads an event and finds its target. `None` if the target is not known, or not any more.
 fn read<'t, 'm, P: Deserialize<'m>>(
     targets: &'t mut Targets,
     message: &'m str,
@@ -568,9 +603,9 @@ fn read<'t, 'm, P: Deserialize<'m>>(
 /// Why there is no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
-    /// The target went away meanwhile: nothing went wrong.
+    /// The target was closed meanwhile, which is not a failure.
     Gone,
-    /// The browser would not do it, or did not answer.
+    /// The browser refused it, or did not answer.
     Refused,
     Unreadable,
 }

@@ -1,10 +1,21 @@
-//! Drives the machine: connects it to a browser, again and again, tells it the time and what the browser
-//! says, and hands on what it says itself.
+//! Runs the core: connects it to a browser as often as needed, passes messages and the time to it,
+//! and passes its events and commands on.
 //!
-//! One task reads, has the machine work, and publishes; none of these waits for anybody, so that a page
-//! that logs as fast as it can is kept up with as long as one processor can. Where it cannot, nothing
-//! piles up here: what is not read stays with the browser, which keeps up to 256 MiB for us and drops what
-//! is beyond, without a word.
+//! One task reads, runs the core and publishes. None of these waits for another task, so a page that
+//! logs as fast as it can is followed as fast as one processor allows. Nothing accumulates here:
+//! messages that are not read stay in the browser. It keeps up to 256 MiB for a client, and drops
+//! without notice what is beyond.
+//!
+//! # Clocks
+//!
+//! Deadlines, the browser's silence and the pauses between attempts are on the monotonic clock
+//! ([`Instant`], `CLOCK_MONOTONIC` on Linux); only the `ts` of events comes from the wall clock. A wall
+//! clock that is set, by hand or by NTP, changes no deadline. `CLOCK_MONOTONIC` does not count the time
+//! in which the system is suspended, and hypervisors usually stop it while a virtual machine is paused
+//! or between its snapshot and its resumption. So deadlines continue with the time that was left.
+//! If a hypervisor lets the clock run on, the machine has been silent for that time as far as anyone
+//! can know: what became due is done at once, and the browser is asked whether it is there before it
+//! counts as lost.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -22,48 +33,50 @@ use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::core::{Core, Options};
+use crate::core::Core;
 use crate::endpoint::{Endpoint, OpenError, Opened};
+use crate::options::Options;
 use crate::outbox::{Command, Output};
 use crate::protocol::{self, Head};
+use crate::time::{Time, micros};
 
-/// The pause before the second attempt to find the browser, and after a loss. Each is twice the one
-/// before, up to [`LAST_PAUSE`], and of each a random part of up to a half is left out.
+/// The pause before the second attempt to connect, and after a loss. Each is twice the one before, up to
+/// [`LAST_PAUSE`], and is shortened by a random part of up to a half.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A connection that held for that long was a good one: the pauses after it begin anew.
+/// After a connection that lasted this long, the pauses begin with the first one again.
 const GOOD: Duration = Duration::from_secs(5);
 
-/// How long the browser may take to let everything go when the source stops.
-const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+/// How long the browser may take to disable everything when the source stops.
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Commands that wait for the browser to read them. Some ten for each of 2,000 targets, thrice over:
-/// one that leaves more than that unread does not read at all.
+/// The most commands that the browser may leave unread: about ten for each of 2,000 targets, three times.
+/// A browser that leaves more unread does not read at all.
 const MAX_COMMANDS: usize = 64 * 1024;
 
-/// The id of the question whether anybody is there. The machine counts from 1.
+/// The id of the command that checks whether the browser answers. The core counts from 1.
 pub(crate) const PING: u64 = 2_000_000_000;
 
-/// How a source is set up.
+/// How a source is configured.
 #[derive(Debug, Clone)]
 pub struct SourceOptions {
-    /// Where the browser is.
+    /// The address of the browser.
     pub endpoint: Endpoint,
-    /// How the machine is set up. What is captured is the session's business.
+    /// How the core is configured. The session decides what is captured.
     pub core: Options,
-    /// How many attempts in a row to find the browser may fail before it is given up; none: any
-    /// number. Given up, it is looked for again when another session begins.
+    /// How many attempts to connect may fail in a row before the source gives up; none: any number.
+    /// It tries again with the next session.
     pub retries: Option<u32>,
-    /// For how long the browser may say nothing until it is asked whether it is there, and for how long
-    /// again until it is taken for dead. Ten seconds by default: a browser that starts a large
-    /// page on a small machine says nothing for a second or two.
+    /// How long the browser may be silent until the source asks whether it is there, and how long it
+    /// may then take to answer. Ten seconds by default: a browser that starts a large page on a small
+    /// machine is silent for a second or two.
     pub silence: Duration,
 }
 
 impl SourceOptions {
-    /// The default for this browser.
+    /// The default options for this browser.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
         Self {
@@ -75,16 +88,16 @@ impl SourceOptions {
     }
 }
 
-/// Whom the driver tells.
-pub(crate) trait Hear: Send {
-    /// An event is to be published.
+/// Receives what the driver has to report.
+pub(crate) trait EventHandler: Send {
+    /// Publish this event.
     fn event(&mut self, event: Event);
 
-    /// A message came from the browser, or goes to it.
-    fn passed(&mut self, _t: u64, _direction: Direction, _message: &str) {}
+    /// A message came from the browser or goes to it, at this wall time.
+    fn message(&mut self, _wall: u64, _direction: Direction, _message: &str) {}
 }
 
-/// Which way a message goes.
+/// The direction of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Direction {
@@ -94,10 +107,10 @@ pub(crate) enum Direction {
     Out,
 }
 
-/// Tells of the browser until `wanted` is none, or has no sender any more.
+/// Follows the browser until `wanted` is none or has no sender any more.
 pub(crate) async fn drive(
     options: &SourceOptions,
-    hear: &mut impl Hear,
+    handler: &mut impl EventHandler,
     wanted: watch::Receiver<Option<CategorySet>>,
 ) {
     let captured = (*wanted.borrow()).unwrap_or_default();
@@ -108,7 +121,8 @@ pub(crate) async fn drive(
     let mut driver = Driver {
         options,
         core,
-        hear,
+        clock: Clock(Instant::now()),
+        handler,
         wanted,
     };
     driver.run().await;
@@ -117,26 +131,27 @@ pub(crate) async fn drive(
 struct Driver<'a, H> {
     options: &'a SourceOptions,
     core: Core,
-    hear: &'a mut H,
+    clock: Clock,
+    handler: &'a mut H,
     wanted: watch::Receiver<Option<CategorySet>>,
 }
 
-/// Why a connection is over.
-enum Over {
+/// Why a connection ended.
+enum Ended {
     /// It broke, for this reason.
     Lost(&'static str),
-    /// The source was told to stop, and has let the browser go.
+    /// The source was stopped, and the browser is as it was before.
     Stopped,
 }
 
 type Reading = SplitStream<WebSocketStream<TcpStream>>;
 type Writing = SplitSink<WebSocketStream<TcpStream>, Message>;
 
-impl<H: Hear> Driver<'_, H> {
+impl<H: EventHandler> Driver<'_, H> {
     async fn run(&mut self) {
         let endpoint = &self.options.endpoint;
         let mut pauses = Pauses::default();
-        let (mut attempts, mut was_up, mut told) = (0, false, None);
+        let (mut attempts, mut was_up, mut reported) = (0, false, None);
         loop {
             let opened = tokio::select! {
                 opened = endpoint.open() => opened,
@@ -145,13 +160,13 @@ impl<H: Hear> Driver<'_, H> {
             match opened {
                 Ok(opened) => {
                     tracing::info!("connected to the browser at {endpoint}");
-                    (attempts, was_up, told) = (0, true, None);
+                    (attempts, was_up, reported) = (0, true, None);
                     let since = Instant::now();
                     let browser = opened.browser.clone();
-                    let Over::Lost(why) = self.talk(opened).await else {
+                    let Ended::Lost(why) = self.follow(opened).await else {
                         return;
                     };
-                    let lost_at = now();
+                    let lost_at = self.clock.now();
                     let reason = if endpoint.lost(&browser).await {
                         DisconnectReason::ChromeRestarted
                     } else {
@@ -159,34 +174,34 @@ impl<H: Hear> Driver<'_, H> {
                     };
                     tracing::warn!("lost the browser at {endpoint}: {why}");
                     self.core.disconnected(lost_at, reason);
-                    self.hand_on_events();
+                    self.publish_events();
                     if GOOD <= since.elapsed() {
                         pauses = Pauses::default();
                     }
                 }
                 Err(error) => {
                     attempts += 1;
-                    // Told when something new goes wrong, not with each attempt.
-                    if attempts == 1 || error.step() != told {
-                        tell_in_log(endpoint, &error);
+                    // Logged when the failure changes, not at each attempt.
+                    if attempts == 1 || error.step() != reported {
+                        log_failure(endpoint, &error);
                     }
                     if let Some(step) = error.step()
-                        && told != Some(step)
+                        && reported != Some(step)
                     {
-                        self.core.init_failed(now(), step);
-                        told = Some(step);
+                        self.core.init_failed(self.clock.now(), step);
+                        reported = Some(step);
                     }
                     if self.options.retries.is_some_and(|most| most < attempts) {
-                        tracing::error!("given up: no browser at {endpoint}");
+                        tracing::error!("gave up connecting: no browser at {endpoint}");
                         if was_up {
-                            self.core.reconnect_failed(now());
-                        } else if told.is_none() {
-                            self.core.init_failed(now(), "connect");
+                            self.core.reconnect_failed(self.clock.now());
+                        } else if reported.is_none() {
+                            self.core.init_failed(self.clock.now(), "connect");
                         }
-                        self.hand_on_events();
+                        self.publish_events();
                         return;
                     }
-                    self.hand_on_events();
+                    self.publish_events();
                 }
             }
             tokio::select! {
@@ -196,65 +211,64 @@ impl<H: Hear> Driver<'_, H> {
         }
     }
 
-    /// What is to be told while there is nobody to send commands to.
-    fn hand_on_events(&mut self) {
-        self.hand_on(&mut Vec::new());
+    /// Publishes the core's events while there is no connection for commands.
+    fn publish_events(&mut self) {
+        self.take_outputs(&mut Vec::new());
     }
 
-    /// Publishes the machine's events, and adds its commands to `commands`.
-    fn hand_on(&mut self, commands: &mut Vec<Command>) {
+    /// Publishes the core's events, and adds its commands to `commands`.
+    fn take_outputs(&mut self, commands: &mut Vec<Command>) {
         while let Some(output) = self.core.poll() {
             match output {
-                Output::Event(event) => self.hear.event(event),
+                Output::Event(event) => self.handler.event(event),
                 Output::Command(command) => commands.push(command),
             }
         }
     }
 
-    /// Follows the browser until it is lost, or the source is to stop.
-    async fn talk(&mut self, opened: Opened) -> Over {
+    /// Follows the browser until the connection is lost or the source is stopped.
+    async fn follow(&mut self, opened: Opened) -> Ended {
         let (write, mut read) = opened.socket.split();
         let (sender, queue) = mpsc::channel(MAX_COMMANDS);
         let mut writing = pin!(write_all(write, queue));
         let silence = self.options.silence;
-        // Set to when something may be due; checked then, so that a message sets nothing anew.
+        // Set to the time when something may be due, and checked then: a message resets nothing.
         let mut alarm = pin!(tokio::time::sleep(silence));
-        let (mut heard, mut pinged) = (Instant::now(), None);
+        let (mut last_message, mut pinged) = (Instant::now(), None);
         let mut commands = Vec::new();
 
-        // Whatever was wanted while there was no browser.
+        // The categories may have changed while there was no browser.
         let captured = *self.wanted.borrow_and_update();
-        self.core.reconfigure(now(), captured.unwrap_or_default());
-        self.core.connected(now());
+        let now = self.clock.now();
+        self.core.reconfigure(now, captured.unwrap_or_default());
+        self.core.connected(now);
         loop {
-            self.hand_on(&mut commands);
+            self.take_outputs(&mut commands);
             for command in commands.drain(..) {
-                if !self.say(&sender, &command) {
-                    return Over::Lost("it does not read what it is told");
+                if !self.send(&sender, &command) {
+                    return Ended::Lost("it does not read its commands");
                 }
             }
             self.set(alarm.as_mut());
             tokio::select! {
                 message = read.next() => match text_of(message) {
                     Ok(text) => {
-                        heard = Instant::now();
+                        last_message = Instant::now();
                         if let Some(text) = text {
-                            let t = now();
-                            self.hear.passed(t, Direction::In, &text);
-                            self.core.message(t, &text);
+                            self.receive(&text);
                         }
                     }
-                    Err(why) => return Over::Lost(why),
+                    Err(why) => return Ended::Lost(why),
                 },
-                () = &mut writing => return Over::Lost("it takes no more commands"),
+                () = &mut writing => return Ended::Lost("it takes no more commands"),
                 () = alarm.as_mut() => {
-                    self.core.timer(now());
+                    self.core.timer(self.clock.now());
                     let at = Instant::now();
-                    let mut next = heard + silence;
+                    let mut next = last_message + silence;
                     if next <= at {
-                        match pinged.filter(|since| heard <= *since) {
+                        match pinged.filter(|since| last_message <= *since) {
                             Some(since) if since + silence <= at => {
-                                return Over::Lost("it does not answer");
+                                return Ended::Lost("it does not answer");
                             }
                             Some(since) => next = since + silence,
                             None => {
@@ -269,12 +283,12 @@ impl<H: Hear> Driver<'_, H> {
                 changed = self.wanted.changed() => {
                     let captured = *self.wanted.borrow_and_update();
                     match captured.filter(|_| changed.is_ok()) {
-                        Some(captured) => self.core.reconfigure(now(), captured),
+                        Some(captured) => self.core.reconfigure(self.clock.now(), captured),
                         None => {
-                            let letting_go = self.let_go(&mut read, sender, writing);
-                            // Whatever it has not done by then happens when the socket is closed.
-                            let _ = tokio::time::timeout(LET_GO_WITHIN, letting_go).await;
-                            return Over::Stopped;
+                            let release = self.release(&mut read, sender, writing);
+                            // What it has not done by then happens when the socket is closed.
+                            let _ = tokio::time::timeout(RELEASE_WITHIN, release).await;
+                            return Ended::Stopped;
                         }
                     }
                 }
@@ -282,37 +296,38 @@ impl<H: Hear> Driver<'_, H> {
         }
     }
 
-    /// Has the machine's next deadline ring, too.
+    /// Moves the alarm to the core's next deadline if that is earlier.
     fn set(&self, alarm: Pin<&mut Sleep>) {
         if let Some(deadline) = self.core.next_deadline() {
-            let at = Instant::now() + Duration::from_micros(deadline.saturating_sub(now()));
+            let at = self.clock.instant(deadline);
             if at < alarm.deadline() {
                 alarm.reset(at);
             }
         }
     }
 
-    /// Leaves the browser as it was, and closes the connection.
+    /// Leaves the browser as it was before, and closes the connection.
     ///
-    /// What is said to targets is answered before the browser is told to let go of them: with them
-    /// goes whatever they have not done yet.
-    async fn let_go(
+    /// All commands to targets are answered before the browser detaches from them, because detaching
+    /// drops the commands that are not executed yet.
+    async fn release(
         &mut self,
         read: &mut Reading,
         sender: mpsc::Sender<Message>,
         mut writing: Pin<&mut impl Future<Output = ()>>,
     ) {
-        self.core.reconfigure(now(), CategorySet::EMPTY);
+        let now = self.clock.now();
+        self.core.reconfigure(now, CategorySet::EMPTY);
         let (mut commands, mut held_back) = (Vec::new(), Vec::new());
         let mut unanswered = HashSet::new();
         loop {
-            self.hand_on(&mut commands);
+            self.take_outputs(&mut commands);
             for command in commands.drain(..) {
                 if command.session.is_none() {
                     held_back.push(command);
                 } else {
                     unanswered.insert(command.id);
-                    self.say(&sender, &command);
+                    self.send(&sender, &command);
                 }
             }
             if unanswered.is_empty() {
@@ -321,7 +336,7 @@ impl<H: Hear> Driver<'_, H> {
                 }
                 for command in held_back.drain(..) {
                     unanswered.insert(command.id);
-                    self.say(&sender, &command);
+                    self.send(&sender, &command);
                 }
             }
             tokio::select! {
@@ -330,10 +345,8 @@ impl<H: Hear> Driver<'_, H> {
                         if let Some(Head::Answer(id)) = protocol::head(&text) {
                             unanswered.remove(&id);
                         }
-                        let t = now();
-                        self.hear.passed(t, Direction::In, &text);
-                        // New targets wait for the word to go on.
-                        self.core.message(t, &text);
+                        // New targets are paused until the core resumes them.
+                        self.receive(&text);
                     }
                     Ok(None) => {}
                     Err(_) => return,
@@ -346,15 +359,23 @@ impl<H: Hear> Driver<'_, H> {
         writing.await;
     }
 
-    /// Whether there was room for it.
-    fn say(&mut self, sender: &mpsc::Sender<Message>, command: &Command) -> bool {
+    /// Passes a message of the browser to the core.
+    fn receive(&mut self, text: &str) {
+        let now = self.clock.now();
+        self.handler.message(now.wall, Direction::In, text);
+        self.core.message(now, text);
+    }
+
+    /// Queues a command. False if the queue is full or closed.
+    fn send(&mut self, sender: &mpsc::Sender<Message>, command: &Command) -> bool {
         let text = command.to_text();
-        self.hear.passed(now(), Direction::Out, &text);
+        let now = self.clock.now();
+        self.handler.message(now.wall, Direction::Out, &text);
         sender.try_send(Message::text(text)).is_ok()
     }
 }
 
-/// The text of what was read; none where it is of no interest. Why there is no more, otherwise.
+/// The text of what was read; none if it has no text. An error says why the connection ended.
 fn text_of(
     read: Option<Result<Message, tungstenite::Error>>,
 ) -> Result<Option<tungstenite::Utf8Bytes>, &'static str> {
@@ -367,7 +388,7 @@ fn text_of(
     }
 }
 
-/// Writes until there is nobody to write to, or for: then the socket is closed.
+/// Writes the queued messages until the socket breaks or the queue is closed; then closes the socket.
 async fn write_all(mut write: Writing, mut queue: mpsc::Receiver<Message>) {
     while let Some(message) = queue.recv().await {
         if write.feed(message).await.is_err() {
@@ -382,12 +403,11 @@ async fn write_all(mut write: Writing, mut queue: mpsc::Receiver<Message>) {
             return;
         }
     }
-    // It is closed in any case.
+    // The socket is closed in any case.
     let _ = write.close().await;
 }
 
-/// Asks for something that costs the browser nothing. A WebSocket's own ping may be answered by
-/// whatever is in between.
+/// A command that costs the browser nothing. A proxy in between might answer a WebSocket ping.
 fn ping() -> Command {
     Command {
         id: PING,
@@ -398,19 +418,19 @@ fn ping() -> Command {
     }
 }
 
-/// Resolves when the source is to stop.
+/// Resolves when the source is stopped.
 async fn stopped(wanted: &mut watch::Receiver<Option<CategorySet>>) {
-    // Without a sender there is nobody who wants anything.
+    // Without a sender, nothing is wanted any more.
     let _ = wanted.wait_for(Option::is_none).await;
 }
 
-fn tell_in_log(endpoint: &Endpoint, error: &OpenError) {
+fn log_failure(endpoint: &Endpoint, error: &OpenError) {
     let source = std::error::Error::source(error);
     let cause = source.map(|it| format!(": {it}")).unwrap_or_default();
     tracing::info!("waiting for a browser at {endpoint}: {error}{cause}");
 }
 
-/// How long to wait between attempts.
+/// The pauses between attempts.
 struct Pauses(Duration);
 
 impl Default for Pauses {
@@ -423,18 +443,29 @@ impl Pauses {
     fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (2 * pause).min(LAST_PAUSE);
-        // Without randomness many would come back at the same moment; nothing worse.
+        // Without randomness many sources would reconnect at the same moment; nothing worse.
         let random = getrandom::u32().unwrap_or(0);
         pause - (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 }
 
-/// Microseconds since the Unix epoch.
-fn now() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+/// The clocks of a driver. The monotonic one counts from when the driver began.
+#[derive(Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> Time {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Time {
+            monotonic: self.0.elapsed(),
+            wall: micros(since.unwrap_or_default()),
+        }
+    }
+
+    /// The instant of a monotonic time of the core.
+    fn instant(self, monotonic: Duration) -> Instant {
+        self.0 + monotonic
+    }
 }
 
 #[cfg(test)]
@@ -442,7 +473,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_up_to_a_bound_and_are_not_all_the_same() {
+    fn pauses_grow_up_to_a_limit_and_are_random() {
         let mut pauses = Pauses::default();
         let mut most = FIRST_PAUSE;
         for _ in 0..20 {

@@ -1,106 +1,88 @@
-//! What a user, or an agent in the place of one, does in a page: a script listens there, in a world
-//! of its own that the page cannot look into, and tells through a binding that exists in that world
-//! alone.
+//! Clicks, keys and scrolling. A script in each page listens for them. It runs in a world of its own
+//! that the page cannot see, and reports through a binding that exists in that world alone.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 use tapline_oapi::data::{InteractionClick, InteractionKey, InteractionScrollSettled};
 use tapline_oapi::{Category, KnownType};
 
-use crate::outbox::{Outbox, SECOND, What};
-use crate::protocol::{self, ExecutionContext, Text};
-use crate::targets::{Key, Target};
+use crate::outbox::{Outbox, Purpose};
+use crate::protocol::{self, BindingCalled, ExecutionContext, Text};
+use crate::targets::{Script, Target};
 
-/// What listens in the page. It tells only what a user does, not what a page pretends.
+/// The script. It reports only what a user does, not events that a page dispatches.
 const SCRIPT: &str = include_str!("interaction.js");
 
 /// The world in which the script runs.
 const WORLD: &str = "tapline";
 
-/// Through which the script tells. The script knows the name.
+/// The binding through which the script reports. The script contains the name.
 const BINDING: &str = "__tapline";
 
-/// Makes the script stop listening. The script knows the name.
+/// Stops the script. The script contains the name.
 const STOP: &str = "globalThis.__taplineStop?.()";
 
-/// Interactions that are told for each second of a target: more than a person makes, even with a
+/// Interactions that are emitted for each second of a target: more than a person makes, even with a
 /// key held down.
 const MAX_PER_SECOND: u32 = 50;
 
-/// Worlds remembered for each target, one for each frame.
+/// Worlds that are remembered for each target, one for each frame.
 const MAX_WORLDS: usize = 1000;
 
-/// What the script tells is cut here, in bytes; it keeps to less by itself.
+/// The longest report of the script that is read, in bytes. The script keeps to much less.
+const MAX_REPORT: usize = 64 * 1024;
+
+/// The longest text of an interaction that is kept, in bytes. The script keeps to less by itself.
 const MAX_TEXT: usize = 512;
 
-/// What there is of ours in a target.
-#[derive(Debug, Default)]
-pub(crate) struct Interactions {
-    script: Script,
-    /// The execution contexts in which the script runs.
-    worlds: Vec<i64>,
-    second: u64,
-    told: u32,
-}
-
-/// Where the script is that each new document gets.
-#[derive(Debug, Default)]
-enum Script {
-    #[default]
-    None,
-    /// Asked for, and not answered: its name is not known yet.
-    Asked { wanted: bool },
-    /// There, under this name.
-    Added(String),
-}
-
-pub(crate) fn switch_on(key: Key, session: &str, ours: &mut Interactions, out: &mut Outbox) {
-    let session = Some(session);
-    out.ask(
-        Some(key),
+pub(crate) fn enable(target: &mut Target, out: &mut Outbox) {
+    let key = Some(target.key);
+    let session = Some(&*target.session);
+    out.call(
+        key,
         session,
         "Runtime.addBinding",
         &json!({"name": BINDING, "executionContextName": WORLD}),
-        What::Setup,
+        Purpose::Setup,
     );
-    if let Script::Asked { wanted } = &mut ours.script {
+    if let Script::Requested { wanted } = &mut target.interactions.script {
         *wanted = true;
         return;
     }
-    ours.script = Script::Asked { wanted: true };
-    out.ask(
-        Some(key),
+    target.interactions.script = Script::Requested { wanted: true };
+    out.call(
+        key,
         session,
         "Page.addScriptToEvaluateOnNewDocument",
         &json!({"source": SCRIPT, "worldName": WORLD, "runImmediately": true}),
-        What::Script,
+        Purpose::Script,
     );
 }
 
-pub(crate) fn switch_off(session: &str, ours: &mut Interactions, out: &mut Outbox) {
-    for world in &ours.worlds {
+pub(crate) fn disable(target: &mut Target, out: &mut Outbox) {
+    let session = &*target.session;
+    for world in &target.interactions.worlds {
         stop(session, *world, out);
     }
-    match &mut ours.script {
-        Script::Asked { wanted } => *wanted = false,
+    match &mut target.interactions.script {
+        Script::Requested { wanted } => *wanted = false,
         script => {
             if let Script::Added(identifier) = std::mem::take(script) {
                 remove(session, &identifier, out);
             }
         }
     }
-    out.send(
-        Some(session),
-        "Runtime.removeBinding",
-        &json!({"name": BINDING}),
-    );
+    let params = json!({"name": BINDING});
+    out.send(Some(session), "Runtime.removeBinding", &params);
 }
 
-/// The script is there, under this name; or it is not, and there is none.
+/// The script was added with this identifier; without one, adding it failed.
 pub(crate) fn added(target: &mut Target, identifier: Option<&str>, out: &mut Outbox) {
     let script = std::mem::take(&mut target.interactions.script);
     let Some(identifier) = identifier else { return };
-    if let Script::Asked { wanted: false } = script {
+    if let Script::Requested { wanted: false } = script {
         remove(&target.session, identifier, out);
     } else {
         target.interactions.script = Script::Added(identifier.to_owned());
@@ -109,29 +91,26 @@ pub(crate) fn added(target: &mut Target, identifier: Option<&str>, out: &mut Out
 
 fn remove(session: &str, identifier: &str, out: &mut Outbox) {
     let params = json!({"identifier": identifier});
-    out.send(
-        Some(session),
-        "Page.removeScriptToEvaluateOnNewDocument",
-        &params,
-    );
+    let method = "Page.removeScriptToEvaluateOnNewDocument";
+    out.send(Some(session), method, &params);
 }
 
-/// Without effect where the script is not.
+/// Has no effect in a world where the script does not run.
 fn stop(session: &str, world: i64, out: &mut Outbox) {
     let stop = json!({"expression": STOP, "contextId": world});
     out.send(Some(session), "Runtime.evaluate", &stop);
 }
 
-/// A world began; perhaps one of ours.
+/// A world was created; it may be one of ours.
 pub(crate) fn world_created(target: &mut Target, context: &ExecutionContext<'_>, out: &mut Outbox) {
-    if &*context.name != WORLD {
+    if !context.name.is(WORLD) {
         return;
     }
     let worlds = &mut target.interactions.worlds;
     if worlds.len() < MAX_WORLDS && !worlds.contains(&context.id) {
         worlds.push(context.id);
     }
-    // The script was on its way there when it was switched off.
+    // The script was on its way there when it was disabled.
     if !out.captures(Category::Interaction) {
         stop(&target.session, context.id, out);
     }
@@ -141,14 +120,9 @@ pub(crate) fn world_destroyed(target: &mut Target, id: i64) {
     target.interactions.worlds.retain(|world| *world != id);
 }
 
-/// All worlds are gone, or are not told of any more.
-pub(crate) fn worlds_cleared(ours: &mut Interactions) {
-    ours.worlds.clear();
-}
-
-/// What the script tells: `kind`, and what belongs to it.
+/// A report of the script: `kind`, and the fields of that kind.
 #[derive(Deserialize)]
-struct Payload<'a> {
+struct Report<'a> {
     #[serde(borrow)]
     kind: Text<'a>,
     #[serde(default)]
@@ -168,62 +142,67 @@ struct Payload<'a> {
     from_y: f64,
 }
 
-/// The script tells something. An error where it is not what it should be.
-pub(crate) fn told(
+/// The script reports something.
+///
+/// # Errors
+///
+/// If the report is not what the script sends.
+pub(crate) fn reported(
     target: &mut Target,
-    call: &protocol::BindingCalled<'_>,
+    call: &BindingCalled<'_>,
     out: &mut Outbox,
 ) -> Result<(), serde_json::Error> {
     if &*call.name != BINDING {
         return Ok(());
     }
-    let payload: Payload<'_> = protocol::read(&call.payload)?;
+    let payload = call.payload.beginning(MAX_REPORT);
+    let report: Report<'_> = protocol::read(&payload.text)?;
     let ours = &mut target.interactions;
-    let second = out.now / SECOND;
-    if ours.second != second {
-        (ours.second, ours.told) = (second, 0);
+    let now = out.now.monotonic;
+    if ours.emitted == 0 || ours.second.saturating_add(Duration::from_secs(1)) <= now {
+        (ours.second, ours.emitted) = (now, 0);
     }
-    if ours.told == MAX_PER_SECOND {
+    if ours.emitted == MAX_PER_SECOND {
         return Ok(());
     }
-    ours.told += 1;
+    ours.emitted += 1;
 
     let context = target.context();
     let cause = Some("Runtime.bindingCalled");
-    let selector = out.text_within(&payload.selector, MAX_TEXT);
-    let tag = out.text_within(&payload.tag, MAX_TEXT);
-    match &*payload.kind {
+    let selector = out.plain_text(&report.selector, MAX_TEXT);
+    let tag = out.plain_text(&report.tag, MAX_TEXT);
+    match &*report.kind {
         "click" => {
-            let text = payload.text.as_deref().filter(|text| !text.is_empty());
-            let told = InteractionClick {
+            let text = report.text.as_deref().filter(|text| !text.is_empty());
+            let data = InteractionClick {
                 context,
-                x: payload.x,
-                y: payload.y,
+                x: report.x,
+                y: report.y,
                 selector,
                 tag,
-                text: text.map(|text| out.text_within(text, MAX_TEXT)),
+                text: text.map(|text| out.plain_text(text, MAX_TEXT)),
             };
-            out.tell(KnownType::InteractionClick, cause, &told);
+            out.emit(KnownType::InteractionClick, cause, &data);
         }
         "key" => {
-            let told = InteractionKey {
+            let data = InteractionKey {
                 context,
-                key: out.text_within(&payload.key, MAX_TEXT),
+                key: out.plain_text(&report.key, MAX_TEXT),
                 selector,
                 tag,
             };
-            out.tell(KnownType::InteractionKey, cause, &told);
+            out.emit(KnownType::InteractionKey, cause, &data);
         }
         "scroll" => {
-            let told = InteractionScrollSettled {
+            let data = InteractionScrollSettled {
                 context,
-                from_x: payload.from_x,
-                from_y: payload.from_y,
-                to_x: payload.x,
-                to_y: payload.y,
+                from_x: report.from_x,
+                from_y: report.from_y,
+                to_x: report.x,
+                to_y: report.y,
                 target_selector: selector,
             };
-            out.tell(KnownType::InteractionScrollSettled, cause, &told);
+            out.emit(KnownType::InteractionScrollSettled, cause, &data);
         }
         _ => {}
     }

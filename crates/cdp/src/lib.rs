@@ -1,47 +1,79 @@
-//! Turns what a Chromium says over the DevTools protocol into telemetry events.
+//! Turns the activity of a Chromium into telemetry events, over the Chrome DevTools Protocol (CDP).
 //!
-//! **What it is.** [`Core`] is a machine: in go the time and a message of the browser, out come
-//! events and commands. It attaches to every page, frame and worker, switches on in each what the
-//! captured categories need and nothing else, follows requests to their one end, computes when a
-//! page has settled, and takes secrets out of everything that it tells.
+//! **What it is.** [`Core`] is a state machine without a socket, a clock or a thread: messages of the
+//! browser and the time go in, events, commands and deadlines come out. It attaches to every page, frame
+//! and worker, enables in each what the captured categories need and nothing else, follows each request
+//! to its one end, computes when a page has settled, and removes secrets from all events.
+//! [`CdpSource`] connects the core to a browser and publishes its events into a telemetry session.
+//! [`record`] writes a browser's messages to a file, and a [`Recording`] turns them into the same events
+//! at any later time.
 //!
-//! The machine opens no socket, has no clock and no thread, and publishes nothing. That is why a recorded
-//! session replays through it, to the same events each time. [`CdpSource`] has all of these: it connects
-//! the machine to a browser and publishes into a telemetry session. [`Relay`] stands between other
-//! clients and the browser: it passes on what they say as it is, and tells which commands they gave.
+//! **What it is not.** It starts no browser and drives none: it only observes.
 //!
-//! **What it is not.** It starts no browser and drives none: what it does to one is to look.
+//! **Start at** [`CdpSource`], or for the core alone at [`Core`].
 //!
-//! **Start at** [`CdpSource`], or for the machine at [`Core::new`], then [`Core::connected`]; and at
-//! [`Relay::bind`].
+//! **Layer.** 4: it may use the layers below, and knows neither the server nor the client.
 //!
-//! **Layer.** Floor 4: it may use the floors below, and knows neither the server nor the client.
+//! ```
+//! use std::time::Duration;
+//! use tapline_cdp::{Core, Options, Output, Time};
+//!
+//! let mut core = Core::new(Options::default());
+//! let now = Time { monotonic: Duration::ZERO, wall: 1_795_349_358_708_459 };
+//! core.connected(now);
+//! core.message(now, concat!(
+//!     r#"{"method":"Target.attachedToTarget","params":{"sessionId":"S","waitingForDebugger":false,"#,
+//!     r#""targetInfo":{"targetId":"T","type":"page","title":"Shop","url":"http://u:p@shop/"}}}"#,
+//! ));
+//! let mut events = Vec::new();
+//! while let Some(output) = core.poll() {
+//!     match output {
+//!         Output::Event(event) => events.push(event),
+//!         Output::Command(command) => println!("to be sent: {}", command.to_text()),
+//!     }
+//! }
+//! assert_eq!(events[0].event_type.as_str(), "page_tab_opened");
+//! let data = events[0].data.as_ref().unwrap().get();
+//! assert!(data.contains("http://*redacted*@shop/"));
+//! ```
+//!
+//! # Modules
+//!
+//! A module uses only modules above it. None but `core` knows all of them.
 
-// In reading order.
-mod core;
+// The core, from the bottom up.
+mod time;
+mod key;
+mod redact;
+mod protocol;
+mod proxy;
+mod options;
+mod timers;
 mod outbox;
 mod targets;
 mod network;
-mod proxy;
 mod page;
 mod console;
 mod interaction;
 mod screenshot;
-mod redact;
-mod timers;
-mod protocol;
-mod relay;
+mod attach;
+mod core;
 
-mod source;
-mod drive;
+// The source around it, and recordings.
 mod endpoint;
+mod drive;
+mod source;
 mod record;
 
-pub use crate::core::{Core, Held, Options};
+mod relay;
+
+pub use crate::core::{Core, Held};
 pub use drive::SourceOptions;
 pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use options::Options;
 pub use outbox::{Command, Output};
 pub use record::{Recorded, Recording, RecordingError, record};
 pub use redact::{REDACTED, Redaction, SharedRedaction};
 pub use relay::{Relay, RelayCounts, RelayError, RelayOptions};
 pub use source::CdpSource;
+pub use time::Time;

@@ -1,6 +1,7 @@
-//! Requests from their beginning to their one end: a response, or a failure with a reason.
+//! Requests from their start to their one end: a response, or a failure with a reason.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use serde_json::json;
 use tapline_oapi::data::{
@@ -8,54 +9,55 @@ use tapline_oapi::data::{
 };
 use tapline_oapi::{Category, KnownType};
 
-use crate::outbox::{Outbox, SECOND, What};
+use crate::key::Key;
+use crate::outbox::{Outbox, Purpose};
 use crate::protocol::{
     Headers, LoadingFailed, LoadingFinished, RequestWillBeSent, ResponseBody, ResponseReceived,
     Text,
 };
 use crate::proxy;
 use crate::redact::{REDACTED, cut};
-use crate::targets::{Key, Target, Targets};
+use crate::targets::{Target, Targets};
 use crate::timers::Wait;
 
-/// No request in flight for that long is told as such (the taxonomy's).
-const IDLE: u64 = SECOND / 2;
+/// The network is idle after this time without a request in flight (from the taxonomy).
+const IDLE_AFTER: Duration = Duration::from_millis(500);
 
-/// A request that the browser says nothing of for that long is not waited for any longer.
-const REQUEST_AGE: u64 = 600 * SECOND;
+/// A request is given up after this time without an event about it.
+const REQUEST_AGE: Duration = Duration::from_secs(600);
 
-/// More open requests than that, and the oldest is not waited for any longer.
+/// The most open requests. Beyond it the oldest is given up.
 const MAX_OPEN: usize = 10_000;
 
-/// A response of more bytes than that is told without its body: to cut it, the browser would have
-/// to send all of it.
+/// The largest response whose body is fetched, in bytes on the network. To cut a body, the browser
+/// has to send all of it.
 const MAX_FETCHED: u32 = 4 * 1024 * 1024;
 
-/// What a server says beside the status and its media type are cut here, in bytes.
+/// The longest method, status text and media type that are kept, in bytes.
 const MAX_WORDS: usize = 1024;
 
-/// A header's value is cut here, in bytes.
+/// The longest header value that is kept, in bytes.
 const MAX_HEADER: usize = 8 * 1024;
 
-/// All headers together are cut here, in bytes: from there on, they are told without values. What is
-/// open is held with its headers.
+/// The most bytes of headers that are kept of a request. From there on headers are emitted without
+/// their values. An open request is held with its headers.
 const MAX_HEADERS: usize = 64 * 1024;
 
-/// Why a request was closed without word from the browser. Told as an `error_text`; the browser's
-/// own begin with `net::`.
+/// Why a request was given up without an end from the browser. Emitted as an `error_text`; the
+/// browser's own begin with `net::`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Closed {
-    /// The connection to the browser broke, or the browser itself.
+    /// The connection to the browser broke, or the browser ended.
     BrowserGone,
     /// The tab, frame or worker was closed.
     TargetGone,
-    /// The page's process died.
+    /// The page's process crashed.
     TargetCrashed,
-    /// No word of it for ten minutes.
+    /// No event about it for ten minutes.
     TooOld,
-    /// Too many were open at a time.
+    /// Too many requests were open.
     TooMany,
-    /// It ended, but of its response nothing was told.
+    /// It ended, but the browser reported no response.
     NoResponse,
 }
 
@@ -72,8 +74,8 @@ impl Closed {
     }
 }
 
-/// The arguments of `Network.enable`. What the browser is to keep for us: bodies that we fetch, until
-/// we do, which is at once.
+/// The arguments of `Network.enable`. The browser keeps bodies until we fetch them, which we do at
+/// once.
 pub(crate) fn enable(out: &Outbox) -> serde_json::Value {
     json!({
         "maxPostDataSize": out.options.text_limit,
@@ -82,17 +84,18 @@ pub(crate) fn enable(out: &Outbox) -> serde_json::Value {
     })
 }
 
-/// A request without an end. Its texts are without secrets.
+/// A request that has not ended. Its texts are without secrets.
 #[derive(Debug)]
 struct Request {
     key: Key,
     id: Box<str>,
-    since: u64,
-    /// Whether its beginning was told: what began before we looked has an end alone.
-    told: bool,
-    /// Whether the network is not idle because of it: it is of the target's present navigation.
+    /// When the last event about it came.
+    since: Duration,
+    /// Whether its start was emitted. If it began before we attached, there is only its end.
+    has_start: bool,
+    /// Whether it is of the target's present navigation, so that the network is not idle.
     counts: bool,
-    /// Empty where the beginning was not seen.
+    /// Empty if the start was not seen.
     method: String,
     url: String,
     frame: Option<String>,
@@ -109,12 +112,11 @@ struct Received {
     mime_type: String,
 }
 
-/// All requests without an end.
+/// All requests that have not ended.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     last: u64,
-    // Numbered anew with every word of the browser, so the first is the one that it was silent of
-    // for longest.
+    // A request gets a new number with every event about it, so the first has been silent longest.
     open: BTreeMap<u64, Request>,
     by_id: HashMap<Key, HashMap<Box<str>, u64>>,
 }
@@ -136,8 +138,8 @@ impl Requests {
         self.open.remove(&number)
     }
 
-    /// Takes the request out, whichever target it is of: a worker's script is asked for by its page,
-    /// and what becomes of it is told by the worker.
+    /// Removes the request from the target or one of its parents: a page requests the script of its
+    /// worker, and the worker reports the end.
     fn take_from(&mut self, targets: &Targets, key: Key, id: &str) -> Option<Request> {
         let mut of = Some(key);
         while let Some(key) = of {
@@ -171,13 +173,13 @@ impl Requests {
         self.open.len()
     }
 
-    /// When the oldest is not waited for any longer.
-    pub(crate) fn next_expiry(&self) -> Option<u64> {
+    /// When the oldest is given up.
+    pub(crate) fn next_expiry(&self) -> Option<Duration> {
         let (_, oldest) = self.open.first_key_value()?;
-        Some(oldest.since + REQUEST_AGE)
+        Some(oldest.since.saturating_add(REQUEST_AGE))
     }
 
-    /// Waits for the oldest no longer.
+    /// Gives up the oldest.
     pub(crate) fn expire(&mut self, targets: &mut Targets, out: &mut Outbox) {
         self.close_oldest(Closed::TooOld, targets, out);
     }
@@ -190,26 +192,26 @@ impl Requests {
         }
     }
 
-    /// Waits for none of the target's any longer.
+    /// Gives up all requests of the target.
     pub(crate) fn close_all(&mut self, target: &mut Target, why: Closed, out: &mut Outbox) {
         for request in self.take_all(target.key) {
             close(request, why, target, out);
         }
     }
 
-    /// Forgets all of them, untold: they are not captured any more.
+    /// Forgets all requests without an event: they are not captured any more.
     pub(crate) fn forget(&mut self, targets: &mut Targets, out: &mut Outbox) {
         self.open.clear();
         self.by_id.clear();
-        out.forget(|awaited| matches!(awaited.what, What::Body { .. }));
+        out.forget(|pending| matches!(pending.purpose, Purpose::Body { .. }));
         for target in targets.all() {
             target.in_flight = 0;
             out.timers.cancel(target.key, Wait::Idle);
         }
     }
 
-    /// The target went to another document: what the one before had in flight keeps its network
-    /// busy no longer, whether or not it ever ends.
+    /// The target has another document. Requests of the one before do not keep its network busy any
+    /// longer, whether or not they ever end.
     pub(crate) fn navigated(&mut self, target: &mut Target, out: &mut Outbox) {
         target.in_flight = 0;
         for number in self
@@ -247,10 +249,10 @@ impl Requests {
         let loader = owned(Some(&sent.loader_id));
         let resource_type = owned(sent.resource_type.as_ref());
         let redirected = sent.redirect_response.as_ref();
-        let told = NetworkRequest {
+        let data = NetworkRequest {
             context: of_document(target, &url, frame.clone(), loader.clone()),
             request_id: sent.request_id.to_string(),
-            method: request.method.to_string(),
+            method: out.text_within(&request.method, MAX_WORDS),
             document_url: out.url(&sent.document_url),
             headers: headers(&request.headers, out),
             initiator_type: sent.initiator.kind.to_string(),
@@ -259,13 +261,10 @@ impl Requests {
             is_redirect: redirected.map(|_| true),
             redirect_url: redirected.map(|from| out.url(&from.url)),
         };
-        out.tell(
-            KnownType::NetworkRequest,
-            Some("Network.requestWillBeSent"),
-            &told,
-        );
+        let cause = Some("Network.requestWillBeSent");
+        out.emit(KnownType::NetworkRequest, cause, &data);
 
-        // A redirect is the same request: it is counted already, or it is not of this navigation.
+        // A redirect is the same request: it was counted, or it is not of this navigation.
         let counts = before.as_ref().is_none_or(|before| before.counts);
         if before.is_none() {
             target.in_flight += 1;
@@ -274,10 +273,10 @@ impl Requests {
         self.insert(Request {
             key,
             id: (*sent.request_id).into(),
-            since: out.now,
-            told: true,
+            since: out.now.monotonic,
+            has_start: true,
             counts,
-            method: told.method,
+            method: data.method,
             url,
             frame,
             loader,
@@ -298,8 +297,8 @@ impl Requests {
         let mut request = before.unwrap_or_else(|| Request {
             key,
             id: (*received.request_id).into(),
-            since: 0,
-            told: false,
+            since: out.now.monotonic,
+            has_start: false,
             counts: false,
             method: String::new(),
             url: String::new(),
@@ -308,7 +307,7 @@ impl Requests {
             resource_type: None,
             response: None,
         });
-        request.since = out.now;
+        request.since = out.now.monotonic;
         request.url = out.url(&response.url);
         let resource_type = owned(received.resource_type.as_ref());
         request.resource_type = resource_type.or(request.resource_type);
@@ -347,11 +346,11 @@ impl Requests {
         let wants_body = has_body
             && is_text(&received.mime_type)
             && finished.encoded_data_length <= f64::from(MAX_FETCHED)
-            && out.may_ask_for_a_body();
+            && out.may_request_body();
         let id = request.id;
         let context = of_document(target, &request.url, request.frame, request.loader);
         if let Some(error) = proxy::error(received.status, &received.headers) {
-            let told = ProxyError {
+            let data = ProxyError {
                 context: context.clone(),
                 code: error.code,
                 request_id: id.to_string(),
@@ -360,11 +359,8 @@ impl Requests {
                 raw_code: Some(error.raw_code),
                 resource_type: request.resource_type.clone(),
             };
-            out.tell(
-                KnownType::ProxyError,
-                Some("Network.loadingFinished"),
-                &told,
-            );
+            let cause = Some("Network.loadingFinished");
+            out.emit(KnownType::ProxyError, cause, &data);
         }
         let response = NetworkResponse {
             context,
@@ -377,20 +373,20 @@ impl Requests {
             resource_type: request.resource_type,
             body: None,
         };
-        let ts = out.now;
+        let ts = out.now.wall;
         if !wants_body {
-            tell_response(ts, &response, out);
+            emit_response(ts, &response, out);
             return;
         }
-        // The session that told of the end is the one that has the body.
+        // The session that reported the end has the body.
         let session = targets.at(key).map(|target| target.session.clone());
         let response = Box::new(response);
-        out.ask(
+        out.call(
             Some(key),
             session.as_deref(),
             "Network.getResponseBody",
             &json!({"requestId": &*id}),
-            What::Body { response, ts },
+            Purpose::Body { response, ts },
         );
     }
 
@@ -416,29 +412,29 @@ impl Requests {
     }
 }
 
-/// The network was idle for long enough.
+/// The wait for an idle network is over.
 pub(crate) fn idle(target: &Target, out: &mut Outbox) {
     let context = target.document();
-    out.tell(KnownType::NetworkIdle, None, &NetworkIdle { context });
+    out.emit(KnownType::NetworkIdle, None, &NetworkIdle { context });
 }
 
-/// A response that ended at `ts`, and its body, or word that there is none.
-pub(crate) fn tell_with_body(
+/// Emits a response that ended at `ts`, with its body if there is one.
+pub(crate) fn emit_with_body(
     mut response: NetworkResponse,
     ts: u64,
     body: Option<&ResponseBody<'_>>,
     out: &mut Outbox,
 ) {
-    // What the browser had to encode is no text, whatever its media type says.
+    // If the browser had to encode it, it is not text, whatever its media type says.
     if let Some(body) = body.filter(|body| !body.base64_encoded) {
         response.body = Some(out.text(&body.body));
     }
-    tell_response(ts, &response, out);
+    emit_response(ts, &response, out);
 }
 
-fn tell_response(ts: u64, response: &NetworkResponse, out: &mut Outbox) {
+fn emit_response(ts: u64, response: &NetworkResponse, out: &mut Outbox) {
     let cause = Some("Network.loadingFinished");
-    out.tell_at(ts, KnownType::NetworkResponse, cause, response);
+    out.emit_at(ts, KnownType::NetworkResponse, cause, response);
 }
 
 fn close(request: Request, why: Closed, target: &mut Target, out: &mut Outbox) {
@@ -454,18 +450,18 @@ fn fail(
     out: &mut Outbox,
 ) {
     ended(&request, target, out);
-    // Without a beginning there is nothing that a reader waits for.
-    if !request.told && cause.is_none() {
+    // Without a start there is nothing that a reader waits for.
+    if !request.has_start && cause.is_none() {
         return;
     }
-    let told = NetworkLoadingFailed {
+    let data = NetworkLoadingFailed {
         context: of_document(target, &request.url, request.frame, request.loader),
         request_id: request.id.into(),
         error_text,
         canceled,
         resource_type: request.resource_type,
     };
-    out.tell(KnownType::NetworkLoadingFailed, cause, &told);
+    out.emit(KnownType::NetworkLoadingFailed, cause, &data);
 }
 
 fn ended(request: &Request, target: &mut Target, out: &mut Outbox) {
@@ -475,12 +471,13 @@ fn ended(request: &Request, target: &mut Target, out: &mut Outbox) {
     }
 }
 
-/// Starts or stops the wait for an idle network, after the number in flight has changed.
+/// Starts or stops the wait for an idle network after the number in flight has changed.
 fn watch_idle(target: &Target, out: &mut Outbox) {
     if target.in_flight > 0 {
         out.timers.cancel(target.key, Wait::Idle);
     } else if target.has_frames() && out.captures(Category::Network) {
-        out.timers.set(target.key, Wait::Idle, out.now + IDLE);
+        let at = out.now.monotonic.saturating_add(IDLE_AFTER);
+        out.timers.set(target.key, Wait::Idle, at);
     }
 }
 
@@ -503,7 +500,8 @@ fn of_document(
 
 fn headers(headers: &Headers<'_>, out: &Outbox) -> BTreeMap<String, String> {
     let mut left = MAX_HEADERS;
-    let told = headers.0.iter().map(|(name, value)| {
+    let kept = headers.0.iter().map(|(name, value)| {
+        let name = cut(name, MAX_WORDS);
         let limit = MAX_HEADER.min(left);
         let value = if out.rules.is_secret_header(name) {
             cut(REDACTED, limit).to_owned()
@@ -511,9 +509,9 @@ fn headers(headers: &Headers<'_>, out: &Outbox) -> BTreeMap<String, String> {
             out.text_within(value, limit)
         };
         left = left.saturating_sub(name.len() + value.len());
-        (name.to_string(), value)
+        (name.to_owned(), value)
     });
-    told.collect()
+    kept.collect()
 }
 
 fn owned(text: Option<&Text<'_>>) -> Option<String> {
@@ -524,7 +522,7 @@ fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Whether a body of this media type is text. Everything else is never fetched.
+/// Whether a body of this media type is text. No other body is fetched.
 fn is_text(mime_type: &str) -> bool {
     let essence = mime_type
         .split(';')
@@ -555,7 +553,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_told_by_its_media_type() {
+    fn text_is_recognised_by_its_media_type() {
         for text in [
             "text/html",
             "text/css; charset=utf-8",

@@ -1,104 +1,114 @@
-//! What the machine has to say: events for the session, commands for the browser. Everything goes
-//! out through here, so that what is not captured is not told, no text leaves with a secret, and
-//! every awaited answer has an age.
+//! What the core sends: events for the session, and commands for the browser.
+//!
+//! All outputs pass through the [`Outbox`]. It drops events that are not captured, removes secrets
+//! from texts and cuts them, and gives up on commands that are not answered.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tapline_oapi::data::{MonitorInitFailed, NetworkResponse};
 use tapline_oapi::{Category, CategorySet, Event, KnownType, Source, SourceKind};
 
-use crate::core::Options;
-use crate::redact::{Redaction, cut};
-use crate::screenshot::Shot;
-use crate::targets::Key;
+use crate::key::Key;
+use crate::options::Options;
+use crate::protocol::{Beginning, PageText};
+use crate::redact::{MARGIN, Redaction, cut};
+use crate::time::Time;
 use crate::timers::Timers;
 
-/// Microseconds in a second.
-pub(crate) const SECOND: u64 = 1_000_000;
+/// How long the browser may take to answer a command. A page that hangs does not answer at all.
+const ANSWER_AGE: Duration = Duration::from_secs(15);
 
-/// How long the browser may take to answer. A page that hangs does not answer at all.
-const ANSWER_AGE: u64 = 15 * SECOND;
-
-/// Bodies asked for and not here yet; a response beyond that is told without its body.
+/// Bodies that may be pending. A response beyond that is emitted without its body.
 const MAX_BODIES: usize = 256;
 
-/// Pictures asked for and not here yet. Each is some hundred KB, and costs the browser a frame.
+/// Screenshots that may be pending. Each has some hundred KB, and costs the browser a frame.
 const MAX_SCREENSHOTS: usize = 4;
 
-/// Addresses are cut here, in bytes. The longest that servers commonly take.
+/// The longest URL that is kept, in bytes: the longest that servers commonly accept.
 pub(crate) const MAX_URL: usize = 8 * 1024;
 
-/// `data:` addresses are cut here, in bytes: what follows is the content itself.
+/// The longest `data:` URL that is kept, in bytes: the rest of it is content.
 const MAX_DATA_URL: usize = 256;
 
-/// What the machine has to say. See [`Core::poll`](crate::Core::poll).
+/// An output of the core. See [`Core::poll`](crate::Core::poll).
 #[derive(Debug, Clone)]
 pub enum Output {
-    /// To be published.
+    /// Publish this event.
     Event(Event),
-    /// To be sent to the browser.
+    /// Send this command to the browser.
     Command(Command),
 }
 
 /// A command to the browser.
 #[derive(Debug, Clone, Serialize)]
 pub struct Command {
-    /// Its number: 1, 2, 3 … since the connection was made.
+    /// Its number within the connection, counted from 1.
     pub id: u64,
-    /// What to do, such as `Network.enable`.
+    /// The method, such as `Network.enable`.
     pub method: &'static str,
-    /// Its arguments: a JSON object.
+    /// The arguments, a JSON object.
     pub params: Box<RawValue>,
-    /// The session it is for; none for the browser itself.
+    /// The CDP session of the target; none for the browser itself.
     #[serde(rename = "sessionId", skip_serializing_if = "Option::is_none")]
     pub session: Option<Box<str>>,
 }
 
 impl Command {
-    /// The message as the browser reads it.
+    /// The command as the JSON text that goes to the browser.
     #[must_use]
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("texts, a number and JSON always serialize")
     }
 }
 
-/// A command whose answer matters.
+/// A command that was sent and is not answered yet.
 #[derive(Debug)]
-pub(crate) struct Awaited {
+pub(crate) struct Pending {
+    /// The target that it is for; none for the browser itself.
     pub(crate) key: Option<Key>,
     pub(crate) method: &'static str,
-    pub(crate) what: What,
-    since: u64,
+    pub(crate) purpose: Purpose,
+    since: Duration,
 }
 
-/// What the answer is wanted for.
+/// What the answer to a command is needed for.
 #[derive(Debug)]
-pub(crate) enum What {
-    /// Whether it went well: without it something stays unseen.
+pub(crate) enum Purpose {
+    /// To know whether it succeeded: if not, something stays unseen.
     Setup,
-    /// Which document is there already. `new`: the target waited for us, so that nobody has seen it
-    /// before.
+    /// To learn the document that is already there. `new`: the target was paused for us, so no
+    /// event has described that document.
     Frames { new: bool },
-    /// The script's name, to remove it by.
+    /// To learn the identifier by which the script can be removed.
     Script,
-    /// The picture of the page.
+    /// To get this screenshot.
     Screenshot(Shot),
-    /// How large the page is, for a picture of it.
+    /// To learn the size of the viewport for a smaller screenshot.
     Metrics(Shot),
-    /// The body of this response, which ended at `ts`.
+    /// To get the body of this response, which ended at the wall time `ts`.
     Body {
         response: Box<NetworkResponse>,
         ts: u64,
     },
 }
 
+/// Which document a screenshot is of, and at what size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shot {
+    pub(crate) nav_seq: u64,
+    /// Width and height are divided by this.
+    pub(crate) shrunk: u8,
+}
+
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    /// Unix microseconds; never goes back.
-    pub(crate) now: u64,
+    /// The present moment. Its monotonic part never goes back.
+    pub(crate) now: Time,
     pub(crate) captured: CategorySet,
     pub(crate) options: Options,
     /// The redaction rules for the present message.
@@ -107,24 +117,24 @@ pub(crate) struct Outbox {
     queue: VecDeque<Output>,
     last_id: u64,
     // Ids grow with time, so the first is the oldest.
-    awaited: BTreeMap<u64, Awaited>,
+    pending: BTreeMap<u64, Pending>,
     bodies: usize,
     screenshots: usize,
-    /// Steps that were told to have failed since the browser came.
+    /// Steps whose failure was reported for this connection.
     failed: Vec<&'static str>,
 }
 
 impl Outbox {
     pub(crate) fn new(options: Options) -> Self {
         Self {
-            now: 0,
+            now: Time::default(),
             captured: options.captured,
             rules: options.redaction.current(),
             options,
             timers: Timers::default(),
             queue: VecDeque::new(),
             last_id: 0,
-            awaited: BTreeMap::new(),
+            pending: BTreeMap::new(),
             bodies: 0,
             screenshots: 0,
             failed: Vec::new(),
@@ -139,17 +149,20 @@ impl Outbox {
         !category.is_user_facing() || self.captured.contains(category)
     }
 
-    /// Tells it, if it is captured: now, because of the browser's event `cause`, if there is one.
-    pub(crate) fn tell(
+    // Events.
+
+    /// Emits an event of the present moment, if it is captured. `cause` is the browser's event that
+    /// it comes from, if there is one.
+    pub(crate) fn emit(
         &mut self,
         known: KnownType,
         cause: Option<&'static str>,
         data: &impl Serialize,
     ) {
-        self.tell_at(self.now, known, cause, data);
+        self.emit_at(self.now.wall, known, cause, data);
     }
 
-    pub(crate) fn tell_at(
+    pub(crate) fn emit_at(
         &mut self,
         ts: u64,
         known: KnownType,
@@ -170,7 +183,24 @@ impl Outbox {
         self.queue.push_back(Output::Event(event));
     }
 
-    /// Sends a command whose answer does not matter.
+    /// Reports that a setup step failed. Each step is reported once for a connection, because in two
+    /// hundred tabs it fails in the same way.
+    pub(crate) fn emit_failed_step(&mut self, step: &'static str) {
+        if !self.failed.contains(&step) {
+            self.failed.push(step);
+            self.emit_init_failed(step);
+        }
+    }
+
+    pub(crate) fn emit_init_failed(&mut self, step: &str) {
+        let step = self.plain_text(step, self.options.text_limit);
+        let data = MonitorInitFailed { step };
+        self.emit(KnownType::MonitorInitFailed, None, &data);
+    }
+
+    // Commands.
+
+    /// Sends a command whose answer is ignored.
     pub(crate) fn send(
         &mut self,
         session: Option<&str>,
@@ -186,119 +216,139 @@ impl Outbox {
         }));
     }
 
-    /// Sends a command whose answer matters.
-    pub(crate) fn ask(
+    /// Sends a command whose answer is needed.
+    pub(crate) fn call(
         &mut self,
         key: Option<Key>,
         session: Option<&str>,
         method: &'static str,
         params: &impl Serialize,
-        what: What,
+        purpose: Purpose,
     ) {
         self.send(session, method, params);
-        match what {
-            What::Body { .. } => self.bodies += 1,
-            What::Screenshot(_) => self.screenshots += 1,
-            What::Setup | What::Frames { .. } | What::Script | What::Metrics(_) => {}
+        match purpose {
+            Purpose::Body { .. } => self.bodies += 1,
+            Purpose::Screenshot(_) => self.screenshots += 1,
+            Purpose::Setup | Purpose::Frames { .. } | Purpose::Script | Purpose::Metrics(_) => {}
         }
-        let awaited = Awaited {
+        let pending = Pending {
             key,
             method,
-            what,
-            since: self.now,
+            purpose,
+            since: self.now.monotonic,
         };
-        self.awaited.insert(self.last_id, awaited);
+        self.pending.insert(self.last_id, pending);
     }
 
-    pub(crate) fn may_ask_for_a_body(&self) -> bool {
+    pub(crate) fn may_request_body(&self) -> bool {
         self.bodies < MAX_BODIES
     }
 
-    pub(crate) fn may_ask_for_a_screenshot(&self) -> bool {
+    pub(crate) fn may_request_screenshot(&self) -> bool {
         self.screenshots < MAX_SCREENSHOTS
     }
 
-    /// Whom the answer of this id is for.
-    pub(crate) fn answered(&mut self, id: u64) -> Option<Awaited> {
-        let awaited = self.awaited.remove(&id)?;
-        match awaited.what {
-            What::Body { .. } => self.bodies -= 1,
-            What::Screenshot(_) => self.screenshots -= 1,
-            What::Setup | What::Frames { .. } | What::Script | What::Metrics(_) => {}
+    /// Removes the pending command with this id.
+    pub(crate) fn take_pending(&mut self, id: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        match pending.purpose {
+            Purpose::Body { .. } => self.bodies -= 1,
+            Purpose::Screenshot(_) => self.screenshots -= 1,
+            Purpose::Setup | Purpose::Frames { .. } | Purpose::Script | Purpose::Metrics(_) => {}
         }
-        Some(awaited)
+        Some(pending)
     }
 
-    /// When the oldest command is not waited for any longer.
-    pub(crate) fn next_unanswered(&self) -> Option<u64> {
-        let (_, oldest) = self.awaited.first_key_value()?;
-        Some(oldest.since + ANSWER_AGE)
+    /// When the oldest pending command is given up.
+    pub(crate) fn next_unanswered(&self) -> Option<Duration> {
+        let (_, oldest) = self.pending.first_key_value()?;
+        Some(oldest.since.saturating_add(ANSWER_AGE))
     }
 
-    /// Waits for the oldest command no longer.
-    pub(crate) fn pop_unanswered(&mut self) -> Option<Awaited> {
-        let id = *self.awaited.first_key_value()?.0;
-        self.answered(id)
+    /// Gives up the oldest pending command.
+    pub(crate) fn take_unanswered(&mut self) -> Option<Pending> {
+        let id = *self.pending.first_key_value()?.0;
+        self.take_pending(id)
     }
 
-    /// Waits no longer for what this is true of.
-    pub(crate) fn forget(&mut self, which: impl Fn(&Awaited) -> bool) -> Vec<Awaited> {
+    /// Gives up all pending commands that match.
+    pub(crate) fn forget(&mut self, which: impl Fn(&Pending) -> bool) -> Vec<Pending> {
         let ids: Vec<u64> = self
-            .awaited
+            .pending
             .iter()
-            .filter(|(_, awaited)| which(awaited))
+            .filter(|(_, pending)| which(pending))
             .map(|(id, _)| *id)
             .collect();
-        ids.into_iter().filter_map(|id| self.answered(id)).collect()
+        let take = |id| self.take_pending(id);
+        ids.into_iter().filter_map(take).collect()
     }
 
-    /// A step of setting up failed. Each is told once for a connection: two hundred tabs fail alike.
-    pub(crate) fn tell_failed(&mut self, step: &'static str) {
-        if !self.failed.contains(&step) {
-            self.failed.push(step);
-            self.tell_init_failed(step);
-        }
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
     }
 
-    pub(crate) fn tell_init_failed(&mut self, step: &str) {
-        let step = self.text(step);
-        self.tell(
-            KnownType::MonitorInitFailed,
-            None,
-            &MonitorInitFailed { step },
-        );
-    }
-
-    /// Begins anew with another connection: nothing that was asked is answered any more, and what
-    /// was not sent yet has nowhere to go.
+    /// Begins a new connection: ids begin at 1, and commands that were not sent yet are dropped.
     pub(crate) fn reconnected(&mut self) {
         self.queue
             .retain(|output| matches!(output, Output::Event(_)));
         self.last_id = 0;
         self.failed.clear();
-        debug_assert!(self.awaited.is_empty(), "forgotten when the last one broke");
+        debug_assert!(
+            self.pending.is_empty(),
+            "forgotten when the last connection broke"
+        );
     }
 
-    /// A text that may leave: without secrets, and not too long.
-    pub(crate) fn text(&self, text: &str) -> String {
+    // Texts.
+
+    /// A text for an event: without secrets, and no longer than the configured limit.
+    pub(crate) fn text(&self, text: &PageText<'_>) -> String {
         self.text_within(text, self.options.text_limit)
     }
 
-    pub(crate) fn text_within(&self, text: &str, limit: usize) -> String {
+    /// The same with another limit, in bytes.
+    pub(crate) fn text_within(&self, text: &PageText<'_>, limit: usize) -> String {
+        self.redacted(&text.beginning(limit.saturating_add(MARGIN)), limit)
+    }
+
+    /// The same of a text that is known to be short.
+    pub(crate) fn plain_text(&self, text: &str, limit: usize) -> String {
         self.rules.within(text, limit)
     }
 
-    /// An address that may leave.
-    pub(crate) fn url(&self, url: &str) -> String {
-        if url.starts_with("data:") {
-            // Megabytes at times, none of which is looked at.
-            let head = cut(url, 2 * MAX_DATA_URL);
-            return self.text_within(head, MAX_DATA_URL);
+    /// The same of a text of which [`MARGIN`] more bytes than `limit` have been read already.
+    pub(crate) fn redacted(&self, text: &Beginning<'_>, limit: usize) -> String {
+        match self.rules.beginning(&text.text, text.is_cut) {
+            Cow::Borrowed(text) => cut(text, limit).to_owned(),
+            Cow::Owned(mut text) => {
+                text.truncate(cut(&text, limit).len());
+                text
+            }
         }
-        self.text_within(url, MAX_URL)
     }
 
-    pub(crate) fn awaiting(&self) -> usize {
-        self.awaited.len()
+    /// A URL for an event.
+    pub(crate) fn url(&self, url: &PageText<'_>) -> String {
+        self.url_with_fragment(url, None)
+    }
+
+    /// A URL for an event, of which the browser reports the fragment apart.
+    pub(crate) fn url_with_fragment(
+        &self,
+        url: &PageText<'_>,
+        fragment: Option<&PageText<'_>>,
+    ) -> String {
+        let limit = if url.starts_with("data:") {
+            MAX_DATA_URL
+        } else {
+            MAX_URL
+        };
+        let mut whole = url.beginning(limit + MARGIN);
+        if let Some(fragment) = fragment.filter(|_| !whole.is_cut) {
+            let more = fragment.beginning(limit + MARGIN - whole.text.len());
+            whole.text.to_mut().push_str(&more.text);
+            whole.is_cut = more.is_cut;
+        }
+        self.redacted(&whole, limit)
     }
 }

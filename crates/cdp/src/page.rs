@@ -1,5 +1,7 @@
 //! Navigation, loading and layout, and what is computed from them: when a page has settled.
 
+use std::time::Duration;
+
 use tapline_oapi::data::{
     LayoutShiftDetails, LcpDetails, PageCrashed, PageDomContentLoaded, PageLayoutSettled,
     PageLayoutShift, PageLcp, PageLoad, PageNavigation, PageNavigationSettled,
@@ -7,25 +9,18 @@ use tapline_oapi::data::{
 use tapline_oapi::{Category, KnownType};
 
 use crate::network::Requests;
-use crate::outbox::{Outbox, SECOND};
+use crate::outbox::Outbox;
 use crate::protocol::{Fired, Frame, NavigatedWithinDocument, TimelineEvent};
-use crate::targets::Target;
+use crate::targets::{Loading, Target};
 use crate::timers::Wait;
 
-/// No layout shift for that long after load is told as a settled layout (the taxonomy's).
-const STILL: u64 = SECOND;
+/// The layout has settled after this time without a layout shift (from the taxonomy).
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
-/// Ids that a page gave its elements are cut here, in bytes.
+/// The longest id of an element that is kept, in bytes.
 const MAX_ELEMENT_ID: usize = 512;
 
-/// How far the present navigation has come.
-#[derive(Debug, Default)]
-pub(crate) struct Loading {
-    parsed: bool,
-    still: bool,
-}
-
-/// A frame went to another document: the browser tells, with the event `cause`.
+/// A frame has another document, as the browser's event `cause` reports.
 pub(crate) fn navigated(
     target: &mut Target,
     frame: &Frame<'_>,
@@ -33,11 +28,8 @@ pub(crate) fn navigated(
     requests: &mut Requests,
     out: &mut Outbox,
 ) {
-    let url = match &frame.url_fragment {
-        Some(fragment) => out.url(&format!("{}{}", &*frame.url, &**fragment)),
-        None => out.url(&frame.url),
-    };
-    // A frame with a process of its own has a parent, and is its target's main frame all the same.
+    let url = out.url_with_fragment(&frame.url, frame.url_fragment.as_ref());
+    // A frame with a process of its own has a parent, and is the main frame of its target.
     if target.is_main(&frame.id) || frame.parent_id.is_none() {
         target.nav_seq += 1;
         target.url.clone_from(&url);
@@ -46,7 +38,7 @@ pub(crate) fn navigated(
         out.timers.cancel_all(target.key);
         requests.navigated(target, out);
     }
-    let told = PageNavigation {
+    let data = PageNavigation {
         url,
         frame_id: frame.id.to_string(),
         loader_id: frame.loader_id.to_string(),
@@ -56,14 +48,14 @@ pub(crate) fn navigated(
         target_type: Some(target.kind),
         nav_seq: None,
     };
-    out.tell(KnownType::PageNavigation, Some(cause), &told);
+    out.emit(KnownType::PageNavigation, Some(cause), &data);
 }
 
-/// The document that was there before we looked.
+/// The document that was there before we attached.
 ///
-/// A tab that is opened with an address waits for us only once it has its first document. So the
-/// browser tells of no navigation there, but it is one all the same. In a tab that was there before,
-/// it is not.
+/// A tab that is opened with a URL is paused only after its first document has begun. So the
+/// browser reports no navigation to that document, although it is one. In a tab that was there
+/// before, it is none.
 pub(crate) fn found(
     target: &mut Target,
     frame: &Frame<'_>,
@@ -71,18 +63,19 @@ pub(crate) fn found(
     requests: &mut Requests,
     out: &mut Outbox,
 ) {
-    // A navigation came between the question and its answer: that one is told already.
+    // A navigation came between the command and its answer, and was emitted.
     if target.loader.is_some() {
         return;
     }
-    if new && !matches!(&*frame.url, "" | ":" | "about:blank") {
+    let is_blank = ["", ":", "about:blank"].iter().any(|it| frame.url.is(it));
+    if new && !is_blank {
         navigated(target, frame, "Page.getFrameTree", requests, out);
     } else {
         target.loader = Some(frame.loader_id.to_string());
     }
 }
 
-/// The page went elsewhere without another document: no navigation, but another address.
+/// The page has another URL without another document. This is not a navigation.
 pub(crate) fn navigated_within(
     target: &mut Target,
     to: &NavigatedWithinDocument<'_>,
@@ -94,46 +87,48 @@ pub(crate) fn navigated_within(
 }
 
 pub(crate) fn parsed(target: &mut Target, fired: &Fired, out: &mut Outbox) {
-    let told = PageDomContentLoaded {
+    let data = PageDomContentLoaded {
         context: target.document(),
         cdp_timestamp: fired.timestamp.0,
     };
     let cause = Some("Page.domContentEventFired");
-    out.tell(KnownType::PageDomContentLoaded, cause, &told);
-    if !target.loading.parsed {
-        target.loading.parsed = true;
-        tell_settled(target, out);
+    out.emit(KnownType::PageDomContentLoaded, cause, &data);
+    if !target.loading.is_parsed {
+        target.loading.is_parsed = true;
+        emit_if_settled(target, out);
     }
 }
 
 pub(crate) fn loaded(target: &Target, fired: &Fired, out: &mut Outbox) {
-    let told = PageLoad {
+    let data = PageLoad {
         context: target.document(),
         cdp_timestamp: fired.timestamp.0,
     };
-    out.tell(KnownType::PageLoad, Some("Page.loadEventFired"), &told);
-    if out.captures(Category::Page) && !target.loading.still {
-        out.timers.set(target.key, Wait::Layout, out.now + STILL);
+    out.emit(KnownType::PageLoad, Some("Page.loadEventFired"), &data);
+    if out.captures(Category::Page) && !target.loading.is_settled {
+        wait_for_layout(target, out);
     }
 }
 
-/// The second after load went by.
-pub(crate) fn still(target: &mut Target, out: &mut Outbox) {
-    let context = target.document();
-    out.tell(
-        KnownType::PageLayoutSettled,
-        None,
-        &PageLayoutSettled { context },
-    );
-    target.loading.still = true;
-    tell_settled(target, out);
+fn wait_for_layout(target: &Target, out: &mut Outbox) {
+    let at = out.now.monotonic.saturating_add(SETTLED_AFTER);
+    out.timers.set(target.key, Wait::Layout, at);
 }
 
-fn tell_settled(target: &Target, out: &mut Outbox) {
-    if target.loading.parsed && target.loading.still {
+/// The wait for the layout is over.
+pub(crate) fn layout_settled(target: &mut Target, out: &mut Outbox) {
+    let context = target.document();
+    let data = PageLayoutSettled { context };
+    out.emit(KnownType::PageLayoutSettled, None, &data);
+    target.loading.is_settled = true;
+    emit_if_settled(target, out);
+}
+
+fn emit_if_settled(target: &Target, out: &mut Outbox) {
+    if target.loading.is_parsed && target.loading.is_settled {
         let context = target.document();
-        let told = PageNavigationSettled { context };
-        out.tell(KnownType::PageNavigationSettled, None, &told);
+        let data = PageNavigationSettled { context };
+        out.emit(KnownType::PageNavigationSettled, None, &data);
     }
 }
 
@@ -142,9 +137,9 @@ pub(crate) fn timeline(target: &Target, event: &TimelineEvent<'_>, out: &mut Out
     let source_frame_id = event.frame_id.to_string();
     if let Some(shift) = &event.layout_shift_details {
         if out.timers.is_set(target.key, Wait::Layout) {
-            out.timers.set(target.key, Wait::Layout, out.now + STILL);
+            wait_for_layout(target, out);
         }
-        let told = PageLayoutShift {
+        let data = PageLayoutShift {
             context: target.context(),
             source_frame_id,
             time: event.time.0,
@@ -154,11 +149,11 @@ pub(crate) fn timeline(target: &Target, event: &TimelineEvent<'_>, out: &mut Out
                 had_recent_input: shift.had_recent_input,
             },
         };
-        out.tell(KnownType::PageLayoutShift, cause, &told);
+        out.emit(KnownType::PageLayoutShift, cause, &data);
     } else if let Some(paint) = &event.lcp_details {
-        let element_id = paint.element_id.as_deref().filter(|id| !id.is_empty());
-        let url = paint.url.as_deref().filter(|url| !url.is_empty());
-        let told = PageLcp {
+        let element_id = paint.element_id.as_ref().filter(|id| !id.is_empty());
+        let url = paint.url.as_ref().filter(|url| !url.is_empty());
+        let data = PageLcp {
             context: target.context(),
             source_frame_id,
             time: event.time.0,
@@ -172,12 +167,12 @@ pub(crate) fn timeline(target: &Target, event: &TimelineEvent<'_>, out: &mut Out
             },
             duration: event.duration.map(|it| it.0),
         };
-        out.tell(KnownType::PageLcp, cause, &told);
+        out.emit(KnownType::PageLcp, cause, &data);
     }
 }
 
 pub(crate) fn crashed(target: &Target, out: &mut Outbox) {
     let context = target.context();
     let cause = Some("Inspector.targetCrashed");
-    out.tell(KnownType::PageCrashed, cause, &PageCrashed { context });
+    out.emit(KnownType::PageCrashed, cause, &PageCrashed { context });
 }

@@ -1,30 +1,43 @@
-//! The DevTools protocol, as far as it is used: what comes in, borrowed from the message's text.
+//! The messages of the DevTools protocol, as far as they are used, borrowed from the message's text.
 //!
-//! A message is read once. [`head`] looks at its first bytes alone, which is all that an unknown
-//! method costs; a known one is then read into a struct that names only the fields that are used.
-//! Text is a [`Text`], which borrows where the browser escaped nothing.
+//! [`head`] looks at the first bytes of a message, which is all that an unknown method costs. A known
+//! message is then read once, into a struct that has only the fields that are used.
+//!
+//! Ids and words of the protocol are a [`Text`]. Whatever a page or a server can choose is a
+//! [`PageText`], because it can have any length: it stays as it is in the message, and only as much of
+//! it is decoded as is kept. Arrays that a page can choose are a [`FirstN`] for the same reason.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What kind of message it is.
+use crate::redact::cut;
+
+/// The most arguments of a console call that are read.
+const MAX_ARGS: usize = 1000;
+
+/// The most calls of a stack trace that are read.
+const MAX_FRAMES: usize = 64;
+
+/// The most headers of a request or response that are read.
+const MAX_HEADERS: usize = 1000;
+
+/// The kind of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Head<'a> {
-    /// The browser tells something.
+    /// An event of this method.
     Event(Cow<'a, str>),
-    /// The browser answers the command of this id.
+    /// The answer to the command with this id.
     Answer(u64),
 }
 
-/// Looks at how the message begins. `None` where it is no message of the protocol.
+/// Finds the kind of a message. `None` if it is not a message of the protocol.
 ///
-/// The browser writes `method` and `id` first. Where they stand elsewhere, the whole message is
-/// read for them.
+/// The browser writes `method` and `id` first. If they are elsewhere, the whole message is read.
 pub(crate) fn head(message: &str) -> Option<Head<'_>> {
     const METHOD: &str = r#"{"method":""#;
     const ID: &str = r#"{"id":"#;
@@ -55,11 +68,11 @@ pub(crate) fn head(message: &str) -> Option<Head<'_>> {
     }
 }
 
-/// An event of the browser.
+/// An event.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Message<'a, P> {
-    /// Through which session; none for the browser itself.
+    /// The session of its target; none for the browser itself.
     #[serde(borrow)]
     pub(crate) session_id: Option<Text<'a>>,
     pub(crate) params: P,
@@ -68,7 +81,7 @@ pub(crate) struct Message<'a, P> {
 /// The answer to a command.
 #[derive(Deserialize)]
 pub(crate) struct Answer<R> {
-    // By hand, because the derive asks `R` to have a default.
+    // Explicit, because the derive would require `R: Default`.
     #[serde(default = "Option::default")]
     pub(crate) result: Option<R>,
     pub(crate) error: Option<CommandError>,
@@ -81,14 +94,14 @@ pub(crate) struct CommandError {
 }
 
 impl CommandError {
-    /// The session that the command was for is gone. Nothing went wrong then.
+    /// The session that the command was for has ended. This is not a failure.
     pub(crate) const NO_SESSION: i64 = -32001;
 }
 
-/// A text of the browser.
+/// A short text: an id, or a word of the protocol.
 ///
-/// JavaScript's strings may hold half of a surrogate pair, and the browser writes it down as it is.
-/// Read as a `str` such a message would be refused; here the half becomes U+FFFD.
+/// A JavaScript string may contain half of a surrogate pair, and the browser sends it as it is. As a
+/// `str` the message could not be read, so the half becomes U+FFFD.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
 
@@ -127,8 +140,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// The text, with one U+FFFD for each half of a surrogate pair. Such a half comes as three bytes, the
-/// last two of which continue the first.
+/// The text with one U+FFFD for each half of a surrogate pair. Such a half has three bytes, the last
+/// two of which are continuation bytes.
 fn mended(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -140,8 +153,8 @@ fn mended(bytes: &[u8]) -> String {
     text
 }
 
-/// A number exactly as the browser wrote it. `serde_json` reads floats fast, and at times a last digit
-/// off; here a digit is a microsecond.
+/// A number exactly as the browser wrote it. `serde_json` reads floats fast, and sometimes with a
+/// wrong last digit, which is a microsecond here.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Float(pub(crate) f64);
 
@@ -152,9 +165,167 @@ impl<'de> Deserialize<'de> for Float {
     }
 }
 
-/// Headers in the order in which the browser tells them.
+/// A text of any length, which a page or a server chose: what is between the quotes in the message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PageText<'a>(&'a str);
+
+/// The beginning of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Beginning<'a> {
+    pub(crate) text: Cow<'a, str>,
+    /// Whether the text continues.
+    pub(crate) is_cut: bool,
+}
+
+impl<'a> Beginning<'a> {
+    /// No more than `limit` bytes of a text.
+    pub(crate) fn of(text: &'a str, limit: usize) -> Self {
+        let beginning = cut(text, limit);
+        Self {
+            text: Cow::Borrowed(beginning),
+            is_cut: beginning.len() < text.len(),
+        }
+    }
+}
+
+impl<'a> PageText<'a> {
+    /// The text of a JSON value, if it is a string.
+    pub(crate) fn of(json: &'a RawValue) -> Option<Self> {
+        let text = json.get().strip_prefix('"')?.strip_suffix('"')?;
+        Some(Self(text))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it is this text, which needs no escapes.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.0 == text
+    }
+
+    /// Whether it begins with this text, which needs no escapes.
+    pub(crate) fn starts_with(&self, text: &str) -> bool {
+        self.0.starts_with(text)
+    }
+
+    /// Decodes no more than `limit` bytes. Copies only if they contain an escape.
+    pub(crate) fn beginning(&self, limit: usize) -> Beginning<'a> {
+        let beginning = Beginning::of(self.0, limit);
+        if !beginning.text.contains('\\') {
+            return beginning;
+        }
+        let mut text = String::with_capacity(limit.min(self.0.len()));
+        let mut rest = self.0;
+        while !rest.is_empty() {
+            let left = limit - text.len();
+            let run = rest.find('\\').unwrap_or(rest.len());
+            let (kept, is_cut) = if 0 < run {
+                let kept = cut(&rest[..run], left);
+                text.push_str(kept);
+                (run, kept.len() < run)
+            } else {
+                let (decoded, length) = unescaped(rest);
+                let is_cut = left < decoded.len_utf8();
+                if !is_cut {
+                    text.push(decoded);
+                }
+                (length, is_cut)
+            };
+            if is_cut {
+                let text = Cow::Owned(text);
+                return Beginning { text, is_cut };
+            }
+            rest = rest.get(kept..).unwrap_or("");
+        }
+        Beginning {
+            text: Cow::Owned(text),
+            is_cut: false,
+        }
+    }
+}
+
+/// The character of the escape at the beginning of the text, and the length of the escape. Half of a
+/// surrogate pair is U+FFFD.
+fn unescaped(text: &str) -> (char, usize) {
+    let unit = |at: usize| {
+        let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    match text.as_bytes().get(1) {
+        Some(b'n') => ('\n', 2),
+        Some(b't') => ('\t', 2),
+        Some(b'r') => ('\r', 2),
+        Some(b'b') => ('\u{8}', 2),
+        Some(b'f') => ('\u{c}', 2),
+        Some(b'u') => match (unit(0), unit(6)) {
+            (Some(high @ 0xD800..=0xDBFF), Some(low @ 0xDC00..=0xDFFF)) => {
+                let code = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+                (char::from_u32(code).unwrap_or('\u{FFFD}'), 12)
+            }
+            (unit, _) => (unit.and_then(char::from_u32).unwrap_or('\u{FFFD}'), 6),
+        },
+        // A quote, a slash or a backslash stands for itself.
+        Some(byte) => (char::from(*byte), 2),
+        None => ('\u{FFFD}', 1),
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for PageText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = <&RawValue>::deserialize(deserializer)?;
+        Self::of(json).ok_or_else(|| D::Error::custom("not a string"))
+    }
+}
+
+/// The first elements of an array, at most `N`. The others are not kept, only counted.
+#[derive(Debug)]
+pub(crate) struct FirstN<T, const N: usize> {
+    pub(crate) items: Vec<T>,
+    pub(crate) skipped: usize,
+}
+
+impl<T, const N: usize> Default for FirstN<T, N> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            skipped: 0,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for FirstN<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Array<T, const N: usize>(FirstN<T, N>);
+
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Array<T, N> {
+            type Value = FirstN<T, N>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Self::Value, A::Error> {
+                while self.0.items.len() < N {
+                    match seq.next_element()? {
+                        Some(item) => self.0.items.push(item),
+                        None => return Ok(self.0),
+                    }
+                }
+                while let Some(IgnoredAny) = seq.next_element()? {
+                    self.0.skipped += 1;
+                }
+                Ok(self.0)
+            }
+        }
+
+        deserializer.deserialize_seq(Array(FirstN::default()))
+    }
+}
+
+/// Headers in the browser's order, at most [`MAX_HEADERS`].
 #[derive(Debug, Default)]
-pub(crate) struct Headers<'a>(pub(crate) Vec<(Text<'a>, Text<'a>)>);
+pub(crate) struct Headers<'a>(pub(crate) Vec<(Text<'a>, PageText<'a>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -170,9 +341,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers<'de>, A::Error> {
                 // What a usual request has.
                 let mut headers = Vec::with_capacity(16);
-                while let Some(header) = map.next_entry()? {
-                    headers.push(header);
+                while headers.len() < MAX_HEADERS {
+                    match map.next_entry()? {
+                        Some(header) => headers.push(header),
+                        None => return Ok(Headers(headers)),
+                    }
                 }
+                while let Some((IgnoredAny, IgnoredAny)) = map.next_entry()? {}
                 Ok(Headers(headers))
             }
         }
@@ -201,9 +376,9 @@ pub(crate) struct TargetInfo<'a> {
     #[serde(rename = "type")]
     pub(crate) kind: Text<'a>,
     #[serde(default)]
-    pub(crate) title: Text<'a>,
+    pub(crate) title: PageText<'a>,
     #[serde(default)]
-    pub(crate) url: Text<'a>,
+    pub(crate) url: PageText<'a>,
     pub(crate) opener_id: Option<Text<'a>>,
 }
 
@@ -222,7 +397,7 @@ pub(crate) struct ConsoleApiCalled<'a> {
     #[serde(borrow, rename = "type")]
     pub(crate) level: Text<'a>,
     #[serde(default)]
-    pub(crate) args: Vec<RemoteObject<'a>>,
+    pub(crate) args: FirstN<RemoteObject<'a>, MAX_ARGS>,
     /// Milliseconds since the Unix epoch.
     #[serde(default)]
     pub(crate) timestamp: f64,
@@ -236,18 +411,18 @@ pub(crate) struct RemoteObject<'a> {
     pub(crate) kind: Text<'a>,
     pub(crate) subtype: Option<Text<'a>>,
     pub(crate) value: Option<&'a RawValue>,
-    pub(crate) unserializable_value: Option<Text<'a>>,
-    pub(crate) description: Option<Text<'a>>,
-    pub(crate) object_id: Option<Text<'a>>,
+    pub(crate) unserializable_value: Option<PageText<'a>>,
+    pub(crate) description: Option<PageText<'a>>,
+    pub(crate) object_id: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StackTrace<'a> {
     #[serde(borrow)]
-    pub(crate) description: Option<Text<'a>>,
+    pub(crate) description: Option<PageText<'a>>,
     #[serde(default)]
-    pub(crate) call_frames: Vec<CallFrame<'a>>,
+    pub(crate) call_frames: FirstN<CallFrame<'a>, MAX_FRAMES>,
     pub(crate) parent: Option<Box<StackTrace<'a>>>,
 }
 
@@ -255,11 +430,11 @@ pub(crate) struct StackTrace<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CallFrame<'a> {
     #[serde(borrow, default)]
-    pub(crate) function_name: Text<'a>,
+    pub(crate) function_name: PageText<'a>,
     #[serde(default)]
     pub(crate) script_id: Text<'a>,
     #[serde(default)]
-    pub(crate) url: Text<'a>,
+    pub(crate) url: PageText<'a>,
     #[serde(default)]
     pub(crate) line_number: i64,
     #[serde(default)]
@@ -280,10 +455,10 @@ pub(crate) struct ExceptionThrown<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExceptionDetails<'a> {
     #[serde(borrow, default)]
-    pub(crate) text: Text<'a>,
+    pub(crate) text: PageText<'a>,
     pub(crate) line_number: Option<i64>,
     pub(crate) column_number: Option<i64>,
-    pub(crate) url: Option<Text<'a>>,
+    pub(crate) url: Option<PageText<'a>>,
     pub(crate) stack_trace: Option<StackTrace<'a>>,
     pub(crate) exception: Option<RemoteObject<'a>>,
 }
@@ -298,7 +473,7 @@ pub(crate) struct ExecutionContextCreated<'a> {
 pub(crate) struct ExecutionContext<'a> {
     pub(crate) id: i64,
     #[serde(borrow, default)]
-    pub(crate) name: Text<'a>,
+    pub(crate) name: PageText<'a>,
 }
 
 #[derive(Deserialize)]
@@ -311,7 +486,7 @@ pub(crate) struct ExecutionContextDestroyed {
 pub(crate) struct BindingCalled<'a> {
     #[serde(borrow)]
     pub(crate) name: Text<'a>,
-    pub(crate) payload: Text<'a>,
+    pub(crate) payload: PageText<'a>,
 }
 
 // Network.
@@ -324,7 +499,7 @@ pub(crate) struct RequestWillBeSent<'a> {
     #[serde(default)]
     pub(crate) loader_id: Text<'a>,
     #[serde(default, rename = "documentURL")]
-    pub(crate) document_url: Text<'a>,
+    pub(crate) document_url: PageText<'a>,
     pub(crate) request: Request<'a>,
     #[serde(default)]
     pub(crate) initiator: Initiator<'a>,
@@ -338,11 +513,11 @@ pub(crate) struct RequestWillBeSent<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Request<'a> {
     #[serde(borrow)]
-    pub(crate) url: Text<'a>,
-    pub(crate) method: Text<'a>,
+    pub(crate) url: PageText<'a>,
+    pub(crate) method: PageText<'a>,
     #[serde(default)]
     pub(crate) headers: Headers<'a>,
-    pub(crate) post_data: Option<Text<'a>>,
+    pub(crate) post_data: Option<PageText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -354,7 +529,7 @@ pub(crate) struct Initiator<'a> {
 #[derive(Deserialize)]
 pub(crate) struct RedirectResponse<'a> {
     #[serde(borrow, default)]
-    pub(crate) url: Text<'a>,
+    pub(crate) url: PageText<'a>,
 }
 
 #[derive(Deserialize)]
@@ -374,14 +549,14 @@ pub(crate) struct ResponseReceived<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Response<'a> {
     #[serde(borrow)]
-    pub(crate) url: Text<'a>,
+    pub(crate) url: PageText<'a>,
     pub(crate) status: u16,
     #[serde(default)]
-    pub(crate) status_text: Text<'a>,
+    pub(crate) status_text: PageText<'a>,
     #[serde(default)]
     pub(crate) headers: Headers<'a>,
     #[serde(default)]
-    pub(crate) mime_type: Text<'a>,
+    pub(crate) mime_type: PageText<'a>,
 }
 
 #[derive(Deserialize)]
@@ -389,7 +564,7 @@ pub(crate) struct Response<'a> {
 pub(crate) struct LoadingFinished<'a> {
     #[serde(borrow)]
     pub(crate) request_id: Text<'a>,
-    /// Bytes as they came over the network.
+    /// Bytes on the network.
     #[serde(default)]
     pub(crate) encoded_data_length: f64,
 }
@@ -402,7 +577,7 @@ pub(crate) struct LoadingFailed<'a> {
     #[serde(rename = "type")]
     pub(crate) resource_type: Option<Text<'a>>,
     #[serde(default)]
-    pub(crate) error_text: Text<'a>,
+    pub(crate) error_text: PageText<'a>,
     #[serde(default)]
     pub(crate) canceled: bool,
 }
@@ -411,7 +586,7 @@ pub(crate) struct LoadingFailed<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ResponseBody<'a> {
     #[serde(borrow)]
-    pub(crate) body: Text<'a>,
+    pub(crate) body: PageText<'a>,
     #[serde(default)]
     pub(crate) base64_encoded: bool,
 }
@@ -439,9 +614,9 @@ pub(crate) struct Frame<'a> {
     pub(crate) id: Text<'a>,
     pub(crate) parent_id: Option<Text<'a>>,
     pub(crate) loader_id: Text<'a>,
-    pub(crate) url: Text<'a>,
-    /// What stands behind the `#`, which the browser tells apart.
-    pub(crate) url_fragment: Option<Text<'a>>,
+    pub(crate) url: PageText<'a>,
+    /// The `#` and what follows, which the browser reports apart.
+    pub(crate) url_fragment: Option<PageText<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -449,7 +624,7 @@ pub(crate) struct Frame<'a> {
 pub(crate) struct NavigatedWithinDocument<'a> {
     #[serde(borrow)]
     pub(crate) frame_id: Text<'a>,
-    pub(crate) url: Text<'a>,
+    pub(crate) url: PageText<'a>,
 }
 
 #[derive(Deserialize)]
@@ -486,8 +661,8 @@ pub(crate) struct LcpDetails<'a> {
     #[serde(default)]
     pub(crate) size: Float,
     #[serde(borrow)]
-    pub(crate) element_id: Option<Text<'a>>,
-    pub(crate) url: Option<Text<'a>>,
+    pub(crate) element_id: Option<PageText<'a>>,
+    pub(crate) url: Option<PageText<'a>>,
     pub(crate) node_id: Option<i64>,
 }
 
@@ -511,7 +686,7 @@ pub(crate) struct LayoutMetrics {
     pub(crate) css_visual_viewport: VisualViewport,
 }
 
-/// What of the page is visible, in CSS pixels.
+/// The visible part of the page, in CSS pixels.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct VisualViewport {
@@ -527,7 +702,11 @@ pub(crate) struct ScriptAdded<'a> {
     pub(crate) identifier: Text<'a>,
 }
 
-/// Reads a message or an answer; what is no such thing is an error that says where.
+/// Reads a message or an answer.
+///
+/// # Errors
+///
+/// If it is not JSON of this shape.
 pub(crate) fn read<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, serde_json::Error> {
     serde_json::from_str(message)
 }
@@ -547,7 +726,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_is_found_wherever_it_stands() {
+    fn method_and_id_are_found_at_any_position() {
         let event = |name| Some(Head::Event(Cow::Borrowed(name)));
         for (message, expected) in [
             (r#"{"method":"A.b","params":{}}"#, event("A.b")),
@@ -572,13 +751,48 @@ mod tests {
 
     #[test]
     fn half_a_surrogate_pair_loses_no_message() {
-        let text: Text<'_> = read(r#""a\ud800b\udc00""#).unwrap();
+        let json = r#""a\ud800b\udc00""#;
+        let text: Text<'_> = read(json).unwrap();
         assert_eq!(&*text, "a\u{FFFD}b\u{FFFD}");
-        let whole: Text<'_> = read(r#""\ud83e\udd80""#).unwrap();
-        assert_eq!(&*whole, "🦀");
+        let text: PageText<'_> = read(json).unwrap();
+        assert_eq!(text.beginning(99).text, "a\u{FFFD}b\u{FFFD}");
         assert!(matches!(
             read::<Text<'_>>(r#""plain ü""#).unwrap().0,
             Cow::Borrowed("plain ü")
         ));
+    }
+
+    #[test]
+    fn the_beginning_of_a_text_is_decoded_up_to_the_limit() {
+        for json in [
+            r#""plain ü""#,
+            r#""""#,
+            r#""\"\\\/\b\f\n\r\t\u00e9\uD83E\udD80 end""#,
+            r#""é\n\u00e9\ud83e\udd80é""#,
+            r#""\\u0041\\\\""#,
+        ] {
+            let whole: String = serde_json::from_str(json).unwrap();
+            let text: PageText<'_> = read(json).unwrap();
+            for limit in 0..=whole.len() + 3 {
+                let beginning = text.beginning(limit);
+                assert_eq!(beginning.text, cut(&whole, limit), "{json} at {limit}");
+                let is_cut = beginning.text.len() < whole.len();
+                assert_eq!(beginning.is_cut, is_cut, "{json} at {limit}");
+            }
+        }
+        for json in ["5", "null", "{}", r#"["a"]"#, r#""\x""#, r#""\u12""#] {
+            assert!(read::<PageText<'_>>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_array_is_read_up_to_its_limit() {
+        let read = |json| {
+            let first: FirstN<u8, 2> = read(json).unwrap();
+            (first.items, first.skipped)
+        };
+        assert_eq!(read("[]"), (vec![], 0));
+        assert_eq!(read("[1,2]"), (vec![1, 2], 0));
+        assert_eq!(read(r#"[1,2,"x",{"y":[]}]"#), (vec![1, 2], 2));
     }
 }

@@ -1,19 +1,19 @@
-//! Errors that an egress proxy answers with in the place of the site, by the headers that proxies
-//! mark them with: `Proxy-Status` (RFC 9209), and `X-Squid-Error`.
+//! Error pages of an egress proxy, recognised by the headers that proxies set on them:
+//! `Proxy-Status` (RFC 9209) and `X-Squid-Error`.
 
 use std::collections::BTreeMap;
 
-/// What a proxy says went wrong.
+/// The error that a proxy reports.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// In the words of RFC 9209, section 2.3, where they have one for it.
+pub(crate) struct ProxyFailure {
+    /// The code of RFC 9209, section 2.3, if there is one for it.
     pub(crate) code: String,
-    /// In the proxy's own.
+    /// The proxy's own code.
     pub(crate) raw_code: String,
 }
 
-/// The proxy's error, where the response is one.
-pub(crate) fn error(status: u16, headers: &BTreeMap<String, String>) -> Option<Told> {
+/// The proxy's error, if the response is its error page.
+pub(crate) fn error(status: u16, headers: &BTreeMap<String, String>) -> Option<ProxyFailure> {
     if status < 400 {
         return None;
     }
@@ -22,14 +22,14 @@ pub(crate) fn error(status: u16, headers: &BTreeMap<String, String>) -> Option<T
         all.find(|(it, _)| it.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     };
-    let told = |code: &str, raw_code: &str| {
-        Some(Told {
+    let failure = |code: &str, raw_code: &str| {
+        Some(ProxyFailure {
             code: code.to_ascii_lowercase(),
             raw_code: raw_code.to_owned(),
         })
     };
     if let Some(code) = header("proxy-status").and_then(status_error) {
-        return told(code, code);
+        return failure(code, code);
     }
     let raw = header("x-squid-error")?.split_ascii_whitespace().next()?;
     let code = match raw {
@@ -42,10 +42,10 @@ pub(crate) fn error(status: u16, headers: &BTreeMap<String, String>) -> Option<T
         "ERR_TOO_BIG" => "http_response_body_size",
         other => other.strip_prefix("ERR_").unwrap_or(other),
     };
-    told(code, raw)
+    failure(code, raw)
 }
 
-/// The `error` of the last proxy that tells one: that is the one nearest to the browser.
+/// The `error` of the last proxy that has one: the proxy nearest to the browser.
 fn status_error(value: &str) -> Option<&str> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "_-.:%*/".contains(c);
     let of = |parameter: &'_ str| -> Option<usize> {
@@ -54,7 +54,7 @@ fn status_error(value: &str) -> Option<&str> {
             .eq_ignore_ascii_case("error")
             .then_some(name.len() + 1)
     };
-    // A quoted detail may hold anything, but hardly `;error=`.
+    // A quoted detail may contain anything, but hardly `;error=`.
     value.split([';', ',']).rev().find_map(|parameter| {
         let error = parameter[of(parameter)?..].trim();
         (!error.is_empty() && error.chars().all(is_token)).then_some(error)
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxies_are_known_by_their_headers() {
+    fn error_pages_are_recognised_by_their_headers() {
         for (status, name, value, expected) in [
             (
                 502,
@@ -98,9 +98,9 @@ mod tests {
             (502, "Server", "error=x", None),
         ] {
             let headers = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-            let told = error(status, &headers);
-            let told = told.as_ref().map(|told| (&*told.code, &*told.raw_code));
-            assert_eq!(told, expected, "{name}: {value}");
+            let found = error(status, &headers);
+            let found = found.as_ref().map(|it| (&*it.code, &*it.raw_code));
+            assert_eq!(found, expected, "{name}: {value}");
         }
     }
 }

@@ -1,13 +1,14 @@
-//! What a browser said, in a file: [`record`] writes it, and a [`Recording`] is what the machine makes
-//! of it, at any later time.
+//! A browser's messages in a file: [`record`] writes them, and a [`Recording`] turns them into
+//! events at any later time.
 //!
-//! A line holds one message, when it passed, and which way it went:
+//! A line has one message, the wall time at which it passed, and its direction:
 //! `{"t":1795349358709694,"dir":"in","msg":{"method":…}}`. Each connection begins with the command 1.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io::{self, BufRead, Write};
 use std::pin::pin;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,14 +17,17 @@ use tapline_oapi::data::DisconnectReason;
 use tapline_oapi::{CategorySet, Event};
 use tokio::sync::watch;
 
-use crate::core::{Core, Options};
-use crate::drive::{Direction, Hear, PING, SourceOptions, drive};
+use crate::core::Core;
+use crate::drive::{Direction, EventHandler, PING, SourceOptions, drive};
+use crate::options::Options;
 use crate::outbox::{Command, Output};
+use crate::time::Time;
 
-/// A command that the recording does not answer in that time is not waited for, in microseconds.
-const ANSWER_AGE: u64 = 1_000_000;
+/// A command that the recording does not contain within this time is answered as if its target had been
+/// closed.
+const ANSWER_AGE: Duration = Duration::from_secs(1);
 
-/// A line with its message as it went over the wire.
+/// A line, with its message as it was sent.
 #[derive(Serialize, Deserialize)]
 struct Line<'a> {
     t: u64,
@@ -37,23 +41,23 @@ fn inwards() -> Direction {
     Direction::In
 }
 
-/// How much was recorded.
+/// The size of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recorded {
     /// Lines: messages both ways.
     pub messages: u64,
-    /// What they take in the file.
+    /// Bytes in the file.
     pub bytes: u64,
 }
 
-/// Connects to a browser, switches everything on that can be captured, and writes down what is said
-/// until `stop`; then leaves the browser as it was. A browser that is lost is looked for again.
+/// Connects to a browser, enables everything that can be captured, and writes all messages to `out`
+/// until `stop` resolves. Then it leaves the browser as it was. It reconnects after a loss.
 ///
-/// Nothing is taken out: what is written holds cookies, headers and whatever else pages know.
+/// Nothing is redacted: the recording contains cookies, headers and whatever else pages know.
 ///
 /// # Errors
 ///
-/// Where `out` does not take a line. The browser is left as it was then, too.
+/// If `out` fails. The browser is left as it was then, too.
 pub async fn record(
     options: &SourceOptions,
     out: impl Write + Send,
@@ -92,12 +96,12 @@ struct Recorder<W, P> {
     wanted: watch::Sender<Option<CategorySet>>,
 }
 
-impl<W: Write + Send, P: FnMut(Recorded) + Send> Hear for Recorder<W, P> {
-    /// They can be made again.
+impl<W: Write + Send, P: FnMut(Recorded) + Send> EventHandler for Recorder<W, P> {
+    /// Events are not recorded: a replay makes them again.
     fn event(&mut self, _: Event) {}
 
-    fn passed(&mut self, t: u64, dir: Direction, message: &str) {
-        // What is no JSON is no message, and what goes wrong once is not tried again.
+    fn message(&mut self, t: u64, dir: Direction, message: &str) {
+        // Only JSON is a message, and after a failure nothing more is written.
         if self.failed.is_some() {
             return;
         }
@@ -118,10 +122,13 @@ impl<W: Write + Send, P: FnMut(Recorded) + Send> Hear for Recorder<W, P> {
     }
 }
 
-/// The events of a recording, as the machine tells them: an iterator, in the order of the messages.
+/// The events of a recording: an iterator, in the order of the messages.
 ///
-/// The machine asks its own questions, and they are answered as the recording answers them; what was
-/// never asked then is as if the page had gone.
+/// The core sends commands of its own. They are answered as the recording answers the same commands. A
+/// command that was not recorded is answered as if its target had been closed.
+///
+/// A recording has wall times only. The monotonic clock of the replay advances with them, and stands
+/// still where they go back.
 #[derive(Debug)]
 pub struct Recording<R> {
     lines: io::Lines<R>,
@@ -129,17 +136,26 @@ pub struct Recording<R> {
     core: Core,
     connected: bool,
     /// The time of the last message.
-    t: u64,
+    now: Time,
     events: VecDeque<Event>,
-    /// Commands of the machine that the recording has not come to yet: when, and what.
-    asked: VecDeque<(u64, Question, u64)>,
-    /// The machine's ids by those of the recording.
+    /// Commands of the core that the recording has not reached yet.
+    sent: VecDeque<Sent>,
+    /// The core's ids by those of the recording.
     ids: HashMap<u64, u64>,
     ended: bool,
 }
 
-/// What makes two commands the same: session, method and arguments.
-type Question = (Option<String>, String, Value);
+/// A command of the core.
+#[derive(Debug)]
+struct Sent {
+    /// On the monotonic clock.
+    at: Duration,
+    id: u64,
+    call: Call,
+}
+
+/// The session, method and arguments by which two commands are the same.
+type Call = (Option<String>, String, Value);
 
 /// A line of a recording that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -147,22 +163,23 @@ type Question = (Option<String>, String, Value);
 pub struct RecordingError {
     /// Counted from 1.
     pub line: u64,
-    /// What is wrong: an I/O error, or no JSON such as `{"t":1795349358709694,"dir":"in","msg":{}}`.
+    /// The cause: an I/O error, or a line that is not JSON such as
+    /// `{"t":1795349358709694,"dir":"in","msg":{}}`.
     #[source]
     pub source: io::Error,
 }
 
 impl<R: BufRead> Recording<R> {
-    /// What this machine makes of the recording in `read`.
+    /// The events of the recording in `read`, with these options.
     pub fn new(read: R, options: Options) -> Self {
         Self {
             lines: read.lines(),
             line: 0,
             core: Core::new(options),
             connected: false,
-            t: 0,
+            now: Time::default(),
             events: VecDeque::new(),
-            asked: VecDeque::new(),
+            sent: VecDeque::new(),
             ids: HashMap::new(),
             ended: false,
         }
@@ -170,46 +187,47 @@ impl<R: BufRead> Recording<R> {
 
     fn take(&mut self, line: &str) -> Result<(), serde_json::Error> {
         let line: Line<'_> = serde_json::from_str(line)?;
-        self.t = line.t;
-        self.give_up_old_questions();
+        // The first line sets the origin, which may be any.
+        let passed = line.t.saturating_sub(self.now.wall);
+        let passed = Duration::from_micros(passed);
+        self.now.monotonic = self.now.monotonic.saturating_add(passed);
+        self.now.wall = line.t;
+        self.give_up_old_commands();
         match line.dir {
-            Direction::Out => self.said(line.msg)?,
-            Direction::In => self.heard(line.msg)?,
+            Direction::Out => self.sent_then(line.msg)?,
+            Direction::In => self.received_then(line.msg)?,
         }
         Ok(())
     }
 
-    /// What the recorder said then.
-    fn said(&mut self, message: &RawValue) -> Result<(), serde_json::Error> {
+    /// A command that the recorder sent.
+    fn sent_then(&mut self, message: &RawValue) -> Result<(), serde_json::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Said {
+        struct Recorded {
             id: u64,
             method: String,
             #[serde(default)]
             params: Value,
             session_id: Option<String>,
         }
-        let said: Said = serde_json::from_str(message.get())?;
-        if said.id == 1 {
+        let recorded: Recorded = serde_json::from_str(message.get())?;
+        if recorded.id == 1 {
             self.connect();
         }
-        if said.id == PING {
+        if recorded.id == PING {
             return Ok(());
         }
-        let question = (said.session_id, said.method, said.params);
-        let same = self
-            .asked
-            .iter()
-            .position(|(_, asked, _)| *asked == question);
-        if let Some((.., id)) = same.and_then(|at| self.asked.remove(at)) {
-            self.ids.insert(said.id, id);
+        let call = (recorded.session_id, recorded.method, recorded.params);
+        let same = self.sent.iter().position(|sent| sent.call == call);
+        if let Some(sent) = same.and_then(|at| self.sent.remove(at)) {
+            self.ids.insert(recorded.id, sent.id);
         }
         Ok(())
     }
 
-    /// What the browser said then.
-    fn heard(&mut self, message: &RawValue) -> Result<(), serde_json::Error> {
+    /// A message that the browser sent.
+    fn received_then(&mut self, message: &RawValue) -> Result<(), serde_json::Error> {
         #[derive(Serialize, Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Answer<'a> {
@@ -226,10 +244,10 @@ impl<R: BufRead> Recording<R> {
             if let Some(id) = self.ids.remove(&answer.id) {
                 answer.id = id;
                 let text = serde_json::to_string(&answer)?;
-                self.core.message(self.t, &text);
+                self.core.message(self.now, &text);
             }
         } else {
-            self.core.message(self.t, message.get());
+            self.core.message(self.now, message.get());
         }
         self.drain();
         Ok(())
@@ -238,23 +256,23 @@ impl<R: BufRead> Recording<R> {
     fn connect(&mut self) {
         if self.connected {
             self.core
-                .disconnected(self.t, DisconnectReason::ConnectionLost);
+                .disconnected(self.now, DisconnectReason::ConnectionLost);
         }
         self.connected = true;
-        self.asked.clear();
+        self.sent.clear();
         self.ids.clear();
-        self.core.connected(self.t);
+        self.core.connected(self.now);
         self.drain();
     }
 
-    /// Answers what the recording does not.
-    fn give_up_old_questions(&mut self) {
-        let old = |(at, ..): &(u64, Question, u64)| at + ANSWER_AGE <= self.t;
-        while self.asked.front().is_some_and(old) {
-            if let Some((_, _, id)) = self.asked.pop_front() {
-                let gone = format!(r#"{{"id":{id},"error":{{"code":-32001}}}}"#);
-                self.core.message(self.t, &gone);
-            }
+    /// Answers commands that the recording does not answer.
+    fn give_up_old_commands(&mut self) {
+        while let Some(oldest) = self.sent.front()
+            && oldest.at.saturating_add(ANSWER_AGE) <= self.now.monotonic
+        {
+            let closed = format!(r#"{{"id":{},"error":{{"code":-32001}}}}"#, oldest.id);
+            self.sent.pop_front();
+            self.core.message(self.now, &closed);
         }
         self.drain();
     }
@@ -264,15 +282,18 @@ impl<R: BufRead> Recording<R> {
             match output {
                 Output::Event(event) => self.events.push_back(event),
                 Output::Command(command) => {
-                    let id = command.id;
-                    self.asked.push_back((self.t, question(command), id));
+                    self.sent.push_back(Sent {
+                        at: self.now.monotonic,
+                        id: command.id,
+                        call: call_of(command),
+                    });
                 }
             }
         }
     }
 }
 
-fn question(command: Command) -> Question {
+fn call_of(command: Command) -> Call {
     let params = serde_json::from_str(command.params.get()).unwrap_or_default();
     let session = command.session.map(String::from);
     (session, command.method.to_owned(), params)
@@ -294,10 +315,10 @@ impl<R: BufRead> Iterator for Recording<R> {
                 Some(Ok(line)) if line.trim().is_empty() => continue,
                 Some(line) => line,
                 None => {
-                    // What was open then has no end but this.
+                    // Requests that are still open have no other end.
                     self.ended = true;
                     self.core
-                        .disconnected(self.t, DisconnectReason::ConnectionLost);
+                        .disconnected(self.now, DisconnectReason::ConnectionLost);
                     self.drain();
                     continue;
                 }
@@ -321,8 +342,8 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_answered_as_they_were_then() {
-        // The ids are those of a recorder that asked something else before.
+    fn commands_are_answered_as_they_were_recorded() {
+        // The ids are those of a recorder that sent another command first.
         let recording = r#"
             {"t":1000000,"dir":"out","msg":{"id":1,"method":"Other.enable","params":{}}}
             {"t":1000001,"dir":"in","msg":{"method":"Target.attachedToTarget","params":{"sessionId":"S","waitingForDebugger":false,"targetInfo":{"targetId":"T","type":"page","title":"","url":"http://h/"}}}}
@@ -351,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_of_others_gives_the_same_events_each_time() {
+    fn a_foreign_recording_gives_the_same_events_each_time() {
         let recording = include_str!("../data/session.ndjson");
         let first: Vec<_> = events(recording)
             .into_iter()
@@ -370,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_none_is_named() {
+    fn the_error_has_the_number_of_the_line() {
         let events = events("\n{\"t\":1}\n");
         let error = events[0].as_ref().unwrap_err();
         assert_eq!((events.len(), error.line), (1, 2));

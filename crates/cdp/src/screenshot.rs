@@ -1,62 +1,58 @@
-//! A picture of each page that has loaded, not too many, and none too large.
+//! A screenshot of each page that has loaded, at a limited rate and size.
+
+use std::time::Duration;
 
 use serde_json::json;
 use tapline_oapi::data::{MonitorScreenshot, TargetType};
 use tapline_oapi::{Category, KnownType};
 
-use crate::outbox::{Outbox, SECOND, What};
+use crate::outbox::{Outbox, Purpose, Shot};
 use crate::protocol::{LayoutMetrics, Screenshot};
+use crate::redact::cut;
 use crate::targets::Target;
 use crate::timers::Wait;
 
-/// A page is pictured at most once in that time.
-const PAUSE: u64 = 2 * SECOND;
+/// The shortest time between two screenshots of a page.
+const PAUSE: Duration = Duration::from_secs(2);
 
-/// A picture of more base64 than that is taken again, smaller. An envelope may have 1,000,000 bytes, and
-/// the longest address is the most of what else is in it.
+/// A screenshot of more base64 than that is taken again, smaller. An envelope may have 1,000,000
+/// bytes, and the longest URL is most of what else is in it.
 const MAX_PICTURE: usize = 950_000;
 
-/// The smallest that a picture is taken: a quarter of its width and height.
+/// The smallest size of a screenshot: a quarter of the page's width and height.
 const MAX_SHRUNK: u8 = 4;
 
-/// When the page was pictured.
-#[derive(Debug, Default)]
-pub(crate) struct Pictures {
-    last: Option<u64>,
-}
+/// What is copied of a screenshot that is too large at its smallest size. It does not fit into an
+/// envelope, which is then marked as truncated.
+const MAX_COPIED: usize = 1 << 20;
 
-/// What a picture is of, and how.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shot {
-    nav_seq: u64,
-    /// By how much its width and height are divided.
-    shrunk: u8,
-}
-
-/// The page has loaded, or may be pictured again: asks for a picture, or waits until it may.
+/// The page has loaded, or a screenshot is allowed again: requests one, or waits until it may.
 pub(crate) fn take(target: &mut Target, out: &mut Outbox) {
     if target.kind != TargetType::Page || !out.captures(Category::Screenshot) {
         return;
     }
-    let allowed = target.pictures.last.map_or(0, |last| last + PAUSE);
-    if out.now < allowed {
+    let now = out.now.monotonic;
+    let allowed = target
+        .last_screenshot
+        .map(|last| last.saturating_add(PAUSE));
+    if let Some(allowed) = allowed.filter(|allowed| now < *allowed) {
         out.timers.set(target.key, Wait::Screenshot, allowed);
-    } else if !out.may_ask_for_a_screenshot() {
-        out.timers
-            .set(target.key, Wait::Screenshot, out.now + PAUSE);
+    } else if !out.may_request_screenshot() {
+        let later = now.saturating_add(PAUSE);
+        out.timers.set(target.key, Wait::Screenshot, later);
     } else {
-        target.pictures.last = Some(out.now);
+        target.last_screenshot = Some(now);
         let shot = Shot {
             nav_seq: target.nav_seq,
             shrunk: 1,
         };
-        ask(target, shot, &json!({"format": "png"}), out);
+        request(target, shot, &json!({"format": "png"}), out);
     }
 }
 
-/// The picture is here.
+/// The browser has answered with the screenshot.
 pub(crate) fn taken(target: &Target, shot: Shot, picture: &Screenshot<'_>, out: &mut Outbox) {
-    // Nobody knows of which of two documents it is.
+    // After a navigation it is not known which of the two documents it shows.
     if shot.nav_seq != target.nav_seq || !out.captures(Category::Screenshot) {
         return;
     }
@@ -66,20 +62,20 @@ pub(crate) fn taken(target: &Target, shot: Shot, picture: &Screenshot<'_>, out: 
             ..shot
         };
         let session = Some(&*target.session);
-        let what = What::Metrics(shot);
+        let purpose = Purpose::Metrics(shot);
         let method = "Page.getLayoutMetrics";
-        out.ask(Some(target.key), session, method, &json!({}), what);
+        out.call(Some(target.key), session, method, &json!({}), purpose);
         return;
     }
-    let told = MonitorScreenshot {
+    let data = MonitorScreenshot {
         context: target.document(),
-        png: picture.data.to_string(),
+        png: cut(&picture.data, MAX_COPIED).to_owned(),
     };
     let cause = Some("Page.captureScreenshot");
-    out.tell(KnownType::MonitorScreenshot, cause, &told);
+    out.emit(KnownType::MonitorScreenshot, cause, &data);
 }
 
-/// What is visible is known, and can be pictured smaller.
+/// The viewport is known, so the screenshot can be taken smaller.
 pub(crate) fn measured(target: &Target, shot: Shot, metrics: &LayoutMetrics, out: &mut Outbox) {
     if !out.captures(Category::Screenshot) {
         return;
@@ -92,12 +88,12 @@ pub(crate) fn measured(target: &Target, shot: Shot, metrics: &LayoutMetrics, out
         "height": view.client_height,
         "scale": 1.0 / f64::from(shot.shrunk),
     });
-    ask(target, shot, &json!({"format": "png", "clip": clip}), out);
+    request(target, shot, &json!({"format": "png", "clip": clip}), out);
 }
 
-fn ask(target: &Target, shot: Shot, params: &serde_json::Value, out: &mut Outbox) {
+fn request(target: &Target, shot: Shot, params: &serde_json::Value, out: &mut Outbox) {
     let session = Some(&*target.session);
-    let what = What::Screenshot(shot);
+    let purpose = Purpose::Screenshot(shot);
     let method = "Page.captureScreenshot";
-    out.ask(Some(target.key), session, method, params, what);
+    out.call(Some(target.key), session, method, params, purpose);
 }

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::drive::{Hear, SourceOptions, drive};
+use crate::drive::{EventHandler, SourceOptions, drive};
 
 /// Tells of a browser, while a telemetry session is on. A handle: clones are the same source.
 ///
@@ -131,7 +131,7 @@ struct Publisher {
     wanted: watch::Receiver<Option<CategorySet>>,
 }
 
-impl Hear for Publisher {
+impl EventHandler for Publisher {
     fn event(&mut self, event: Event) {
         // Looked at for as long as it takes, which is a microsecond: when `stop` has returned, nothing
         // more is published, not even into the session after.

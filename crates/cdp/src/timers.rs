@@ -1,30 +1,31 @@
-//! What is to happen at a given time: at most one deadline for each thing that a target waits for.
+//! Deadlines of targets: at most one for each thing that a target waits for.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
-use crate::targets::Key;
+use crate::key::Key;
 
 /// What a target waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Wait {
-    /// The network to have been quiet for long enough.
+    /// The network has been idle for long enough.
     Idle,
-    /// The layout to have been still for long enough.
+    /// The layout has been stable for long enough.
     Layout,
-    /// The next picture to be allowed.
+    /// The next screenshot is allowed.
     Screenshot,
 }
 
-/// All deadlines, soonest first. No more of them than three for each target.
+/// All deadlines, soonest first, on the monotonic clock. At most three for each target.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    due: BTreeSet<(u64, Key, Wait)>,
-    at: HashMap<(Key, Wait), u64>,
+    due: BTreeSet<(Duration, Key, Wait)>,
+    at: HashMap<(Key, Wait), Duration>,
 }
 
 impl Timers {
-    /// Waits until `at`, and no longer for what was set before.
-    pub(crate) fn set(&mut self, key: Key, wait: Wait, at: u64) {
+    /// Sets this deadline, or moves it.
+    pub(crate) fn set(&mut self, key: Key, wait: Wait, at: Duration) {
         if let Some(before) = self.at.insert((key, wait), at) {
             self.due.remove(&(before, key, wait));
         }
@@ -48,11 +49,11 @@ impl Timers {
     }
 
     /// The soonest deadline.
-    pub(crate) fn next(&self) -> Option<u64> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         self.due.first().map(|(at, ..)| *at)
     }
 
-    /// Takes the soonest deadline out.
+    /// Removes the soonest deadline.
     pub(crate) fn pop(&mut self) -> Option<(Key, Wait)> {
         let (_, key, wait) = self.due.pop_first()?;
         self.at.remove(&(key, wait));

@@ -1,20 +1,27 @@
-//! A browser that says what a test has it say, and answers what it is asked.
+//! A browser that sends what a test makes it send, and answers commands.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tapline_cdp::{Command, Core, Options, Output};
+use tapline_cdp::{Command, Core, Options, Output, Time};
 use tapline_oapi::Event;
 
-/// Where every test's time begins, in microseconds.
+/// The wall clock at the start of every test, in microseconds since the Unix epoch.
 pub(crate) const START: u64 = 1_795_349_358_000_000;
+
+/// The monotonic clock at the start of every test. It has nothing to do with the wall clock.
+const ORIGIN: Duration = Duration::from_secs(7);
 
 pub(crate) const MS: u64 = 1000;
 
-/// A machine, and the browser on its other end.
+/// A core, and the browser that it follows.
 pub(crate) struct Browser {
     pub(crate) core: Core,
-    pub(crate) now: u64,
+    /// Both clocks: the monotonic one advances with `at`, and the wall clock with it and `steps_clock`.
+    pub(crate) now: Time,
+    /// By how many microseconds the wall clock was set forward, or back.
+    pub(crate) step: i64,
     /// Answers by method, in the place of an empty result.
     answers: Vec<(&'static str, Value)>,
     /// Methods that are not answered at all.
@@ -43,7 +50,7 @@ impl Browser {
                 json!({"result": {"data": "cGljdHVyZQ=="}}),
             ),
         ];
-        browser.core.connected(START);
+        browser.core.connected(browser.now);
         browser.settle();
         browser
     }
@@ -52,7 +59,11 @@ impl Browser {
     pub(crate) fn absent(options: Options) -> Self {
         Self {
             core: Core::new(options),
-            now: START,
+            now: Time {
+                monotonic: ORIGIN,
+                wall: START,
+            },
+            step: 0,
             answers: Vec::new(),
             silent: Vec::new(),
             events: Vec::new(),
@@ -70,10 +81,31 @@ impl Browser {
         self.silent.push(method);
     }
 
-    /// Goes on to that many milliseconds after the start.
+    /// Moves to that many milliseconds after the start.
     pub(crate) fn at(&mut self, ms: u64) -> &mut Self {
-        self.now = START + ms * MS;
+        self.moves_to(ORIGIN + Duration::from_millis(ms))
+    }
+
+    /// Moves to this monotonic time.
+    pub(crate) fn moves_to(&mut self, monotonic: Duration) -> &mut Self {
+        let passed = monotonic.saturating_sub(ORIGIN).as_micros();
+        let wall = START + u64::try_from(passed).unwrap();
+        self.now = Time {
+            monotonic,
+            wall: wall.checked_add_signed(self.step).unwrap(),
+        };
         self
+    }
+
+    /// Moves that much further.
+    pub(crate) fn passes(&mut self, time: Duration) -> &mut Self {
+        self.moves_to(self.now.monotonic + time)
+    }
+
+    /// The wall clock is set forward by that many seconds, or back.
+    pub(crate) fn steps_clock(&mut self, seconds: i64) -> &mut Self {
+        self.step += seconds * 1_000_000;
+        self.passes(Duration::ZERO)
     }
 
     /// Says this text.
@@ -105,13 +137,11 @@ impl Browser {
     /// The time goes by until that many milliseconds after the start, and whatever is due on the way
     /// is done when it is due.
     pub(crate) fn waits_until(&mut self, ms: u64) {
-        let end = START + ms * MS;
+        let end = ORIGIN + Duration::from_millis(ms);
         while let Some(due) = self.core.next_deadline().filter(|due| *due <= end) {
-            self.now = due;
-            self.waits();
+            self.moves_to(due).waits();
         }
-        self.now = end;
-        self.waits();
+        self.moves_to(end).waits();
     }
 
     /// Takes what the machine says, and answers what it asks.

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use tapline_cdp::Options;
 use tapline_oapi::data::DisconnectReason;
@@ -15,7 +16,8 @@ use crate::recording;
 #[test]
 fn a_recorded_session_is_told_as_in_the_golden_file() {
     let mut browser = recording::replayed(Options::default());
-    browser.now += 5000 * MS;
+    browser.now.monotonic += Duration::from_secs(5);
+    browser.now.wall += 5000 * MS;
     browser.waits();
     browser
         .core

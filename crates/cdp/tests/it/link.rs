@@ -1,7 +1,7 @@
 //! The browser goes and comes.
 
 use serde_json::{Value, json};
-use tapline_cdp::{Core, Options};
+use tapline_cdp::{Core, Options, Time};
 use tapline_oapi::data::DisconnectReason;
 use tapline_oapi::{Category, CategorySet};
 
@@ -140,9 +140,10 @@ fn what_was_open_is_closed_and_what_is_there_is_listed_anew() {
 #[test]
 fn what_was_to_be_sent_to_a_browser_that_is_gone_is_not_sent_to_the_next() {
     let mut core = Core::new(Options::default());
-    core.connected(1);
-    core.disconnected(2, DisconnectReason::ConnectionLost);
-    core.connected(3);
+    let now = Time::default();
+    core.connected(now);
+    core.disconnected(now, DisconnectReason::ConnectionLost);
+    core.connected(now);
     let commands = std::iter::from_fn(|| core.poll())
         .filter(|output| matches!(output, tapline_cdp::Output::Command(_)));
     assert_eq!(commands.count(), 1);

@@ -1,4 +1,4 @@
-//! The machine as whoever drives it sees it: messages and times in, events and commands out.
+//! The core as its driver sees it: messages and times in, events and commands out.
 #![allow(
     clippy::unwrap_used,
     reason = "clippy allows it in tests, but not in what they share"
@@ -10,6 +10,7 @@ mod recording;
 mod golden;
 mod attaching;
 mod timing;
+mod clock;
 mod network;
 mod console;
 mod interaction;

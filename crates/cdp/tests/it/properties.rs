@@ -1,6 +1,7 @@
 //! A recorded session cut, shuffled and doubled: whatever a browser says, in whatever order.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -8,7 +9,7 @@ use tapline_cdp::{Held, Options, Redaction};
 use tapline_oapi::data::DisconnectReason;
 use tapline_oapi::{Category, CategorySet, Event};
 
-use crate::browser::{Browser, MS, data_of};
+use crate::browser::{Browser, data_of};
 use crate::recording;
 
 /// What is done to the recording.
@@ -103,11 +104,11 @@ proptest! {
                     Other::Gone => browser.core.disconnected(browser.now, DisconnectReason::ConnectionLost),
                     Other::Back => browser.core.connected(browser.now),
                     Other::GivenUp => browser.core.reconnect_failed(browser.now),
-                    Other::Waits(seconds) => browser.now += seconds * 1000 * MS,
+                    Other::Waits(seconds) => { browser.passes(Duration::from_secs(*seconds)); }
                 }
                 browser.settle();
             }
-            browser.now += MS;
+            browser.passes(Duration::from_millis(1));
             let message = &messages[*pick].1;
             match mangled.cut.iter().find(|(at, _)| *at == n) {
                 Some((_, at)) => browser.says(message.get(..*at).unwrap_or(message)),
@@ -119,7 +120,7 @@ proptest! {
         prop_assert!(held.timers <= 3 * held.targets);
 
         // Every request is closed in the end, also of a browser that stays and says no more.
-        browser.now += 3600 * 1000 * MS;
+        browser.passes(Duration::from_secs(3600));
         browser.waits();
         let held = browser.core.held();
         prop_assert_eq!((held.requests, held.commands, held.timers), (0, 0, 0));

@@ -1,9 +1,11 @@
 //! What a Chromium said in a real session, one message a line with the time at which it came.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tapline_cdp::Options;
+use tapline_cdp::{Options, Time};
 
 use crate::browser::Browser;
 
@@ -27,7 +29,10 @@ pub(crate) fn messages() -> Vec<(u64, String)> {
 pub(crate) fn replayed(options: Options) -> Browser {
     let mut browser = Browser::new(options);
     for (t, message) in messages() {
-        browser.now = t;
+        browser.now = Time {
+            monotonic: Duration::from_micros(t),
+            wall: t,
+        };
         browser.answers(
             "Network.getResponseBody",
             json!({"result": {"body": "what was answered", "base64Encoded": false}}),

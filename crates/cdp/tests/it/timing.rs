@@ -367,17 +367,3 @@ fn two_tabs_do_not_disturb_each_other() {
         ]
     );
 }
-
-#[test]
-fn time_that_goes_back_stands_still() {
-    let mut browser = Browser::new(Options::default());
-    browser.tab("S", "T");
-    browser.at(5000).request("S", "a", "L");
-    browser.at(1000).response("S", "a", "image/png");
-    browser.finished("S", "a");
-    browser.at(5400).waits();
-    let times: Vec<u64> = browser.told().into_iter().map(|(_, ms)| ms).collect();
-    assert_eq!(times, [0, 5000, 5000]);
-    browser.at(5500).waits();
-    assert_eq!(browser.told(), [("network_idle".to_owned(), 5500)]);
-}
