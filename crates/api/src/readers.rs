@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use tapline_events::{Filter, ReaderLedger, TypePattern};
 use tapline_oapi::{
-    CategorySet, FilterNotice, ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched,
-    WhenOvertaken,
+    CategorySet, FilterNotice, OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch,
+    ReaderPatched,
 };
 
 use crate::error::ApiError;
@@ -39,7 +39,7 @@ pub struct ReaderSpec {
     /// Whether its stream tells it about itself.
     pub notices: bool,
     /// What it does when it is overtaken.
-    pub overtaken: WhenOvertaken,
+    pub overtaken: OnLag,
 }
 
 /// A reader in the list, for the task that reads. Leaves the list when it is dropped.
@@ -322,7 +322,7 @@ struct Seat {
     peer: String,
     opened_at: Timestamp,
     notices: bool,
-    overtaken: WhenOvertaken,
+    overtaken: OnLag,
     scope: Filter,
     /// Changed by the reader's task alone.
     asked: Mutex<Filter>,

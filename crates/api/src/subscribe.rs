@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tapline_events::{Cursor, Filter, LagPolicy};
-use tapline_oapi::{Hello, HelloReason, WhenOvertaken};
+use tapline_oapi::{Hello, HelloReason, OnLag};
 use tapline_telemetry::Reader;
 
 use crate::query::{self, QueryError};
@@ -20,9 +20,9 @@ pub struct StreamQuery {
     pub filter: Filter,
     /// Whether the stream is to tell about itself, too.
     pub notices: bool,
-    /// What to do when its reader is overtaken. Where that is [`Close`](WhenOvertaken::Close) the
+    /// What to do when its reader is overtaken. Where that is [`Close`](OnLag::Close) the
     /// reader goes on at the oldest retained, and who reads ends the stream at the first loss.
-    pub overtaken: WhenOvertaken,
+    pub overtaken: OnLag,
 }
 
 /// What is waited for: the first event that `start` asks for, in the past or to come.
@@ -95,9 +95,9 @@ impl StreamQuery {
                 }
                 "overtaken" => {
                     let choices = [
-                        ("oldest", WhenOvertaken::Oldest),
-                        ("head", WhenOvertaken::Head),
-                        ("close", WhenOvertaken::Close),
+                        ("oldest", OnLag::Oldest),
+                        ("head", OnLag::Head),
+                        ("close", OnLag::Close),
                     ];
                     query::once(&mut overtaken, name, query::choice(name, text, &choices)?)?;
                 }
@@ -190,8 +190,8 @@ impl ApiService {
             .new_reader(from.unwrap_or(0))
             .filtered(query.filter.clone())
             .on_lag(match query.overtaken {
-                WhenOvertaken::Oldest | WhenOvertaken::Close => LagPolicy::Oldest,
-                WhenOvertaken::Head => LagPolicy::Head,
+                OnLag::Oldest | OnLag::Close => LagPolicy::Oldest,
+                OnLag::Head => LagPolicy::Head,
             });
         let used = reader.position();
         let evicted = from.map_or(0, |from| used - from);

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use clap::ColorChoice;
-use tapline_client::{Error, EventStream, Item, Start, StreamOptions, StreamedEvent};
+use tapline_client::{Error, Follower, Start, StreamItem, StreamOptions, StreamedEvent};
 use tapline_oapi::{ByeReason, Category, CategorySet, SessionNotice};
 
 use crate::args::{Replay, Tail};
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
     };
     options.reconnect.attempts = args.retries;
 
-    let mut stream = client.stream(options);
+    let mut stream = client.follow(options);
     let mut view = View::new(args.json, args.color);
     let mut left = args.limit.unwrap_or(u64::MAX);
     let stop = signals::stop_requested().map_err(Failure::Runtime)?;
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
             },
         };
         match item {
-            Some(Ok(Item::Event(event))) => {
+            Some(Ok(StreamItem::Event(event))) => {
                 view.event(&event)?;
                 left -= 1;
                 unflushed += 1;
@@ -95,7 +95,7 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
 fn settle(
     view: &mut View,
     stored: &mut Option<StoredCursor>,
-    stream: &EventStream,
+    stream: &Follower,
 ) -> Result<(), Failure> {
     view.flush()?;
     match stored {
@@ -146,10 +146,12 @@ impl View {
         written.map_err(Failure::Output)
     }
 
-    fn notice(&mut self, item: &Item) -> Result<(), Failure> {
+    fn notice(&mut self, item: &StreamItem) -> Result<(), Failure> {
         let text = match item {
-            Item::Lost(loss) => return self.tell(self.err_palette.warning, &loss.to_string()),
-            Item::Hello(hello) => {
+            StreamItem::Lost(loss) => {
+                return self.tell(self.err_palette.warning, &loss.to_string());
+            }
+            StreamItem::Hello(hello) => {
                 let again = std::mem::replace(&mut self.was_connected, true);
                 if !again {
                     return Ok(());
@@ -159,8 +161,8 @@ impl View {
                     hello.used, hello.head
                 )
             }
-            Item::Session(notice) if !self.json => session_text(notice),
-            Item::Reconnecting(told) => {
+            StreamItem::Session(notice) if !self.json => session_text(notice),
+            StreamItem::Reconnecting(told) => {
                 let cause = match &told.cause {
                     // The address is known, and the attempts would repeat it.
                     Error::Disconnected { .. } => "the connection broke".to_owned(),
@@ -169,7 +171,7 @@ impl View {
                 let after = told.after.as_secs_f32();
                 format!("{cause}; attempt {} in {after:.1} s", told.attempt)
             }
-            Item::Bye(bye) => match bye.reason {
+            StreamItem::Bye(bye) => match bye.reason {
                 ByeReason::Shutdown => "the server stops".to_owned(),
                 _ => "the server ends the stream".to_owned(),
             },

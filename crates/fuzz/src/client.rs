@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
-use tapline_client::{Client, Cursor, Item, Reconnect, Start, StreamOptions};
+use tapline_client::{Client, Cursor, StreamItem, Reconnect, Start, StreamOptions};
 use tapline_oapi::{ByeReason, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -64,7 +64,7 @@ fn told(pieces: &[&[u8]], options: &StreamOptions) -> Told {
         let peer = peer.get_or_insert_with(Peer::new);
         *peer.answer.lock().unwrap_or_else(PoisonError::into_inner) = in_chunks(pieces);
         peer.runtime.block_on(async {
-            let mut stream = peer.client.stream(options.clone());
+            let mut stream = peer.client.follow(options.clone());
             let mut told = Told {
                 events: Vec::new(),
                 items: Vec::new(),
@@ -72,7 +72,7 @@ fn told(pieces: &[&[u8]], options: &StreamOptions) -> Told {
             };
             while let Some(item) = stream.next().await {
                 told.items.push(format!("{item:?}"));
-                if let Ok(Item::Event(event)) = item {
+                if let Ok(StreamItem::Event(event)) = item {
                     told.events.push((event.cursor(), event.into_json()));
                 }
             }

@@ -20,21 +20,15 @@ use serde::ser::{Serialize, Serializer};
 /// assert!(!Category::System.is_user_facing());
 /// ```
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    utoipa::ToSchema,
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-#[schema(
-    description = "What kind of thing an event tells about. `system` and `monitor` are always captured."
+#[cfg_attr(
+    feature = "openapi",
+    schema(
+        description = "What kind of thing an event tells about. `system` and `monitor` are always captured."
+    )
 )]
 #[repr(u8)]
 pub enum Category {

@@ -1,7 +1,6 @@
 //! What a caller asks to be captured, and the state that a server tells.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::category::{Category, CategorySet};
 use crate::cursor::Epoch;
@@ -17,10 +16,14 @@ use crate::json;
 /// assert_eq!(browser.enabled(), CategorySet::of(&[Category::Page]));
 /// # Ok::<(), tapline_oapi::JsonError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-#[schema(
-    description = "What to capture. Absent `browser`: with PUT all user-facing categories, with PATCH no change."
+#[cfg_attr(
+    feature = "openapi",
+    schema(
+        description = "What to capture. Absent `browser`: with PUT all user-facing categories, with PATCH no change."
+    )
 )]
 pub struct ConfigRequest {
     /// What to capture, category by category. Absent: with PUT the default (all user-facing
@@ -38,7 +41,8 @@ macro_rules! browser_config {
         /// Which categories are captured, one optional field for each.
         ///
         /// `system` and `monitor` may be named, but are captured whatever is said about them.
-        #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[serde(deny_unknown_fields)]
         pub struct BrowserConfig {
             $(
@@ -111,7 +115,8 @@ impl BrowserConfig {
 }
 
 /// What is said about one category.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CategoryConfig {
     /// Whether it is captured. Absent: with PUT it is not, with PATCH it stays as it is.
@@ -120,7 +125,8 @@ pub struct CategoryConfig {
 }
 
 /// The state of the telemetry, as `GET`, `PUT` and `PATCH /telemetry` tell it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct State {
     /// What is captured.
     pub config: StateConfig,
@@ -128,24 +134,28 @@ pub struct State {
     pub seq: u64,
     /// When the configuration was applied, RFC 3339. Absent where there is no session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Option<String>, format = DateTime)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<String>, format = DateTime))]
     pub applied_at: Option<jiff::Timestamp>,
     /// The id of the session that is running, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub session_id: Option<String>,
     /// The head at the moment the session started: its events come after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub session_start_seq: Option<u64>,
     /// The random id of this incarnation of the stream; seqs of another epoch mean nothing here.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub epoch: Epoch,
 }
 
 /// The configuration within a [`State`].
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[schema(description = "The configuration within a state.")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(description = "The configuration within a state.")
+)]
 pub struct StateConfig {
     /// Each user-facing category with its `enabled`.
     pub browser: BrowserConfig,

@@ -3,17 +3,19 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
-use crate::event::InvalidEvent;
-use crate::json::JsonError;
 
 /// What went wrong, as a name that stays. Programs match on this; the message beside it may change.
 ///
 /// Which status goes with which code is the server's business: this crate knows no HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
-#[schema(description = "What went wrong, as a name that stays. The message beside it may change.")]
+#[cfg_attr(
+    feature = "openapi",
+    schema(
+        description = "What went wrong, as a name that stays. The message beside it may change."
+    )
+)]
 pub enum ErrorCode {
     /// What came is not a request as HTTP has them.
     BadRequest,
@@ -121,7 +123,8 @@ impl fmt::Display for ErrorCode {
 }
 
 /// The body of every error answer: `{"code": "…", "message": "…", "request_id": "…"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{message} ({code}{})", OfRequest(self.request_id.as_deref()))]
 pub struct ErrorBody {
     /// What went wrong, for programs.
@@ -130,7 +133,7 @@ pub struct ErrorBody {
     pub message: String,
     /// The id of the request, by which the server's log names it. Absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub request_id: Option<String>,
 }
 
@@ -161,17 +164,5 @@ impl ErrorBody {
     pub fn with_request_id(mut self, id: impl Into<String>) -> Self {
         self.request_id = Some(id.into());
         self
-    }
-}
-
-impl From<&JsonError> for ErrorBody {
-    fn from(error: &JsonError) -> Self {
-        Self::new(error.code, error.to_string())
-    }
-}
-
-impl From<&InvalidEvent> for ErrorBody {
-    fn from(error: &InvalidEvent) -> Self {
-        Self::new(error.code(), error.to_string())
     }
 }

@@ -7,12 +7,10 @@ use std::fmt;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::category::Category;
 use crate::data::EventData;
-use crate::error::ErrorCode;
+use crate::error::{ErrorBody, ErrorCode};
 use crate::event_type::{EmptyType, EventType, KnownType};
 use crate::json;
 
@@ -36,22 +34,29 @@ use crate::json;
 /// );
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[schema(description = "What happened, as it was published.")]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(description = "What happened, as it was published.")
+)]
 pub struct Event {
     /// When it happened, in microseconds since the Unix epoch. 0 = not set yet: publishing sets it.
     #[serde(default)]
-    #[schema(required, minimum = 0, example = 1_795_349_358_733_796_i64)]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required, minimum = 0, example = 1_795_349_358_733_796_i64)
+    )]
     pub ts: u64,
     /// What it is called.
     #[serde(rename = "type")]
-    #[schema(value_type = String, min_length = 1, example = "console_log")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, min_length = 1, example = "console_log"))]
     pub event_type: EventType,
     /// What kind of thing it tells about. For a known type, that type's own category.
     pub category: Category,
     /// Where it came from.
     #[serde(default)]
-    #[schema(required)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub source: Source,
     /// Whatever there is to tell: any JSON, kept byte for byte as the producer wrote it. Where the
     /// producer gave none it is left out, which is not the same as a `null` that it wrote.
@@ -60,7 +65,7 @@ pub struct Event {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(value_type = Value)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub data: Option<Box<RawValue>>,
     /// Whether `data` was dropped because the envelope would have been over 1,000,000 bytes. Left
     /// out where it was not.
@@ -187,14 +192,18 @@ impl PartialEq for Event {
 impl Eq for Event {}
 
 /// Where an event came from.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Source {
     /// What kind of producer.
     pub kind: SourceKind,
     /// The producer's own name for what happened, such as `Runtime.consoleAPICalled`. Left out
     /// where it is empty.
     #[serde(default, skip_serializing_if = "is_empty")]
-    #[schema(nullable = false, example = "Runtime.consoleAPICalled")]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(nullable = false, example = "Runtime.consoleAPICalled")
+    )]
     pub event: Option<String>,
     /// Whatever helps to trace the event back. Publishing adds `telemetry_session_id`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -214,7 +223,8 @@ impl Source {
 }
 
 /// What kind of producer an event came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// A browser, over the Chrome DevTools Protocol.
@@ -251,11 +261,15 @@ impl fmt::Display for SourceKind {
 ///
 /// [`encode_envelope`](crate::encode::encode_envelope) writes the same bytes as serializing this,
 /// without owning the event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[schema(description = "An event with the sequence number it was given.")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(description = "An event with the sequence number it was given.")
+)]
 pub struct Envelope {
     /// Its number: 1, 2, 3 … over the life of the stream, with no hole.
-    #[schema(minimum = 1)]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub seq: u64,
     /// The event as it was published.
     pub event: Event,
@@ -275,10 +289,14 @@ pub struct Envelope {
 /// assert_eq!(Event::try_from(request).unwrap_err().field(), "category");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-#[schema(
-    description = "An event to publish. A field that is null counts as absent, but for `data`."
+#[cfg_attr(
+    feature = "openapi",
+    schema(
+        description = "An event to publish. A field that is null counts as absent, but for `data`."
+    )
 )]
 pub struct PublishRequest {
     /// When it happened, in microseconds since the Unix epoch. Absent or 0: the time of publishing.
@@ -287,11 +305,14 @@ pub struct PublishRequest {
         deserialize_with = "unix_micros",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)
+    )]
     pub ts: Option<u64>,
     /// What the event is called: a known type, or any other name.
     #[serde(rename = "type")]
-    #[schema(min_length = 1)]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1))]
     pub event_type: String,
     /// What kind of thing it tells about. A known type has a category of its own, which wins over
     /// this; for any other type it must be given.
@@ -303,7 +324,7 @@ pub struct PublishRequest {
         deserialize_with = "strict_source",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(value_type = Option<PublishSource>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<PublishSource>))]
     pub source: Option<Source>,
     /// Whatever there is to tell: any JSON, carried byte for byte.
     #[serde(
@@ -311,7 +332,7 @@ pub struct PublishRequest {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(value_type = Value)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub data: Option<Box<RawValue>>,
     /// Whether the producer itself already dropped some of `data`.
     #[serde(
@@ -319,7 +340,7 @@ pub struct PublishRequest {
         deserialize_with = "null_is_default",
         skip_serializing_if = "is_false"
     )]
-    #[schema(value_type = Option<bool>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<bool>))]
     pub truncated: bool,
 }
 
@@ -397,6 +418,12 @@ impl InvalidEvent {
     }
 }
 
+impl From<&InvalidEvent> for ErrorBody {
+    fn from(error: &InvalidEvent) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
 impl From<EmptyType> for InvalidEvent {
     fn from(EmptyType: EmptyType) -> Self {
         Self::EmptyType
@@ -410,24 +437,31 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 }
 
 /// [`Source`] as a caller gives it: strict, where [`Source`] itself is lenient.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-#[schema(description = "Where an event comes from. A field that is null counts as absent.")]
+#[cfg_attr(
+    feature = "openapi",
+    schema(description = "Where an event comes from. A field that is null counts as absent.")
+)]
 pub(crate) struct PublishSource {
     /// What kind of producer. `kernel_api` is reserved: claiming it is an error.
-    #[schema(schema_with = claimable_kind)]
+    #[cfg_attr(feature = "openapi", schema(schema_with = claimable_kind))]
     kind: SourceKind,
     /// The producer's own name for what happened.
     #[serde(default)]
     event: Option<String>,
     /// Whatever helps to trace the event back.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
     metadata: BTreeMap<String, String>,
 }
 
 /// The kinds that a caller may claim, for the document.
-fn claimable_kind() -> Object {
+#[cfg(feature = "openapi")]
+fn claimable_kind() -> utoipa::openapi::schema::Object {
+    use utoipa::openapi::schema::{ObjectBuilder, Type};
+
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some("What kind of producer."))

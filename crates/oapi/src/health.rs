@@ -1,13 +1,13 @@
 //! The answer of `GET /healthz`.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// That the server is alive. A server that is not does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
     /// `ok`.
-    #[schema(example = "ok")]
+    #[cfg_attr(feature = "openapi", schema(example = "ok"))]
     pub status: String,
 }
 

@@ -8,8 +8,7 @@ use serde::de::{
     Deserialize, DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor,
 };
 
-use crate::error::ErrorCode;
-use crate::ticket::TicketRequest;
+use crate::error::{ErrorBody, ErrorCode};
 
 /// Reads the JSON object that is the whole of `bytes`.
 ///
@@ -145,6 +144,12 @@ impl JsonError {
     }
 }
 
+impl From<&JsonError> for ErrorBody {
+    fn from(error: &JsonError) -> Self {
+        Self::new(error.code, error.to_string())
+    }
+}
+
 /// What kind of error it is. Serde tells most of that in its message alone.
 enum Fault<'a> {
     NotJson,
@@ -262,18 +267,4 @@ pub(crate) fn optional_seq<'de, D: Deserializer<'de>>(
         return Err(D::Error::custom("a seq is from 0 to 2^63 - 1"));
     }
     Ok(seq)
-}
-
-/// For `deserialize_with` on a field that says how long a ticket lasts.
-pub(crate) fn optional_lifetime<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<u32>, D::Error> {
-    const MAX: u32 = TicketRequest::MAX_EXPIRES_IN;
-    let seconds = Option::<u32>::deserialize(deserializer)?;
-    if seconds.is_some_and(|seconds| seconds == 0 || MAX < seconds) {
-        return Err(D::Error::custom(format_args!(
-            "a ticket lasts from 1 to {MAX} seconds"
-        )));
-    }
-    Ok(seconds)
 }

@@ -21,24 +21,25 @@
 //! - [`Event::data`] is the producer's JSON text, byte for byte. Nothing here parses and reformats
 //!   it; [`Event::typed_data`] reads a copy.
 
-// In reading order.
+// In order: a module uses only those above it.
 mod cursor;
 mod category;
 mod event_type;
-
-mod event;
 pub mod data;
+
+mod error;
+mod json;
+mod event;
+pub mod encode;
 
 mod config;
 mod batch;
-mod notice;
 mod reader;
+mod notice;
 mod ticket;
-mod error;
 mod health;
 
-mod json;
-pub mod encode;
+#[cfg(feature = "openapi")]
 pub mod openapi;
 
 pub use batch::{BatchResult, LineError};
@@ -54,5 +55,5 @@ pub use json::{JsonError, from_json, from_json_line};
 pub use notice::{
     Beat, Bye, ByeReason, FilterNotice, Gap, Hello, HelloReason, Notice, SessionNotice,
 };
-pub use reader::{ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched, WhenOvertaken};
+pub use reader::{OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched};
 pub use ticket::{Ticket, TicketRequest};

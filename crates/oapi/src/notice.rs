@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::category::{Category, CategorySet};
 use crate::config::State;
@@ -71,11 +70,12 @@ impl Notice {
 }
 
 /// Where reading begins, and why there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Hello {
     /// The cursor that the reader came with, as it was sent; absent where it came with none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub asked: Option<String>,
     /// Reading goes on after this seq: the first event is `used + 1` or later.
     pub used: u64,
@@ -84,25 +84,26 @@ pub struct Hello {
     /// The newest seq published, 0 before the first event.
     pub head: u64,
     /// This incarnation of the stream.
-    #[schema(value_type = String)]
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub epoch: Epoch,
     /// How many events that the reader asks for were evicted since its cursor. Absent where that
     /// cannot be known: a filter cannot be applied to events that are gone, and a cursor that is not
     /// of this stream does not say what it has missed. At most `used` minus the cursor's seq.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub lost: Option<u64>,
     /// Why reading begins there.
     pub reason: HelloReason,
     /// The id of this reader, by which its filter can be changed while it reads:
     /// `PATCH /telemetry/readers/{id}`. Only older servers leave it out; it is empty then.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schema(required)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub reader: String,
 }
 
 /// Why reading begins where it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HelloReason {
     /// The reader came with no cursor.
@@ -120,14 +121,15 @@ pub enum HelloReason {
 }
 
 /// Events were evicted before the reader got to them. Told once for each gap.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Gap {
     /// All events evicted before they were read, whatever the filter: `to - from + 1`.
     pub count: u64,
     /// How many of them the reader asked for, which is what it lost. Absent where that cannot be
     /// known: a filter by type cannot be applied to events that are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub matching: Option<u64>,
     /// The first seq evicted unread.
     pub from: u64,
@@ -136,12 +138,13 @@ pub struct Gap {
     /// The evicted events of the categories that the reader asked for, by category; a category
     /// with none is left out.
     #[serde(default)]
-    #[schema(required)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub by_category: BTreeMap<Category, u64>,
 }
 
 /// A session started, was reconfigured, or ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionNotice {
     /// The state that holds now.
     #[serde(flatten)]
@@ -151,11 +154,12 @@ pub struct SessionNotice {
 }
 
 /// The reader's filter was changed, by `PATCH /telemetry/readers/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FilterNotice {
     /// The categories that the reader asks for now; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, value_type = Option<Vec<Category>>)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<Vec<Category>>))]
     pub category: Option<CategorySet>,
     /// The types that the reader asks for now, `*` for any characters; absent: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -165,7 +169,8 @@ pub struct FilterNotice {
 }
 
 /// The stream is alive. Sent at a steady pace, on a busy stream too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Beat {
     /// The newest seq published.
     pub head: u64,
@@ -179,7 +184,8 @@ pub struct Beat {
 }
 
 /// The stream ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Bye {
     /// Why.
     pub reason: ByeReason,
@@ -188,7 +194,8 @@ pub struct Bye {
 }
 
 /// Why a stream ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ByeReason {
     /// The server stops.

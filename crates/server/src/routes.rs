@@ -24,8 +24,8 @@ use tapline_api::{
 };
 use tapline_events::{Filter, Item};
 use tapline_oapi::{
-    BatchResult, ConfigRequest, ErrorCode, Health, ReaderKind, ReaderPatch, WhenOvertaken,
-    from_json, openapi,
+    BatchResult, ConfigRequest, ErrorCode, Health, OnLag, ReaderKind, ReaderPatch, from_json,
+    openapi,
 };
 use tokio::time::timeout;
 
@@ -390,7 +390,7 @@ fn stream<'a>(
     let opening = Opening {
         subscription,
         notices: query.notices,
-        close_when_overtaken: query.overtaken == WhenOvertaken::Close,
+        close_when_overtaken: query.overtaken == OnLag::Close,
         until,
         expires: expires.map(Into::into),
         gzip,
@@ -418,7 +418,7 @@ async fn wait<'a>(
         asked: query.start.filter.clone(),
         scope: Filter::all(),
         notices: false,
-        overtaken: WhenOvertaken::default(),
+        overtaken: OnLag::default(),
     };
     let enrolled = app.api.enroll(spec, reader.ledger());
     let found = poll_fn(|cx| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tapline_api::{Order, PageQuery, QueryError, Replay, StreamQuery, WaitQuery};
-use tapline_oapi::{Category, CategorySet, WhenOvertaken};
+use tapline_oapi::{Category, CategorySet, OnLag};
 
 /// As they stand in a URL, but not encoded.
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -186,10 +186,10 @@ fn a_stream_takes_any_cursor() {
     let asked = stream("replay=live&notices=true").unwrap();
     assert_eq!((asked.replay, asked.notices), (Some(Replay::Live), true));
     for (text, overtaken) in [
-        ("", WhenOvertaken::Oldest),
-        ("overtaken=oldest", WhenOvertaken::Oldest),
-        ("overtaken=head", WhenOvertaken::Head),
-        ("overtaken=close", WhenOvertaken::Close),
+        ("", OnLag::Oldest),
+        ("overtaken=oldest", OnLag::Oldest),
+        ("overtaken=head", OnLag::Head),
+        ("overtaken=close", OnLag::Close),
     ] {
         assert_eq!(stream(text).unwrap().overtaken, overtaken);
     }

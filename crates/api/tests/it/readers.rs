@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use tapline_api::{ApiError, ApiService, Enrolled, FilterChange, LiveLedger, Place, ReaderSpec};
 use tapline_events::{Filter, TypePattern};
 use tapline_oapi::{
-    Category, CategorySet, FilterNotice, ReaderInfo, ReaderKind, ReaderPatch, ReaderPatched,
-    WhenOvertaken, from_json,
+    Category, CategorySet, FilterNotice, OnLag, ReaderInfo, ReaderKind, ReaderPatch, ReaderPatched,
+    from_json,
 };
 use tapline_telemetry::Reader;
 
@@ -40,7 +40,7 @@ fn spec(asked: &str, scope: &str) -> ReaderSpec {
         asked: filter(asked),
         scope: filter(scope),
         notices: true,
-        overtaken: WhenOvertaken::Head,
+        overtaken: OnLag::Head,
     }
 }
 
@@ -115,7 +115,7 @@ fn it_says_who_reads_and_how_far_behind() {
         (info.kind, info.peer.as_str()),
         (ReaderKind::Stream, "127.0.0.1:9")
     );
-    assert_eq!((info.notices, info.overtaken), (true, WhenOvertaken::Head));
+    assert_eq!((info.notices, info.overtaken), (true, OnLag::Head));
     let asked = CategorySet::of(&[Category::Page, Category::Console]);
     assert_eq!(
         (info.category, info.r#type),

@@ -6,4 +6,4 @@
 
 mod calls;
 mod scripted;
-mod stream;
+mod follow;

@@ -11,7 +11,7 @@ use crate::config::{ConfigRequest, State};
 use crate::error::ErrorBody;
 use crate::event::{Envelope, PublishRequest};
 use crate::health::Health;
-use crate::reader::{ReaderList, ReaderPatch, ReaderPatched, WhenOvertaken};
+use crate::reader::{OnLag, ReaderList, ReaderPatch, ReaderPatched};
 use crate::ticket::{Ticket, TicketRequest};
 
 /// The state of the telemetry
@@ -347,7 +347,7 @@ struct StreamQuery {
     /// What to do when the reader is overtaken: go on at the oldest event retained, which is the
     /// default, go on after the newest, or end the stream.
     #[param(inline)]
-    overtaken: Option<WhenOvertaken>,
+    overtaken: Option<OnLag>,
 }
 
 #[derive(IntoParams)]

@@ -1,8 +1,8 @@
 //! Readers as they are told, and what is asked for them: patches and tickets.
 
 use tapline_oapi::{
-    Category, CategorySet, ErrorCode, ReaderInfo, ReaderKind, ReaderList, ReaderPatch,
-    ReaderPatched, Ticket, TicketRequest, WhenOvertaken, from_json,
+    Category, CategorySet, ErrorCode, OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch,
+    ReaderPatched, Ticket, TicketRequest, from_json,
 };
 
 #[test]
@@ -15,7 +15,7 @@ fn a_list_reads_as_it_was_written() {
         category: None,
         r#type: vec![],
         notices: true,
-        overtaken: WhenOvertaken::Oldest,
+        overtaken: OnLag::Oldest,
         position: 7,
         behind_events: 2,
         behind_bytes: 900,
@@ -28,7 +28,7 @@ fn a_list_reads_as_it_was_written() {
         kind: ReaderKind::Wait,
         category: Some(CategorySet::of(&[Category::Page])),
         r#type: vec!["page_*".to_owned()],
-        overtaken: WhenOvertaken::Close,
+        overtaken: OnLag::Close,
         ..info.clone()
     };
     let list = ReaderList {

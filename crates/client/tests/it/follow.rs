@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use tapline_client::{
-    Client, Cursor, Error, EventStream, Item, LossCause, ProtocolError, Reconnect, Start,
+    Client, Cursor, Error, Follower, LossCause, ProtocolError, Reconnect, Start, StreamItem,
     StreamOptions,
 };
 use tapline_oapi::{Category, CategorySet, HelloReason};
@@ -41,21 +41,21 @@ fn events(seqs: impl IntoIterator<Item = u64>, epoch: &str) -> String {
 }
 
 /// One word for each item, to compare a whole stream with.
-fn word(item: &Item) -> String {
+fn word(item: &StreamItem) -> String {
     match item {
-        Item::Event(event) => event.seq().to_string(),
-        Item::Lost(loss) => loss.to_string(),
-        Item::Hello(hello) => format!("hello {:?} after {}", hello.reason, hello.used),
-        Item::Session(_) => "session".to_owned(),
-        Item::Beat(_) => "beat".to_owned(),
-        Item::Filter(filter) => format!("filter after {}", filter.after),
-        Item::Bye(_) => "bye".to_owned(),
-        Item::Reconnecting(_) => "reconnecting".to_owned(),
+        StreamItem::Event(event) => event.seq().to_string(),
+        StreamItem::Lost(loss) => loss.to_string(),
+        StreamItem::Hello(hello) => format!("hello {:?} after {}", hello.reason, hello.used),
+        StreamItem::Session(_) => "session".to_owned(),
+        StreamItem::Beat(_) => "beat".to_owned(),
+        StreamItem::Filter(filter) => format!("filter after {}", filter.after),
+        StreamItem::Bye(_) => "bye".to_owned(),
+        StreamItem::Reconnecting(_) => "reconnecting".to_owned(),
         _ => "?".to_owned(),
     }
 }
 
-async fn next(stream: &mut EventStream) -> Item {
+async fn next(stream: &mut Follower) -> StreamItem {
     tokio::time::timeout(Duration::from_secs(10), stream.next())
         .await
         .expect("an item should have come")
@@ -65,7 +65,7 @@ async fn next(stream: &mut EventStream) -> Item {
 
 /// Reads as many items as `expected` has, and compares.
 #[track_caller]
-fn check(stream: &mut EventStream, expected: &[&str]) -> impl Future<Output = ()> {
+fn check(stream: &mut Follower, expected: &[&str]) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let mut words = Vec::new();
@@ -76,7 +76,7 @@ fn check(stream: &mut EventStream, expected: &[&str]) -> impl Future<Output = ()
     }
 }
 
-async fn failure(stream: &mut EventStream) -> Error {
+async fn failure(stream: &mut Follower) -> Error {
     loop {
         let item = tokio::time::timeout(Duration::from_secs(10), stream.next()).await;
         match item.expect("an error should have come") {
@@ -97,7 +97,7 @@ async fn goes_on_after_a_connection_that_was_cut_within_a_frame() {
         + "id: 3-00000000000000e1\ndata: {\"seq\":3,\"ev";
     let rest = hello("resumed", 2, 0, "00000000000000e1") + &events([3, 4], "00000000000000e1");
     let mut server = Scripted::new([Answer::stream(&cut), Answer::stream(&rest).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(StreamOptions {
+    let mut stream = Client::new(&server.url).unwrap().follow(StreamOptions {
         start: Start::Oldest,
         ..options()
     });
@@ -136,7 +136,7 @@ async fn chunks_may_be_cut_anywhere() {
     );
     for size in [1, 2, 3, 7, 64, 1000] {
         let server = Scripted::new([Answer::stream_in_chunks(&frames, size).and_hold()]).await;
-        let mut stream = Client::new(&server.url).unwrap().stream(options());
+        let mut stream = Client::new(&server.url).unwrap().follow(options());
         check(&mut stream, &["hello Fresh after 0", "1", "2", "3", "beat"]).await;
     }
 }
@@ -148,9 +148,9 @@ async fn an_envelope_stays_as_it_came() {
         "id: 1-00000000000000e1\ndata: {json}\n\nid: 2-00000000000000e1\ndata: {{\"seq\":2,\ndata: \"x\":  1}}\n\n"
     );
     let server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
 
-    let Item::Event(event) = next(&mut stream).await else {
+    let StreamItem::Event(event) = next(&mut stream).await else {
         panic!()
     };
     assert_eq!(event.json(), json);
@@ -158,7 +158,7 @@ async fn an_envelope_stays_as_it_came() {
         event.envelope().unwrap().event.data.unwrap().get(),
         r#"{"n":1.50e+3,"a":"ü\u00fc"}"#
     );
-    let Item::Event(event) = next(&mut stream).await else {
+    let StreamItem::Event(event) = next(&mut stream).await else {
         panic!()
     };
     assert_eq!(event.into_json(), "{\"seq\":2,\n\"x\":  1}");
@@ -168,9 +168,9 @@ async fn an_envelope_stays_as_it_came() {
 async fn the_servers_retry_is_the_first_pause() {
     let frames = "retry: 60\n\n".to_owned() + &events([1], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(&mut stream, &["1"]).await;
-    let Item::Reconnecting(told) = next(&mut stream).await else {
+    let StreamItem::Reconnecting(told) = next(&mut stream).await else {
         panic!()
     };
     assert!(Duration::from_millis(30) <= told.after && told.after <= Duration::from_millis(60));
@@ -187,9 +187,9 @@ async fn a_bye_names_the_pause_to_the_millisecond() {
     let frames = events([1], "00000000000000e1")
         + "event: bye\nretry: 37\ndata: {\"reason\":\"shutdown\",\"last_seq\":5}\n\n";
     let mut server = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(&mut stream, &["1", "bye"]).await;
-    let Item::Reconnecting(told) = next(&mut stream).await else {
+    let StreamItem::Reconnecting(told) = next(&mut stream).await else {
         panic!()
     };
     assert_eq!(told.after, Duration::from_millis(37));
@@ -215,7 +215,7 @@ async fn a_gap_is_told_once_also_over_a_reconnection() {
     let second = hello("resumed", 19, 0, "00000000000000e1") + &events([20], "00000000000000e1");
     let mut server =
         Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(StreamOptions {
+    let mut stream = Client::new(&server.url).unwrap().follow(StreamOptions {
         categories: CategorySet::of(&[Category::Page]),
         ..options()
     });
@@ -242,7 +242,7 @@ async fn what_was_evicted_while_away_is_told() {
     let first = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 2], "00000000000000e1");
     let second = hello("evicted", 10, 8, "00000000000000e1") + &events([11], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(
         &mut stream,
         &["hello Fresh after 0", "1", "2", "reconnecting"],
@@ -260,7 +260,7 @@ async fn what_was_evicted_before_the_first_event_came_is_told() {
     let first = hello("fresh", 0, 0, "00000000000000e1");
     let second = hello("resumed", 10, 0, "00000000000000e1") + &events([11], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(&mut stream, &["hello Fresh after 0", "reconnecting"]).await;
     check(
         &mut stream,
@@ -275,7 +275,7 @@ async fn another_epoch_begins_anew_and_is_told() {
     let second =
         hello("other_epoch", 0, 0, "00000000000000e2") + &events([1, 2], "00000000000000e2");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(
         &mut stream,
         &["hello Fresh after 0", "1", "2", "3", "reconnecting"],
@@ -294,15 +294,15 @@ async fn a_cursor_that_leads_nowhere_is_told() {
         let start = Start::After(Cursor::from(77));
         let mut stream = Client::new(&server.url)
             .unwrap()
-            .stream(StreamOptions { start, ..options() });
-        let Item::Hello(hello) = next(&mut stream).await else {
+            .follow(StreamOptions { start, ..options() });
+        let StreamItem::Hello(hello) = next(&mut stream).await else {
             panic!()
         };
         assert!(matches!(
             hello.reason,
             HelloReason::Ahead | HelloReason::Invalid
         ));
-        let Item::Lost(loss) = next(&mut stream).await else {
+        let StreamItem::Lost(loss) = next(&mut stream).await else {
             panic!()
         };
         assert_eq!((loss.cause, loss.lost, loss.seqs), (cause, None, None));
@@ -318,7 +318,7 @@ async fn what_came_before_does_not_come_again() {
     let second =
         hello("resumed", 2, 0, "00000000000000e1") + &events([1, 2, 3, 3], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(
         &mut stream,
         &["hello Fresh after 0", "1", "2", "reconnecting"],
@@ -332,7 +332,7 @@ async fn seqs_that_jump_are_a_loss_only_without_a_filter() {
     let frames = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 5, 6], "00000000000000e1");
     let open = async |options| {
         let server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
-        let stream = Client::new(&server.url).unwrap().stream(options);
+        let stream = Client::new(&server.url).unwrap().follow(options);
         (server, stream)
     };
     let (_server, mut all) = open(options()).await;
@@ -357,7 +357,7 @@ async fn a_plain_server_without_notices_and_epochs_will_do() {
     let second = format!("id: 8\ndata: {}\n\n", envelope(8));
     let mut server =
         Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(&mut stream, &["1", "2", "reconnecting", "8"]).await;
     server.request().await;
     let second = server.request().await;
@@ -370,7 +370,7 @@ async fn a_notice_of_a_newer_server_is_passed_over() {
         "event: weather\ndata: {\"sunny\":true}\n\n".to_owned() + &events([1], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
     check(
-        &mut Client::new(&server.url).unwrap().stream(options()),
+        &mut Client::new(&server.url).unwrap().follow(options()),
         &["1"],
     )
     .await;
@@ -381,11 +381,11 @@ async fn the_first_connection_has_to_succeed() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());
     drop(free);
-    let error = failure(&mut Client::new(&url).unwrap().stream(options())).await;
+    let error = failure(&mut Client::new(&url).unwrap().follow(options())).await;
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 
     let server = Scripted::new([Answer::json("503 Service Unavailable", "")]).await;
-    let error = failure(&mut Client::new(&server.url).unwrap().stream(options())).await;
+    let error = failure(&mut Client::new(&server.url).unwrap().follow(options())).await;
     assert_eq!(error.status(), Some(503));
 }
 
@@ -393,7 +393,7 @@ async fn the_first_connection_has_to_succeed() {
 async fn a_4xx_is_the_end_also_after_a_success() {
     let refusal = r#"{"code":"invalid_query","message":"`type`: empty"}"#;
     let server = Scripted::new([Answer::json("400 Bad Request", refusal)]).await;
-    let error = failure(&mut Client::new(&server.url).unwrap().stream(options())).await;
+    let error = failure(&mut Client::new(&server.url).unwrap().follow(options())).await;
     assert_eq!(error.status(), Some(400));
 
     let answers = [
@@ -401,7 +401,7 @@ async fn a_4xx_is_the_end_also_after_a_success() {
         Answer::json("404 Not Found", ""),
     ];
     let server = Scripted::new(answers).await;
-    let error = failure(&mut Client::new(&server.url).unwrap().stream(options())).await;
+    let error = failure(&mut Client::new(&server.url).unwrap().follow(options())).await;
     assert_eq!(error.status(), Some(404));
 }
 
@@ -414,10 +414,10 @@ async fn a_5xx_after_a_success_is_tried_again() {
         Answer::stream(&events([2], "00000000000000e1")).and_hold(),
     ];
     let server = Scripted::new(answers).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(&mut stream, &["1", "reconnecting"]).await;
     for (attempt, status) in [(2, 503), (3, 429)] {
-        let Item::Reconnecting(told) = next(&mut stream).await else {
+        let StreamItem::Reconnecting(told) = next(&mut stream).await else {
             panic!()
         };
         assert_eq!((told.attempt, told.cause.status()), (attempt, Some(status)));
@@ -436,7 +436,7 @@ async fn gives_up_when_told_to() {
         failing(),
     ];
     let server = Scripted::new(answers).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options);
+    let mut stream = Client::new(&server.url).unwrap().follow(options);
     check(&mut stream, &["1", "reconnecting", "reconnecting"]).await;
     assert_eq!(failure(&mut stream).await.status(), Some(500));
 }
@@ -445,10 +445,10 @@ async fn gives_up_when_told_to() {
 async fn greeting_and_falling_over_does_not_count_as_success() {
     let greeting = || Answer::stream(&hello("fresh", 0, 0, "00000000000000e1"));
     let server = Scripted::new([greeting(), greeting(), greeting()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     for attempt in 1..=3 {
         check(&mut stream, &["hello Fresh after 0"]).await;
-        let Item::Reconnecting(told) = next(&mut stream).await else {
+        let StreamItem::Reconnecting(told) = next(&mut stream).await else {
             panic!()
         };
         assert_eq!(told.attempt, attempt);
@@ -458,7 +458,7 @@ async fn greeting_and_falling_over_does_not_count_as_success() {
 #[tokio::test]
 async fn a_204_asks_not_to_come_back() {
     let server = Scripted::new([Answer::raw("HTTP/1.1 204 No Content\r\n\r\n")]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     assert!(stream.next().await.is_none());
 }
 
@@ -470,12 +470,12 @@ async fn silence_is_taken_for_death() {
         Answer::stream(&events([2], "00000000000000e1")).and_hold(),
     ])
     .await;
-    let mut stream = Client::new(&server.url).unwrap().stream(StreamOptions {
+    let mut stream = Client::new(&server.url).unwrap().follow(StreamOptions {
         silence: Duration::from_millis(300),
         ..options()
     });
     check(&mut stream, &["1"]).await;
-    let Item::Reconnecting(told) = next(&mut stream).await else {
+    let StreamItem::Reconnecting(told) = next(&mut stream).await else {
         panic!()
     };
     assert!(
@@ -490,7 +490,7 @@ async fn silence_is_taken_for_death() {
 async fn what_is_no_event_stream_is_told_as_such() {
     let check = async |answer, matches: fn(&ProtocolError) -> bool| {
         let server = Scripted::new([answer]).await;
-        let error = failure(&mut Client::new(&server.url).unwrap().stream(options())).await;
+        let error = failure(&mut Client::new(&server.url).unwrap().follow(options())).await;
         let Error::Protocol { source, .. } = &error else {
             panic!("{error:?}")
         };
@@ -525,7 +525,7 @@ async fn dropping_next_half_way_loses_nothing() {
         Answer::stream_in_chunks(&second, 5).and_hold(),
     ];
     let server = Scripted::new(answers).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     let mut seqs = Vec::new();
     let all = async {
         while seqs.len() < 40 {
@@ -533,7 +533,7 @@ async fn dropping_next_half_way_loses_nothing() {
             tokio::select! {
                 biased;
                 item = stream.next() => {
-                    if let Item::Event(event) = item.unwrap().unwrap() {
+                    if let StreamItem::Event(event) = item.unwrap().unwrap() {
                         seqs.push(event.seq());
                     }
                 }
@@ -569,7 +569,7 @@ async fn a_goodbye_ends_the_stream_where_nothing_is_left_to_come_back_for() {
         let ended = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
         // Whether the server hangs up or not.
         for url in [&server.url, &ended.url] {
-            let mut stream = Client::new(url).unwrap().stream(options());
+            let mut stream = Client::new(url).unwrap().follow(options());
             check(&mut stream, &["1", "bye"]).await;
             assert_eq!(stream.cursor().unwrap().to_string(), "5-00000000000000e1");
             if is_final {
@@ -595,7 +595,7 @@ async fn a_filter_that_is_changed_makes_no_loss_of_what_it_leaves_out() {
     let again = hello("resumed", 15, 0, "00000000000000e1") + &events([16], "00000000000000e1");
     let mut server =
         Scripted::new([Answer::stream(&frames), Answer::stream(&again).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     let lost = "lost 1 event (14..=14): the server left them out without saying why";
     check(
         &mut stream,
@@ -626,7 +626,7 @@ async fn a_connection_that_follows_asks_for_what_the_options_say() {
         + "event: filter\ndata: {\"category\":[],\"after\":3}\n\n";
     let second = hello("resumed", 3, 0, "00000000000000e1") + &events([5], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
-    let mut stream = Client::new(&server.url).unwrap().stream(options());
+    let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(
         &mut stream,
         &["hello Fresh after 0", "filter after 3", "reconnecting"],

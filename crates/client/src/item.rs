@@ -12,12 +12,12 @@ use crate::error::Error;
 /// One thing that happened.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Item {
+pub enum StreamItem {
     /// An event, in the order of its seq, never one that came before.
     Event(StreamedEvent),
     /// Events that were asked for are gone.
     Lost(Loss),
-    /// A connection came about, and begins there. The losses that it tells come as [`Item::Lost`].
+    /// A connection came about, and begins there. The losses that it tells come as [`StreamItem::Lost`].
     Hello(Hello),
     /// A session started, was reconfigured or ended.
     Session(Box<SessionNotice>),
@@ -36,8 +36,8 @@ pub enum Item {
 /// An event as it came over the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamedEvent {
-    pub(super) at: Cursor,
-    pub(super) json: String,
+    pub(crate) at: Cursor,
+    pub(crate) json: String,
 }
 
 impl StreamedEvent {

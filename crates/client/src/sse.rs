@@ -14,21 +14,21 @@ use crate::error::ProtocolError;
 
 /// The most bytes of a frame. The largest envelope has 1,000,000; the rest is room for a server
 /// that breaks its data into many lines.
-pub(super) const MAX_FRAME_BYTES: usize = 2 * 1024 * 1024;
+pub(crate) const MAX_FRAME_BYTES: usize = 2 * 1024 * 1024;
 
 /// What stands between two blank lines. Comments are passed over.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) id: Option<String>,
-    pub(super) event: Option<String>,
+pub(crate) struct Frame {
+    pub(crate) id: Option<String>,
+    pub(crate) event: Option<String>,
     /// The lines of data, joined by line breaks.
-    pub(super) data: Option<String>,
-    pub(super) retry: Option<Duration>,
+    pub(crate) data: Option<String>,
+    pub(crate) retry: Option<Duration>,
 }
 
 /// Takes chunks, cut wherever it may be, and gives frames.
 #[derive(Debug, Default)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     chunk: Bytes,
     /// The beginning of a line whose end is still to come.
     line: Vec<u8>,
@@ -42,18 +42,18 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Takes the next chunk. The one before has to be used up: [`next`](Self::next) gave `None`.
-    pub(super) fn push(&mut self, chunk: Bytes) {
+    pub(crate) fn push(&mut self, chunk: Bytes) {
         debug_assert!(self.chunk.is_empty(), "the chunk before is not used up");
         self.chunk = chunk;
     }
 
     /// The next frame that is whole; `None` where another chunk is needed.
-    pub(super) fn next(&mut self) -> Result<Option<Frame>, ProtocolError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, ProtocolError> {
         loop {
             if self.after_cr && !self.chunk.is_empty() {
                 self.after_cr = false;

@@ -1,4 +1,4 @@
-//! The stream: one [`EventStream`] over as many connections as it takes.
+//! The stream: one [`Follower`] over as many connections as it takes.
 //!
 //! # How nothing is lost without a word, and nothing comes twice
 //!
@@ -12,10 +12,6 @@
 //!    announce, becomes a [`Loss`] as well. With a filter seqs jump, and that is no loss.
 //! 5. A connection that is cut in the middle of a frame loses the frame, which comes again whole.
 
-mod item;
-mod options;
-mod sse;
-
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -26,18 +22,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tapline_oapi::{Bye, ByeReason, Cursor, Gap, Hello, HelloReason, Notice};
 use tokio::time::{Instant, Sleep};
 
-use crate::client::Client;
 use crate::error::{Error, ProtocolError};
-pub use item::{Item, Loss, LossCause, Reconnecting, StreamedEvent};
-pub use options::{Reconnect, Start, StreamOptions};
-use sse::{Frame, Parser};
+use crate::http::{Http, add_filter};
+use crate::item::{Loss, LossCause, Reconnecting, StreamItem, StreamedEvent};
+use crate::options::{Start, StreamOptions};
+use crate::sse::{Frame, Parser};
 
 /// The events of a server, from where [`StreamOptions::start`] says, over as many connections as it
-/// takes. Made by [`Client::stream`].
+/// takes. Made by [`Client::follow`](crate::Client::follow).
 ///
 /// It is also a [`Stream`], for those who combine those.
 ///
@@ -45,22 +43,22 @@ use sse::{Frame, Parser};
 ///
 /// A first connection that fails is an error, and the end: most likely the address is wrong. From
 /// then on the stream comes back by itself, with growing pauses ([`Reconnect`]), and tells each time
-/// ([`Item::Reconnecting`]). A 4xx answer is the end, and so is 204, by which a server asks clients
-/// not to come back. So is a goodbye ([`Item::Bye`]) because what let the client in has run out, all
+/// ([`StreamItem::Reconnecting`]). A 4xx answer is the end, and so is 204, by which a server asks clients
+/// not to come back. So is a goodbye ([`StreamItem::Bye`]) because what let the client in has run out, all
 /// that it may read was delivered, or it was overtaken and has asked for the end then. After any
 /// other, because the server stops or the client took no bytes for too long, it comes back.
 ///
 /// # Lagging
 ///
 /// A reader that is slower than the events come in is overtaken on the server; it is told with
-/// [`Item::Lost`] and goes on at the oldest event that is retained. Nothing piles up here: bytes are
+/// [`StreamItem::Lost`] and goes on at the oldest event that is retained. Nothing piles up here: bytes are
 /// taken from the socket as items are taken from the stream.
-pub struct EventStream {
-    client: Client,
+pub struct Follower {
+    http: Http,
     options: StreamOptions,
     connection: Connection,
     /// Made from one frame, not handed out yet: two at most.
-    pending: VecDeque<Result<Item, Error>>,
+    pending: VecDeque<Result<StreamItem, Error>>,
     /// What is behind, `pending` included.
     position: Option<Cursor>,
     /// What is behind, as far as it was handed out.
@@ -91,10 +89,10 @@ struct Reading {
     silence: Pin<Box<Sleep>>,
 }
 
-impl EventStream {
-    pub(crate) fn new(client: Client, options: StreamOptions) -> Self {
+impl Follower {
+    pub(crate) fn new(http: Http, options: StreamOptions) -> Self {
         Self {
-            client,
+            http,
             filtered: options.is_filtered(),
             options,
             connection: Connection::None,
@@ -114,13 +112,13 @@ impl EventStream {
     /// # Errors
     ///
     /// An error is the end of the stream. What a new connection may heal is none:
-    /// it is told as [`Item::Reconnecting`].
+    /// it is told as [`StreamItem::Reconnecting`].
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing: what was read stays in the stream, an attempt to connect
     /// goes on with the next call, and so does a pause.
-    pub async fn next(&mut self) -> Option<Result<Item, Error>> {
+    pub async fn next(&mut self) -> Option<Result<StreamItem, Error>> {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
@@ -132,7 +130,7 @@ impl EventStream {
         self.cursor
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Item, Error>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<StreamItem, Error>>> {
         loop {
             if let Some(item) = self.pending.pop_front() {
                 if self.pending.is_empty() {
@@ -142,14 +140,14 @@ impl EventStream {
             }
             match &mut self.connection {
                 Connection::None => {
-                    let (client, options) = (self.client.clone(), self.options.clone());
+                    let (http, options) = (self.http.clone(), self.options.clone());
                     let resume = self.position;
                     self.connection = Connection::Opening(Box::pin(async move {
                         let timeout = options.silence;
-                        let open = client.open_stream(&options, resume);
+                        let open = open(&http, &options, resume);
                         tokio::time::timeout(timeout, open)
                             .await
-                            .unwrap_or_else(|_| Err(client.timed_out(timeout)))
+                            .unwrap_or_else(|_| Err(http.timed_out(timeout)))
                     }));
                 }
                 Connection::Opening(opening) => match ready!(opening.as_mut().poll(context)) {
@@ -183,16 +181,16 @@ impl EventStream {
                                 .reset(Instant::now() + self.options.silence);
                         }
                         Chunk::End(source) => {
-                            let error = self.client.disconnected(source.map(Into::into));
+                            let error = self.http.disconnected(source.map(Into::into));
                             self.failed(error);
                         }
                         Chunk::Silence => {
-                            let error = self.client.timed_out(self.options.silence);
+                            let error = self.http.timed_out(self.options.silence);
                             self.failed(error);
                         }
                     },
                     Err(error) => {
-                        let error = self.client.protocol(error);
+                        let error = self.http.protocol(error);
                         self.finish(error);
                     }
                 },
@@ -234,7 +232,7 @@ impl EventStream {
                     Ok(notice) => self.take_notice(notice),
                     Err(source) => {
                         let error = ProtocolError::Notice { name, source };
-                        return Err(self.client.protocol(error));
+                        return Err(self.http.protocol(error));
                     }
                 }
             }
@@ -253,7 +251,7 @@ impl EventStream {
             Some(id) => id,
             None => match serde_json::from_str::<Place>(&json) {
                 Ok(Place { seq }) => self.cursor_in_this_epoch(seq),
-                Err(_) => return Err(self.client.protocol(ProtocolError::NoSeq)),
+                Err(_) => return Err(self.http.protocol(ProtocolError::NoSeq)),
             },
         };
         if let Some(position) = self.position.filter(|it| same_epoch(*it, at)) {
@@ -262,7 +260,7 @@ impl EventStream {
             }
             let next = position.seq + 1;
             if !self.filtered && next < at.seq {
-                self.pending.push_back(Ok(Item::Lost(Loss {
+                self.pending.push_back(Ok(StreamItem::Lost(Loss {
                     lost: Some(at.seq - next),
                     seqs: Some(next..=at.seq - 1),
                     by_category: Default::default(),
@@ -272,7 +270,7 @@ impl EventStream {
         }
         self.position = Some(at);
         let event = StreamedEvent { at, json };
-        self.pending.push_back(Ok(Item::Event(event)));
+        self.pending.push_back(Ok(StreamItem::Event(event)));
         Ok(())
     }
 
@@ -281,15 +279,16 @@ impl EventStream {
             Some(Notice::Hello(hello)) => self.take_hello(hello),
             Some(Notice::Gap(gap)) => self.take_gap(gap),
             Some(Notice::Session(session)) => {
-                self.pending.push_back(Ok(Item::Session(Box::new(session))));
+                self.pending
+                    .push_back(Ok(StreamItem::Session(Box::new(session))));
             }
             Some(Notice::Beat(beat)) => {
                 self.advance(self.cursor_in_this_epoch(beat.position));
-                self.pending.push_back(Ok(Item::Beat(beat)));
+                self.pending.push_back(Ok(StreamItem::Beat(beat)));
             }
             Some(Notice::Bye(bye @ Bye { last_seq, .. })) => {
                 self.advance(self.cursor_in_this_epoch(last_seq));
-                self.pending.push_back(Ok(Item::Bye(bye)));
+                self.pending.push_back(Ok(StreamItem::Bye(bye)));
                 if is_final(bye.reason) {
                     self.connection = Connection::Over;
                 }
@@ -298,7 +297,7 @@ impl EventStream {
                 // Up to there the filter before has chosen: it is all behind.
                 self.advance(self.cursor_in_this_epoch(filter.after));
                 self.filtered = filter.category.is_some() || !filter.r#type.is_empty();
-                self.pending.push_back(Ok(Item::Filter(filter)));
+                self.pending.push_back(Ok(StreamItem::Filter(filter)));
             }
             // From a newer server.
             None => {}
@@ -316,8 +315,9 @@ impl EventStream {
             Some(position) if same_epoch(position, used) => self.advance(used),
             _ => self.position = Some(used),
         }
-        self.pending.push_back(Ok(Item::Hello(hello)));
-        self.pending.extend(loss.map(|loss| Ok(Item::Lost(loss))));
+        self.pending.push_back(Ok(StreamItem::Hello(hello)));
+        self.pending
+            .extend(loss.map(|loss| Ok(StreamItem::Lost(loss))));
     }
 
     /// What was lost between the cursor that a connection was opened with and its `hello`.
@@ -366,7 +366,7 @@ impl EventStream {
         if gap.matching == Some(0) {
             return;
         }
-        self.pending.push_back(Ok(Item::Lost(Loss {
+        self.pending.push_back(Ok(StreamItem::Lost(Loss {
             lost: gap.matching,
             seqs: Some(gap.from..=gap.to),
             by_category: gap.by_category,
@@ -402,17 +402,68 @@ impl EventStream {
             None => reconnect.pause(self.retry, self.failures),
         };
         self.connection = Connection::Waiting(Box::pin(tokio::time::sleep(after)));
-        self.pending.push_back(Ok(Item::Reconnecting(Reconnecting {
-            cause: error,
-            attempt: self.failures,
-            after,
-        })));
+        self.pending
+            .push_back(Ok(StreamItem::Reconnecting(Reconnecting {
+                cause: error,
+                attempt: self.failures,
+                after,
+            })));
     }
 
     fn finish(&mut self, error: Error) {
         self.connection = Connection::Over;
         self.pending.push_back(Err(error));
     }
+}
+
+/// Connects once. `resume` is the position that an earlier connection reached.
+async fn open(
+    http: &Http,
+    options: &StreamOptions,
+    resume: Option<Cursor>,
+) -> Result<Incoming, Error> {
+    let mut request = http.request(Method::GET, &stream_path(options, resume));
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+    if let Some(resume) = resume {
+        let value = HeaderValue::from_str(&resume.to_string());
+        headers.insert("last-event-id", value.expect("digits and a hyphen"));
+    }
+    let response = http.send(request).await?;
+    if response.status() != StatusCode::OK {
+        return Err(http.refusal(response).await);
+    }
+    let media_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if !media_type.starts_with("text/event-stream") {
+        return Err(http.protocol(ProtocolError::MediaType(media_type.to_owned())));
+    }
+    Ok(response.into_body())
+}
+
+/// The path of the stream and its query.
+fn stream_path(options: &StreamOptions, resume: Option<Cursor>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("notices", "true");
+    // The header of a resumption wins over all of these; sending both would only confuse a log.
+    match options.start {
+        _ if resume.is_some() => {}
+        Start::Session => {}
+        Start::Oldest => {
+            query.append_pair("replay", "all");
+        }
+        Start::Live => {
+            query.append_pair("replay", "live");
+        }
+        Start::After(cursor) => {
+            query.append_pair("after", &cursor.to_string());
+        }
+    }
+    add_filter(&mut query, options.categories, &options.types);
+    format!("/telemetry/stream?{}", query.finish())
 }
 
 /// Whether a stream that was ended for that reason is over: what it asked for cannot be had any more,
@@ -424,18 +475,18 @@ fn is_final(reason: ByeReason) -> bool {
     }
 }
 
-impl Stream for EventStream {
-    type Item = Result<Item, Error>;
+impl Stream for Follower {
+    type Item = Result<StreamItem, Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll(context)
     }
 }
 
-impl fmt::Debug for EventStream {
+impl fmt::Debug for Follower {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStream")
-            .field("client", &self.client)
+        f.debug_struct("Follower")
+            .field("url", &self.http.base())
             .field("options", &self.options)
             .field("cursor", &self.cursor)
             .field("failures", &self.failures)
@@ -471,4 +522,29 @@ impl Reading {
 /// Whether both are of one incarnation, as far as is known: without an epoch nothing is.
 fn same_epoch(a: Cursor, b: Cursor) -> bool {
     a.epoch.is_some() && a.epoch == b.epoch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tapline_oapi::{Category, CategorySet};
+
+    #[test]
+    fn the_query_of_a_stream_is_encoded() {
+        let options = StreamOptions {
+            start: Start::After(Cursor::from(5)),
+            categories: CategorySet::of(&[Category::Console, Category::Page]),
+            types: vec!["page_*".to_owned(), "a&b=ü".to_owned()],
+            ..StreamOptions::default()
+        };
+        let filter = "&category=console&category=page&type=page_*&type=a%26b%3D%C3%BC";
+        assert_eq!(
+            stream_path(&options, None),
+            format!("/telemetry/stream?notices=true&after=5{filter}")
+        );
+        assert_eq!(
+            stream_path(&options, Some(Cursor::from(9))),
+            format!("/telemetry/stream?notices=true{filter}")
+        );
+    }
 }
