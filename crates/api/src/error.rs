@@ -35,9 +35,18 @@ pub enum ApiError {
     /// The reader has not come to several changes that were asked for before.
     #[error("the reader has not come to the changes before this one: try again later")]
     ReaderBusy,
-    /// The source of events could not start.
-    #[error(transparent)]
-    Source(#[from] SourceError),
+    /// A source of events could not start.
+    #[error("the source `{name}` could not start")]
+    Source {
+        /// The name of the source.
+        name: String,
+        /// Why it could not.
+        #[source]
+        reason: SourceError,
+    },
+    /// The process is about to end: no session starts any more.
+    #[error("the server is shutting down: try again once it has restarted")]
+    ShuttingDown,
 }
 
 impl ApiError {
@@ -51,8 +60,8 @@ impl ApiError {
             Self::Query(_) => ErrorCode::InvalidQuery,
             Self::NotConfigured => ErrorCode::NotConfigured,
             Self::NoSuchReader => ErrorCode::NotFound,
-            Self::ReaderBusy => ErrorCode::Unavailable,
-            Self::Source(_) => ErrorCode::SourceFailed,
+            Self::ReaderBusy | Self::ShuttingDown => ErrorCode::Unavailable,
+            Self::Source { .. } => ErrorCode::SourceFailed,
         }
     }
 }

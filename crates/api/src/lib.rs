@@ -2,43 +2,55 @@
 //!
 //! **What it is.** The rules of the contract that are about requests rather than about events: what
 //! a configuration request means for the session, what may be published, what a page is, where a
-//! stream begins. A [`Source`] of events plugs in here and runs with the session.
+//! stream begins. A [`Source`] produces events while a session runs; a [`Publisher`] is what producers
+//! get.
 //!
-//! **What it is not.** It knows no HTTP: no status, no header, no socket, and no runtime.
+//! **What it is not.** It knows no HTTP: no status, no header, no socket. It needs no async runtime.
 //!
 //! **Start at** [`ApiService`].
 //!
-//! **Layer.** Floor 3: above `tapline-telemetry`.
+//! **Layer.** 3: above `tapline-telemetry`.
 //!
 //! ```
-//! use tapline_api::{ApiService, NoSource, PutAnswer};
+//! # let example = async {
+//! use tapline_api::{ApiService, PutAnswer};
 //! use tapline_events::{EventStream, Retention};
 //! use tapline_oapi::{ConfigRequest, from_json};
 //! use tapline_telemetry::TelemetrySession;
 //!
 //! let session = TelemetrySession::new(EventStream::new(Retention::default())?);
-//! let api = ApiService::new(session, NoSource);
-//! assert!(matches!(api.put(&ConfigRequest::default())?, PutAnswer::Started(_)));
+//! let api = ApiService::new(session);
+//! assert!(matches!(api.put(&ConfigRequest::default()).await?, PutAnswer::Started(_)));
 //!
 //! let request = from_json(br#"{"type":"page_load","data":{"ms":12}}"#)?;
 //! let envelope = api.publish(request)?.expect("a page event is captured by default");
 //! assert_eq!(envelope.seq(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # };
+//! # let mut example = std::pin::pin!(example);
+//! # let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+//! # assert!(matches!(example.as_mut().poll(&mut cx), std::task::Poll::Ready(Ok(()))));
 //! ```
 
 mod service;
+mod sources;
+mod source;
+mod publisher;
 mod publish;
 mod page;
 mod subscribe;
 mod readers;
 mod query;
-mod source;
 mod error;
+mod deadline;
 
 pub use error::ApiError;
 pub use page::{MAX_LIMIT, Order, Page, PageQuery};
+pub use publisher::Publisher;
 pub use query::QueryError;
 pub use readers::{Enrolled, FilterChange, LiveLedger, Patching, Place, ReaderSpec};
 pub use service::{ApiService, PutAnswer};
-pub use source::{NoSource, Source, SourceError};
+pub use source::{BoxFuture, Prepared, Running, Source, SourceError};
+// What a publisher and a page give, so that a producer need not know the session's crate.
 pub use subscribe::{Replay, StreamQuery, Subscription, WaitQuery};
+pub use tapline_telemetry::{Envelope, PublishError};

@@ -1,23 +1,40 @@
 //! The service, and the operations on its state.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
+use async_lock::Mutex;
 use tapline_oapi::{BrowserConfig, CategorySet, ConfigRequest, State, StateConfig};
 use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
 
+use crate::deadline::before;
 use crate::error::ApiError;
+use crate::publisher::Publisher;
 use crate::readers::Readers;
 use crate::source::Source;
+use crate::sources::{AllPrepared, Sources};
 
-/// A telemetry session, the source that runs with it, and the operations of the contract.
+/// How long sources may take to stop when a session ends.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// A telemetry session, the sources that run with it, and the operations of the contract.
 ///
-/// Everything takes `&self`; share it in an [`Arc`]. [`put`](Self::put) and [`patch`](Self::patch)
-/// take turns and may call the source; everything about events is lock-free.
+/// Everything takes `&self`; share it in an [`Arc`]. The operations that change the session,
+/// [`put`](Self::put), [`patch`](Self::patch), [`delete`](Self::delete) and [`shutdown`](Self::shutdown),
+/// wait for each other and for the sources. Everything about events is lock-free.
+///
+/// # Cancel safety
+///
+/// A future of these operations may be dropped at any time. Then the session is either on with all its
+/// sources running, or off. Sources that were asked to stop and have not finished are waited for by the
+/// next operation, before they are prepared again.
 pub struct ApiService {
     session: Arc<TelemetrySession>,
-    /// Held while the session and the source change together.
-    source: Mutex<Box<dyn Source>>,
+    /// Held while the session and the sources change together.
+    sources: Mutex<Sources>,
+    is_shutting_down: AtomicBool,
     readers: Readers,
 }
 
@@ -33,23 +50,37 @@ pub enum PutAnswer {
 }
 
 impl ApiService {
-    /// The operations on that session. The session should not be running yet, and nobody else should
-    /// start or stop it, or the source would not know.
-    pub fn new(session: TelemetrySession, source: impl Source) -> Self {
+    /// The operations on that session, which is not running yet. The service alone starts and stops it from
+    /// now on.
+    pub fn new(session: TelemetrySession) -> Self {
         Self {
             session: Arc::new(session),
-            source: Mutex::new(Box::new(source)),
+            sources: Mutex::default(),
+            is_shutting_down: AtomicBool::new(false),
             readers: Readers::default(),
         }
+    }
+
+    /// With one more source, which runs while a session does.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Source) -> Self {
+        self.sources.get_mut().add(Box::new(source));
+        self
     }
 
     pub(crate) fn enrolled(&self) -> &Readers {
         &self.readers
     }
 
-    /// The session, for producers in the process.
+    /// The session.
+    #[doc(hidden)]
     pub fn session(&self) -> &Arc<TelemetrySession> {
         &self.session
+    }
+
+    /// For producers in the process: publishes into whatever session is running.
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(self.session.clone())
     }
 
     /// The state as of one moment.
@@ -68,38 +99,53 @@ impl ApiService {
     /// Begins a session, replaces the configuration of the running one, or ends it.
     ///
     /// Without `browser` all user-facing categories are captured; with it exactly those that it
-    /// enables; where it enables none, the session ends.
+    /// enables; where it enables none, the session ends, and this waits until its sources have stopped.
     ///
     /// # Errors
     ///
-    /// [`ApiError::Source`] where a session was to begin and the source cannot run.
-    pub fn put(&self, request: &ConfigRequest) -> Result<PutAnswer, ApiError> {
-        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+    /// [`ApiError::Source`] where a session was to begin and a source cannot run,
+    /// [`ApiError::ShuttingDown`] after [`shutdown`](Self::shutdown). The state before stands.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`ApiService`].
+    pub async fn put(&self, request: &ConfigRequest) -> Result<PutAnswer, ApiError> {
+        let mut sources = self.sources.lock().await;
         let config = match &request.browser {
             None => TelemetryConfig::default(),
             Some(browser) => match browser.enabled() {
-                CategorySet::EMPTY => return Ok(PutAnswer::Cleared(self.clear(&**source))),
+                CategorySet::EMPTY => {
+                    return Ok(PutAnswer::Cleared(self.clear(&mut sources).await));
+                }
                 categories => TelemetryConfig { categories },
             },
         };
         if self.session.active() {
-            return Ok(PutAnswer::Replaced(self.replace(&**source, config)));
+            return Ok(PutAnswer::Replaced(self.replace(&mut sources, config)));
         }
-        source.prepare()?;
-        let started = self.session.start(&new_session_id(), config);
-        started.expect("a new id is not empty");
-        source.run(&self.session);
+        sources.finish_stopping(None).await;
+        let prepared = sources.prepare().await?;
+        // No `await` from here on: dropping the future cannot leave a session without its sources.
+        if self.is_shutting_down.load(SeqCst) {
+            return Err(ApiError::ShuttingDown);
+        }
+        self.start(&mut sources, config, prepared);
         Ok(PutAnswer::Started(self.describe_now()))
     }
 
     /// Changes what the running session captures: only categories with an explicit `enabled`. Where
-    /// nothing is left, the session ends. Where nothing is named, nothing changes.
+    /// nothing is left, the session ends, and this waits until its sources have stopped. Where nothing is
+    /// named, nothing changes.
     ///
     /// # Errors
     ///
     /// [`ApiError::NotConfigured`] where no session is running.
-    pub fn patch(&self, request: &ConfigRequest) -> Result<State, ApiError> {
-        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`ApiService`].
+    pub async fn patch(&self, request: &ConfigRequest) -> Result<State, ApiError> {
+        let mut sources = self.sources.lock().await;
         let config = self.session.config().ok_or(ApiError::NotConfigured)?;
         let browser = request.browser.clone().unwrap_or_default();
         if browser.explicit().next().is_none() {
@@ -120,15 +166,49 @@ impl ApiService {
                 }
             });
         Ok(if categories.is_empty() {
-            self.clear(&**source)
+            self.clear(&mut sources).await
         } else {
-            self.replace(&**source, TelemetryConfig { categories })
+            self.replace(&mut sources, TelemetryConfig { categories })
         })
     }
 
-    /// Ends the session, if one is running.
-    pub fn stop(&self) {
-        self.clear(&**self.source.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Ends the session, waits until its sources have stopped, and answers with the state after that. The
+    /// operation behind `DELETE /telemetry`.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::NotConfigured`] where no session is running.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`ApiService`].
+    pub async fn delete(&self) -> Result<State, ApiError> {
+        let mut sources = self.sources.lock().await;
+        if !self.session.active() {
+            return Err(ApiError::NotConfigured);
+        }
+        Ok(self.clear(&mut sources).await)
+    }
+
+    /// Ends the session for good and waits until its sources have stopped, at most until the deadline. No
+    /// session starts after this.
+    ///
+    /// A source that has not stopped by then is given up, and a log line names it. The session is off in any
+    /// case, also where another operation is stuck in a source.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, no session starts any more, but the session that is running may be on still.
+    pub async fn shutdown(&self, deadline: Instant) {
+        self.is_shutting_down.store(true, SeqCst);
+        let Some(mut sources) = before(deadline, self.sources.lock()).await else {
+            tracing::warn!("a change of the session was under way at the deadline: given up");
+            self.session.stop();
+            return;
+        };
+        self.session.stop();
+        sources.begin_stop(deadline);
+        sources.finish_stopping(Some(deadline)).await;
     }
 
     /// The state on the wire.
@@ -140,7 +220,7 @@ impl ApiService {
                 browser: BrowserConfig::of(captured),
             },
             seq: head,
-            // A clock beyond the year 9999 is the only thing that cannot be told.
+            // Only a clock beyond the year 9999 cannot be shown.
             applied_at: session.and_then(|session| session.applied_at.try_into().ok()),
             session_id: session.map(|session| session.id.to_string()),
             session_start_seq: session.map(|session| session.start_seq),
@@ -153,20 +233,51 @@ impl ApiService {
         self.describe(&state, head)
     }
 
-    fn replace(&self, source: &dyn Source, config: TelemetryConfig) -> State {
-        // Nobody else ends the session, so it is still running.
+    fn start(&self, sources: &mut Sources, config: TelemetryConfig, prepared: AllPrepared) {
+        let started = self.session.start(&new_session_id(), config);
+        started.expect("a new id is not empty");
+        let publisher = Publisher::bound(self.session.clone()).expect("the session has begun");
+        let mut starting = Starting {
+            session: &self.session,
+            sources,
+            all_run: false,
+        };
+        starting.sources.run(prepared, &publisher);
+        starting.all_run = true;
+    }
+
+    fn replace(&self, sources: &mut Sources, config: TelemetryConfig) -> State {
+        // Only `shutdown` may have ended the session in the meantime.
         if self.session.update_config(config).is_ok() {
-            source.reconfigure(config.captured());
+            sources.reconfigure(config.captured());
         }
         self.describe_now()
     }
 
-    fn clear(&self, source: &dyn Source) -> State {
+    async fn clear(&self, sources: &mut Sources) -> State {
         if self.session.active() {
             self.session.stop();
-            source.stop();
+            sources.begin_stop(Instant::now() + STOP_WITHIN);
         }
-        self.describe_now()
+        let state = self.describe_now();
+        sources.finish_stopping(None).await;
+        state
+    }
+}
+
+/// Ends the session where a source panics before all of them run.
+struct Starting<'a> {
+    session: &'a TelemetrySession,
+    sources: &'a mut Sources,
+    all_run: bool,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if !self.all_run {
+            self.session.stop();
+            self.sources.begin_stop(Instant::now() + STOP_WITHIN);
+        }
     }
 }
 

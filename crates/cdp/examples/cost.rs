@@ -51,7 +51,7 @@ async fn flood(on: bool) {
     let tab = control.open_tab("about:blank").await;
     let session = control.attach(&tab).await;
     if on {
-        scene.capture(Some(&["console"]));
+        scene.capture(Some(&["console"])).await;
         scene.hears(&mut control, &session).await;
     }
     let url = scene.site.url("/flood");
@@ -104,8 +104,7 @@ async fn measure(name: &str, path: &str, categories: &[&str], pairs: usize) {
             if on {
                 switch_on(&mut scene, &url, &mut control, &session, categories).await;
             } else {
-                scene.capture(Some(&[]));
-                scene.source.ended().await;
+                scene.capture(Some(&[])).await;
             }
             // The first one after switching is not the one that counts.
             load(&url, &mut control, &session).await;
@@ -133,7 +132,7 @@ async fn switch_on(
     session: &str,
     categories: &[&str],
 ) {
-    scene.capture(Some(categories));
+    scene.capture(Some(categories)).await;
     for (category, event_type) in [
         ("console", "console_log"),
         ("network", "network_request"),

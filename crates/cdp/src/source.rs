@@ -1,20 +1,22 @@
-//! The machine with a socket and a clock around it, as a source of events: [`CdpSource`].
+//! The core with a socket and a clock around it, as a source of events: [`CdpSource`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use tapline_api::{Source, SourceError};
+use tapline_api::{BoxFuture, Prepared, Publisher, Running, Source, SourceError};
 use tapline_oapi::{CategorySet, Event};
-use tapline_telemetry::TelemetrySession;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::drive::{EventHandler, SourceOptions, drive};
 
-/// Tells of a browser, while a telemetry session is on. A handle: clones are the same source.
+/// Publishes what happens in a browser while a telemetry session is on. Its name is `browser`.
 ///
-/// The browser need not be there: the source waits for it, and looks for it again when it is lost.
-/// What it does is done by a task on the runtime that it was made with; no call here waits.
+/// The browser need not run yet: the source waits for it, and reconnects when the connection is lost. The
+/// work is done by a task on the given runtime.
+///
+/// Stopping it detaches from the browser and removes what the source has added to its pages. That takes two
+/// seconds at most, since a page that hangs does not answer.
 ///
 /// ```no_run
 /// use tapline_api::ApiService;
@@ -25,120 +27,85 @@ use crate::drive::{EventHandler, SourceOptions, drive};
 /// # let session = TelemetrySession::new(EventStream::new(Retention::default())?);
 /// let options = SourceOptions::new("http://127.0.0.1:9222".parse()?);
 /// let source = CdpSource::new(options, tokio::runtime::Handle::current());
-/// let api = ApiService::new(session, source.clone());
+/// let api = ApiService::new(session).with_source(source);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct CdpSource(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub struct CdpSource {
     options: SourceOptions,
     runtime: Handle,
-    /// The last one, also when it was told to end.
-    run: Mutex<Option<Run>>,
-}
-
-/// From `run` to `stop`.
-#[derive(Debug)]
-struct Run {
-    /// What is captured; none when it is to end.
-    wanted: watch::Sender<Option<CategorySet>>,
-    task: JoinHandle<()>,
 }
 
 impl CdpSource {
     /// A source that connects when a session begins, with tasks on this runtime.
     #[must_use]
     pub fn new(options: SourceOptions, runtime: Handle) -> Self {
-        Self(Arc::new(Inner {
-            options,
-            runtime,
-            run: Mutex::new(None),
-        }))
-    }
-
-    /// Waits until the browser was let go of, after [`stop`](Source::stop): two seconds at most, as
-    /// a page that hangs does not answer. At once where nothing runs.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped too early, it cannot be waited for again; the browser is let go of all the same.
-    pub async fn ended(&self) {
-        let run = self.lock().take();
-        if let Some(run) = run {
-            run.wanted.send_replace(None);
-            // It ends with the runtime, too.
-            let _ = run.task.await;
-        }
-    }
-
-    fn want(&self, captured: Option<CategorySet>) {
-        if let Some(run) = &*self.lock() {
-            run.wanted.send_replace(captured);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Run>> {
-        self.0.run.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { options, runtime }
     }
 }
 
 impl Source for CdpSource {
-    /// Never fails: whether there is a browser is found out later, and told in the stream.
-    fn prepare(&self) -> Result<(), SourceError> {
-        Ok(())
+    fn name(&self) -> &str {
+        "browser"
     }
 
-    fn run(&self, session: &Arc<TelemetrySession>) {
-        let captured = session
-            .config()
-            .map_or(CategorySet::EMPTY, |it| it.captured());
-        let (sender, wanted) = watch::channel(Some(captured));
-        let mut publisher = Publisher {
-            session: session.clone(),
-            wanted: wanted.clone(),
-        };
-        let mut run = self.lock();
-        let before = run.take();
-        let options = self.0.options.clone();
-        let task = self.0.runtime.spawn(async move {
-            // Both would share the script in the pages: the one before takes it away first.
-            if let Some(before) = before {
-                before.wanted.send_replace(None);
-                let _ = before.task.await;
-            }
-            drive(&options, &mut publisher, wanted).await;
-        });
-        *run = Some(Run {
-            wanted: sender,
-            task,
-        });
-    }
-
-    fn reconfigure(&self, captured: CategorySet) {
-        self.want(Some(captured));
-    }
-
-    fn stop(&self) {
-        self.want(None);
+    /// Never fails: an event in the stream says later whether there is a browser.
+    fn prepare(&self) -> BoxFuture<'_, Result<Box<dyn Prepared>, SourceError>> {
+        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Prepared>) })
     }
 }
 
-struct Publisher {
-    session: Arc<TelemetrySession>,
-    wanted: watch::Receiver<Option<CategorySet>>,
+impl Prepared for CdpSource {
+    fn run(self: Box<Self>, publisher: Publisher) -> Box<dyn Running> {
+        let (wanted, captured) = watch::channel(Some(publisher.captured()));
+        let Self { options, runtime } = *self;
+        let task = runtime.spawn(async move {
+            drive(&options, &mut Publishes(publisher), captured).await;
+        });
+        Box::new(Connected {
+            wanted,
+            task: AbortOnDrop(task),
+        })
+    }
 }
 
-impl EventHandler for Publisher {
+/// A source that runs. Dropped, it has the driver end: the sender is gone.
+struct Connected {
+    /// What is captured; `None` once the source is to stop.
+    wanted: watch::Sender<Option<CategorySet>>,
+    task: AbortOnDrop,
+}
+
+impl Running for Connected {
+    fn reconfigure(&mut self, captured: CategorySet) {
+        self.wanted.send_replace(Some(captured));
+    }
+
+    fn stop(self: Box<Self>, _: Instant) -> BoxFuture<'static, ()> {
+        self.wanted.send_replace(None);
+        Box::pin(async move {
+            let mut task = self.task;
+            // It also ends where it panics, which the runtime reports, and with the runtime.
+            let _ = (&mut task.0).await;
+        })
+    }
+}
+
+/// Dropped at the deadline of a stop: what the driver still does ends then, too.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Publishes(Publisher);
+
+impl EventHandler for Publishes {
     fn event(&mut self, event: Event) {
-        // Looked at for as long as it takes, which is a microsecond: when `stop` has returned, nothing
-        // more is published, not even into the session after.
-        let wanted = self.wanted.borrow();
-        if wanted.is_some() {
-            // Why it was refused is in the session's ledger.
-            let _ = self.session.publish(event);
-        }
+        // Why it was refused is in the session's ledger.
+        let _ = self.0.publish(event);
     }
 }

@@ -67,6 +67,12 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) browser: Browser,
 
+    /// Report processes that the kernel kills because memory runs out, read from /dev/kmsg, or from a
+    /// file or FIFO with the kernel's log
+    #[arg(long, value_name = "PATH", help_heading = "Kernel log")]
+    #[arg(env = "TAPLINE_KERNEL_LOG", hide_env_values = true)]
+    pub(crate) kernel_log: Option<PathBuf>,
+
     // Last, since its headings hold for all that follows.
     #[command(flatten)]
     pub(crate) server: Server,

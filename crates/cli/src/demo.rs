@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tapline_api::ApiService;
 use tapline_cdp::{CdpSource, Options, SourceOptions};
 use tapline_oapi::{Event, PublishRequest, from_json};
 use tokio::runtime::Handle;
@@ -60,13 +61,12 @@ async fn live(server: Server, chromium: &Chromium) -> Result<(), Failure> {
         ..SourceOptions::new(endpoint.parse().expect("an address with a port is one"))
     };
     let source = CdpSource::new(options, Handle::current());
-    let served = serve::serve(server, source.clone(), None, true, |url| {
+    let add = |api: ApiService| api.with_source(source);
+    serve::serve(server, add, None, true, |url| {
         let what = format!("a browser visits a small shop, its DevTools are at {endpoint}");
         welcome(&what, url)
     })
-    .await;
-    source.ended().await;
-    served
+    .await
 }
 
 async fn recorded(server: Server, speed: f64) -> Result<(), Failure> {
@@ -77,7 +77,8 @@ async fn recorded(server: Server, speed: f64) -> Result<(), Failure> {
         Some(pause),
         Handle::current(),
     );
-    serve::serve(server, player, None, true, |url| {
+    let add = |api: ApiService| api.with_source(player);
+    serve::serve(server, add, None, true, |url| {
         let what = format!(
             "replaying {events} events of a browser, again every {seconds:.0} s",
             events = RECORDING.lines().count(),
@@ -115,11 +116,10 @@ fn recording_length() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tapline_api::Source;
+    use tapline_api::PutAnswer;
     use tapline_events::{EventStream, Retention};
-    use tapline_telemetry::{TelemetryConfig, TelemetrySession};
+    use tapline_oapi::ConfigRequest;
+    use tapline_telemetry::TelemetrySession;
 
     use super::*;
 
@@ -134,27 +134,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn replays_while_a_session_is_on() {
         let session = TelemetrySession::new(EventStream::new(Retention::default()).unwrap());
-        session.start("s-1", TelemetryConfig::default()).unwrap();
-        let session = Arc::new(session);
         let pace = Pace::Times(2.0);
         let replay = Player::new(recording, pace, Some(PAUSE / 2), Handle::current());
+        let api = ApiService::new(session).with_source(replay);
+        let seq = || api.state().unwrap().seq;
         let events = recording().count() as u64;
 
-        replay.prepare().unwrap();
-        replay.run(&session);
+        api.put(&ConfigRequest::default()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(21_400)).await;
-        assert_eq!(
-            session.seq(),
-            events,
-            "one round takes 21.2 s at twice the pace"
-        );
+        assert_eq!(seq(), events, "one round takes 21.2 s at twice the pace");
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert!(events < session.seq(), "the next one follows");
+        assert!(events < seq(), "the next round follows");
 
-        replay.stop();
-        tokio::task::yield_now().await;
-        let after_stop = session.seq();
+        let stopped = api.delete().await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(session.seq(), after_stop);
+        let later = api.put(&ConfigRequest::default()).await.unwrap();
+        let PutAnswer::Started(later) = later else {
+            panic!("{later:?}")
+        };
+        assert_eq!(
+            later.session_start_seq,
+            Some(stopped.seq),
+            "nothing was published without a session"
+        );
     }
 }

@@ -1,35 +1,31 @@
-//! Events that happened once, happening again: the source of `tapline replay`, and of `tapline demo`
-//! where there is no browser.
+//! Publishes recorded events again: the source of `tapline replay`, and of `tapline demo` without a browser.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tapline_api::{Source, SourceError};
+use tapline_api::{BoxFuture, Prepared, Publisher, Running, Source, SourceError};
 use tapline_oapi::{CategorySet, Event};
-use tapline_telemetry::TelemetrySession;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How fast events happen again.
+/// How fast recorded events are published.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Pace {
-    /// So many times as fast as they did, and now.
+    /// So many times as fast as they happened, with the current time.
     Times(f64),
-    /// As fast as can be, with the times at which they did.
+    /// As fast as possible, with the times at which they happened.
     Max,
 }
 
-/// A source that plays while a session is on: from the beginning, with each session.
+/// A source that plays a recording while a session is on: from the beginning, with each session.
+#[derive(Clone)]
 pub(crate) struct Player<F> {
-    /// The events of one round.
+    /// Gives the events of one round.
     events: F,
     pace: Pace,
-    /// The pause after which it begins again; none: it does not.
+    /// The pause after which the next round begins; `None`: there is one round.
     again: Option<Duration>,
     runtime: Handle,
-    /// The task that publishes, while a session is on.
-    task: Mutex<Option<AbortHandle>>,
 }
 
 impl<F> Player<F> {
@@ -39,15 +35,6 @@ impl<F> Player<F> {
             pace,
             again,
             runtime,
-            task: Mutex::new(None),
-        }
-    }
-
-    /// Puts another task in the place of the one that runs, which ends.
-    fn replace(&self, task: Option<AbortHandle>) {
-        let mut current = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = std::mem::replace(&mut *current, task) {
-            before.abort();
         }
     }
 }
@@ -57,39 +44,67 @@ where
     F: Fn() -> I + Clone + Send + Sync + 'static,
     I: Iterator<Item = Event> + Send,
 {
-    fn prepare(&self) -> Result<(), SourceError> {
-        Ok(())
+    fn name(&self) -> &str {
+        "recording"
     }
 
-    fn run(&self, session: &Arc<TelemetrySession>) {
-        let (events, pace, again) = (self.events.clone(), self.pace, self.again);
-        let session = session.clone();
-        let task = self.runtime.spawn(async move {
+    fn prepare(&self) -> BoxFuture<'_, Result<Box<dyn Prepared>, SourceError>> {
+        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Prepared>) })
+    }
+}
+
+impl<F, I> Prepared for Player<F>
+where
+    F: Fn() -> I + Clone + Send + Sync + 'static,
+    I: Iterator<Item = Event> + Send,
+{
+    fn run(self: Box<Self>, publisher: Publisher) -> Box<dyn Running> {
+        let Self {
+            events,
+            pace,
+            again,
+            runtime,
+        } = *self;
+        let task = runtime.spawn(async move {
             loop {
-                // Whether it is captured is the session's business.
-                play(events(), pace, |event| drop(session.publish(event))).await;
+                // An event that is not captured is counted by the session.
+                play(events(), pace, |event| drop(publisher.publish(event))).await;
                 let Some(pause) = again else { return };
                 tokio::time::sleep(pause).await;
             }
         });
-        self.replace(Some(task.abort_handle()));
-    }
-
-    // What is not captured, publishing filters.
-    fn reconfigure(&self, _: CategorySet) {}
-
-    fn stop(&self) {
-        self.replace(None);
+        Box::new(Playing(task))
     }
 }
 
-/// Hands on each event when it is due: as far from the first as it was.
+/// The task that publishes. It ends when this is dropped.
+struct Playing(JoinHandle<()>);
+
+impl Running for Playing {
+    fn reconfigure(&mut self, _: CategorySet) {}
+
+    fn stop(mut self: Box<Self>, _: std::time::Instant) -> BoxFuture<'static, ()> {
+        self.0.abort();
+        Box::pin(async move {
+            // An error says that it was aborted.
+            let _ = (&mut self.0).await;
+        })
+    }
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Calls `publish` with each event when it is due: as long after the first one as it happened.
 pub(crate) async fn play(
     events: impl Iterator<Item = Event>,
     pace: Pace,
-    mut hand_on: impl FnMut(Event),
+    mut publish: impl FnMut(Event),
 ) {
-    /// Events that are handed on before others have a turn.
+    /// The number of events after which other tasks of the runtime get a chance to run.
     const AT_ONCE: usize = 256;
     let (start, start_ts) = (Instant::now(), now());
     let mut first_ts = None;
@@ -100,13 +115,13 @@ pub(crate) async fn play(
                 let after = Duration::from_micros(event.ts.saturating_sub(first_ts));
                 let after = after.div_f64(speed);
                 tokio::time::sleep_until(start + after).await;
-                hand_on(event.with_ts(start_ts + micros(after)));
+                publish(event.with_ts(start_ts + micros(after)));
             }
             Pace::Max => {
                 if n % AT_ONCE == AT_ONCE - 1 {
                     tokio::task::yield_now().await;
                 }
-                hand_on(event);
+                publish(event);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::Path;
 
+use tapline_api::ApiService;
 use tapline_cdp::{Options, Recording};
 use tapline_oapi::Event;
 use tokio::runtime::Handle;
@@ -31,7 +32,8 @@ pub(crate) async fn run(args: args::Recording) -> Result<(), Failure> {
             .flatten()
     };
     let player = Player::new(again, pace, None, Handle::current());
-    serve::serve(args.server, player, None, true, |_| {
+    let add = |api: ApiService| api.with_source(player);
+    serve::serve(args.server, add, None, true, |_| {
         format!("replaying {what} once; serving until stopped\n")
     })
     .await

@@ -4,13 +4,15 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tapline_access::{AccessConfig, TlsFiles};
-use tapline_api::{ApiService, NoSource, Source};
+use tapline_api::ApiService;
 use tapline_cdp::{CdpSource, Relay, RelayOptions};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::ConfigRequest;
 use tapline_server::Options;
+use tapline_sources::KernelLog;
 use tapline_telemetry::TelemetrySession;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
@@ -22,24 +24,30 @@ use crate::args::{Access, Limits, Serve, Server, Streams};
 use crate::failure::Failure;
 use crate::{files, signals, token};
 
+/// How long sources may take to stop when the program ends.
+const STOP_SOURCES_WITHIN: Duration = Duration::from_secs(3);
+
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
-    let Some((options, relay)) = args.browser.source() else {
-        return serve(args.server, NoSource, None, args.start, |_| String::new()).await;
+    let (source, relay) = args.browser.source().unzip();
+    let add = |mut api: ApiService| {
+        if let Some(options) = source {
+            api = api.with_source(CdpSource::new(options, Handle::current()));
+        }
+        if let Some(path) = args.kernel_log {
+            api = api.with_source(KernelLog::new(path));
+        }
+        api
     };
-    let source = CdpSource::new(options, Handle::current());
-    let served = serve(args.server, source.clone(), relay, args.start, |_| {
+    serve(args.server, add, relay.flatten(), args.start, |_| {
         String::new()
     })
-    .await;
-    // With the program's end the script in the pages would go on.
-    source.ended().await;
-    served
+    .await
 }
 
 /// Serves until a signal comes. `welcome` is printed below the line that tells the address.
 pub(crate) async fn serve(
     args: Server,
-    source: impl Source,
+    add_sources: impl FnOnce(ApiService) -> ApiService,
     relay: Option<(SocketAddr, RelayOptions)>,
     start: bool,
     welcome: impl FnOnce(&str) -> String,
@@ -62,9 +70,10 @@ pub(crate) async fn serve(
     // From here on a signal means stopping in good order.
     let stop = signals::stop_requested().map_err(Failure::Runtime)?;
 
-    let api = Arc::new(ApiService::new(TelemetrySession::new(stream), source));
+    let api = Arc::new(add_sources(ApiService::new(TelemetrySession::new(stream))));
     if start {
         api.put(&ConfigRequest::default())
+            .await
             .map_err(Failure::Session)?;
     }
     let (relayed, stop): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = match relay {
@@ -94,9 +103,10 @@ pub(crate) async fn serve(
     write!(out, "listening on {url}\n{relayed}{}", welcome(&url))
         .and_then(|()| out.flush())
         .map_err(Failure::Output)?;
-    tapline_server::serve(listener, api, options, stop)
-        .await
-        .map_err(Failure::Serve)
+    let served = tapline_server::serve(listener, api.clone(), options, stop).await;
+    // A browser that is not detached would keep running our script in its pages.
+    api.shutdown(Instant::now() + STOP_SOURCES_WITHIN).await;
+    served.map_err(Failure::Serve)
 }
 
 pub(crate) fn start_log(filter: &str) -> Result<(), Failure> {

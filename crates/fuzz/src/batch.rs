@@ -40,11 +40,11 @@ pub fn batch(input: &[u8]) {
 /// A session that captures all but `network`.
 fn service() -> ApiService {
     let api = crate::service(128, u64::MAX);
-    api.put(&ConfigRequest::default())
+    crate::ready(api.put(&ConfigRequest::default()))
         .expect("nothing has to start");
     let without: ConfigRequest =
         from_json(br#"{"browser":{"network":{"enabled":false}}}"#).expect("a good request");
-    api.patch(&without).expect("a session is running");
+    crate::ready(api.patch(&without)).expect("a session is running");
     api
 }
 

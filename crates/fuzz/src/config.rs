@@ -17,7 +17,7 @@ pub fn config(input: &[u8]) {
             None => (line, &b"{}"[..]),
         };
         if call == b"STOP" {
-            api.stop();
+            let _ = crate::ready(api.delete());
             model = None;
         }
         let request: ConfigRequest = match from_json(body) {
@@ -60,7 +60,7 @@ fn put(
     });
     let before = *model;
     *model = Some(wanted).filter(|wanted| !wanted.is_empty());
-    match (api.put(request).expect("nothing has to start"), before) {
+    match (crate::ready(api.put(request)).expect("nothing has to start"), before) {
         (PutAnswer::Started(_), None) | (PutAnswer::Replaced(_), Some(_)) => {
             assert!(model.is_some());
         }
@@ -76,10 +76,10 @@ fn patch(
     model: &mut Option<CategorySet>,
 ) {
     let Some(before) = *model else {
-        assert!(matches!(api.patch(request), Err(ApiError::NotConfigured)));
+        assert!(matches!(crate::ready(api.patch(request)), Err(ApiError::NotConfigured)));
         return;
     };
-    api.patch(request).expect("a session is running");
+    crate::ready(api.patch(request)).expect("a session is running");
     let after =
         named
             .into_iter()

@@ -32,7 +32,10 @@ pub use resume::resume;
 pub use wire::wire;
 
 use serde::de::IgnoredAny;
-use tapline_api::{ApiService, NoSource};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use tapline_api::ApiService;
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::ErrorBody;
 use tapline_telemetry::TelemetrySession;
@@ -40,7 +43,16 @@ use tapline_telemetry::TelemetrySession;
 /// A service that retains so much. No session is running.
 fn service(events: usize, bytes: u64) -> ApiService {
     let stream = EventStream::new(Retention { events, bytes }).expect("a small bound is a bound");
-    ApiService::new(TelemetrySession::new(stream), NoSource)
+    ApiService::new(TelemetrySession::new(stream))
+}
+
+/// What an operation gives that has no source to wait for.
+fn ready<T>(operation: impl Future<Output = T>) -> T {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(operation).poll(&mut cx) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("without sources every operation is ready at once"),
+    }
 }
 
 /// Whether that is JSON and nothing else, by its grammar: a number may be beyond every type, and half of a surrogate pair

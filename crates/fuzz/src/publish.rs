@@ -20,7 +20,7 @@ pub fn publish(body: &[u8]) {
         Err(error) => return check_refusal(body, &error),
     };
     let api = crate::service(4, 4 * 1024 * 1024);
-    api.put(&ConfigRequest::default())
+    crate::ready(api.put(&ConfigRequest::default()))
         .expect("nothing has to start");
     check_data(body, &request);
 

@@ -156,7 +156,7 @@ fn check_error(error: QueryError) {
 /// Of 40 events the last 16 are retained. There are some of every category, some known and some not, a minute apart.
 static EVENTS: LazyLock<ApiService> = LazyLock::new(|| {
     let api = crate::service(16, u64::MAX);
-    api.put(&ConfigRequest::default())
+    crate::ready(api.put(&ConfigRequest::default()))
         .expect("nothing has to start");
     for n in 0..40 {
         let event = match n % 3 {

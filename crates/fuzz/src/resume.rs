@@ -144,7 +144,7 @@ impl Stage {
             '?' => self.come_back(false),
             // The session.
             '-' => {
-                self.api.stop();
+                let _ = crate::ready(self.api.delete());
                 self.captured = CategorySet::EMPTY;
             }
             '+' => self.put("{}"),
@@ -161,7 +161,7 @@ impl Stage {
             .map_or(CategorySet::ALL, |browser| {
                 browser.enabled().union(CategorySet::ALWAYS)
             });
-        self.api.put(&request).expect("nothing has to start");
+        crate::ready(self.api.put(&request)).expect("nothing has to start");
     }
 
     fn publish_large(&mut self, bytes: usize) {

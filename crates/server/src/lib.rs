@@ -14,13 +14,13 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::sync::Arc;
-//! use tapline_api::{ApiService, NoSource};
+//! use tapline_api::ApiService;
 //! use tapline_events::{EventStream, Retention};
 //! use tapline_server::{Options, serve};
 //! use tapline_telemetry::TelemetrySession;
 //!
 //! let session = TelemetrySession::new(EventStream::new(Retention::default())?);
-//! let api = Arc::new(ApiService::new(session, NoSource));
+//! let api = Arc::new(ApiService::new(session));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:10001").await?;
 //! serve(listener, api, Options::default(), std::future::pending()).await?;
 //! # Ok(())

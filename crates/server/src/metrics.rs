@@ -830,7 +830,6 @@ impl Family<'_> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use tapline_api::NoSource;
     use tapline_events::{EventStream, Retention};
     use tapline_oapi::{CategorySet, Event, KnownType};
     use tapline_telemetry::{TelemetryConfig, TelemetrySession};
@@ -947,7 +946,7 @@ mod tests {
             bytes: 1_000_000,
         };
         let stream = EventStream::new(retention).unwrap();
-        ApiService::new(TelemetrySession::new(stream), NoSource)
+        ApiService::new(TelemetrySession::new(stream))
     }
 
     #[test]

@@ -182,7 +182,7 @@ fn requirement(route: Route) -> Requirement {
 async fn put(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
     let request: ConfigRequest = optional(headers, body).await?;
     let api = app.api.clone();
-    let answer = configure(move || api.put(&request)).await?;
+    let answer = configure(async move { api.put(&request).await }).await?;
     let (status, state) = match &answer {
         PutAnswer::Started(state) => (StatusCode::CREATED, state),
         PutAnswer::Replaced(state) | PutAnswer::Cleared(state) => (StatusCode::OK, state),
@@ -198,7 +198,7 @@ async fn put(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result<W
 async fn patch(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
     let request: ConfigRequest = optional(headers, body).await?;
     let api = app.api.clone();
-    let state = configure(move || api.patch(&request)).await?;
+    let state = configure(async move { api.patch(&request).await }).await?;
     tracing::info!(
         session = state.session_id,
         seq = state.seq,
@@ -228,9 +228,9 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Fai
 
 /// Runs an operation that may call the source, which takes what time it takes.
 async fn configure<T: Send + 'static>(
-    operation: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    operation: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(operation).await {
+    match tokio::spawn(operation).await {
         Ok(answer) => Ok(answer?),
         Err(panic) => {
             tracing::error!(%panic, "an operation failed");

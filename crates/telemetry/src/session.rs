@@ -158,8 +158,45 @@ impl TelemetrySession {
         let open = CategorySet::from_bits(self.open.load(Acquire));
         let category = event.event().category;
         match admit(open, category) {
-            Ok(()) => self.append(event),
+            Ok(()) => self.append(event, |state| admit(state.captured(), category)),
             Err(reason) => Err(self.filtered(reason, category)),
+        }
+    }
+
+    /// Publishes as [`publish`](Self::publish) does, but only into one session: the one whose
+    /// [`Session::id`] this is. Sessions are compared by the allocation of their id, not by its text, so
+    /// that two sessions with the same id stay apart.
+    ///
+    /// # Ordering
+    ///
+    /// Whether that session is running is decided together with the seq: once the session has ended, no
+    /// event that is published here gets a seq.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish), and [`PublishError::Inactive`] where another session is running.
+    pub fn publish_in(
+        &self,
+        id: &Arc<str>,
+        event: impl IntoEvent,
+    ) -> Result<Envelope, PublishError> {
+        let admit_in = |state: &SessionState, category| match state.session() {
+            Some(session) if Arc::ptr_eq(&session.id, id) => admit(state.captured(), category),
+            _ => Err(Reason::Inactive),
+        };
+        // Acquire: as in `publish`.
+        let open = CategorySet::from_bits(self.open.load(Acquire));
+        let category = event.event().category;
+        match admit(open, category) {
+            Ok(()) => self.append(event, |state| admit_in(state, category)),
+            Err(reason) => {
+                // What was read belongs to the session in force, which may be another one.
+                let reason = match self.stream.state(|state, _| admit_in(state, category)) {
+                    Err(Reason::Inactive) => Reason::Inactive,
+                    _ => reason,
+                };
+                Err(self.filtered(reason, category))
+            }
         }
     }
 
@@ -222,13 +259,14 @@ impl TelemetrySession {
 
     /// Apart from [`publish`](Self::publish), so that refusing is small enough to be inlined.
     #[inline(never)]
-    fn append(&self, event: impl IntoEvent) -> Result<Envelope, PublishError> {
+    fn append(
+        &self,
+        event: impl IntoEvent,
+        admit: impl FnMut(&SessionState) -> Result<(), Reason>,
+    ) -> Result<Envelope, PublishError> {
         let category = event.event().category;
         let bytes_offered = bytes_of_data(event.event());
-        let appended = self
-            .stream
-            .append(event, |state| admit(state.captured(), category));
-        match appended {
+        match self.stream.append(event, admit) {
             Ok(envelope) => {
                 let kept = envelope.event();
                 // A cut that made it fit made it shorter; its producer may have marked it itself.

@@ -7,7 +7,7 @@ use crate::{idle, publish, request, running, told};
 
 /// One word for what `put` did, and the state it told.
 fn put(api: &ApiService, json: &str) -> (&'static str, State) {
-    match api.put(&request(json)).unwrap() {
+    match crate::ready(api.put(&request(json))).unwrap() {
         PutAnswer::Started(state) => ("started", state),
         PutAnswer::Replaced(state) => ("replaced", state),
         PutAnswer::Cleared(state) => ("cleared", state),
@@ -134,10 +134,10 @@ fn a_put_after_clearing_starts_another_session() {
 fn clearing_what_is_clear_is_no_error() {
     let api = idle();
     assert_eq!(put(&api, NOTHING).0, "cleared");
-    api.stop();
+    let _ = crate::ready(api.delete());
     assert_eq!(put(&api, "{}").0, "started");
-    api.stop();
-    api.stop();
+    let _ = crate::ready(api.delete());
+    let _ = crate::ready(api.delete());
     assert!(!api.session().active());
     assert_eq!(put(&api, "{}").0, "started");
 }
@@ -149,7 +149,7 @@ fn session_ids_are_not_empty_and_never_the_same() {
         .map(|_| {
             let id = put(&api, "{}").1.session_id.unwrap();
             assert_eq!(id.len(), 32, "{id}");
-            api.stop();
+            let _ = crate::ready(api.delete());
             id
         })
         .collect();
@@ -180,7 +180,7 @@ fn patch_changes_only_what_is_explicit() {
         let api = idle();
         assert_eq!(put(&api, before).0, "started", "{before}");
         let id = api.session().id();
-        let state = api.patch(&request(change)).unwrap();
+        let state = crate::ready(api.patch(&request(change))).unwrap();
         match expected {
             None => {
                 assert_eq!(
@@ -249,14 +249,12 @@ fn a_patch_does_not_forget_that_system_was_asked_for() {
         put(&api, r#"{"browser":{"system":{"enabled":true}}}"#).0,
         "started"
     );
-    api.patch(&request(r#"{"browser":{"page":{"enabled":false}}}"#))
-        .unwrap();
+    crate::ready(api.patch(&request(r#"{"browser":{"page":{"enabled":false}}}"#))).unwrap();
     assert!(api.session().active());
     assert!(publish(&api, r#"{"type":"system_oom_kill"}"#).is_some());
     assert!(publish(&api, r#"{"type":"page_load"}"#).is_none());
 
-    api.patch(&request(r#"{"browser":{"system":{"enabled":false}}}"#))
-        .unwrap();
+    crate::ready(api.patch(&request(r#"{"browser":{"system":{"enabled":false}}}"#))).unwrap();
     assert!(!api.session().active(), "nothing is left enabled");
 }
 
@@ -265,7 +263,11 @@ fn a_patch_that_changes_nothing_is_not_applied() {
     let api = running(64);
     let before = api.state().unwrap();
     for change in ["{}", r#"{"browser":{}}"#, r#"{"browser":{"page":{}}}"#] {
-        assert_eq!(api.patch(&request(change)).unwrap(), before, "{change}");
+        assert_eq!(
+            crate::ready(api.patch(&request(change))).unwrap(),
+            before,
+            "{change}"
+        );
     }
 }
 
@@ -273,7 +275,7 @@ fn a_patch_that_changes_nothing_is_not_applied() {
 fn a_patch_without_a_session_changes_nothing() {
     let api = idle();
     for change in ["{}", TWO, NOTHING] {
-        let (code, message) = told(&api.patch(&request(change)).unwrap_err());
+        let (code, message) = told(&crate::ready(api.patch(&request(change))).unwrap_err());
         assert_eq!(code, "not_configured");
         assert!(message.contains("PUT /telemetry"), "{message}");
         assert!(!api.session().active());
@@ -286,7 +288,7 @@ fn one_of_many_puts_starts() {
     let api = idle();
     let words: Vec<_> = std::thread::scope(|scope| {
         let puts: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| api.put(&ConfigRequest::default()).unwrap()))
+            .map(|_| scope.spawn(|| crate::block_on(api.put(&ConfigRequest::default())).unwrap()))
             .collect();
         puts.into_iter().map(|put| put.join().unwrap()).collect()
     });

@@ -10,9 +10,9 @@ const GOOD: &str = r#"{"type":"page_load"}"#;
 #[track_caller]
 fn check(body: impl AsRef<[u8]>, counts: (u64, u64, u64), lines: u64, errors: &[&str]) {
     let api = running(1024);
-    api.put(&request(
+    crate::ready(api.put(&request(
         r#"{"browser":{"page":{"enabled":true},"console":{"enabled":false}}}"#,
-    ))
+    )))
     .unwrap();
     let mut result = BatchResult::default();
     assert_eq!(api.publish_lines(body.as_ref(), 1, &mut result), lines);

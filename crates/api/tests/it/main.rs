@@ -14,7 +14,12 @@ mod subscribe;
 mod wait;
 mod readers;
 
-use tapline_api::{ApiError, ApiService, NoSource, PutAnswer};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use tapline_api::{ApiError, ApiService, PutAnswer};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, ErrorBody, from_json};
 use tapline_telemetry::{Envelope, TelemetrySession};
@@ -31,16 +36,51 @@ fn session(events: usize) -> TelemetrySession {
     )
 }
 
+/// What an operation gives that has nothing to wait for.
+#[track_caller]
+fn ready<T>(operation: impl Future<Output = T>) -> T {
+    match poll_once(&mut pin!(operation)) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it should be ready at once"),
+    }
+}
+
+fn poll_once<F: Future>(operation: &mut Pin<&mut F>) -> Poll<F::Output> {
+    let mut cx = Context::from_waker(Waker::noop());
+    operation.as_mut().poll(&mut cx)
+}
+
+/// Runs an operation to its end on this thread.
+fn block_on<T>(operation: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let mut operation = pin!(operation);
+    loop {
+        match operation.as_mut().poll(&mut cx) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
 /// Nothing configured yet.
 fn idle() -> ApiService {
-    ApiService::new(session(64), NoSource)
+    ApiService::new(session(64))
 }
 
 /// A session with the default configuration is running, and retains so many events.
 fn running(events: usize) -> ApiService {
-    let api = ApiService::new(session(events), NoSource);
+    let api = ApiService::new(session(events));
     assert!(matches!(
-        api.put(&ConfigRequest::default()).unwrap(),
+        ready(api.put(&ConfigRequest::default())).unwrap(),
         PutAnswer::Started(_)
     ));
     api

@@ -104,8 +104,7 @@ fn what_is_not_captured_is_filtered() {
     let api = idle();
     assert!(publish(&api, r#"{"type":"page_load"}"#).is_none());
     assert!(publish(&api, r#"{"type":"system_oom_kill"}"#).is_none());
-    api.put(&request(r#"{"browser":{"page":{"enabled":true}}}"#))
-        .unwrap();
+    crate::ready(api.put(&request(r#"{"browser":{"page":{"enabled":true}}}"#))).unwrap();
     assert!(publish(&api, r#"{"type":"mine","category":"console"}"#).is_none());
     // Filtered by the category that it has, not by the one that it claims.
     assert!(publish(&api, r#"{"type":"console_log","category":"page"}"#).is_none());

@@ -60,9 +60,9 @@ fn without_a_cursor_the_session_or_replay_decides() {
     let api = running(64);
     fill_to(&api, 5);
     check(&api, "", HelloReason::Fresh, 0, 0, 1..=5);
-    api.stop();
+    let _ = crate::ready(api.delete());
     check(&api, "", HelloReason::Fresh, 5, 0, []);
-    api.put(&ConfigRequest::default()).unwrap();
+    crate::ready(api.put(&ConfigRequest::default())).unwrap();
     fill_to(&api, 8);
     check(&api, "", HelloReason::Fresh, 5, 0, 6..=8);
     check(&api, "replay=all", HelloReason::Fresh, 0, 0, 1..=8);
@@ -73,8 +73,8 @@ fn without_a_cursor_the_session_or_replay_decides() {
 fn a_session_whose_start_is_evicted_begins_at_the_oldest() {
     let api = running(8);
     fill_to(&api, 3);
-    api.stop();
-    api.put(&ConfigRequest::default()).unwrap();
+    let _ = crate::ready(api.delete());
+    crate::ready(api.put(&ConfigRequest::default())).unwrap();
     fill_to(&api, 20);
     check(&api, "", HelloReason::Evicted, 12, 9, 13..=20);
     check(&api, "replay=all", HelloReason::Fresh, 12, 0, 13..=20);

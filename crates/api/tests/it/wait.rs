@@ -37,8 +37,8 @@ fn what_was_published_before_is_found() {
 fn without_a_cursor_it_begins_at_the_sessions_start() {
     let api = running(64);
     fill_to(&api, 3);
-    api.stop();
-    api.put(&Default::default()).unwrap();
+    let _ = crate::ready(api.delete());
+    crate::ready(api.put(&Default::default())).unwrap();
     let subscription = api.subscribe(&query::wait("").unwrap().start);
     assert_eq!(subscription.hello.used, 3);
 }

@@ -9,7 +9,7 @@ async fn every_line_of_a_hundred_thousand_is_told_in_order() {
     let Some(mut scene) = Scene::set().await else {
         return;
     };
-    scene.capture(Some(&["console"]));
+    scene.capture(Some(&["console"])).await;
     let _browser = scene.browser();
     let mut control = crate::control::Control::open(scene.port).await;
     // The first document of a tab may begin before the source is there, and of what was logged before that
@@ -36,7 +36,7 @@ async fn two_hundred_tabs_that_a_page_opens_are_all_followed() {
     let Some(mut scene) = Scene::set().await else {
         return;
     };
-    scene.capture(Some(&["console", "page"]));
+    scene.capture(Some(&["console", "page"])).await;
     let _browser = scene.browser();
     let mut control = crate::control::Control::open(scene.port).await;
     let tab = control.open_tab("about:blank").await;

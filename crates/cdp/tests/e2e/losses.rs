@@ -110,17 +110,17 @@ async fn a_browser_that_does_not_come_back_is_given_up_and_told() {
     let Some(mut scene) = Scene::set_with(|it| it.retries = Some(2)).await else {
         return;
     };
-    scene.capture(None);
+    scene.capture(None).await;
     // Not there the first time.
     let never = scene
         .until("given up", |it| is(it, "monitor_init_failed"))
         .await;
     assert_eq!(data(&never)["step"], "connect");
     // Another session tries anew.
-    scene.capture(Some(&[]));
+    scene.capture(Some(&[])).await;
     let mut browser = scene.browser();
     drop(crate::control::Control::open(scene.port).await);
-    scene.capture(None);
+    scene.capture(None).await;
     scene.until("a tab", |it| is(it, "page_tab_opened")).await;
     browser.kill();
     let gone = scene

@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use tapline_api::Source;
-
 use crate::control::Control;
 use crate::scene::{Scene, data, is};
 
@@ -12,7 +10,7 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
     let Some(mut scene) = Scene::set().await else {
         return;
     };
-    scene.capture(Some(&["console"]));
+    scene.capture(Some(&["console"])).await;
     let _browser = scene.browser();
     let mut control = Control::open(scene.port).await;
     let url = scene.site.url("/form");
@@ -21,7 +19,7 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
     scene.logged("form is there").await;
     assert_eq!(worlds(&mut control, &session).await, 0);
 
-    scene.capture(Some(&["network", "interaction"]));
+    scene.capture(Some(&["network", "interaction"])).await;
     // The script is switched on last.
     while !listening(&mut control, &session).await {}
     control
@@ -37,7 +35,7 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
         .evaluate(&session, "console.log('not captured')")
         .await;
 
-    scene.capture(Some(&["console"]));
+    scene.capture(Some(&["console"])).await;
     // The script stops before the network is switched off.
     while listening(&mut control, &session).await {}
     let fetch = "fetch('/data.json?second').then(() => console.log('captured'))";
@@ -65,10 +63,9 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
     assert!(!listening(&mut control, &session).await);
 
     // All off, from all on.
-    scene.capture(None);
+    scene.capture(None).await;
     while !listening(&mut control, &session).await {}
-    scene.capture(Some(&[]));
-    scene.source.ended().await;
+    scene.capture(Some(&[])).await;
     let head = scene.api.session().seq();
     assert!(!listening(&mut control, &session).await);
     control.ask(Some(&session), "Page.reload", json!({})).await;
@@ -96,19 +93,16 @@ async fn a_session_after_another_is_told_of_the_same_browser() {
     };
     let (_browser, mut control) = scene.play().await;
     for round in 0..3 {
-        scene.capture(Some(&[]));
-        scene.capture(Some(&["console", "interaction"]));
+        scene.capture(Some(&[])).await;
+        scene.capture(Some(&["console", "interaction"])).await;
         control
             .open_tab(&scene.site.url(&format!("/tab?{round}")))
             .await;
         scene.logged(&format!("tab ?{round}")).await;
     }
-    // Stopping twice, and stopping what does not run, is nothing.
-    scene.capture(Some(&[]));
-    scene.source.stop();
-    scene.source.ended().await;
-    scene.source.stop();
-    scene.source.ended().await;
+    // Stopping twice, and stopping what does not run, changes nothing.
+    scene.capture(Some(&[])).await;
+    scene.capture(Some(&[])).await;
 }
 
 /// The contexts of the tab's main world and all others.

@@ -25,7 +25,6 @@ pub(crate) struct Scene {
     pub(crate) port: u16,
     pub(crate) site: Site,
     pub(crate) api: Arc<ApiService>,
-    pub(crate) source: CdpSource,
     reader: Reader,
     /// Everything that was read.
     pub(crate) seen: Vec<Event>,
@@ -55,8 +54,7 @@ impl Scene {
             chromium,
             port,
             site: Site::start().await,
-            api: Arc::new(ApiService::new(session, source.clone())),
-            source,
+            api: Arc::new(ApiService::new(session).with_source(source)),
             reader,
             seen: Vec::new(),
             missed: 0,
@@ -69,7 +67,7 @@ impl Scene {
 
     /// With everything captured, a browser, and somebody to drive it.
     pub(crate) async fn play(&mut self) -> (Browser, Control) {
-        self.capture(None);
+        self.capture(None).await;
         let browser = self.browser();
         let control = Control::open(self.port).await;
         // The tab that it begins with: from then on the source is there.
@@ -79,7 +77,7 @@ impl Scene {
     }
 
     /// These categories, or all of them.
-    pub(crate) fn capture(&self, categories: Option<&[&str]>) {
+    pub(crate) async fn capture(&self, categories: Option<&[&str]>) {
         let request = match categories {
             None => json!({}),
             Some(names) => {
@@ -89,7 +87,7 @@ impl Scene {
             }
         };
         let request: ConfigRequest = from_json(request.to_string().as_bytes()).unwrap();
-        self.api.put(&request).unwrap();
+        self.api.put(&request).await.unwrap();
     }
 
     fn read(&mut self) {

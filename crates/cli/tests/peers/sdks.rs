@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tapline_api::{ApiService, NoSource};
+use tapline_api::ApiService;
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{Event, KnownType};
 use tapline_server::Options;
@@ -199,7 +199,7 @@ fn outlives_silence(sdk: Sdk) {
     let address = listener.local_addr().unwrap().to_string();
     let front = Front::of(&address);
     let stream = EventStream::new(Retention::default()).unwrap();
-    let api = Arc::new(ApiService::new(TelemetrySession::new(stream), NoSource));
+    let api = Arc::new(ApiService::new(TelemetrySession::new(stream)));
     let options = Options {
         beat: Duration::from_millis(10),
         ..Options::default()

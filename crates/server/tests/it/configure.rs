@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Instant;
 
 use serde_json::{Value, json};
-use tapline_api::{Source, SourceError};
+use tapline_api::{BoxFuture, Prepared, Publisher, Running, Source, SourceError};
 use tapline_oapi::{CategorySet, State};
-use tapline_telemetry::TelemetrySession;
 
 use crate::http::{get, request};
 use crate::server::{Server, Setup, running};
@@ -141,35 +141,50 @@ async fn patch_changes_what_is_named() {
     assert_eq!(put(&server, "{}").await.0, 201);
 }
 
-/// Fails, or panics, until it is told otherwise.
+/// Fails to start, or panics, until `well` is set.
+#[derive(Clone)]
 struct Faulty {
     well: Arc<AtomicBool>,
     panics: bool,
 }
 
 impl Source for Faulty {
-    fn prepare(&self) -> Result<(), SourceError> {
-        if self.well.load(SeqCst) {
-            return Ok(());
-        }
-        assert!(!self.panics, "a defect of the source");
-        Err(SourceError::new("no browser at the other end"))
+    fn name(&self) -> &str {
+        "faulty"
     }
 
-    fn run(&self, _: &Arc<TelemetrySession>) {}
+    fn prepare(&self) -> BoxFuture<'_, Result<Box<dyn Prepared>, SourceError>> {
+        Box::pin(async {
+            if self.well.load(SeqCst) {
+                return Ok(Box::new(self.clone()) as Box<dyn Prepared>);
+            }
+            assert!(!self.panics, "a defect of the source");
+            Err(SourceError::new("no browser at the other end"))
+        })
+    }
+}
 
-    fn reconfigure(&self, _: CategorySet) {}
+impl Prepared for Faulty {
+    fn run(self: Box<Self>, _: Publisher) -> Box<dyn Running> {
+        self
+    }
+}
 
-    fn stop(&self) {}
+impl Running for Faulty {
+    fn reconfigure(&mut self, _: CategorySet) {}
+
+    fn stop(self: Box<Self>, _: Instant) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
 }
 
 #[tokio::test]
-async fn a_source_that_cannot_start_is_told_and_leaves_no_session() {
+async fn a_source_that_cannot_start_is_named_and_leaves_no_session() {
     for (panics, code, message) in [
         (
             false,
             "source_failed",
-            "the source could not start: no browser at the other end",
+            "the source `faulty` could not start: no browser at the other end",
         ),
         (true, "internal", "the operation failed; the log says why"),
     ] {

@@ -301,7 +301,7 @@ async fn every_error_is_told_as_in_the_table() {
         .await;
     // Calls that are refused are told as events, too, where that is captured.
     let console = from_json(br#"{"browser":{"console":{"enabled":true}}}"#).unwrap();
-    server.api.put(&console).unwrap();
+    server.api.put(&console).await.unwrap();
     server.fill_to(3);
     let before = server.api.state().unwrap();
 

@@ -386,8 +386,8 @@ async fn a_group_is_told_of_sessions_where_they_begin() {
     let mut began = Vec::new();
     for round in 1..=20 {
         server.fill_to(round * 5);
-        server.api.stop();
-        server.api.put(&ConfigRequest::default()).unwrap();
+        server.api.delete().await.unwrap();
+        server.api.put(&ConfigRequest::default()).await.unwrap();
         began.push(server.api.state().unwrap().session_id.unwrap());
     }
     server.publish(KnownType::PageLoad);

@@ -33,8 +33,8 @@ async fn a_plain_stream_has_no_notices() {
         server.fill_to(2);
         let mut stream = Stream::open(server.addr, query).await;
         assert_eq!(stream.seqs(2).await, [1, 2]);
-        server.api.stop();
-        server.api.put(&ConfigRequest::default()).unwrap();
+        server.api.delete().await.unwrap();
+        server.api.put(&ConfigRequest::default()).await.unwrap();
         server.fill_to(3);
         server.begin_stop();
         for frame in stream.rest().await {
@@ -136,16 +136,16 @@ async fn hello_says_where_it_begins_and_why() {
 #[tokio::test]
 async fn a_session_notice_tells_each_change_and_after_which_seq() {
     let server = Setup::default().idle().await;
-    let put = |json: &str| {
+    let put = async |json: &str| {
         let request: ConfigRequest = from_json(json.as_bytes()).unwrap();
-        server.api.put(&request).unwrap();
+        server.api.put(&request).await.unwrap();
     };
     let mut stream = Stream::open(server.addr, "notices=true").await;
     stream.notice("hello").await;
     let none = stream.notice("session").await;
     assert_eq!((&none["after"], none.get("session_id")), (&json!(0), None));
 
-    put("{}");
+    put("{}").await;
     let started = stream.expect().await;
     assert_eq!((started.name(), &started.id), ("session", &None));
     let mut told = started.json();
@@ -157,7 +157,7 @@ async fn a_session_notice_tells_each_change_and_after_which_seq() {
     assert_eq!(state, server.api.state().unwrap());
 
     server.fill_to(2);
-    put(r#"{"browser":{"console":{"enabled":true}}}"#);
+    put(r#"{"browser":{"console":{"enabled":true}}}"#).await;
     assert_eq!(stream.seqs(2).await, [1, 2]);
     let changed = stream.expect().await.json();
     assert_eq!(changed["after"], 2);
@@ -169,14 +169,14 @@ async fn a_session_notice_tells_each_change_and_after_which_seq() {
 
     server.fill_to(3);
     assert_eq!(stream.expect().await.seq(), 3);
-    server.api.stop();
+    server.api.delete().await.unwrap();
     let ended = stream.expect().await.json();
     assert_eq!(
         (&ended["after"], ended.get("session_id")),
         (&json!(3), None)
     );
 
-    put("{}");
+    put("{}").await;
     let again = stream.expect().await.json();
     assert_eq!(
         (&again["after"], &again["session_start_seq"]),
@@ -190,9 +190,9 @@ async fn a_session_notice_tells_each_change_and_after_which_seq() {
 async fn a_session_notice_stands_before_the_events_it_holds_for() {
     let server = Setup::default().idle().await;
     for n in 1..=3 {
-        server.api.put(&ConfigRequest::default()).unwrap();
+        server.api.put(&ConfigRequest::default()).await.unwrap();
         server.fill_to(2 * n);
-        server.api.stop();
+        server.api.delete().await.unwrap();
     }
     let mut stream = Stream::open(server.addr, "notices=true&replay=all").await;
     stream.notice("hello").await;

@@ -77,7 +77,7 @@ async fn calls_that_read_and_publish_are_not() {
 #[tokio::test]
 async fn a_session_has_no_event_of_its_own_beginning_or_end() {
     let server = running().await;
-    server.api.stop();
+    server.api.delete().await.unwrap();
     let put = request("PUT", "/telemetry");
     let answer = server.call(&put).await;
     assert_eq!(answer.status(), 201);

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tapline_access::{AccessConfig, Token, TokenSource};
-use tapline_api::{ApiService, NoSource, Source};
+use tapline_api::{ApiService, Source};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, Event, KnownType};
 use tapline_server::{Limits, Options, serve};
@@ -78,24 +78,28 @@ impl Setup {
 
     /// Nothing is configured yet.
     pub(crate) async fn idle(self) -> Server {
-        self.with(NoSource).await
+        self.start(|api| api).await
     }
 
     /// A session with the default configuration is on.
     pub(crate) async fn running(self) -> Server {
         let server = self.idle().await;
-        server.api.put(&ConfigRequest::default()).unwrap();
+        server.api.put(&ConfigRequest::default()).await.unwrap();
         server
     }
 
     pub(crate) async fn with(self, source: impl Source) -> Server {
+        self.start(|api| api.with_source(source)).await
+    }
+
+    async fn start(self, add: impl FnOnce(ApiService) -> ApiService) -> Server {
         let Self { events, options } = self;
         let stream = EventStream::new(Retention {
             events,
             bytes: u64::MAX,
         })
         .unwrap();
-        let api = Arc::new(ApiService::new(TelemetrySession::new(stream), source));
+        let api = Arc::new(add(ApiService::new(TelemetrySession::new(stream))));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

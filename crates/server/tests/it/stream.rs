@@ -60,9 +60,9 @@ async fn it_begins_at_the_session_unless_told_otherwise() {
     check(&server, &format!("after=4-{}", server.epoch()), 5..=7).await;
     check(&server, "after=6&replay=live", 7..=8).await;
 
-    server.api.stop();
+    server.api.delete().await.unwrap();
     let mut stream = Stream::open(server.addr, "").await;
-    server.api.put(&ConfigRequest::default()).unwrap();
+    server.api.put(&ConfigRequest::default()).await.unwrap();
     check(&server, "", []).await; // publishes 10
     assert_eq!(
         stream.seqs(1).await,

@@ -19,6 +19,7 @@ async fn guarded() -> Server {
     server
         .api
         .put(&from_json(browser.as_bytes()).unwrap())
+        .await
         .unwrap();
     server
 }

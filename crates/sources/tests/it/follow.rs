@@ -1,9 +1,9 @@
-//! The source with a session, on a file that grows.
+//! The source with a session, on a file that grows, on a FIFO, and on a log without an end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tapline_api::ApiService;
 use tapline_events::{EventStream, Item, Retention};
@@ -16,7 +16,7 @@ use crate::oom::MEMORY_CGROUP;
 /// For what should happen within a look or two at the file.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A file that is gone with the test.
+/// A file that is removed with the test.
 struct Log(PathBuf);
 
 impl Log {
@@ -39,15 +39,25 @@ impl Drop for Log {
     }
 }
 
+/// Stops the session and checks that the source did not make it wait.
+async fn stop_promptly(api: &ApiService) {
+    let began = Instant::now();
+    api.delete().await.unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "the source should stop by itself, not at the deadline"
+    );
+}
+
 fn service(source: KernelLog) -> ApiService {
     let stream = EventStream::new(Retention::default()).unwrap();
-    ApiService::new(TelemetrySession::new(stream), source)
+    ApiService::new(TelemetrySession::new(stream)).with_source(source)
 }
 
 #[track_caller]
 fn killed(reader: &mut Reader) -> (u64, u64) {
     let Some(Item::Envelope(envelope)) = reader.next(Some(DEADLINE)) else {
-        panic!("a kill should be told")
+        panic!("a kill should be reported")
     };
     let event: &Event = envelope.event();
     let Some(EventData::SystemOomKill(kill)) = event.typed_data().unwrap() else {
@@ -56,43 +66,80 @@ fn killed(reader: &mut Reader) -> (u64, u64) {
     (envelope.seq(), kill.pid)
 }
 
-#[test]
-fn what_comes_while_a_session_runs_is_told() {
+#[tokio::test]
+async fn what_is_written_while_a_session_runs_is_reported() {
     let log = Log::new("session");
     let again = MEMORY_CGROUP.replace("6051", "7");
     log.append(MEMORY_CGROUP);
     let api = service(KernelLog::new(&log.0));
     let mut reader = api.session().new_reader(0);
 
-    api.put(&ConfigRequest::default()).unwrap();
+    api.put(&ConfigRequest::default()).await.unwrap();
     let (begin, end) = again.split_at(again.len() / 2);
     log.append(begin);
     log.append(end);
-    assert_eq!(killed(&mut reader), (1, 7), "not the one from before");
-    api.stop();
+    assert_eq!(killed(&mut reader), (1, 7), "not the one written before");
+    api.delete().await.unwrap();
 
-    // Between sessions nobody looks.
+    // Between sessions nothing is read.
     log.append(MEMORY_CGROUP);
-    api.put(&ConfigRequest::default()).unwrap();
+    api.put(&ConfigRequest::default()).await.unwrap();
     log.append(&MEMORY_CGROUP.replace("6051", "8"));
     assert_eq!(killed(&mut reader), (2, 8));
 
-    // Emptied, and written to again: less than was read of it.
+    // Truncated, and written to again: less than was read of it.
     File::create(&log.0).unwrap();
     log.append(&MEMORY_CGROUP.replace("6051", "9"));
     assert_eq!(killed(&mut reader), (3, 9));
-    api.stop();
+    api.delete().await.unwrap();
     assert!(reader.try_next().is_none());
 }
 
-#[test]
-fn a_log_that_cannot_be_read_leaves_no_session() {
+#[tokio::test]
+async fn a_log_that_cannot_be_read_leaves_no_session() {
     let api = service(KernelLog::new("/nowhere/kmsg"));
-    let error = api.put(&ConfigRequest::default()).unwrap_err();
+    let error = api.put(&ConfigRequest::default()).await.unwrap_err();
     let error = format!("{error}: {}", std::error::Error::source(&error).unwrap());
     assert!(
         error.contains("cannot read /nowhere/kmsg: No such file"),
         "{error}"
     );
-    assert!(!api.session().active());
+    assert!(api.state().is_err());
+}
+
+#[tokio::test]
+async fn a_fifo_is_followed_and_stopped_while_a_writer_is_silent() {
+    let log = Log::new("fifo");
+    fs::remove_file(&log.0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &log.0,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let api = service(KernelLog::new(&log.0));
+    let mut reader = api.session().new_reader(0);
+
+    // Without a writer.
+    api.put(&ConfigRequest::default()).await.unwrap();
+    stop_promptly(&api).await;
+
+    // With one that keeps the FIFO open and says nothing more.
+    api.put(&ConfigRequest::default()).await.unwrap();
+    let mut writer = OpenOptions::new().write(true).open(&log.0).unwrap();
+    writer.write_all(MEMORY_CGROUP.as_bytes()).unwrap();
+    assert_eq!(killed(&mut reader), (1, 6051));
+    stop_promptly(&api).await;
+}
+
+/// A log that is written faster than it is read.
+#[tokio::test]
+async fn a_log_without_an_end_is_stopped() {
+    let api = service(KernelLog::new("/dev/zero"));
+    for _ in 0..3 {
+        api.put(&ConfigRequest::default()).await.unwrap();
+        stop_promptly(&api).await;
+    }
 }
