@@ -210,9 +210,10 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "weaken",
         what: "some model of the ring fails without each of its memory orderings",
-        details: "Relaxes one ordering at a time in a copy of the ring and runs the models: some minutes. Those that no model\n\
-                  can notice are listed with the reason in xtask/src/weaken.rs.",
-        flags: &[],
+        details: "Relaxes one ordering at a time in a copy of the ring and runs the models: some ten minutes. After `--`, a\n\
+                  shard: cargo xtask weaken -- 1/4. Orderings that no model can notice are listed with the reason in\n\
+                  xtask/src/weaken.rs.",
+        flags: &[Flag::Rest],
         part_of_ci: false,
         run: weaken::run,
     },

@@ -1,10 +1,13 @@
-//! Whether the ring's memory orderings are needed: each is relaxed in turn, and some model has to fail.
+//! Whether each of the ring's memory orderings is needed: each is relaxed in turn, and a model has to fail.
 //!
-//! A model that passes with every ordering as it is says that they suffice. Only one that fails without an ordering says that
-//! the models would notice if it were missing. What none of them can notice stands in [`UNSEEN`] with the reason, and
-//! `docs/ring.md` says more.
+//! A model that passes with every ordering as it is shows that they suffice. Only one that fails without an
+//! ordering shows that the models would notice if it were missing. The models are those of loom
+//! (`crates/ring/tests/loom.rs`) and, for the constants in `order.rs`, the litmus tests
+//! (`crates/ring/src/litmus.rs`), which know the memory model that loom only approximates. An ordering that
+//! neither can notice is in [`UNSEEN`] with the reason.
 //!
-//! It works on a copy below the target directory, and takes some minutes: a build for each ordering.
+//! It works on a copy below the target directory and takes some ten minutes: a build for each ordering.
+//! `cargo xtask weaken -- 1/4` does the first quarter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,98 +16,28 @@ use crate::cargo::{Cargo, Metadata, root};
 use crate::failure::{Failure, Outcome};
 use crate::options::Options;
 
-/// Where orderings are, in the order in which they are tried.
-const SOURCES: [&str; 6] = [
+/// Where the constants are that the litmus tests check.
+const CONSTANTS: &str = "order.rs";
+
+/// The sources with orderings, in the order in which they are tried.
+const SOURCES: [&str; 7] = [
+    CONSTANTS,
     "core.rs",
     "record.rs",
     "reclaim.rs",
-    "wait.rs",
+    "hand_off.rs",
     "stack.rs",
     "per_thread.rs",
 ];
 
-/// What is weakened to `Relaxed`.
+/// The orderings that are weakened to [`RELAXED`].
 const ORDERINGS: [&str; 4] = ["SeqCst", "AcqRel", "Acquire", "Release"];
 
-const FENCED: &str = "loom gets a fence in its place, which orders it whatever it is";
-const ONE_WORD: &str =
-    "all marks are in one word, and waking the keeper orders what it is asked for";
+/// With its path, since not every file imports it.
+const RELAXED: &str = "std::sync::atomic::Ordering::Relaxed";
 
-const HANDED_ON: &str =
-    "no model has been found that needs it: those fences that only models have may order it, too";
-
-/// Orderings that no model can miss: the line as it stands, which ordering on it (from 0), and why.
-const UNSEEN: &[(&str, usize, &str)] = &[
-    (
-        "if refs.fetch_sub(1, Release) != 1 {",
-        0,
-        "between the look that found it safe and this stands the fence that models have in `pin`",
-    ),
-    (
-        "fence(SeqCst);",
-        0,
-        "in models the fence of `notify` stands before it already",
-    ),
-    ("let marks = self.marks.load(SeqCst);", 0, FENCED),
-    ("self.marks.fetch_or(asked, SeqCst);", 0, ONE_WORD),
-    ("self.marks.load(SeqCst)", 0, ONE_WORD),
-    ("self.marks.fetch_and(!LITTER, SeqCst);", 0, FENCED),
-    (
-        "let marks = self.marks.fetch_or(AT_REST, SeqCst);",
-        0,
-        ONE_WORD,
-    ),
-    ("self.marks.fetch_and(!AT_REST, SeqCst);", 0, ONE_WORD),
-    ("self.marks.fetch_or(LITTER, SeqCst);", 0, ONE_WORD),
-    ("self.marks.fetch_and(!(ARMED | RUNG), SeqCst);", 0, FENCED),
-    (
-        "bed.piled.swap(false, SeqCst);",
-        0,
-        "loom does not see into the cell of the waker",
-    ),
-    ("self.marks.fetch_or(CLOSED, SeqCst);", 0, ONE_WORD),
-    (
-        "if !bed.piled.swap(true, SeqCst) {",
-        0,
-        "loom does not see into the cell of the waker",
-    ),
-    (
-        "if waiters.marks.load(SeqCst) & (ARMED | RUNG) == 0 {",
-        0,
-        FENCED,
-    ),
-    (
-        "let marks = waiters.marks.fetch_or(ARMED, SeqCst);",
-        0,
-        FENCED,
-    ),
-    (
-        "match self.top.compare_exchange(below, node, SeqCst, Relaxed) {",
-        0,
-        "loom does not see into a node, which is plain memory",
-    ),
-    (
-        "TakeAll(self.top.swap(ptr::null_mut(), SeqCst))",
-        0,
-        "loom does not see into a node, which is plain memory",
-    ),
-    (
-        "fence(SeqCst); // [E3]",
-        0,
-        "in models the fence of `pin` stands behind it",
-    ),
-    (
-        "if !entry.taken.load(Relaxed) && !entry.taken.swap(true, Acquire) {",
-        0,
-        HANDED_ON,
-    ),
-    (
-        "match self.newest.compare_exchange(older, entry, AcqRel, Acquire) {",
-        1,
-        "on failure the address is only linked to, and read by those who acquire it",
-    ),
-    ("self.taken.store(false, Release);", 0, HANDED_ON),
-];
+/// Orderings that no model can notice: the line as it is, which ordering on it (from 0), and why.
+const UNSEEN: &[(&str, usize, &str)] = &[];
 
 /// One ordering in the source.
 struct Site {
@@ -117,32 +50,22 @@ struct Site {
     nth: usize,
 }
 
-pub(crate) fn run(_: &Options) -> Outcome {
+pub(crate) fn run(options: &Options) -> Outcome {
+    let shard = Shard::of(&options.rest)?;
     let target = Metadata::of_workspace()?.target_directory.join("weaken");
     let copy = copy_of_the_ring(&target)?;
-    let base = Cargo::new("test --offline --package tapline-ring --release --test loom")
-        .within(&copy)
-        .with("RUSTFLAGS", "--cfg loom")
-        .with("CARGO_TARGET_DIR", target.join("build").to_string_lossy())
-        .with("LOOM_MAX_PREEMPTIONS", "2")
-        .with("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
-        .with("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true")
-        .with("CARGO_PROFILE_RELEASE_LTO", "off")
-        .with("CARGO_PROFILE_RELEASE_DEBUG", "0")
-        .with("RUST_BACKTRACE", "0");
-    let builds = base.clone().and(&["--no-run".to_owned()]);
-    // Without the slowest, whose orderings others need, too.
-    let models = base.and(&["--", "--skip", "two_sleepers"].map(str::to_owned));
-    if !models.passes()? {
-        let findings = vec!["the models fail as it is".to_owned()];
+    let models = Models::new(&copy, &target);
+    if !(models.litmus_passes()? && models.loom_builds()? && models.loom_passes()?) {
+        let findings = vec!["the models fail without any change".to_owned()];
         return Err(Failure::Findings {
             findings,
-            advice: "First: cargo xtask loom",
+            advice: "First: cargo xtask loom, and cargo test -p tapline-ring --lib litmus",
         });
     }
 
     let mut findings = Vec::new();
     let mut unseen: Vec<_> = UNSEEN.iter().map(|(line, nth, _)| (*line, *nth)).collect();
+    let mut number = 0;
     for source in SOURCES {
         let path = copy.join("crates/ring/src").join(source);
         let text = read(&path)?;
@@ -152,24 +75,27 @@ pub(crate) fn run(_: &Options) -> Outcome {
             if let Some(known) = known {
                 unseen.swap_remove(known);
             }
-            write(&path, &weakened(&text, &site))?;
-            let place = format!("{source}:{}: {} in `{line}`", site.line + 1, site.ordering);
-            if !builds.passes()? {
-                findings.push(format!(
-                    "this cannot be relaxed by replacing the word: {place}"
-                ));
+            number += 1;
+            if !shard.has(number) {
                 continue;
             }
-            match (models.passes()?, known) {
-                (false, None) => println!("noticed  {place}"),
-                (true, Some(_)) => println!("unseen   {place}"),
-                (true, None) => {
-                    println!("MISSED   {place}");
+            write(&path, &weakened(&text, &site))?;
+            let place = format!("{source}:{}: {} in `{line}`", site.line + 1, site.ordering);
+            match (models.verdict(source)?, known) {
+                (Verdict::DoesNotBuild, _) => findings.push(format!(
+                    "this cannot be relaxed by replacing the word: {place}"
+                )),
+                (Verdict::Noticed(by), None) => println!("noticed by {by:6}  {place}"),
+                (Verdict::Missed, Some(_)) => println!("cannot be noticed  {place}"),
+                (Verdict::Missed, None) => {
+                    println!("MISSED             {place}");
                     findings.push(format!("no model notices that this is relaxed: {place}"));
                 }
-                (false, Some(_)) => {
-                    println!("noticed  {place}");
-                    findings.push(format!("a model does notice this, after all: {place}"));
+                (Verdict::Noticed(by), Some(_)) => {
+                    println!("noticed by {by:6}  {place}");
+                    findings.push(format!(
+                        "{by} does notice this, so UNSEEN is wrong: {place}"
+                    ));
                 }
             }
         }
@@ -178,12 +104,112 @@ pub(crate) fn run(_: &Options) -> Outcome {
     findings.extend(
         unseen
             .iter()
-            .map(|(line, _)| format!("this line is gone: `{line}`")),
+            .map(|(line, _)| format!("UNSEEN names a line that does not exist: `{line}`")),
     );
     Failure::unless_empty(
         findings,
         "Write a model that needs the ordering, relax it for good, or say in UNSEEN (xtask/src/weaken.rs) why none can.",
     )
+}
+
+/// Which of the orderings this run tries: every `of`th, from the `number`th on.
+struct Shard {
+    number: usize,
+    of: usize,
+}
+
+impl Shard {
+    /// `1/4`; all of them where nothing is given.
+    fn of(words: &[String]) -> Result<Self, Failure> {
+        let Some(word) = words.first() else {
+            return Ok(Self { number: 1, of: 1 });
+        };
+        let parts = word.split_once('/').and_then(|(number, of)| {
+            let (number, of) = (number.parse().ok()?, of.parse().ok()?);
+            (1..=of).contains(&number).then_some(Self { number, of })
+        });
+        parts.ok_or_else(|| Failure::Findings {
+            findings: vec![format!("`{word}` is not a shard")],
+            advice: "A shard is a number and how many there are: cargo xtask weaken -- 1/4",
+        })
+    }
+
+    fn has(&self, number: usize) -> bool {
+        number % self.of == self.number % self.of
+    }
+}
+
+enum Verdict {
+    DoesNotBuild,
+    /// With the name of what failed.
+    Noticed(&'static str),
+    Missed,
+}
+
+/// The calls that run the models on the copy.
+struct Models {
+    litmus: Cargo,
+    loom_build: Cargo,
+    loom: Cargo,
+}
+
+impl Models {
+    fn new(copy: &Path, target: &Path) -> Self {
+        let litmus = Cargo::new("test --offline --package tapline-ring --lib litmus")
+            .within(copy)
+            .with("CARGO_TARGET_DIR", target.join("litmus").to_string_lossy())
+            .with("RUST_BACKTRACE", "0");
+        let loom = Cargo::new("test --offline --package tapline-ring --release --test loom")
+            .within(copy)
+            .with("RUSTFLAGS", "--cfg loom")
+            .with("CARGO_TARGET_DIR", target.join("build").to_string_lossy())
+            .with("LOOM_MAX_PREEMPTIONS", "2")
+            .with("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
+            .with("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "true")
+            .with("CARGO_PROFILE_RELEASE_LTO", "off")
+            .with("CARGO_PROFILE_RELEASE_DEBUG", "0")
+            .with("RUST_BACKTRACE", "0");
+        Self {
+            litmus,
+            loom_build: loom.clone().and(&["--no-run".to_owned()]),
+            // Without the slowest, whose orderings others need, too.
+            loom: loom.and(&["--", "--skip", "two_sleepers"].map(str::to_owned)),
+        }
+    }
+
+    fn litmus_passes(&self) -> Result<bool, Failure> {
+        self.litmus.passes()
+    }
+
+    fn loom_builds(&self) -> Result<bool, Failure> {
+        self.loom_build.passes()
+    }
+
+    fn loom_passes(&self) -> Result<bool, Failure> {
+        self.loom.passes()
+    }
+
+    /// Of the copy as it is now, with one ordering in `source` weakened. The constants are for litmus:
+    /// loom cannot run a fence that is relaxed, and takes minutes where litmus takes seconds.
+    fn verdict(&self, source: &str) -> Result<Verdict, Failure> {
+        if source == CONSTANTS {
+            let passes = self.litmus_passes()?;
+            return Ok(if passes {
+                Verdict::Missed
+            } else {
+                Verdict::Noticed("litmus")
+            });
+        }
+        if !self.loom_builds()? {
+            return Ok(Verdict::DoesNotBuild);
+        }
+        let passes = self.loom_passes()?;
+        Ok(if passes {
+            Verdict::Missed
+        } else {
+            Verdict::Noticed("loom")
+        })
+    }
 }
 
 /// The ring alone, in a workspace of its own.
@@ -266,9 +292,9 @@ fn sites(text: &str) -> Vec<Site> {
 
 fn weakened(text: &str, site: &Site) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    lines[site.line].replace_range(site.at..site.at + site.ordering.len(), "Relaxed");
+    lines[site.line].replace_range(site.at..site.at + site.ordering.len(), RELAXED);
     // A fence cannot be relaxed, only left out.
-    if lines[site.line].trim() == "fence(Relaxed);" {
+    if lines[site.line].trim() == format!("fence({RELAXED});") {
         lines[site.line].clear();
     }
     lines.join("\n")
@@ -318,7 +344,10 @@ fence(Acquire);
     #[test]
     fn one_is_relaxed_and_a_fence_is_left_out() {
         let sites = sites(TEXT);
-        assert!(weakened(TEXT, &sites[2]).contains("compare_exchange(1, 2, SeqCst, Relaxed)"));
+        assert!(
+            weakened(TEXT, &sites[2])
+                .contains(&format!("compare_exchange(1, 2, SeqCst, {RELAXED})"))
+        );
         assert!(!weakened(TEXT, &sites[3]).contains("fence"));
     }
 }

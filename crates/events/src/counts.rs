@@ -40,7 +40,7 @@ impl Counts {
         self.0[category.index()] += 1;
     }
 
-    /// These but one of `category`, which has been counted.
+    /// These, less one of `category`, which has been counted.
     #[must_use]
     pub(crate) fn minus_one(mut self, category: Category) -> Self {
         self.0[category.index()] -= 1;
@@ -81,7 +81,7 @@ impl Sum for Counts {
     }
 }
 
-/// What later totals have over earlier ones.
+/// By how much later totals exceed earlier ones.
 impl Sub for Counts {
     type Output = Self;
 

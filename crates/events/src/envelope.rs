@@ -1,4 +1,4 @@
-//! An event with its seq, held in two ways: [`Envelope`] for keeps, [`EnvelopeRef`] for a look.
+//! An event with its seq, held in two ways: [`Envelope`] owns it, [`EnvelopeRef`] borrows it for a visit.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -8,9 +8,9 @@ use tapline_oapi::encode::encode_envelope;
 use tapline_ring::{Kept, Record, RecordRef};
 
 use crate::counts::Counts;
-use crate::stream::Stamp;
+use crate::stamp::Stamp;
 
-/// What the ring holds of an event. In this order in memory: the last is written to by whoever asks for it.
+/// What the ring holds of an event. The order in memory: the last field is written to when the JSON is made.
 #[repr(C)]
 pub(crate) struct Entry {
     pub(crate) event: Arc<Event>,
@@ -19,7 +19,7 @@ pub(crate) struct Entry {
     json: OnceLock<Box<str>>,
 }
 
-/// What travels from envelope to envelope.
+/// The running state of the ring: what is carried from envelope to envelope.
 #[repr(C)]
 pub(crate) struct Running<M> {
     pub(crate) stamp: M,
@@ -35,7 +35,7 @@ impl<M: Clone> Clone for Running<M> {
         }
     }
 
-    /// The mark may keep what it shares with the other: most envelopes follow one with the same.
+    /// The stamp may keep what it shares with the other: most envelopes follow one with the same.
     #[inline]
     fn clone_from(&mut self, source: &Self) {
         self.stamp.clone_from(&source.stamp);
@@ -52,14 +52,14 @@ impl Entry {
         }
     }
 
-    /// What it will occupy in memory, in bytes, once its JSON has been made.
+    /// Its size in memory, in bytes, once its JSON has been made.
     pub(crate) fn weight<M>(&self) -> u64 {
         // The record and the event, each with its two reference counts.
         let fixed = size_of::<Record<Self, Running<M>>>() + size_of::<Event>() + 32;
         let source = &self.event.source;
         let mut texts = self.event.data.as_ref().map_or(0, |data| data.get().len())
             + source.event.as_ref().map_or(0, String::len);
-        // Most have none, and this stands in every publish: an iterator over nothing is not free.
+        // Most have none, and this runs in every publish: an iterator over nothing is not free.
         if !source.metadata.is_empty() {
             for (key, value) in &source.metadata {
                 texts += key.len() + value.len() + 64;
@@ -74,10 +74,10 @@ impl Entry {
 /// What is larger grows once.
 const JSON_FIXED: usize = 320;
 
-/// An event with the seq that it was given. Whole for as long as it is held, retained or not.
+/// An event with its seq. Valid for as long as it is held, retained or not.
 pub struct Envelope<M = ()>(Kept<Entry, Running<M>>);
 
-/// An [`Envelope`] seen in passing: costs no reference count.
+/// An [`Envelope`] that is only visited: costs no reference count.
 pub struct EnvelopeRef<'a, M = ()>(RecordRef<'a, Entry, Running<M>>);
 
 /// What can be asked of an envelope, however it is held.
@@ -98,7 +98,7 @@ macro_rules! readable {
             &self.0.value().event
         }
 
-        /// The mark that was in force.
+        /// The stamp that was in force.
         pub fn stamp(&self) -> &M {
             &self.0.state().stamp
         }
@@ -125,7 +125,7 @@ impl<'a, M: Stamp> EnvelopeRef<'a, M> {
 
     readable!();
 
-    /// Takes it out for keeps: one reference count.
+    /// Keeps it beyond the visit: one reference count.
     pub fn keep(&self) -> Envelope<M> {
         Envelope(self.0.keep())
     }

@@ -6,15 +6,15 @@ use tapline_oapi::{CategorySet, Event, KnownType};
 
 /// Which events a reader asks for. Where both categories and types are given, both must match.
 ///
-/// Two that are equal match the same; two that match the same need not be equal.
+/// Equal filters match the same events; filters that match the same events need not be equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
     /// The categories asked for; `None` = all.
     pub categories: Option<CategorySet>,
     /// The types asked for, any of them; empty = all.
     pub types: Vec<TypePattern>,
-    /// Of each of these lists one must match, too; none of them is empty. What two patterns with stars
-    /// have in common is no pattern, so what [`Filter::narrowed`] leaves may need several lists.
+    /// Of each of these lists one pattern must match, too; none of them is empty. The intersection of two
+    /// patterns with stars is not a pattern, so [`Filter::narrowed`] may need several lists.
     further: Vec<Vec<TypePattern>>,
 }
 
@@ -43,7 +43,7 @@ impl Filter {
         Self::new(None, types)
     }
 
-    /// What both ask for.
+    /// The events that both ask for.
     ///
     /// Its [`types`](Self::types) are those of this one, or of the other where this one names none:
     /// what was asked for, within what is allowed.
@@ -64,9 +64,9 @@ impl Filter {
         both
     }
 
-    /// The lists of types of which each must match with one of its patterns, in words for the wire:
-    /// none where types do not matter, [`types`](Self::types) first, and more than one only where the
-    /// filter was [narrowed](Self::narrowed).
+    /// The lists of types, as on the wire. One pattern of each must match. No list where types do not matter;
+    /// [`types`](Self::types) is the first, and there are more only where the filter was
+    /// [narrowed](Self::narrowed).
     pub fn type_lists(&self) -> impl Iterator<Item = &[TypePattern]> {
         [&self.types]
             .into_iter()
@@ -84,12 +84,12 @@ impl Filter {
             && (self.further.iter()).all(|list| any(list, event.event_type.as_str()))
     }
 
-    /// Whether the category of an event alone tells if it is asked for.
+    /// Whether the category of an event alone decides if it is asked for.
     pub(crate) fn is_by_category(&self) -> bool {
         self.types.is_empty() && self.further.is_empty()
     }
 
-    /// The categories that an event may have which is asked for.
+    /// The categories that a matching event may have.
     pub(crate) fn possible_categories(&self) -> CategorySet {
         let asked = self.categories.unwrap_or(CategorySet::ALL);
         // A list of known types alone: no other type fits, so only their categories can.
@@ -111,7 +111,7 @@ fn any(list: &[TypePattern], name: &str) -> bool {
     list.iter().any(|pattern| pattern.matches(name))
 }
 
-/// An event type with `*` for any run of characters, none included: `network_*`, `*_settled`.
+/// An event type with `*` for any number of any characters: `network_*`, `*_settled`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TypePattern(Box<str>);
 

@@ -1,16 +1,15 @@
 //! The event stream: events in, numbered envelopes out, to readers that know what they missed.
 //!
 //! **What it is.** A ring of events: each gets a seq, the oldest goes when the bound is reached, and
-//! an envelope's JSON is made at most once, by whoever needs it first. A [`Reader`] follows from any
-//! seq, may ask for some categories and types only, and is told by category what was evicted
-//! before it got there.
+//! an envelope's JSON is made at most once, when it is first needed. A [`Reader`] follows from any seq, may
+//! ask for some categories and types only, and learns by category what was evicted before it got there.
 //!
-//! **What it is not.** It knows no session and no configuration: the [`Stamp`] carries what its
-//! writer wants carried along. It does not know HTTP, and it stores nothing.
+//! **What it is not.** It knows no session and no configuration: the [`Stamp`] is a value of its writer's
+//! that every event is stamped with. It does not know HTTP, and it stores nothing.
 //!
 //! **Start at** [`EventStream`], then [`Reader`].
 //!
-//! **Layer.** Floor 1: above `tapline-ring` and `tapline-oapi`.
+//! **Layer.** 1: above `tapline-ring` and `tapline-oapi`.
 //!
 //! # Lagging
 //!
@@ -21,7 +20,7 @@
 //! let stream = EventStream::<()>::new(Retention { events: 2, ..Retention::default() })?;
 //! let mut reader = stream.reader(0);
 //! for _ in 0..3 {
-//!     stream.append(Event::known(KnownType::NetworkIdle, None), |_mark| Ok::<_, ()>(())).unwrap();
+//!     stream.append(Event::known(KnownType::NetworkIdle, None), |_stamp| Ok::<_, ()>(())).unwrap();
 //! }
 //!
 //! // The first was evicted before it was read. What follows it is still there.
@@ -33,8 +32,9 @@
 //! ```
 
 mod stream;
-mod envelope;
 mod reader;
+mod envelope;
+mod stamp;
 mod filter;
 mod counts;
 
@@ -42,6 +42,7 @@ pub use counts::Counts;
 pub use envelope::{Envelope, EnvelopeRef};
 pub use filter::{Filter, TypePattern};
 pub use reader::{Item, LagPolicy, Lost, Reader, ReaderLedger};
-pub use stream::{AppendError, Behind, EventStream, IntoEvent, Retention, Stamp};
+pub use stamp::Stamp;
+pub use stream::{AppendError, Behind, EventStream, IntoEvent, Retention};
 pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use tapline_ring::{CapacityError, Retained};

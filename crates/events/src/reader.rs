@@ -14,24 +14,28 @@ use tapline_ring::{self as ring, Ring};
 use crate::counts::Counts;
 use crate::envelope::{Entry, Envelope, EnvelopeRef, Running};
 use crate::filter::Filter;
-use crate::stream::Stamp;
+use crate::stamp::Stamp;
 
 /// An independent position in the stream. Reading takes nothing from other readers.
 ///
 /// # Ordering
 ///
 /// Envelopes come in the order of their seqs, each at most once. What is missing in between was
-/// filtered, or has been told as [`Lost`] before.
+/// filtered, or was reported as [`Lost`] before.
 ///
 /// # Lagging
 ///
-/// A reader that was overtaken is told so once and goes on at the oldest retained, or at the head
+/// A reader that has lagged gets one [`Item::Lost`] and continues at the oldest retained, or at the head
 /// ([`LagPolicy`]).
 ///
 /// # Cancel safety
 ///
-/// Waiting consumes nothing: a wait that is given up, or a future that is dropped, has not moved the
-/// reader.
+/// Waiting consumes nothing: a wait that times out, or a future that is dropped, has not moved the reader.
+///
+/// # Panics
+///
+/// A closure that panics passes its panic on. What it was shown counts as delivered or lost, and the ledger
+/// still closes.
 pub struct Reader<M = ()>
 where
     M: Stamp,
@@ -40,24 +44,24 @@ where
     filter: Filter,
     lag_policy: LagPolicy,
     ledger: ReaderLedger,
-    /// The totals as of the position. Unknown only to a reader that waits for a future seq.
+    /// The totals as of the position. Unknown only for a reader that waits for a future seq.
     totals: Option<Counts>,
 }
 
-/// Where a reader goes on that was overtaken: that events it may have asked for were evicted before
-/// it got there. A reader that has to end then can do so itself: it is told by [`Item::Lost`].
+/// Where a reader continues that has lagged: events that it may have asked for were evicted before it got
+/// there. A reader that is to end then can do so itself when it gets [`Item::Lost`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LagPolicy {
     /// At the oldest retained: no more is lost than has to be.
     #[default]
     Oldest,
-    /// After the head: what is retained up to there is given up as well, so that a reader which wants
-    /// the present is not busy with what will be evicted under it anyhow. One [`Lost`] tells of both, as
-    /// exactly as of evicted ones alone.
+    /// After the head: what is retained up to there is skipped as well, so that a reader that wants the
+    /// present does not read what will be evicted before it gets there. One [`Lost`] counts both, as
+    /// exactly as evicted events alone.
     Head,
 }
 
-/// What a reader comes across.
+/// What a reader finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<E> {
     /// The next event that it asked for.
@@ -66,15 +70,15 @@ pub enum Item<E> {
     Lost(Lost),
 }
 
-/// Events that were evicted before the reader got there, or given up ([`LagPolicy::Head`]).
+/// Events that were evicted before the reader got there, or skipped ([`LagPolicy::Head`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     /// The first seq that is gone.
     pub first: u64,
     /// The last seq that is gone.
     pub last: u64,
-    /// How many of them the reader had asked for. `None` where that went with them: its filter
-    /// names types, or it was waiting for a seq that was still to come.
+    /// How many of them the reader had asked for. `None` where that is not known: its filter names types,
+    /// or it was waiting for a future seq.
     pub matching: Option<u64>,
     /// How many there were of each category that the reader asked for; for a filter that names
     /// types, whatever their type. `None` for a reader that was waiting for a future seq.
@@ -88,8 +92,9 @@ impl Lost {
     }
 }
 
-/// What became of the seqs between where a reader began and where it is:
-/// `delivered + filtered + lost == position - start`, always.
+/// What became of the seqs between where a reader began and where it is. For every reader at every moment,
+/// `delivered + filtered + lost == Reader::position() - start`: the reader's position is the ring's, and not
+/// computed from this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReaderLedger {
     /// The reader's first event was to be the one after this seq.
@@ -98,13 +103,13 @@ pub struct ReaderLedger {
     pub delivered: u64,
     /// Not asked for.
     pub filtered: u64,
-    /// Asked for, and evicted or given up. Where [`Lost::matching`] is not known, every event of a category
+    /// Asked for, and evicted or skipped. Where [`Lost::matching`] is not known, every event of a category
     /// that was asked for is counted here, so it is the most that it can be.
     pub lost: u64,
 }
 
 impl ReaderLedger {
-    /// Where the reader is: the last seq that was delivered, filtered or lost.
+    /// Where the reader is by this ledger: `start + delivered + filtered + lost`.
     pub fn position(&self) -> u64 {
         self.start + self.delivered + self.filtered + self.lost
     }
@@ -157,14 +162,14 @@ impl<M: Stamp> Reader<M> {
         self
     }
 
-    /// The same reader, which goes on there when it was overtaken.
+    /// The same reader, with that policy for when it has lagged.
     #[must_use]
     pub fn on_lag(mut self, policy: LagPolicy) -> Self {
         self.lag_policy = policy;
         self
     }
 
-    /// Where it goes on when it was overtaken.
+    /// Where it continues when it has lagged.
     pub fn lag_policy(&self) -> LagPolicy {
         self.lag_policy
     }
@@ -174,9 +179,9 @@ impl<M: Stamp> Reader<M> {
         &self.filter
     }
 
-    /// Asks for something else from its position on: every seq above it is judged by `filter`, also
-    /// one that has been published before, and one that is gone already and is found to be so later.
-    /// What is in the ledger stays there as it is.
+    /// Asks for something else from its position on: `filter` decides about every seq above it, also about
+    /// one that was published before, or that is evicted already without the reader having found out. What
+    /// is in the ledger stays as it is.
     pub fn refilter(&mut self, filter: Filter) {
         self.filter = filter;
     }
@@ -226,11 +231,13 @@ impl<M: Stamp> Reader<M> {
                 }
             });
             let Some(first) = skip_from else {
+                self.assert_closed();
                 return looked_at;
             };
             if let Some(lost) = self.skip_to_head(first)
                 && visit(Item::Lost(lost)).is_break()
             {
+                self.assert_closed();
                 return looked_at;
             }
         }
@@ -239,7 +246,7 @@ impl<M: Stamp> Reader<M> {
     /// The next envelope or loss, if there is one now. Does not wait: where all that was there when it
     /// was called is filtered, it returns, however much comes in meanwhile.
     pub fn try_next(&mut self) -> Option<Item<Envelope<M>>> {
-        /// How many filtered events are passed over under one guard.
+        /// How many filtered events are skipped under one guard.
         const STRIDE: usize = 256;
         let mut until = None;
         loop {
@@ -264,7 +271,7 @@ impl<M: Stamp> Reader<M> {
     /// in async code the reader is a [`Stream`].
     #[cfg(not(loom))]
     pub fn next(&mut self, timeout: Option<Duration>) -> Option<Item<Envelope<M>>> {
-        // A time-out beyond what the clock can tell is none.
+        // A time-out beyond the range of the clock is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if let Some(item) = self.try_next() {
@@ -272,7 +279,7 @@ impl<M: Stamp> Reader<M> {
             }
             self.ring
                 .wait_until(deadline, |reader| reader.is_ready().then_some(()))?;
-            // What came may all be filtered, again and again: it is not what was waited for.
+            // All new events may be filtered, again and again: that does not extend the wait.
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return self.try_next();
             }
@@ -289,13 +296,13 @@ impl<M: Stamp> Reader<M> {
                 return Poll::Pending;
             }
         }
-        // What came was all filtered, and more has come: other tasks have a turn before it.
+        // All that came was filtered, and more has come: other tasks run before it.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Ready when there is something to look at, or when `look` says so of the mark in force and the
-    /// head; asked now, and woken for after every append and turn.
+    /// Ready when there is something to look at, or when `look` says so of the stamp in force and the
+    /// head. `look` is called now, and again after appends and transitions.
     pub fn poll_until(
         &mut self,
         cx: &mut Context<'_>,
@@ -310,8 +317,8 @@ impl<M: Stamp> Reader<M> {
         })
     }
 
-    /// Goes to where `leader` is, without reading: for many readers at one position that ask for the
-    /// same, one can read, and the others are given what it came across.
+    /// Moves to where `leader` is, without reading: of many readers at one position that ask for the same,
+    /// one can read, and the others are given what it found.
     ///
     /// `since` is the leader's ledger of the moment when both stood at this reader's position. What the
     /// leader's ledger has gained since is added to this reader's, so this one closes as if the reader
@@ -338,6 +345,7 @@ impl<M: Stamp> Reader<M> {
         self.ring.skip_to(leader.position());
         // The leader's are unknown only if it still stands where both stood.
         self.totals = leader.totals.or(self.totals);
+        self.assert_closed();
     }
 
     /// The last seq that was delivered, filtered or lost.
@@ -350,7 +358,18 @@ impl<M: Stamp> Reader<M> {
         self.ledger
     }
 
-    /// Gives up everything from `first` to the head, evicted or not.
+    /// The ring's position and the ledger's are kept apart, so that one checks the other.
+    #[inline]
+    fn assert_closed(&self) {
+        debug_assert_eq!(
+            self.ring.position(),
+            self.ledger.position(),
+            "the ledger closes: {:?}",
+            self.ledger
+        );
+    }
+
+    /// Skips everything from `first` to the head, evicted or not.
     fn skip_to_head(&mut self, first: u64) -> Option<Lost> {
         let (last, totals) = (self.ring.ring()).state(|running, head| (head, running.totals));
         self.ring.skip_to(last);
@@ -360,8 +379,8 @@ impl<M: Stamp> Reader<M> {
     }
 }
 
-/// How many of those that are gone may have been asked for, at the most; `all` is how many there were
-/// of each category, where that is known.
+/// How many of the gone events may have been asked for, at most; `all` is how many there were of each
+/// category, where that is known.
 fn possible(filter: &Filter, gone: ring::Lost, all: Option<Counts>) -> u64 {
     all.map_or(gone.count(), |all| {
         all.within(filter.possible_categories()).sum()

@@ -1,4 +1,4 @@
-//! The stream itself.
+//! The stream itself: [`EventStream`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tapline_ring::{Bounds, CapacityError, Retained, Ring};
 use crate::counts::Counts;
 use crate::envelope::{Entry, Envelope, Running, encode};
 use crate::reader::Reader;
+use crate::stamp::Stamp;
 
 /// A bounded stream of numbered events. A handle: clones are the same stream.
 ///
@@ -21,19 +22,6 @@ where
 {
     ring: Arc<Ring<Entry, Running<M>>>,
     epoch: Epoch,
-}
-
-/// What a writer wants carried along with the stream: it is in force for every event until
-/// [`EventStream::transition`] puts another in its place.
-pub trait Stamp: Clone + Default + Send + Sync + 'static {
-    /// A key and a value for `source.metadata` of the events under this mark.
-    fn metadata(&self) -> Option<(&str, &str)>;
-}
-
-impl Stamp for () {
-    fn metadata(&self) -> Option<(&str, &str)> {
-        None
-    }
 }
 
 /// How much is retained; the oldest goes first.
@@ -60,9 +48,9 @@ impl Default for Retention {
 /// How far behind a reader is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Behind {
-    /// Seqs up to the head that it has not come to, evicted or not, whatever it asks for.
+    /// Seqs up to the head that it has not reached, evicted or not, asked for or not.
     pub events: u64,
-    /// What those of them that are retained occupy, in bytes, as [`Retention::bytes`].
+    /// The memory of those of them that are retained, in bytes, as [`Retention::bytes`].
     pub bytes: u64,
     /// The `ts` of the first of those that are retained, in microseconds since the Unix epoch: what has
     /// passed since then is how far behind the reader is in time. `None` where there is none.
@@ -72,7 +60,7 @@ pub struct Behind {
 /// Why an event was not appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError<R> {
-    /// Whoever decides did not want it.
+    /// `admit` refused it, for that reason.
     #[error("the event was not admitted")]
     NotAdmitted(R),
     /// Its envelope is over the limit even without `data`.
@@ -80,7 +68,7 @@ pub enum AppendError<R> {
     TooLarge,
 }
 
-/// What can be published: an event, a shared one, or one that somebody keeps sharing.
+/// What can be published: an event, a shared event, or a reference to a shared event.
 ///
 /// The last, `&Arc<Event>`, takes a reference count only where the event is kept.
 pub trait IntoEvent {
@@ -122,12 +110,37 @@ impl IntoEvent for &Arc<Event> {
 }
 
 impl<M: Stamp> EventStream<M> {
-    /// An empty stream under the default mark, with an epoch of its own.
+    /// An empty stream with the default stamp and a new random epoch. Its first seq is 1.
     ///
     /// # Errors
     ///
     /// [`CapacityError`] where nothing or too much is to be retained.
+    ///
+    /// # Panics
+    ///
+    /// Where the system has no randomness for the epoch.
     pub fn new(retention: Retention) -> Result<Self, CapacityError> {
+        Self::resume(retention, random_epoch(), 1)
+    }
+
+    /// A stream that continues `epoch`: its first event gets the seq `next_seq`. For a caller that has
+    /// stored the events before it, and the epoch.
+    ///
+    /// Nothing before `next_seq` is in memory. So before the first event the head is `next_seq - 1` and the
+    /// oldest is 0. A [reader](Self::reader) from an earlier seq begins after `next_seq - 1`; the events in
+    /// between are its [`position`](Reader::position)` - after`, of categories that the stream does not
+    /// know. [`totals`](Self::totals) count from here.
+    ///
+    /// # Errors
+    ///
+    /// [`CapacityError`] where nothing or too much is to be retained, and
+    /// [`CapacityError::FirstSeq`] where `next_seq` is 0 or above 2^60 + 1.
+    pub fn resume(
+        retention: Retention,
+        epoch: Epoch,
+        next_seq: u64,
+    ) -> Result<Self, CapacityError> {
+        let start = next_seq.checked_sub(1).ok_or(CapacityError::FirstSeq(0))?;
         let initial = Running {
             stamp: M::default(),
             totals: Counts::default(),
@@ -138,17 +151,17 @@ impl<M: Stamp> EventStream<M> {
             weigh: Entry::weight::<M>,
         };
         Ok(Self {
-            ring: Arc::new(Ring::bounded(bounds, initial)?),
-            epoch: random_epoch(),
+            ring: Arc::new(Ring::starting_after(start, bounds, initial)?),
+            epoch,
         })
     }
 
-    /// Appends the event, if `admit` lets it under the mark in force, and answers with its envelope.
+    /// Appends the event, if `admit` allows it under the stamp in force, and answers with its envelope.
     ///
     /// An event without a `ts` gets the time of this call. Where the envelope would be over
     /// [`MAX_ENVELOPE_BYTES`], `data` becomes `null` and `truncated` true.
     ///
-    /// `admit` may run several times; what it said last was so when the event got its seq.
+    /// `admit` may run several times; its last answer held when the event got its seq.
     ///
     /// # Ordering
     ///
@@ -173,10 +186,10 @@ impl<M: Stamp> EventStream<M> {
                 admit(&running.stamp).map_err(AppendError::NotAdmitted)?;
                 let stamp = running.stamp.metadata();
                 if let Some(whole) = &whole {
-                    // That was for a stamp which may not be the one that it gets.
+                    // It was cut for a stamp that may not be in force any more.
                     entry.event = whole.clone();
                 }
-                // A cheap bound tells nearly always; only close to the limit is it worked out.
+                // A cheap bound decides nearly always; only close to the limit is it worked out.
                 if encoded_len_at_most(&entry.event, stamp) > MAX_ENVELOPE_BYTES {
                     whole = Some(entry.event.clone());
                     fit(entry, seq, stamp)?;
@@ -189,14 +202,14 @@ impl<M: Stamp> EventStream<M> {
             .map_err(|refused| refused.reason)
     }
 
-    /// Puts another mark in force between two events, and returns the head at that moment: events
-    /// up to it were admitted by the mark before, all later ones by the new one.
+    /// Puts another stamp in force between two events, and returns the head at that moment: events up to
+    /// it were admitted under the stamp before, all later ones under the new one.
     ///
-    /// `change` gets the mark in force and the head. It may run several times.
+    /// `change` gets the stamp in force and the head. It may run several times.
     ///
     /// # Errors
     ///
-    /// What `change` refuses with; nothing has changed then.
+    /// The reason that `change` refuses with; nothing has changed then.
     pub fn transition<R>(&self, mut change: impl FnMut(&M, u64) -> Result<M, R>) -> Result<u64, R> {
         self.ring.transition(|running, head| {
             Ok(Running {
@@ -206,18 +219,21 @@ impl<M: Stamp> EventStream<M> {
         })
     }
 
-    /// Looks at the mark in force and the head, as of one moment.
+    /// Looks at the stamp in force and the head, as of one moment.
     pub fn state<R>(&self, look: impl FnOnce(&M, u64) -> R) -> R {
         self.ring.state(|running, head| look(&running.stamp, head))
     }
 
-    /// How many events of each category have got a seq so far, retained or not: as of one moment,
-    /// so their sum is the head at that moment.
+    /// How many events of each category have got a seq since the stream was opened, retained or not. As of
+    /// one moment, so their sum is the head at that moment, less what the stream was
+    /// [resumed](Self::resume) after.
     pub fn totals(&self) -> Counts {
         self.ring.state(|running, _| running.totals)
     }
 
-    /// A reader whose first event is `after + 1`, or the oldest retained where that is gone.
+    /// A reader whose first event is `after + 1`, or the oldest retained where that is gone. What was gone
+    /// before the reader began is [`Reader::position`]` - after` events, which are not in its ledger; how
+    /// many of them a filter would have passed is unknown.
     pub fn reader(&self, after: u64) -> Reader<M> {
         Reader::new(&self.ring, after)
     }
@@ -232,14 +248,17 @@ impl<M: Stamp> EventStream<M> {
         self.ring.retained()
     }
 
-    /// How far behind a reader is whose position is that seq: exact, as of one moment, at the same cost
-    /// however far. Nothing is behind a position at the head or beyond.
+    /// How far behind a reader at that position is: exact, as of one moment, at the same cost however far.
+    /// Nothing is behind a position at the head or beyond.
     ///
-    /// With producers under way, what is evicted while this looks may still be in
-    /// [`bytes`](Behind::bytes).
+    /// While producers append, what is evicted during this call may still be in [`bytes`](Behind::bytes).
     pub fn behind(&self, position: u64) -> Behind {
         let Some(unread) = self.ring.unread(position) else {
-            return Behind::default();
+            // Nothing was appended yet, or nothing after `position`.
+            return Behind {
+                events: self.ring.start().saturating_sub(position),
+                ..Behind::default()
+            };
         };
         Behind {
             events: unread.head - position,
@@ -248,7 +267,8 @@ impl<M: Stamp> EventStream<M> {
         }
     }
 
-    /// The newest seq; 0 before the first event.
+    /// The newest seq. Before the first event 0, or the seq before `next_seq` of a
+    /// [resumed](Self::resume) stream.
     pub fn head(&self) -> u64 {
         self.ring.head()
     }
@@ -262,13 +282,13 @@ impl<M: Stamp> EventStream<M> {
         }
     }
 
-    /// Which incarnation this is.
+    /// The epoch: it names the run of the stream in which its seqs are valid.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 }
 
-/// Sees to it that the envelope is within the limit, without its data if need be.
+/// Cuts the data where the envelope is over the limit with it.
 fn fit<R>(entry: &mut Entry, seq: u64, stamp: Option<(&str, &str)>) -> Result<(), AppendError<R>> {
     let fits =
         |entry: &Entry| encode(seq, entry.ts, &entry.event, stamp).len() <= MAX_ENVELOPE_BYTES;

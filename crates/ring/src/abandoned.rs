@@ -5,8 +5,9 @@
 //! sleep and are woken. Afterwards it goes on, and what it was about has either happened or not.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, JoinHandle};
@@ -283,4 +284,72 @@ fn a_reader_abandoned_anywhere() {
         drain(&mut reader);
         drop(reader.next(Some(Instant::now())));
     });
+}
+
+/// Counts the panics of its `Clone`, which come while a flag is set.
+struct Fragile {
+    panics: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        if self.panics.load(Ordering::SeqCst) {
+            self.count.fetch_add(1, Ordering::SeqCst);
+            panic!("in the clone of a state");
+        }
+        Self {
+            panics: self.panics.clone(),
+            count: self.count.clone(),
+        }
+    }
+}
+
+/// Eviction for weight may have to copy a state after the append has taken effect.
+#[test]
+fn an_append_either_panics_or_appends_wherever_a_clone_begins_to_panic() {
+    let mut panics_after_the_append = 0;
+    for at in 0.. {
+        let state = Fragile {
+            panics: Arc::default(),
+            count: Arc::default(),
+        };
+        let bounds = Bounds {
+            records: 4,
+            weight: 10,
+            weigh: |value: &u64| *value,
+        };
+        let ring = Arc::new(Ring::bounded(bounds, state.clone()).expect("bounds"));
+        let append = |ring: &Ring<u64, Fragile>, value| {
+            let appended = ring.append(value, |_, _, _| Ok::<(), ()>(()));
+            appended.ok().expect("nothing is refused").seq()
+        };
+        for _ in 0..5 {
+            append(&ring, 2);
+        }
+        let (of_thread, (done, is_done)) = (ring.clone(), mpsc::sync_channel(1));
+        let Some(abandoned) = Abandoned::at(at, move || {
+            let appended = catch_unwind(AssertUnwindSafe(|| append(&of_thread, 9)));
+            done.send(appended.is_ok()).expect("the test waits for it");
+        }) else {
+            break;
+        };
+        // A transition record comes into the slot of the oldest.
+        let put = |_: &Fragile, _| Ok::<_, ()>(state.clone());
+        let head = ring.transition(put).expect("nothing is refused");
+        state.panics.store(true, Ordering::SeqCst);
+        abandoned.go_on();
+        state.panics.store(false, Ordering::SeqCst);
+        let has_returned = is_done.recv().expect("it is done");
+        assert_eq!(has_returned, ring.head() == 6, "step {at}, head {head}");
+        if has_returned {
+            panics_after_the_append += state.count.load(Ordering::SeqCst);
+        }
+        assert_eq!(append(&ring, 1), ring.head());
+        assert!(ring.retained().weight <= 10);
+    }
+    assert!(
+        panics_after_the_append > 0,
+        "no state was copied after an append"
+    );
 }

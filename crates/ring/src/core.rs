@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crossbeam_utils::CachePadded;
 
+use crate::bounds::Bounds;
 use crate::foreign;
 use crate::order::{CHANGE_SLOT, LOOK_AT_SLOT};
 use crate::reclaim::{Domain, Guard};
 use crate::record::{Kept, Record, RecordRef};
-use crate::ring::Bounds;
 use crate::slot::{Generation, Transition, View, Word};
 use crate::sync::{AtomicPtr, AtomicU64};
 use crate::wait::Waiters;
@@ -74,7 +74,7 @@ where
     S: Clone + Send + Sync + 'static,
 {
     /// `slots` has the capacity that the bounds name, a power of two. The first record gets the seq after
-    /// `start`, which is at most [`MAX_START`](crate::ring::MAX_START).
+    /// `start`, which is at most [`MAX_START`](crate::bounds::MAX_START).
     pub(crate) fn new(
         mut slots: Vec<AtomicPtr<Record<T, S>>>,
         bounds: Bounds<T>,
@@ -164,7 +164,7 @@ where
                 continue;
             }
             // SAFETY: loaded from a slot under `guard`.
-            match unsafe { word.view(guard) } {
+            match unsafe { guard.view(word) } {
                 View::Transition(transition) if transition.awaits == head + 1 => {
                     return Claim {
                         head,
@@ -178,7 +178,7 @@ where
                     // SeqCst [E1] and Acquire [P1], as above.
                     let newest = Word::from_raw(self.slot(head).load(LOOK_AT_SLOT));
                     // SAFETY: loaded from a slot under `guard`.
-                    let newest = unsafe { newest.view(guard) };
+                    let newest = unsafe { guard.view(newest) };
                     match newest.record() {
                         Some(record) if record.seq() == head => {
                             return Claim {
@@ -248,7 +248,7 @@ where
         guard: &Guard<'_, T, S>,
     ) -> bool {
         // SAFETY: `claim.word` was loaded under this guard.
-        let evictee = unsafe { claim.word.view(guard) }.record();
+        let evictee = unsafe { guard.view(claim.word) }.record();
         let transition = Transition {
             awaits: claim.seq(),
             total_weight: claim.total_weight,
@@ -282,7 +282,7 @@ where
         // entered. Acquire [P1]: the record's content; pairs with the exchange in `put`.
         let word = Word::from_raw(self.slot(seq).load(LOOK_AT_SLOT));
         // SAFETY: loaded from a slot under `guard`.
-        let view = unsafe { word.view(guard) };
+        let view = unsafe { guard.view(word) };
         match view.record() {
             Some(record) if record.seq() == seq => Found::Record(record),
             Some(record) if record.seq() > seq => Found::Evicted,
@@ -342,7 +342,7 @@ where
             // SeqCst [E1] and Acquire [P1], as in `claim`.
             let word = Word::from_raw(self.slot(oldest).load(LOOK_AT_SLOT));
             // SAFETY: loaded from a slot under `guard`.
-            let view = unsafe { word.view(guard) };
+            let view = unsafe { guard.view(word) };
             let record = match view.record() {
                 Some(record) if record.seq() == oldest => record,
                 // Overwritten since: that producer evicts for the weight of what is newer.
@@ -403,7 +403,7 @@ where
     unsafe fn retire_whole(&self, word: Word<T, S>, stamp: u64, guard: &Guard<'_, T, S>) {
         if word.is_transition() {
             // SAFETY: it was in a slot until now, and the guard is older than that.
-            let view = unsafe { word.view(guard) };
+            let view = unsafe { guard.view(word) };
             if let Some(record) = view.record() {
                 // Its generation does not matter any more.
                 let record = Word::record(record.address(), Generation::of(0, self.slots.len()));

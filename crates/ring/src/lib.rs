@@ -35,6 +35,7 @@
 //! ```
 
 mod ring;
+mod bounds;
 mod reader;
 mod record;
 mod core;
@@ -54,9 +55,10 @@ mod abandoned;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod litmus;
 
+pub use bounds::{Bounds, CapacityError, MAX_START};
 pub use per_thread::PerThread;
 pub use reader::{Lost, ReadItem, Reader};
 pub use record::{Kept, Record, RecordRef};
-pub use ring::{Bounds, CapacityError, MAX_START, Rejected, Retained, Ring, Unread};
+pub use ring::{Rejected, Retained, Ring, Unread};
 #[cfg(loom)]
 pub use sync::let_time_pass;

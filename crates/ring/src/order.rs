@@ -17,6 +17,10 @@ pub(crate) const LOOK_AT_SLOT: Ordering = SeqCst;
 pub(crate) const PIN: Ordering = SeqCst;
 /// A thread that has entered looks whether its retire list is closed. [E3].
 pub(crate) const LOOK_AT_CLOSED: Ordering = SeqCst;
+/// The fence before a look at where all threads are pinned. [E1], [E4].
+pub(crate) const SCAN_FENCE: Ordering = SeqCst;
+/// The fence between closing a retire list and the look whether its owner is inside. [E3], [E5].
+pub(crate) const SWEEP_FENCE: Ordering = SeqCst;
 /// A thread adds its entry to a list of threads. [E4], [T2].
 pub(crate) const ADD_THREAD: Ordering = SeqCst;
 

@@ -64,6 +64,22 @@ impl Lost {
     }
 }
 
+impl<T, S> Ring<T, S>
+where
+    T: Send + Sync + 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    /// A reader whose first record is `after + 1`, or the oldest retained where that is gone. What was
+    /// gone before the reader began is not counted as lost by the reader: it is
+    /// [`Reader::position`]` - after`.
+    ///
+    /// An `after` beyond the head makes it wait for the records that follow `after`.
+    pub fn reader(self: &Arc<Self>, after: u64) -> Reader<T, S> {
+        let first = self.first(&self.core.pin());
+        Reader::new(self.clone(), after.saturating_add(1).max(first))
+    }
+}
+
 impl<T, S> Reader<T, S>
 where
     T: Send + Sync + 'static,

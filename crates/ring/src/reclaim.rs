@@ -13,13 +13,13 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::mem;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::foreign;
-use crate::order::{LOOK_AT_CLOSED, PIN};
+use crate::order::{LOOK_AT_CLOSED, PIN, SCAN_FENCE, SWEEP_FENCE};
 use crate::per_thread::PerThread;
 use crate::record::Spare;
-use crate::slot::Word;
+use crate::slot::{View, Word};
 use crate::stack::Stack;
 use crate::sync::{AtomicBool, AtomicU64, Cell, MODEL, UnsafeCell, fence};
 
@@ -124,7 +124,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
         // SeqCst [E1]: what was retired has left its slot; pairs with the swap in `pin`. If the swap
         // comes first, this sees the thread inside. If the fence comes first, the thread finds in the
         // slot what replaced the retired word.
-        fence(SeqCst);
+        fence(SCAN_FENCE);
         self.threads
             .iter()
             .filter(|member| except.is_none_or(|except| !std::ptr::eq(*member, except)))
@@ -150,7 +150,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
             // SeqCst [E3]: before the look whether it is pinned; pairs with `pin`. If this comes first,
             // the owner finds the list closed. If the owner's swap comes first, this sees it inside.
             // SeqCst [E5]: after the flag was cleared; pairs with `pin` and `notify`.
-            fence(SeqCst);
+            fence(SWEEP_FENCE);
             // Acquire [E2]: the list as its owner left it; pairs with its leaving.
             if member.pinned.load(Acquire) == OUTSIDE {
                 // SAFETY: [E3] it is closed, and its owner is not inside, where it could have found it
@@ -184,6 +184,18 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
 pub(crate) struct Held<T, S>(Vec<Retired<T, S>>);
 
 impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
+    /// Looks at what a word stands for.
+    ///
+    /// # Safety
+    ///
+    /// The word was loaded from a slot under this guard (or is owned), so that by [R1] what it points to
+    /// lives as long as the guard.
+    #[inline]
+    pub(crate) unsafe fn view<'g>(&'g self, word: Word<T, S>) -> View<'g, T, S> {
+        // SAFETY: the caller's promise.
+        unsafe { word.view() }
+    }
+
     /// Frees it in due course.
     ///
     /// # Safety

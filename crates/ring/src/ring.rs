@@ -1,13 +1,12 @@
 //! The ring as its users see it.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bounds::{Bounds, CapacityError, MAX_START};
 use crate::core::{Core, Found};
 use crate::notifier;
-use crate::reader::Reader;
 use crate::reclaim::Guard;
 use crate::record::{Kept, Record, Spare};
 use crate::sync::Thread;
@@ -44,42 +43,6 @@ where
 {
     pub(crate) core: Arc<Core<T, S>>,
     pub(crate) notifier: Thread,
-}
-
-/// How much a ring retains; the oldest goes first.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds<T> {
-    /// At most so many records, rounded up to a power of two. At least 1.
-    pub records: usize,
-    /// At most so much weight, in the unit of `weigh`. The newest record is retained whatever it
-    /// weighs.
-    pub weight: u64,
-    /// The weight of a value, asked once it is decided that the value is appended.
-    pub weigh: fn(&T) -> u64,
-}
-
-/// The largest number of seqs that a ring can follow on: see [`Ring::starting_after`].
-///
-/// A seq is below 2^61, so a ring that starts here has another 2^60 seqs before it: at a hundred million
-/// appends a second, 365 years.
-pub const MAX_START: u64 = 1 << 60;
-
-/// Why a ring cannot be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CapacityError {
-    /// A ring retains at least one record.
-    #[error("the capacity is 0: a ring retains at least 1 record")]
-    Zero,
-    /// More slots than there are addresses or memory for.
-    #[error("the capacity of {0} records is more than there is memory for")]
-    TooLarge(usize),
-    /// The first seq would be 0 or beyond what a ring can number.
-    #[error("the first seq cannot be {0}: it is from 1 to {max}", max = MAX_START + 1)]
-    FirstSeq(u64),
-    /// The system refuses another thread.
-    #[error("the system has no thread for the ring's notifier: {0}")]
-    NoThread(io::ErrorKind),
 }
 
 /// A value that was not appended.
@@ -357,18 +320,8 @@ where
         }
     }
 
-    /// A reader whose first record is `after + 1`, or the oldest retained where that is gone. What was
-    /// gone before the reader began is not counted as lost by the reader: it is
-    /// [`Reader::position`]` - after`.
-    ///
-    /// An `after` beyond the head makes it wait for the records that follow `after`.
-    pub fn reader(self: &Arc<Self>, after: u64) -> Reader<T, S> {
-        let first = self.first(&self.core.pin());
-        Reader::new(self.clone(), after.saturating_add(1).max(first))
-    }
-
     /// The first seq that can be read now or later.
-    fn first(&self, guard: &Guard<'_, T, S>) -> u64 {
+    pub(crate) fn first(&self, guard: &Guard<'_, T, S>) -> u64 {
         self.core.oldest(guard).max(self.core.start() + 1)
     }
 }

@@ -18,7 +18,6 @@
 use std::ptr::{self, NonNull};
 
 use crate::foreign;
-use crate::reclaim::Guard;
 use crate::record::{Record, RecordRef};
 
 const KIND: usize = 0b011;
@@ -140,10 +139,9 @@ impl<T, S> Word<T, S> {
 
     /// # Safety
     ///
-    /// The word was loaded from a slot under `guard` (or is owned), so that by [R1] what it points
-    /// to lives as long as the guard.
+    /// What the word points to lives for `'g`.
     #[inline]
-    pub(crate) unsafe fn view<'g>(self, _guard: &'g Guard<'_, T, S>) -> View<'g, T, S> {
+    pub(crate) unsafe fn view<'g>(self) -> View<'g, T, S> {
         match self.0.addr() & KIND {
             EMPTY => View::Empty {
                 awaits: (self.0.addr() >> 3) as u64,

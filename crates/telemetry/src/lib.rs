@@ -8,7 +8,7 @@
 //!
 //! **Start at** [`TelemetrySession`].
 //!
-//! **Layer.** Floor 2: above `tapline-events`.
+//! **Layer.** 2: above `tapline-events`.
 //!
 //! ```
 //! use tapline_events::{EventStream, Retention};
@@ -37,8 +37,8 @@
 
 mod session;
 mod state;
-mod ledger;
 mod tally;
+mod ledger;
 mod sync;
 
 pub use ledger::{Filtered, SessionLedger};

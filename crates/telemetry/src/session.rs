@@ -1,4 +1,4 @@
-//! The operations.
+//! The session and its operations: [`TelemetrySession`].
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,8 +22,8 @@ pub type Reader = tapline_events::Reader<SessionState>;
 
 /// A stream with a telemetry session in front of it.
 ///
-/// Publishing and looking take no lock. Starting, changing and stopping take turns among
-/// themselves; no producer and no reader waits for them.
+/// Publishing and looking take no lock. Starting, changing and stopping exclude each other; no producer and
+/// no reader waits for them.
 ///
 /// # Ordering
 ///
@@ -34,10 +34,10 @@ pub type Reader = tapline_events::Reader<SessionState>;
 pub struct TelemetrySession {
     stream: EventStream<SessionState>,
     /// What may be captured right now: what the state in force captures, and during a transition
-    /// everything. Says no to most of what is not wanted, for the price of a load; who passes is
-    /// decided by the stream, atomically with the seq. See [`transition`](Self::transition).
+    /// everything. Refuses most of what is not captured, for the price of a load. About the rest the stream
+    /// decides, atomically with the seq. See [`transition`](Self::transition).
     open: AtomicU16,
-    /// Held by whoever changes the session, and by nobody else.
+    /// Held while the session is changed, and at no other time.
     control: Mutex<()>,
     tallies: Tallies,
 }
@@ -79,7 +79,7 @@ impl TelemetrySession {
         }
     }
 
-    /// Begins a session, in the place of a running one, and returns its `start_seq`: the head at
+    /// Begins a session, which replaces a running one, and returns its `start_seq`: the head at
     /// that moment.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ impl TelemetrySession {
     }
 
     /// Ends the session, if one is running, and returns the head at that moment. What is retained
-    /// stays, and readers go on.
+    /// stays, and readers continue.
     pub fn stop(&self) -> u64 {
         self.transition(|_, head| Ok(SessionState::stopped(head)))
             .unwrap_or_else(|never: Infallible| match never {})
@@ -138,23 +138,24 @@ impl TelemetrySession {
     /// Publishes the event, if it is captured, and answers with its envelope.
     ///
     /// Stamps `source.metadata.telemetry_session_id`, over a value of the producer's own; the
-    /// producer's event is not touched. Sets a `ts` where there is none. Takes an
+    /// producer's event is not changed. Sets a `ts` where there is none. Takes an
     /// [`Event`](tapline_oapi::Event), an `Arc` of one, or `&Arc` for producers that want to keep it.
     ///
     /// # Ordering
     ///
-    /// Lock-free: never blocks, and never waits for a reader, another producer, or whoever changes
-    /// the session. Refusing allocates nothing; only while a transition is under way does it take an
-    /// event that was not shared to the stream first.
+    /// Lock-free: never blocks, and never waits for a reader, another producer, or a change of the session.
+    /// Refusing allocates nothing; only during a transition is an event that was not shared allocated
+    /// first.
     ///
     /// # Errors
     ///
-    /// [`PublishError`] says why it has no seq. Callers may ignore the answer.
+    /// [`PublishError`] says why the event has no seq. Callers may ignore the answer.
+
     #[inline]
     pub fn publish(&self, event: impl IntoEvent) -> Result<Envelope, PublishError> {
         // Acquire: the transition that stored it, for what this thread does next; pairs with the
         // last store in `transition`. What passes is decided again, with the seq. No model notices if the
-        // two are relaxed, since the ring gets fences under loom that order them, too.
+        // two are relaxed: the ring's own accesses order them, too.
         let open = CategorySet::from_bits(self.open.load(Acquire));
         let category = event.event().category;
         match admit(open, category) {
@@ -241,8 +242,8 @@ impl TelemetrySession {
         self.stream.state(|state, head| (state.clone(), head))
     }
 
-    /// What became of everything that was offered so far. Takes some microseconds, and no producer's
-    /// time.
+    /// What became of everything that was offered so far. Takes some microseconds, and none of a
+    /// producer's time.
     pub fn ledger(&self) -> SessionLedger {
         SessionLedger {
             published: self.stream.totals(),
@@ -252,12 +253,12 @@ impl TelemetrySession {
         }
     }
 
-    /// The stream behind it.
+    /// The stream that it publishes to.
     pub fn stream(&self) -> &EventStream<SessionState> {
         &self.stream
     }
 
-    /// Apart from [`publish`](Self::publish), so that refusing is small enough to be inlined.
+    /// Separate from [`publish`](Self::publish), so that refusing is small enough to be inlined.
     #[inline(never)]
     fn append(
         &self,
@@ -269,7 +270,7 @@ impl TelemetrySession {
         match self.stream.append(event, admit) {
             Ok(envelope) => {
                 let kept = envelope.event();
-                // A cut that made it fit made it shorter; its producer may have marked it itself.
+                // Cutting made it shorter; its producer may have set `truncated` itself.
                 if kept.truncated && bytes_of_data(kept) < bytes_offered {
                     self.tallies.truncated.bump(category);
                 }
@@ -298,27 +299,27 @@ impl TelemetrySession {
 
     /// Puts the next state in force.
     ///
-    /// `open` lets everything through from before the state changes until afterwards, so that a
-    /// producer who is refused by it was refused by the state in force, for the reason that this
-    /// state gives. All others are told by the stream, whose change is one exchange.
+    /// `open` admits everything from before the state changes until afterwards. So a producer that it
+    /// refuses was refused by the state in force, for the reason that this state gives. About all others
+    /// the stream decides, whose change is one exchange.
     ///
-    /// Whoever changes the state has to have the last word on `open`, too. So they take turns: two of
-    /// them under way at once could leave `open` to the one whose state was replaced.
+    /// The call that changes the state last must also be the last to store `open`. So the calls exclude
+    /// each other: two at the same time could leave `open` to the one whose state was replaced.
     fn transition<E>(
         &self,
         next: impl FnMut(&SessionState, u64) -> Result<SessionState, E>,
     ) -> Result<u64, E> {
-        let _turn = self.take_turn();
-        // Relaxed: whoever sees the turn sees this, because the turn's exchange releases it.
+        let _control = self.control();
+        // Relaxed: a thread that sees the transition sees this, because the transition's exchange releases it.
         self.open.store(CategorySet::ALL.bits(), Relaxed);
-        let turned = self.stream.transition(next);
+        let head = self.stream.transition(next);
         let captured = self.stream.state(|state, _| state.captured());
-        // Release: whoever is refused by it sees the turn; pairs with the load in `publish`.
+        // Release: a producer that it refuses sees the transition; pairs with the load in `publish`.
         self.open.store(captured.bits(), Release);
-        turned
+        head
     }
 
-    fn take_turn(&self) -> MutexGuard<'_, ()> {
+    fn control(&self) -> MutexGuard<'_, ()> {
         // A panic can have left `open` wide: right until the next transition, and only slower.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }

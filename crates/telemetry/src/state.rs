@@ -1,4 +1,4 @@
-//! What is in force at a moment: no session, or one with its configuration.
+//! The state in force at a moment: no session, or one with its configuration.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -33,7 +33,7 @@ impl TelemetryConfig {
 pub struct Session {
     /// Never empty.
     pub id: Arc<str>,
-    /// What was asked for last.
+    /// The configuration that was set last.
     pub config: TelemetryConfig,
     /// When that was.
     pub applied_at: SystemTime,
@@ -41,8 +41,8 @@ pub struct Session {
     pub start_seq: u64,
 }
 
-/// What travels with the stream: the running session, if there is one, and since when that is so.
-/// A clone is one reference count, and `clone_from` none where both are the same already.
+/// The state that the stream carries: the running session, if there is one, and since when that is so.
+/// A clone is one reference count, and `clone_from` is none where both are the same already.
 #[derive(Debug, Default)]
 pub struct SessionState(Option<Arc<Phase>>);
 
@@ -97,8 +97,8 @@ impl SessionState {
             .map_or(CategorySet::EMPTY, |session| session.config.captured())
     }
 
-    /// Whether it is one and the same state, not only an equal one: a cheap way to see that
-    /// something has changed.
+    /// Whether both are the same state, and not only equal ones: a cheap way to see that something has
+    /// changed.
     pub fn is_same(&self, other: &Self) -> bool {
         self.0.as_ref().map(Arc::as_ptr) == other.0.as_ref().map(Arc::as_ptr)
     }

@@ -1,5 +1,5 @@
-//! The one door through which the session's atomics and its lock come, so that the model checker sees
-//! them. What only counts stays with the standard library: it decides nothing.
+//! The session's atomics and its lock come from this module, so that the model checker sees them. What only
+//! counts stays with the standard library: nothing is decided by it.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard, atomic::AtomicU16};

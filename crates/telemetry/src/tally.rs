@@ -1,9 +1,9 @@
 //! The counters behind the [`SessionLedger`](crate::SessionLedger): [`Tallies`].
 //!
-//! What was published is not counted here: the stream does that, in its records. What is filtered must
-//! cost next to nothing, however many producers there are, so that a program can leave its
-//! producers in place and pay for what it captures. So each thread has a tally of its own, on
-//! cache lines of its own: nobody else writes there, and a look at the ledger adds them up.
+//! What was published is not counted here: the stream does that, in its records. Filtering must cost next
+//! to nothing for any number of producers, so that a program can leave its producers in place and pay only
+//! for what it captures. So each thread has a tally of its own, on cache lines of its own, and a look at the
+//! ledger adds them up.
 
 use std::array;
 use std::sync::atomic::AtomicU64;
@@ -65,8 +65,8 @@ impl Tally {
 
 /// A counter for each category.
 ///
-/// Relaxed throughout: a counter tells about nothing but itself. Whoever knows that something
-/// was counted has learned it in some other way, and that orders the counter, too.
+/// Relaxed throughout: a counter says nothing about other memory. A thread that knows that something was
+/// counted has learned it in another way, and that orders the counter, too.
 ///
 /// A power of two long, so that finding one of several takes no multiplication.
 #[derive(Default)]
@@ -74,12 +74,12 @@ impl Tally {
 pub(crate) struct PerCategory([AtomicU64; Category::COUNT]);
 
 impl PerCategory {
-    /// Counts one more, whoever else does at this moment.
+    /// Counts one more, also where other threads do at the same time.
     pub(crate) fn bump(&self, category: Category) {
         self.0[category.index()].fetch_add(1, Relaxed);
     }
 
-    /// Counts one more where no other thread ever does: without a locked instruction, since nothing
+    /// Counts one more where no other thread ever does: without a locked instruction, since no other write
     /// can come between the load and the store.
     #[inline]
     fn bump_alone(&self, category: Category) {

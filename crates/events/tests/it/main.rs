@@ -8,6 +8,7 @@ mod envelope;
 mod limit;
 mod loss;
 mod reading;
+mod resume;
 mod narrowed;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use tapline_events::{Envelope, EventStream, Item, Retention, Stamp};
 use tapline_oapi::{Category, Event, KnownType, Source};
 
-/// A mark that stamps what it holds.
+/// A stamp of the text that it holds.
 #[derive(Debug, Clone, Default)]
 struct TestStamp(Option<Arc<str>>);
 

@@ -6,3 +6,5 @@ mod oracle;
 mod stress;
 mod waiting;
 mod limits;
+mod panics;
+mod starting;

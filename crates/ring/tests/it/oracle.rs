@@ -1,19 +1,19 @@
-//! Random operations, each held against a model so plain that it needs no proof.
+//! Random operations, each compared with a model so simple that it needs no proof.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tapline_ring::{Bounds, Lost, ReadItem, Reader, Rejected, Ring};
+use tapline_ring::{Bounds, Lost, MAX_START, ReadItem, Reader, Rejected, Ring};
 
 /// One step. `usize` picks a reader.
 #[derive(Debug, Clone)]
 enum Op {
     Append(u32),
     Refuse(u32),
-    Turn(u64),
-    RefuseTurn,
+    Transition(u64),
+    RefuseTransition,
     NewReader { after: u64 },
     Read { reader: usize, limit: usize },
     TryNext { reader: usize },
@@ -25,8 +25,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => any::<u32>().prop_map(Op::Append),
         1 => any::<u32>().prop_map(Op::Refuse),
-        2 => (0..1000_u64).prop_map(Op::Turn),
-        1 => Just(Op::RefuseTurn),
+        2 => (0..1000_u64).prop_map(Op::Transition),
+        1 => Just(Op::RefuseTransition),
         2 => (0..60_u64).prop_map(|after| Op::NewReader { after }),
         4 => (any::<usize>(), 0..20_usize).prop_map(|(reader, limit)| Op::Read { reader, limit }),
         4 => any::<usize>().prop_map(|reader| Op::TryNext { reader }),
@@ -39,12 +39,13 @@ fn op() -> impl Strategy<Value = Op> {
 struct Oracle {
     capacity: usize,
     weight: u64,
+    start: u64,
     head: u64,
     state: u64,
     retained: VecDeque<(u64, u32, u64)>,
 }
 
-/// What either says of one thing that a reader came across.
+/// What a reader has found, in the ring or in the oracle.
 #[derive(Debug, PartialEq)]
 enum Seen {
     Lost(u64, u64),
@@ -65,7 +66,7 @@ impl Oracle {
         self.head
     }
 
-    /// The first seq retained after that one, the head, and what lies between weighs.
+    /// The first seq retained after that one, the head, and the weight from the one to the other.
     fn unread(&self, after: u64) -> Option<(u64, u64, u64)> {
         let unread = || self.retained.iter().filter(|(seq, ..)| *seq > after);
         let (first, ..) = unread().next()?;
@@ -79,6 +80,11 @@ impl Oracle {
 
     fn oldest(&self) -> u64 {
         self.retained.front().map_or(0, |record| record.0)
+    }
+
+    /// The first seq that can be read now or later.
+    fn first(&self) -> u64 {
+        self.oldest().max(self.start + 1)
     }
 
     fn read(&self, position: &mut u64, limit: usize) -> Vec<Seen> {
@@ -132,14 +138,15 @@ proptest! {
     fn the_ring_does_what_the_oracle_does(
         capacity in 1..40_usize,
         weight in prop_oneof![2 => 0..1500_u64, 1 => Just(u64::MAX)],
+        start in prop_oneof![2 => Just(0_u64), 2 => 0..100_u64, 1 => 0..=MAX_START],
         ops in prop::collection::vec(op(), 0..200),
     ) {
         let bounds = Bounds { records: capacity, weight, weigh };
-        let ring = Arc::new(Ring::bounded(bounds, 0_u64).unwrap());
+        let ring = Arc::new(Ring::starting_after(start, bounds, 0_u64).unwrap());
         let records = ring.bounds().records;
         prop_assert_eq!((records, ring.bounds().weight), (capacity.next_power_of_two(), weight));
         let mut oracle =
-            Oracle { capacity: records, weight, head: 0, state: 0, retained: VecDeque::new() };
+            Oracle { capacity: records, weight, start, head: start, state: 0, retained: VecDeque::new() };
         let mut readers: Vec<(Reader<u32, u64>, u64)> = Vec::new();
 
         for op in ops {
@@ -154,17 +161,18 @@ proptest! {
                     prop_assert_eq!(back, value);
                     prop_assert_eq!(reason, (oracle.state, oracle.head + 1));
                 }
-                Op::Turn(to) => {
+                Op::Transition(to) => {
                     let before = ring.transition(|state, _| { assert_eq!(*state, oracle.state); Ok::<_, ()>(to) });
                     prop_assert_eq!(before, Ok(oracle.head));
                     oracle.state = to;
                 }
-                Op::RefuseTurn => {
+                Op::RefuseTransition => {
                     prop_assert_eq!(ring.transition(|_, head| Err::<u64, _>(head)), Err(oracle.head));
                 }
                 Op::NewReader { after } => {
                     let reader = ring.reader(after);
-                    let position = after.max(oracle.oldest().saturating_sub(1));
+                    let after = start.saturating_sub(20) + after;
+                    let position = after.max(oracle.first() - 1);
                     prop_assert_eq!(reader.position(), position);
                     readers.push((reader, position));
                 }
@@ -214,7 +222,7 @@ proptest! {
                 prop_assert_eq!((*kept.value(), *kept.state()), (*value, *state));
             }
             prop_assert!(ring.get(oracle.head + 1).is_none());
-            for after in [0, oracle.oldest(), (oracle.oldest() + oracle.head) / 2, oracle.head, u64::MAX] {
+            for after in [0, start, oracle.oldest(), oracle.oldest().midpoint(oracle.head), oracle.head, u64::MAX] {
                 let unread = ring.unread(after).map(|it| (it.first.seq(), it.head, it.weight));
                 prop_assert_eq!(unread, oracle.unread(after));
             }

@@ -2,8 +2,8 @@
 //! everything a reader can check.
 //!
 //! Values and states hold a [`Cell`]. To loom it is memory: a read that is not ordered after the write
-//! is reported as a race, and not only a wrong result. To shuttle each look at it is a step, between
-//! which and the next somebody else may use the memory again.
+//! is reported as a race, and not only a wrong result. To shuttle each look at it is a step, and between
+//! two steps another thread may use the memory again.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl Clone for Cell {
         Self::new(self.get())
     }
 
-    /// Writes to the same cell: the model sees it where somebody still reads.
+    /// Writes to the same cell: the model sees it where another thread still reads.
     fn clone_from(&mut self, source: &Self) {
         self.set(source.get());
     }
@@ -98,6 +98,19 @@ pub(crate) type Counting<T = Cell> = Ring<T, Cell>;
 
 pub(crate) fn counting<T: Send + Sync + 'static>(records: usize) -> Arc<Counting<T>> {
     Arc::new(Ring::new(records, Cell::new(0)).unwrap())
+}
+
+/// As [`counting`], for a ring whose first seq follows `start`.
+pub(crate) fn counting_after<T: Send + Sync + 'static>(
+    start: u64,
+    records: usize,
+) -> Arc<Counting<T>> {
+    let bounds = Bounds {
+        records,
+        weight: u64::MAX,
+        weigh: |_: &T| 0,
+    };
+    Arc::new(Ring::starting_after(start, bounds, Cell::new(start)).unwrap())
 }
 
 /// As [`counting`], with a bound on the weight.
@@ -203,7 +216,7 @@ mod bell {
     }
 }
 
-/// Not shuttle's `park`, which also returns without a call: that would hide that one is missing.
+/// Not shuttle's `park`, which also returns without a wake-up: that would hide that one is missing.
 #[cfg(shuttle)]
 mod bell {
     use shuttle::sync::{Condvar, Mutex};

@@ -1,0 +1,39 @@
+//! How much a ring retains, where its numbers begin, and why a ring cannot be made.
+
+use std::io;
+
+/// How much a ring retains; the oldest goes first.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds<T> {
+    /// At most so many records, rounded up to a power of two. At least 1.
+    pub records: usize,
+    /// At most so much weight, in the unit of `weigh`. The newest record is retained whatever it
+    /// weighs.
+    pub weight: u64,
+    /// The weight of a value, asked once it is decided that the value is appended.
+    pub weigh: fn(&T) -> u64,
+}
+
+/// The largest number of seqs that a ring can follow on: see [`Ring::starting_after`](crate::Ring::starting_after).
+///
+/// A seq is below 2^61, so a ring that starts here has another 2^60 seqs before it: at a hundred million
+/// appends a second, 365 years.
+pub const MAX_START: u64 = 1 << 60;
+
+/// Why a ring cannot be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CapacityError {
+    /// A ring retains at least one record.
+    #[error("the capacity is 0: a ring retains at least 1 record")]
+    Zero,
+    /// More slots than there are addresses or memory for.
+    #[error("the capacity of {0} records is more than there is memory for")]
+    TooLarge(usize),
+    /// The first seq would be 0 or beyond what a ring can number.
+    #[error("the first seq cannot be {0}: it is from 1 to {max}", max = MAX_START + 1)]
+    FirstSeq(u64),
+    /// The system refuses another thread.
+    #[error("the system has no thread for the ring's notifier: {0}")]
+    NoThread(io::ErrorKind),
+}
