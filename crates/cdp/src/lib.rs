@@ -65,8 +65,6 @@ mod drive;
 mod source;
 mod record;
 
-mod relay;
-
 pub use crate::core::{Core, Held};
 pub use drive::SourceOptions;
 pub use endpoint::{Endpoint, InvalidEndpoint};
@@ -74,6 +72,5 @@ pub use options::Options;
 pub use outbox::{Command, Output};
 pub use record::{Recorded, Recording, RecordingError, record};
 pub use redact::{REDACTED, Redaction, SharedRedaction};
-pub use relay::{Relay, RelayCounts, RelayError, RelayOptions};
 pub use source::CdpSource;
 pub use time::Time;

@@ -711,16 +711,6 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, serde_
     serde_json::from_str(message)
 }
 
-/// Reads the text of a JSON string.
-pub(crate) fn string(raw: &RawValue) -> Result<Text<'_>, serde_json::Error> {
-    let raw = raw.get();
-    if raw.starts_with('"') {
-        serde_json::from_str(raw)
-    } else {
-        Err(serde_json::Error::custom("not a string"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

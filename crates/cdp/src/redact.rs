@@ -169,8 +169,10 @@ impl Redaction {
         self.on && self.headers.iter().any(is)
     }
 
-    /// A text without its secrets.
-    pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    /// A text without its secrets: userinfo in URLs, and the values of the configured query parameters and
+    /// JSON fields. Borrowed where there is none.
+    #[must_use]
+    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.search(text, false, 0)
     }
 
@@ -544,7 +546,7 @@ mod tests {
 
     fn check(redaction: &Redaction, cases: &[(&str, &str)]) {
         for (text, expected) in cases {
-            assert_eq!(redaction.text(text), *expected, "{text}");
+            assert_eq!(redaction.redact(text), *expected, "{text}");
         }
     }
 
@@ -687,7 +689,7 @@ mod tests {
             assert!(!Redaction::off().is_secret_header(name), "{name}");
         }
         assert!(!redaction.is_secret_header("Referer"));
-        assert_eq!(Redaction::off().text("http://u:p@h/"), "http://u:p@h/");
+        assert_eq!(Redaction::off().redact("http://u:p@h/"), "http://u:p@h/");
     }
 
     /// Whatever part of a text the rules see, they show no part of a secret that the whole text hides.
@@ -718,7 +720,7 @@ mod tests {
             format!(r#"{{"body":{}}}"#, nested(&link)),
         ];
         for text in texts {
-            let whole = redaction.text(&text);
+            let whole = redaction.redact(&text);
             assert!(!whole.contains(SECRET), "{whole}");
             for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
                 let shown = redaction.beginning(&text[..end], end < text.len());

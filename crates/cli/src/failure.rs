@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use tapline_access::{AllowListError, LoadError, TokenError};
 use tapline_api::ApiError;
-use tapline_cdp::RelayError;
 use tapline_client::{CursorError, Error as ClientError};
+use tapline_relay::RelayError;
 
 /// Why a command did not do what it was asked to. `Display` tells its own level; [`tell`](Self::tell)
 /// prints the whole chain, once.

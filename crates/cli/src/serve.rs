@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tapline_access::{AccessConfig, TlsFiles};
 use tapline_api::ApiService;
-use tapline_cdp::{CdpSource, Relay, RelayOptions};
+use tapline_cdp::CdpSource;
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::ConfigRequest;
+use tapline_relay::{Relay, RelayOptions};
 use tapline_server::Options;
 use tapline_sources::KernelLog;
 use tapline_telemetry::TelemetrySession;
@@ -26,6 +27,9 @@ use crate::{files, signals, token};
 
 /// How long sources may take to stop when the program ends.
 const STOP_SOURCES_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the relay's connections may take to end.
+const RELAY_DRAIN: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
     let (source, relay) = args.browser.source().unzip();
@@ -59,7 +63,6 @@ pub(crate) async fn serve(
     };
     let stream = EventStream::new(retention)
         .map_err(|error| Failure::Usage(format!("--capacity {}: {error}", args.capacity)))?;
-    let token = token::read(args.access.token_file.as_deref())?;
     let options = options(args.access, &args.streams, &args.limits)?;
     check(args.listen, &options)?;
     let listener = listen(args.listen)?;
@@ -79,17 +82,17 @@ pub(crate) async fn serve(
     let (relayed, stop): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = match relay {
         None => (String::new(), Box::pin(stop)),
         Some((address, relay)) => {
-            let token = token.map(|token| token.as_str().to_owned());
-            let relay = Relay::bind(
-                address,
-                RelayOptions { token, ..relay },
-                api.session().clone(),
-            )
-            .await
-            .map_err(Failure::Relay)?;
+            let access = options.access.clone();
+            let relay = Relay::bind(address, RelayOptions { access, ..relay }, api.publisher())
+                .await
+                .map_err(Failure::Relay)?;
             let line = format!("relaying DevTools on http://{}\n", relay.local_addr());
-            // It ends first, so that streams are told how its clients ended.
-            (line, Box::pin(async move { relay.run(stop).await }))
+            let deadline = async move {
+                stop.await;
+                Instant::now() + RELAY_DRAIN
+            };
+            // The relay ends first, so that streams carry the ends of its clients.
+            (line, Box::pin(relay.run(deadline)))
         }
     };
     let scheme = if options.access.has_tls() {
@@ -129,7 +132,7 @@ fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options
         token: token::source(access.token_file.as_deref())?,
         allow_origins: access.allow_origin,
         hosts: access.host,
-        allow_file: None,
+        allow_file: access.allow_file,
         tls: match (access.tls_cert, access.tls_key) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
             _ => None,

@@ -1,9 +1,11 @@
 //! Which browser to look at, and what is taken out of what it says.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
-use tapline_cdp::{Endpoint, Options, Redaction, RelayOptions, SourceOptions};
+use tapline_cdp::{Endpoint, Options, Redaction, SourceOptions};
+use tapline_relay::RelayOptions;
 
 /// A browser as the source of events, where one is named.
 #[derive(Debug, clap::Args)]
@@ -73,8 +75,9 @@ impl Browser {
         let core = self.redaction.options();
         let endpoint = self.cdp?;
         let relay = self.cdp_relay.map(|address| {
+            let rules = core.redaction.clone();
             let options = RelayOptions {
-                redaction: (*core.redaction.current()).clone(),
+                redact_url: Arc::new(move |url| rules.current().redact(url).into_owned()),
                 ..RelayOptions::new(endpoint.authority())
             };
             (address, options)

@@ -65,6 +65,11 @@ pub(crate) struct Access {
     #[arg(env = "TAPLINE_HOST", hide_env_values = true)]
     pub(crate) host: Vec<String>,
 
+    /// Allow the origins and hosts in this file, too: each line is `origin ORIGIN` or `host NAME`
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "TAPLINE_ALLOW_FILE", hide_env_values = true)]
+    pub(crate) allow_file: Option<PathBuf>,
+
     /// Speak TLS, with the certificate in this file and those that lead to it, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     #[arg(env = "TAPLINE_TLS_CERT", hide_env_values = true)]

@@ -30,5 +30,6 @@ mod auth;
 mod tickets;
 mod origin;
 mod tls;
+mod reload;
 mod platform;
 mod document;

@@ -1,21 +1,33 @@
-//! Who gets in, what the browser is asked, and what it says of itself.
+//! Which requests are admitted, what is forwarded, and how the browser's description is changed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tapline_cdp::{Relay, RelayError, RelayOptions};
+use tapline_access::{AccessConfig, Token, TokenSource};
+use tapline_api::ApiService;
 use tapline_events::{EventStream, Retention};
+use tapline_relay::{Relay, RelayError, RelayOptions};
 use tapline_telemetry::TelemetrySession;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::ends::{Ends, UPGRADE, soon};
+use crate::ends::{Ends, UPGRADE, allow, soon};
 
 const TOKEN: &str = "correct-horse+battery";
+
+fn guarded() -> AccessConfig {
+    AccessConfig {
+        token: Some(TokenSource::Fixed(
+            Token::from_variable("TOKEN", TOKEN).unwrap(),
+        )),
+        ..AccessConfig::default()
+    }
+}
 
 fn get(target: &str, headers: &str) -> String {
     format!("GET {target} HTTP/1.1\r\n{headers}\r\n")
 }
 
-/// The status of the answer, where the relay turns it away itself.
+/// The status of the answer.
 #[track_caller]
 fn status(answer: &str) -> &str {
     let line = answer.lines().next().unwrap();
@@ -23,12 +35,28 @@ fn status(answer: &str) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_does_not_get_in() {
-    let ends = Ends::with(|options| options.allowed_origins = vec!["http://mine".to_owned()]).await;
+async fn a_page_of_another_origin_is_refused() {
+    let ends = Ends::with(|options| {
+        allow(
+            options,
+            AccessConfig {
+                allow_origins: vec!["http://mine".to_owned()],
+                ..AccessConfig::default()
+            },
+        );
+    })
+    .await;
     for (target, headers, expected) in [
         ("/json", "Host: evil.example\r\n", "403"),
         ("/json", "Host: localhost\r\nHost: localhost\r\n", "403"),
         ("/json", "", "403"),
+        // The same rules as the server's: any address but loopback is refused, and pages that embed.
+        ("/json", "Host: 10.0.0.7:9333\r\n", "403"),
+        (
+            "/json",
+            "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: image\r\n",
+            "403",
+        ),
         (
             "/json",
             "Host: localhost\r\nOrigin: http://evil.example\r\n",
@@ -67,9 +95,9 @@ async fn a_page_does_not_get_in() {
         "405"
     );
     assert_eq!(status(&ends.ask("what\r\n\r\n").await), "400");
-    assert_eq!(ends.relay.counts().refused, 14);
+    assert_eq!(ends.counts().refused, 16);
 
-    // An origin that is allowed gets in, and the browser does not hear of it.
+    // An allowed origin is admitted, and not forwarded to the browser.
     let request = get("/json", "Host: localhost\r\nOrigin: http://mine\r\n");
     let browser = async {
         let (mut browser, head) = ends.taken().await;
@@ -83,8 +111,8 @@ async fn a_page_does_not_get_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_opens_and_stays_here() {
-    let ends = Ends::with(|options| options.token = Some(TOKEN.to_owned())).await;
+async fn the_token_is_required_and_not_forwarded() {
+    let ends = Ends::with(|options| allow(options, guarded())).await;
     for (target, headers) in [
         ("/json", ""),
         ("/json?token=", ""),
@@ -126,7 +154,7 @@ async fn the_token_opens_and_stays_here() {
             let length = body.len();
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
             browser.write_all(answer.as_bytes()).await.unwrap();
-            // Open, as for a next request: its length says where the answer ends.
+            // It stays open, as for a next request: the length says where the answer ends.
             browser
         };
         let headers = format!("Host: name.example:1\r\n{headers}");
@@ -149,19 +177,19 @@ async fn extensions_are_not_offered_to_the_browser() {
     let (mut browser, head) = ends.taken().await;
     assert!(!head.to_lowercase().contains("extensions"), "{head}");
     assert!(head.contains("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"));
-    // A browser that refuses is heard, and nobody was connected.
+    // The browser's refusal is passed on, and no client was connected.
     let refusal = "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnone\n";
     browser.write_all(refusal.as_bytes()).await.unwrap();
     drop(browser);
     let mut answer = String::new();
     soon(client.read_to_string(&mut answer)).await.unwrap();
     assert_eq!(answer, refusal);
-    assert_eq!(ends.relay.counts().connected, 0);
+    assert_eq!(ends.counts().connected, 0);
     ends.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_has_a_bound() {
+async fn every_resource_is_bounded() {
     let ends = Ends::with(|options| {
         options.max_connections = 1;
         options.head_timeout = Duration::from_millis(200);
@@ -174,7 +202,7 @@ async fn everything_has_a_bound() {
     );
     let long = format!("GET /json HTTP/1.1\r\nHost: {}", "x".repeat(16 * 1024));
     assert_eq!(status(&ends.ask(&long).await), "400");
-    // A browser that says nothing.
+    // A browser that does not answer.
     let (answer, _browser) = tokio::join!(ends.ask(UPGRADE), ends.taken());
     assert_eq!(status(&answer), "504");
     // A second client.
@@ -184,7 +212,7 @@ async fn everything_has_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_browser_it_says_so() {
+async fn without_a_browser_the_answer_says_so() {
     let ends = Ends::with(|options| options.upstream = "127.0.0.1:1".to_owned()).await;
     let answer = ends.ask(UPGRADE).await;
     assert_eq!(status(&answer), "502", "{answer}");
@@ -193,20 +221,36 @@ async fn without_a_browser_it_says_so() {
 }
 
 #[tokio::test]
-async fn nobody_listens_to_the_world_without_a_token() {
-    let session = || TelemetrySession::new(EventStream::new(Retention::default()).unwrap()).into();
-    let bind = |token: Option<&str>| {
+async fn other_addresses_than_loopback_need_a_token() {
+    let stream = EventStream::new(Retention::default()).unwrap();
+    let api = ApiService::new(TelemetrySession::new(stream));
+    let bind = |config: AccessConfig| {
         let mut options = RelayOptions::new("127.0.0.1:9222");
-        options.token = token.map(str::to_owned);
-        Relay::bind("0.0.0.0:0".parse().unwrap(), options, session())
+        allow(&mut options, config);
+        Relay::bind("0.0.0.0:0".parse().unwrap(), options, api.publisher())
     };
-    let error = bind(None).await.unwrap_err();
+    let error = bind(AccessConfig::default()).await.unwrap_err();
+    assert!(matches!(error, RelayError::NeedsToken(_)));
     assert_eq!(
         error.to_string(),
-        "0.0.0.0:0 is not loopback: the relay needs a token there"
+        "0.0.0.0:0 is not a loopback address: there, the relay needs a token"
     );
-    for unfit in ["", "fifteen-letters", "sixteen letters and spaces"] {
-        let error = bind(Some(unfit)).await.unwrap_err();
-        assert!(matches!(error, RelayError::UnfitToken), "{unfit}");
-    }
+    assert!(bind(guarded()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_refuses_new_connections_at_once_and_drops_the_last_ones_at_the_deadline() {
+    let mut ends = Ends::new().await;
+    let mut client = ends.client().await;
+    client.write_all(UPGRADE.as_bytes()).await.unwrap();
+    // The browser has the request and does not answer.
+    let (_browser, _) = ends.taken().await;
+    let deadline = Instant::now() + Duration::from_secs(1);
+    ends.begin_to_stop(deadline);
+    let refused = async { while TcpStream::connect(ends.address).await.is_ok() {} };
+    soon(refused).await;
+    assert!(Instant::now() < deadline, "new connections were accepted");
+    ends.stopped().await;
+    assert!(deadline <= Instant::now());
+    assert_eq!(soon(client.read(&mut [0])).await.unwrap_or(0), 0);
 }

@@ -1,38 +1,39 @@
-//! What is told of a command: its method, and of its arguments those that are approved.
+//! What is published of a command: its method, and approved arguments.
 //!
-//! Approved is what stands in [`approved`], and only as the kind of value that it says. Nothing in
-//! there can hold typed text, a script, a cookie or a header, whatever a client writes into it: a
-//! word is short and plain, and of an address that is a script or a document itself only the scheme
-//! is told.
+//! An argument is approved if [`approved`] lists it, and only as the kind of value that is listed. No
+//! approved argument can carry typed text, a script, a cookie or a header, whatever a client writes into it:
+//! a word is short and plain, and of a URL that is a script or a document itself only the scheme is published.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use tapline_oapi::data::CdpCommand;
 
-use crate::outbox::MAX_URL;
-use crate::protocol::{self, Text};
-use crate::redact::{Redaction, cut};
+use crate::RedactUrl;
 
-/// A word of the protocol, the name of a method or an id of the browser's is shorter.
+/// Words of the protocol, names of methods and ids of the browser's are shorter, in bytes.
 const MAX_WORD: usize = 128;
 
-/// What an argument may be. Anything else is left out.
+/// The longest URL that is published, in bytes: the same as in the browser source's events.
+const MAX_URL: usize = 8 * 1024;
+
+/// The kind of value that an argument may have. Other values are left out.
 #[derive(Clone, Copy)]
 enum Kind {
     Number,
     Flag,
-    /// One of the protocol's own words, or an id of the browser's.
+    /// A word of the protocol, or an id of the browser's.
     Word,
-    /// An address, without secrets.
+    /// A URL, without secrets.
     Url,
 }
 
-/// The arguments that are told of a method.
+/// The approved arguments of a method.
 fn approved(method: &str) -> &'static [(&'static str, Kind)] {
     use Kind::{Flag, Number, Url, Word};
     match method {
@@ -87,7 +88,7 @@ fn approved(method: &str) -> &'static [(&'static str, Kind)] {
             ("deltaX", Number),
             ("deltaY", Number),
         ],
-        // Never `key`, `code` or `text`: they are what is typed.
+        // Never `key`, `code` or `text`: they are the typed text.
         "Input.dispatchKeyEvent" | "Input.dispatchTouchEvent" => &[("type", Word)],
         "Input.emulateTouchFromMouseEvent" => &[
             ("type", Word),
@@ -128,12 +129,12 @@ fn approved(method: &str) -> &'static [(&'static str, Kind)] {
     }
 }
 
-/// What is told of the message, of which this is at least the beginning. `None` where it is no
+/// What is published of a message, of which `message` is at least the beginning. `None` where it is no
 /// command.
-pub(super) fn told(message: &[u8], redaction: &Redaction) -> Option<CdpCommand> {
+pub(crate) fn read(message: &[u8], redact_url: &RedactUrl) -> Option<CdpCommand> {
     let mut found = Found::default();
     let mut json = serde_json::Deserializer::from_slice(message);
-    // An error is no matter: the message may have been cut, or the rest of it is not needed.
+    // An error is expected: the message may be cut, or its rest is not needed.
     let _ = found.deserialize(&mut json);
     let method = found.method.filter(|method| is_word(method))?;
     let approved = approved(&method);
@@ -143,7 +144,7 @@ pub(super) fn told(message: &[u8], redaction: &Redaction) -> Option<CdpCommand> 
     {
         for (name, kind) in approved {
             let value = params.get(*name);
-            if let Some(value) = value.and_then(|value| kind.read(value, redaction)) {
+            if let Some(value) = value.and_then(|value| kind.read(value, redact_url)) {
                 arguments.insert((*name).to_owned(), value);
             }
         }
@@ -154,7 +155,7 @@ pub(super) fn told(message: &[u8], redaction: &Redaction) -> Option<CdpCommand> 
     })
 }
 
-/// What was found of a command until there was no more, or no more needed.
+/// The parts of a command that were found before the text ended, or was not needed any more.
 #[derive(Default)]
 struct Found<'a> {
     method: Option<Cow<'a, str>>,
@@ -178,13 +179,13 @@ impl<'de> Visitor<'de> for &mut Found<'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<Text<'de>>()? {
-            match &*key {
+            match &*key.0 {
                 "method" => {
                     let method = map.next_value::<Text<'de>>()?.0;
                     let enough = approved(&method).is_empty();
                     self.method = Some(method);
                     if enough {
-                        return Err(A::Error::custom("nothing else is told of this method"));
+                        return Err(A::Error::custom("this method has no approved arguments"));
                     }
                 }
                 "params" => self.params = Some(map.next_value()?),
@@ -198,33 +199,45 @@ impl<'de> Visitor<'de> for &mut Found<'de> {
 }
 
 impl Kind {
-    fn read(self, value: &RawValue, redaction: &Redaction) -> Option<Value> {
+    fn read(self, value: &RawValue, redact_url: &RedactUrl) -> Option<Value> {
         match self {
             Self::Number => serde_json::from_str::<Number>(value.get())
                 .ok()
                 .map(Value::Number),
             Self::Flag => serde_json::from_str(value.get()).ok().map(Value::Bool),
             Self::Word => {
-                let word = protocol::string(value).ok()?;
+                let word = string(value)?;
                 is_word(&word).then(|| Value::from(&*word))
             }
             Self::Url => {
-                let url = protocol::string(value).ok()?;
-                address(&url, redaction).map(|url| Value::from(&*url))
+                let url = string(value)?;
+                publishable(&url, redact_url).map(|url| Value::from(&*url))
             }
         }
     }
 }
 
-/// A word or a name of the protocol, or an id.
+/// A JSON string, borrowed where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The text of a JSON string; `None` for any other value.
+fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Text<'_>>(raw.get())
+        .ok()
+        .map(|text| text.0)
+}
+
+/// Whether it is a word or a name of the protocol, or an id.
 fn is_word(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     (1..=MAX_WORD).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// An address as it may be told. Where it is, or may be, more than an address, only its scheme; where
-/// it has none, nothing.
-fn address<'a>(url: &'a str, redaction: &Redaction) -> Option<Cow<'a, str>> {
+/// The part of a URL that may be published: of a URL that is, or may be, more than an address, only its
+/// scheme; without a scheme, nothing.
+fn publishable<'a>(url: &'a str, redact_url: &RedactUrl) -> Option<Cow<'a, str>> {
     let (scheme, rest) = url.split_once(':')?;
     let of_a_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     if scheme.is_empty() || scheme.len() > 32 || !scheme.bytes().all(of_a_scheme) {
@@ -233,19 +246,22 @@ fn address<'a>(url: &'a str, redaction: &Redaction) -> Option<Cow<'a, str>> {
     let plain = match scheme.to_ascii_lowercase().as_str() {
         "http" | "https" | "ws" | "wss" | "ftp" => has_plain_authority(rest),
         "about" | "chrome" | "chrome-extension" | "devtools" | "file" => true,
-        // `javascript:` is a script, `data:` a document, and of others we do not know.
+        // `javascript:` is a script, `data:` a document, and others are unknown.
         _ => false,
     };
     if !plain {
         return Some(Cow::Borrowed(&url[..=scheme.len()]));
     }
-    Some(match redaction.text(url) {
-        Cow::Borrowed(url) => Cow::Borrowed(cut(url, MAX_URL)),
-        Cow::Owned(url) => Cow::Owned(cut(&url, MAX_URL).to_owned()),
-    })
+    let mut url = redact_url(url);
+    let mut end = url.len().min(MAX_URL);
+    while !url.is_char_boundary(end) {
+        end -= 1;
+    }
+    url.truncate(end);
+    Some(Cow::Owned(url))
 }
 
-/// Whether a user and a password in it stand where they are looked for. A browser forgives more.
+/// Whether a user and a password are where redaction expects them. Browsers accept more.
 fn has_plain_authority(rest: &str) -> bool {
     let Some(rest) = rest.strip_prefix("//") else {
         return false;
@@ -257,21 +273,24 @@ fn has_plain_authority(rest: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::RelayOptions;
 
     #[track_caller]
     fn check(message: &str, expected: Option<&str>) {
-        let redaction = Redaction::default().with_query_parameters(["token"]);
-        let told = told(message.as_bytes(), &redaction);
-        let told = told.map(|told| serde_json::to_string(&told).unwrap());
-        assert_eq!(told.as_deref(), expected, "{message}");
+        let redact: RedactUrl = Arc::new(|url| url.replace("s3", "*redacted*"));
+        let command = read(message.as_bytes(), &redact);
+        let command = command.map(|command| serde_json::to_string(&command).unwrap());
+        assert_eq!(command.as_deref(), expected, "{message}");
     }
 
     #[test]
-    fn approved_arguments_stand_beside_the_method() {
+    fn approved_arguments_are_published_with_the_method() {
         check(
-            r#"{"id":1,"method":"Page.navigate","params":{"url":"http://u:p@h/?token=s3","referrer":"http://r/"}}"#,
-            Some(r#"{"method":"Page.navigate","url":"http://*redacted*@h/?token=*redacted*"}"#),
+            r#"{"id":1,"method":"Page.navigate","params":{"url":"http://h/?token=s3","referrer":"http://r/"}}"#,
+            Some(r#"{"method":"Page.navigate","url":"http://h/?token=*redacted*"}"#),
         );
         check(
             r#"{"params":{"type":"mousePressed","x":1.5,"y":-2,"button":"left","modifiers":1},"sessionId":"A","method":"Input.dispatchMouseEvent","id":9}"#,
@@ -292,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn text_scripts_cookies_and_headers_are_never_told() {
+    fn text_scripts_cookies_and_headers_are_never_published() {
         for (method, params) in [
             ("Input.insertText", r#"{"text":"s3cret"}"#),
             ("Input.imeSetComposition", r#"{"text":"s3cret"}"#),
@@ -353,9 +372,9 @@ mod tests {
     }
 
     #[test]
-    fn of_an_address_that_is_more_than_one_the_scheme_is_told() {
+    fn of_a_url_that_is_a_script_or_a_document_only_the_scheme_is_published() {
         for (url, expected) in [
-            ("https://h/a?b=c#d", Some("https://h/a?b=c#d")),
+            ("https://u:s3@h/a?b=c#d", Some("https://h/a")),
             ("about:blank", Some("about:blank")),
             ("file:///home/a.html", Some("file:///home/a.html")),
             ("javascript:alert('s3')", Some("javascript:")),
@@ -374,16 +393,18 @@ mod tests {
             ("s3", None),
             ("", None),
         ] {
-            let told = address(url, &Redaction::default());
-            assert_eq!(told.as_deref(), expected, "{url:?}");
+            let redact = RelayOptions::new("h").redact_url;
+            let url_part = publishable(url, &redact);
+            assert_eq!(url_part.as_deref(), expected, "{url:?}");
         }
         let long = format!("http://h/{}", "é".repeat(MAX_URL));
-        let told = address(&long, &Redaction::default()).unwrap();
-        assert!(told.len() <= MAX_URL && long.starts_with(&*told));
+        let redact = RelayOptions::new("h").redact_url;
+        let published = publishable(&long, &redact).unwrap();
+        assert!(published.len() <= MAX_URL && long.starts_with(&*published));
     }
 
     #[test]
-    fn of_a_beginning_the_method_is_told() {
+    fn a_cut_message_yields_its_method() {
         check(
             r#"{"id":1,"method":"Page.navigate","params":{"url":"http://h/a"#,
             Some(r#"{"method":"Page.navigate"}"#),
@@ -397,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_not_told() {
+    fn what_is_not_a_command_is_not_published() {
         for message in [
             "",
             "{}",

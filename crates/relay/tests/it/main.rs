@@ -1,5 +1,5 @@
-//! The relay over real sockets: between ends of our own, and between a browser and a client of
-//! others.
+//! The relay over real sockets: with both ends played by the tests, and between a real browser and
+//! Playwright.
 #![allow(
     clippy::unwrap_used,
     reason = "clippy allows it in tests, but not in what they share"

@@ -1,24 +1,24 @@
 //! Follows the frames of one direction of a WebSocket (RFC 6455), beside the bytes that pass.
 //!
-//! Nothing but headers is looked at, so a payload of any size costs an addition; only of messages
-//! that a [`Listener`] wants, the beginning is kept, unmasked.
+//! Only headers are parsed, so a payload of any size costs one addition. Of messages that a [`Listener`]
+//! wants, the beginning is kept, unmasked.
 
-/// What is kept of a message, in bytes. Twice the longest address that is told.
-pub(super) const KEPT: usize = 16 * 1024;
+/// How much of a message is kept, in bytes: twice the longest URL that is published.
+pub(crate) const KEPT: usize = 16 * 1024;
 
 /// The longest header: two bytes, eight of length, four of mask.
 const MAX_HEADER: usize = 14;
 
-/// Who hears of messages.
-pub(super) trait Listener {
-    /// A message begins: is it to be kept?
+/// Receives messages.
+pub(crate) trait Listener {
+    /// A message begins: whether to keep it.
     fn wants(&mut self) -> bool;
 
-    /// One that was kept has ended. This is its beginning, and all of it up to [`KEPT`] bytes.
+    /// A kept message has ended. `beginning` is all of it, up to [`KEPT`] bytes.
     fn message(&mut self, beginning: Vec<u8>);
 }
 
-/// Wants nothing: messages are only counted.
+/// Keeps nothing: messages are only counted.
 impl Listener for () {
     fn wants(&mut self) -> bool {
         false
@@ -27,36 +27,36 @@ impl Listener for () {
     fn message(&mut self, _: Vec<u8>) {}
 }
 
-/// These are no frames that two ends without extensions would exchange.
+/// These bytes are not frames of a WebSocket without extensions.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unreadable(&'static str);
+pub(crate) struct Unreadable(&'static str);
 
-/// Who sends the frames.
+/// The sender of the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sender {
-    /// A client masks all of them.
+pub(crate) enum Sender {
+    /// It masks every frame.
     Client,
-    /// A server masks none.
+    /// It masks no frame.
     Server,
 }
 
-/// Where in the frames of one direction we are.
+/// The position in the frames of one direction.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     sender: Sender,
     header: [u8; MAX_HEADER],
-    /// How much of a header is there.
+    /// How many bytes of the header were received.
     have: usize,
-    /// What is to come of the payload behind it; none while the header is not complete.
+    /// How much of the payload is still to come; `None` while the header is incomplete.
     payload: Option<u64>,
-    /// The key by which the payload is masked, turned to the next byte.
+    /// The masking key of the payload, rotated to the next byte.
     mask: [u8; 4],
-    /// The frame at hand belongs to a message, and is its last.
+    /// The current frame is the last one of a message.
     ends: bool,
-    /// The frame at hand is a control frame, which may stand between those of a message.
+    /// The current frame is a control frame, which may stand between the frames of a message.
     control: bool,
-    /// A message has begun and not ended.
+    /// A message has begun and has not ended.
     open: bool,
     kept: Option<Vec<u8>>,
     messages: u64,
@@ -64,7 +64,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn of(sender: Sender) -> Self {
+    pub(crate) fn of(sender: Sender) -> Self {
         Self {
             sender,
             header: [0; MAX_HEADER],
@@ -80,18 +80,18 @@ impl Frames {
         }
     }
 
-    /// How many messages have ended. Control frames are none.
-    pub(super) fn messages(&self) -> u64 {
+    /// How many messages have ended. Control frames are not counted.
+    pub(crate) fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// Whether this side has said that it ends the WebSocket.
-    pub(super) fn is_closing(&self) -> bool {
+    /// Whether this side has sent a close frame.
+    pub(crate) fn is_closing(&self) -> bool {
         self.closing
     }
 
-    /// Goes on by what has passed. After an error there is no way back in.
-    pub(super) fn read(
+    /// Reads the next bytes. After an error, the position of frames is lost for good.
+    pub(crate) fn read(
         &mut self,
         mut bytes: &[u8],
         listener: &mut impl Listener,
@@ -117,7 +117,7 @@ impl Frames {
         }
     }
 
-    /// Takes what there is of a header, and returns the length behind it once it is complete.
+    /// Reads header bytes, and returns the length of the payload once the header is complete.
     fn header(&mut self, bytes: &mut &[u8]) -> Result<Option<u64>, Unreadable> {
         loop {
             let length = match self.have {
@@ -147,12 +147,12 @@ impl Frames {
         }))
     }
 
-    /// From its first two bytes.
+    /// The header's length, from its first two bytes.
     fn header_length(&self) -> Result<usize, Unreadable> {
         let masked = self.header[1] & 0x80 != 0;
         if masked != (self.sender == Sender::Client) {
             return Err(Unreadable(
-                "a client masks all of its frames, a server none",
+                "the masking is wrong: clients mask every frame, servers none",
             ));
         }
         let length = match self.header[1] & 0x7f {
@@ -167,11 +167,11 @@ impl Frames {
         let first = self.header[0];
         if first & 0x70 != 0 {
             return Err(Unreadable(
-                "a frame of an extension that nobody has agreed on",
+                "a reserved bit is set, but no extension was negotiated",
             ));
         }
         if payload >> 63 != 0 {
-            return Err(Unreadable("a length over 63 bits"));
+            return Err(Unreadable("a payload length of more than 63 bits"));
         }
         let last = first & 0x80 != 0;
         let opcode = first & 0x0f;
@@ -183,10 +183,18 @@ impl Frames {
                 self.open = true;
                 self.kept = listener.wants().then(Vec::new);
             }
-            0..=2 => return Err(Unreadable("a message within a message, or a part of none")),
+            0..=2 => {
+                return Err(Unreadable(
+                    "a new message within a message, or a continuation without one",
+                ));
+            }
             8..=10 if last && payload <= 125 => self.closing |= opcode == 8,
-            8..=10 => return Err(Unreadable("a control frame that is long or a part")),
-            _ => return Err(Unreadable("a kind of frame that does not exist")),
+            8..=10 => {
+                return Err(Unreadable(
+                    "a control frame that is fragmented or longer than 125 bytes",
+                ));
+            }
+            _ => return Err(Unreadable("an unknown opcode")),
         }
         if self.sender == Sender::Client {
             self.mask
@@ -208,7 +216,7 @@ impl Frames {
                     *byte ^= key;
                 }
             }
-            // What was left out of a message does not matter: nothing behind it is kept.
+            // The rotation is right only while all bytes are kept; afterwards none is.
             self.mask.rotate_left(part.len() % 4);
         }
     }
@@ -232,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// Wants everything.
+    /// Keeps every message.
     #[derive(Default)]
     struct All(Vec<Vec<u8>>);
 
@@ -293,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_message_the_beginning_is_kept() {
+    fn the_beginning_of_a_long_message_is_kept() {
         let payload: Vec<u8> = (0..=255).cycle().take(70_000).collect();
         for (sender, mask) in [(Sender::Client, MASK), (Sender::Server, None)] {
             let bytes = [frame(0x81, &payload, mask), frame(0x81, b"x", mask)].concat();
@@ -304,19 +312,19 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said() {
+    fn unreadable_bytes_are_an_error_that_names_the_fault() {
         let long = frame(0x89, &[0; 126], None);
         let huge = [&[0x82, 127, 0xff][..], &[0; 7]].concat();
         let masked = frame(0x81, b"x", MASK);
         let cases = [
             (frame(0xc1, b"x", None), "extension"),
-            (frame(0x83, b"x", None), "does not exist"),
-            (frame(0x80, b"x", None), "part of none"),
+            (frame(0x83, b"x", None), "unknown opcode"),
+            (frame(0x80, b"x", None), "continuation without"),
             (frame(0x01, b"x", None).repeat(2), "within a message"),
             (frame(0x09, b"x", None), "control frame"),
             (long, "control frame"),
             (huge, "63 bits"),
-            (masked, "masks"),
+            (masked, "masking"),
             (b"HTTP/1.1 400 Bad Request".to_vec(), "extension"),
         ];
         for (bytes, expected) in cases {
@@ -332,9 +340,9 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut on their way, the same messages are heard.
+        /// However the bytes are split on their way, the same messages are read.
         #[test]
-        fn cuts_change_nothing(
+        fn splitting_the_bytes_changes_nothing(
             messages in prop::collection::vec(prop::collection::vec(
                 (prop::collection::vec(any::<u8>(), 0..300), any::<[u8; 4]>()), 1..4), 0..6),
             cuts in prop::collection::vec(1_usize..40, 1..50),
@@ -366,7 +374,7 @@ mod tests {
 
         /// Whatever comes, it is read or refused.
         #[test]
-        fn no_bytes_are_too_much(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn any_bytes_can_be_read(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             for sender in [Sender::Client, Sender::Server] {
                 let mut all = All::default();
                 let mut frames = Frames::of(sender);

@@ -1,23 +1,24 @@
-//! The heads of requests and answers: read within bounds, looked at, and written anew for the browser.
+//! The heads of requests and answers: read within bounds, and written anew for the browser.
 
 use std::io;
 
 use form_urlencoded::parse;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The longest head, in bytes. That of a client is some hundred.
+/// The longest head, in bytes. Clients send some hundred bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How many headers a head may have. Those of a client are about ten.
+/// How many headers a head may have. Clients send about ten.
 const MAX_HEADERS: usize = 64;
 
-/// The longest answer of the browser's that is rewritten, in bytes: thousands of tabs.
+/// The longest body of the browser's that is rewritten, in bytes: enough for thousands of tabs.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// Why a head or a body was not taken.
+/// Why a head or a body cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HeadError {
-    #[error("the head has over {MAX_HEAD} bytes or {MAX_HEADERS} headers")]
+pub(crate) enum HeadError {
+    #[error("the head has more than {MAX_HEAD} bytes or {MAX_HEADERS} headers")]
     TooLarge,
     #[error("the head is not HTTP/1.1: {0}")]
     NotHttp(httparse::Error),
@@ -27,28 +28,28 @@ pub(super) enum HeadError {
     Io(#[from] io::Error),
 }
 
-/// A request's head, and what came behind it.
+/// A request's head, and the bytes that came with it.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) target: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
     headers: Headers,
-    /// The first bytes of what follows.
-    pub(super) rest: Vec<u8>,
+    /// The first bytes after the head.
+    pub(crate) rest: Vec<u8>,
 }
 
-/// An answer's head as it came, and what came behind it.
+/// An answer's head as it was received, and the bytes that came with it.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    /// With the empty line.
-    pub(super) head: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// With the empty line at its end.
+    pub(crate) head: Vec<u8>,
     headers: Headers,
-    /// The first bytes of what follows.
-    pub(super) rest: Vec<u8>,
+    /// The first bytes after the head.
+    pub(crate) rest: Vec<u8>,
 }
 
-/// In the order in which they came.
+/// In the order in which they were received.
 #[derive(Debug)]
 struct Headers(Vec<(String, Vec<u8>)>);
 
@@ -65,8 +66,8 @@ impl Headers {
 }
 
 impl Request {
-    /// Reads one; `None` where the connection ends before its first byte.
-    pub(super) async fn read(
+    /// Reads a request's head; `None` where the connection ends before its first byte.
+    pub(crate) async fn read(
         from: &mut (impl AsyncRead + Unpin),
     ) -> Result<Option<Self>, HeadError> {
         let Some(mut bytes) = read_head(from).await? else {
@@ -86,30 +87,51 @@ impl Request {
     }
 
     /// All values of a header.
-    pub(super) fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.headers.all(name)
     }
 
-    pub(super) fn path(&self) -> &str {
+    /// The headers that decide on access.
+    pub(crate) fn access_headers(&self) -> HeaderMap {
+        const DECIDING: [HeaderName; 5] = [
+            http::header::HOST,
+            http::header::ORIGIN,
+            http::header::AUTHORIZATION,
+            HeaderName::from_static("sec-fetch-site"),
+            HeaderName::from_static("sec-fetch-dest"),
+        ];
+        let mut headers = HeaderMap::new();
+        for name in DECIDING {
+            for value in self.header(name.as_str()) {
+                // A value with control characters is none that is allowed.
+                let value = HeaderValue::from_bytes(value);
+                let value = value.unwrap_or(HeaderValue::from_static("?"));
+                headers.append(name.clone(), value);
+            }
+        }
+        headers
+    }
+
+    pub(crate) fn path(&self) -> &str {
         self.target
             .split_once('?')
             .map_or(&*self.target, |(path, _)| path)
     }
 
-    /// Whether it asks for a WebSocket.
-    pub(super) fn is_upgrade(&self) -> bool {
+    /// Whether it requests a WebSocket.
+    pub(crate) fn is_upgrade(&self) -> bool {
         let mut upgrade = self.header("upgrade");
         upgrade.any(|value| value.eq_ignore_ascii_case(b"websocket"))
     }
 
-    /// Whether something follows that is no part of a WebSocket.
-    pub(super) fn has_body(&self) -> bool {
+    /// Whether a body follows, which is no part of a WebSocket.
+    pub(crate) fn has_body(&self) -> bool {
         let length = self.header("content-length").any(|value| value != b"0");
         length || self.header("transfer-encoding").next().is_some()
     }
 
-    /// Takes a query parameter away, and returns it decoded, and as it was written.
-    pub(super) fn take_parameter(&mut self, name: &str) -> Option<(String, String)> {
+    /// Removes a query parameter, and returns its value decoded, and the parameter as it was written.
+    pub(crate) fn take_parameter(&mut self, name: &str) -> Option<(String, String)> {
         let (path, query) = self.target.split_once('?')?;
         let is = |pair: &&str| parse(pair.as_bytes()).any(|(key, _)| key == name);
         let taken = query.split('&').find(is)?;
@@ -123,13 +145,13 @@ impl Request {
         Some((value, taken))
     }
 
-    /// The head as the browser gets it.
+    /// The head that the browser receives.
     ///
-    /// `Host` names the browser's own address, which is one that it answers under. `Origin` and
-    /// `Authorization` were for us. Of extensions nothing is offered: all that exist change the
-    /// frames, and then nobody between the ends can read them.
-    pub(super) fn to_browser(&self, host: &str) -> Vec<u8> {
-        const OURS: [&str; 4] = [
+    /// `Host` names the browser's own address, which the browser accepts. `Origin` and `Authorization` were
+    /// meant for the relay. No extension of WebSocket is offered: all of them change the frames, which could
+    /// then not be read in between.
+    pub(crate) fn to_browser(&self, host: &str) -> Vec<u8> {
+        const REPLACED: [&str; 4] = [
             "host",
             "origin",
             "authorization",
@@ -141,7 +163,7 @@ impl Request {
         )
         .into_bytes();
         for (name, value) in &self.headers.0 {
-            if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
+            if REPLACED.iter().any(|it| it.eq_ignore_ascii_case(name)) {
                 continue;
             }
             head.extend_from_slice(name.as_bytes());
@@ -155,8 +177,8 @@ impl Request {
 }
 
 impl Answer {
-    /// Reads one's head.
-    pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<Self, HeadError> {
+    /// Reads an answer's head.
+    pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<Self, HeadError> {
         let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let mut bytes = read_head(from).await?.ok_or_else(ended)?;
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -173,8 +195,8 @@ impl Answer {
         })
     }
 
-    /// Reads its body, which has a length: the browser's have.
-    pub(super) async fn body(
+    /// Reads its body, which must have a length: Chromium sends one.
+    pub(crate) async fn body(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
     ) -> Result<Vec<u8>, HeadError> {
@@ -194,7 +216,7 @@ impl Answer {
     }
 
     /// The value of its `content-type`.
-    pub(super) fn content_type(&self) -> &[u8] {
+    pub(crate) fn content_type(&self) -> &[u8] {
         let mut types = self.headers.all("content-type");
         types.next().unwrap_or(b"application/json; charset=UTF-8")
     }
@@ -210,7 +232,8 @@ fn whole<T>(parsed: Result<httparse::Status<T>, httparse::Error>) -> Result<T, H
     }
 }
 
-/// Reads up to the empty line that ends a head, and perhaps more. `None` where nothing came at all.
+/// Reads up to the empty line that ends a head, and possibly further. `None` where the connection ended
+/// without a byte.
 async fn read_head(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>>, HeadError> {
     let mut bytes = Vec::with_capacity(1024);
     loop {
@@ -231,12 +254,12 @@ async fn read_head(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>
     }
 }
 
-/// The browser's JSON, in which the addresses of its sockets are `host`'s, with `query` behind them
-/// where there is one. Nothing else in it changes.
-pub(super) fn pointing_at(json: &str, host: &str, query: Option<&str>) -> String {
+/// The browser's JSON with `host` in the URLs of its WebSockets, and `query` appended where there is one.
+/// Nothing else is changed.
+pub(crate) fn replace_authority(json: &str, host: &str, query: Option<&str>) -> String {
     let mut out = String::with_capacity(json.len() + 256);
     let mut rest = json;
-    // A quote within a string has a backslash before it, so this is never found within one.
+    // A quote within a string is preceded by a backslash, so the key is never found within one.
     while let Some((at, key)) = ["webSocketDebuggerUrl\":", "devtoolsFrontendUrl\":"]
         .into_iter()
         .filter_map(|key| Some((rest.find(key)?, key)))
@@ -292,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_browser_gets_all_but_what_was_for_us() {
+    fn the_browser_receives_everything_but_what_was_meant_for_the_relay() {
         let request = request(concat!(
             "GET /devtools/browser/1 HTTP/1.1\r\nhost: example:9333\r\nConnection: Upgrade\r\n",
             "Origin: http://example\r\nAuthorization: Bearer x\r\nSec-WebSocket-Key: k==\r\n",
@@ -309,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_is_taken_away_wherever_it_stands() {
+    fn a_parameter_is_removed_wherever_it_stands() {
         for (target, left, value) in [
             ("/a?token=x", "/a", Some("x")),
             ("/a?b=1&token=x%26y&c", "/a?b=1&c", Some("x&y")),
@@ -325,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_addresses_of_sockets_change() {
+    fn only_the_authorities_of_websocket_urls_change() {
         let json = r#"[ {
    "devtoolsFrontendUrl": "https://f/inspector.html?ws=127.0.0.1:9222/devtools/page/A",
    "title": "\"webSocketDebuggerUrl\": \"ws://127.0.0.1:9222/x\"",
@@ -338,17 +361,17 @@ mod tests {
    "url": "http://127.0.0.1:9222/json",
    "webSocketDebuggerUrl": "ws://me:1/devtools/page/A?token=x"
 }, {"webSocketDebuggerUrl":"ws://me:1/B?token=x","devtoolsFrontendUrl":"/d/i.html?ws=me:1/B"} ]"#;
-        assert_eq!(pointing_at(json, "me:1", Some("token=x")), expected);
+        assert_eq!(replace_authority(json, "me:1", Some("token=x")), expected);
         for odd in [
             "",
             "{}",
             r#"{"webSocketDebuggerUrl":7}"#,
             r#"{"webSocketDebuggerUrl":"#,
         ] {
-            assert_eq!(pointing_at(odd, "me:1", None), odd);
+            assert_eq!(replace_authority(odd, "me:1", None), odd);
         }
         assert_eq!(
-            pointing_at(r#"{"webSocketDebuggerUrl":"ws://h"#, "me", None),
+            replace_authority(r#"{"webSocketDebuggerUrl":"ws://h"#, "me", None),
             r#"{"webSocketDebuggerUrl":"ws://h"#
         );
     }

@@ -1,4 +1,4 @@
-//! Bytes pass as they are, whatever is captured and whatever they are.
+//! Bytes pass unchanged, whatever they are and whatever is captured.
 
 use tapline_oapi::{Category, CategorySet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::ends::{Ends, UPGRADE, UPGRADED, frame, head, soon};
 
-/// Bytes without a pattern that a mistake could repeat.
+/// Pseudo-random bytes, so that a wrong order is noticed.
 fn noise(length: usize, mut seed: u64) -> Vec<u8> {
     let mut next = || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -51,7 +51,7 @@ fn messages(mask: Option<[u8; 4]>) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_ways_they_are_the_same() {
+async fn bytes_pass_unchanged_in_both_directions() {
     let ends = Ends::new().await;
     for captured in [None, Some(CategorySet::ALL)] {
         if let Some(captured) = captured {
@@ -64,7 +64,7 @@ async fn both_ways_they_are_the_same() {
             check(&mut client, &mut browser, &up, pieces).await;
             check(&mut browser, &mut client, &down, pieces).await;
         }
-        // Both at once: neither waits for the other.
+        // Both directions at the same time: neither waits for the other.
         let (mut client_reads, mut client_writes) = client.into_split();
         let (mut browser_reads, mut browser_writes) = browser.into_split();
         let mut got_up = vec![0; up.len()];
@@ -85,7 +85,7 @@ async fn both_ways_they_are_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_right_behind_the_heads_is_not_lost() {
+async fn bytes_that_come_with_the_heads_are_not_lost() {
     let ends = Ends::new().await;
     let mut told = ends.capture(CategorySet::ALL);
     let mut client = ends.client().await;
@@ -111,7 +111,7 @@ async fn what_comes_right_behind_the_heads_is_not_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_passes_as_well() {
+async fn unreadable_frames_pass_unchanged() {
     let ends = Ends::new().await;
     let mut told = ends.capture(CategorySet::of(&[Category::Control, Category::Connection]));
     let (mut client, mut browser) = ends.connected().await;
@@ -128,6 +128,6 @@ async fn what_cannot_be_read_passes_as_well() {
     let missed = told.iter().find(|it| it["type"] == "cdp_commands_missed");
     assert_eq!(missed.unwrap()["data"]["reason"], "unreadable");
     assert_eq!(told.last().unwrap()["data"]["reason"], "unreadable");
-    assert!(ends.relay.counts().unreadable > 0);
+    assert!(ends.counts().unreadable > 0);
     ends.stop().await;
 }

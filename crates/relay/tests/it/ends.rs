@@ -1,21 +1,36 @@
-//! A relay with both of its ends in the test's hands.
+//! A relay between a client and a browser that the test plays.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tapline_cdp::{Relay, RelayOptions};
+use tapline_access::AccessConfig;
+use tapline_api::ApiService;
+use tapline_cdp::Redaction;
 use tapline_events::{EventStream, Item, Retention};
 use tapline_oapi::CategorySet;
+use tapline_relay::{Counters, RedactUrl, Relay, RelayCounts, RelayOptions};
 use tapline_telemetry::{Envelope, Reader, TelemetryConfig, TelemetrySession};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// For anything that should happen at once, on a machine that has other things to do.
+/// For what happens at once on an idle machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Who may connect.
+pub(crate) fn allow(options: &mut RelayOptions, config: AccessConfig) {
+    options.access = config.load().unwrap().into();
+}
+
+/// Redacts URLs as `tapline serve` does, with these query parameters.
+pub(crate) fn redacting(parameters: &[&str]) -> RedactUrl {
+    let redaction = Redaction::default().with_query_parameters(parameters.iter().copied());
+    Arc::new(move |url| redaction.redact(url).into_owned())
+}
 
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, what)
@@ -24,11 +39,12 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 pub(crate) struct Ends {
-    pub(crate) relay: Arc<Relay>,
+    pub(crate) address: SocketAddr,
+    counters: Counters,
     pub(crate) session: Arc<TelemetrySession>,
     /// Where the relay looks for a browser.
     pub(crate) browser: TcpListener,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Instant>>,
     running: JoinHandle<()>,
 }
 
@@ -42,22 +58,18 @@ impl Ends {
         let mut options = RelayOptions::new(browser.local_addr().unwrap().to_string());
         change(&mut options);
         let stream = EventStream::new(Retention::default()).unwrap();
-        let session = Arc::new(TelemetrySession::new(stream));
-        let relay = Relay::bind("127.0.0.1:0".parse().unwrap(), options, session.clone());
-        let relay = Arc::new(relay.await.unwrap());
+        let api = ApiService::new(TelemetrySession::new(stream));
+        let session = api.session().clone();
+        let relay = Relay::bind("127.0.0.1:0".parse().unwrap(), options, api.publisher());
+        let relay = relay.await.unwrap();
+        let (address, counters) = (relay.local_addr(), relay.counters());
         let (stop, stopped) = oneshot::channel();
-        let running = tokio::spawn({
-            let relay = relay.clone();
-            async move {
-                relay
-                    .run(async {
-                        let _ = stopped.await;
-                    })
-                    .await;
-            }
-        });
+        // An error means that the test has ended.
+        let shutdown = async { stopped.await.unwrap_or_else(|_| Instant::now()) };
+        let running = tokio::spawn(relay.run(shutdown));
         Self {
-            relay,
+            address,
+            counters,
             session,
             browser,
             stop: Some(stop),
@@ -66,20 +78,20 @@ impl Ends {
     }
 
     /// Captures these, and returns a reader of them.
-    pub(crate) fn capture(&self, categories: CategorySet) -> Told {
+    pub(crate) fn capture(&self, categories: CategorySet) -> Events {
         let config = TelemetryConfig { categories };
         self.session.start("test", config).unwrap();
-        Told(Some(self.session.new_reader(self.session.seq())))
+        Events(Some(self.session.new_reader(self.session.seq())))
     }
 
-    /// A client's connection with nothing said on it.
+    /// A client's connection on which nothing was sent yet.
     pub(crate) async fn client(&self) -> TcpStream {
-        let client = TcpStream::connect(self.relay.local_addr()).await.unwrap();
+        let client = TcpStream::connect(self.address).await.unwrap();
         client.set_nodelay(true).unwrap();
         client
     }
 
-    /// Says this, and returns the whole answer.
+    /// Sends a request, and returns the whole answer.
     pub(crate) async fn ask(&self, request: &str) -> String {
         let mut client = self.client().await;
         client.write_all(request.as_bytes()).await.unwrap();
@@ -88,7 +100,7 @@ impl Ends {
         answer
     }
 
-    /// The browser's end of the next connection, and the head that came over it.
+    /// The browser's end of the next connection, and the head that was received on it.
     pub(crate) async fn taken(&self) -> (TcpStream, String) {
         let (mut socket, _) = soon(self.browser.accept()).await.unwrap();
         socket.set_nodelay(true).unwrap();
@@ -106,10 +118,24 @@ impl Ends {
         (client, browser)
     }
 
-    /// Stops the relay.
-    pub(crate) async fn stop(mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
+    pub(crate) fn counts(&self) -> RelayCounts {
+        self.counters.read()
+    }
+
+    /// Begins to stop the relay, which has until then.
+    pub(crate) fn begin_to_stop(&mut self, deadline: Instant) {
+        self.stop.take().unwrap().send(deadline).unwrap();
+    }
+
+    /// Waits until the relay has stopped.
+    pub(crate) async fn stopped(self) {
         soon(self.running).await.unwrap();
+    }
+
+    /// Stops the relay, without hurry.
+    pub(crate) async fn stop(mut self) {
+        self.begin_to_stop(Instant::now() + DEADLINE);
+        self.stopped().await;
     }
 }
 
@@ -129,10 +155,10 @@ pub(crate) async fn head(socket: &mut TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// The events, as they are told.
-pub(crate) struct Told(Option<Reader>);
+/// The published events.
+pub(crate) struct Events(Option<Reader>);
 
-impl Told {
+impl Events {
     pub(crate) async fn next(&mut self) -> Value {
         let mut reader = self.0.take().unwrap();
         let (reader, item) = tokio::task::spawn_blocking(move || {
@@ -142,10 +168,10 @@ impl Told {
         .await
         .unwrap();
         self.0 = Some(reader);
-        event(&item.expect("an event should be told"))
+        event(&item.expect("an event should be published"))
     }
 
-    /// What was told and not looked at.
+    /// The events that were not read yet.
     pub(crate) fn rest(&mut self) -> Vec<Value> {
         let reader = self.0.as_mut().unwrap();
         std::iter::from_fn(|| reader.try_next())
@@ -153,7 +179,7 @@ impl Told {
             .collect()
     }
 
-    /// All up to and with one of this type.
+    /// All events up to and including one of this type.
     pub(crate) async fn up_to(&mut self, name: &str) -> Vec<Value> {
         let mut all = Vec::new();
         loop {

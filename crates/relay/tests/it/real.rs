@@ -1,4 +1,4 @@
-//! A browser, and a client of it that we did not write.
+//! A real browser, and Playwright as its client.
 
 use std::env;
 use std::fs;
@@ -8,14 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tapline_access::{AccessConfig, Token, TokenSource};
 use tapline_oapi::{Category, CategorySet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::ends::{DEADLINE, Ends, UPGRADE, command, head, soon};
+use crate::ends::{DEADLINE, Ends, UPGRADE, allow, command, head, redacting, soon};
 
-/// What was found; says that a test is skipped where nothing was, and fails where `variable` demands
-/// that it is there.
+/// What was found. Where nothing was, the test is skipped with a message, or fails where `variable` is 1.
 #[track_caller]
 fn or_skip(found: Option<PathBuf>, name: &str, variable: &str) -> Option<PathBuf> {
     if found.is_none() {
@@ -23,7 +23,7 @@ fn or_skip(found: Option<PathBuf>, name: &str, variable: &str) -> Option<PathBuf
         assert!(!required, "{name} is not here, and {variable}=1");
         let test = std::thread::current();
         let test = test.name().unwrap_or_default();
-        // Where nobody can be told, the test still passes.
+        // Where the message cannot be written, the test still passes.
         let _ = writeln!(std::io::stderr(), "skipped: {test}: {name} is not here");
     }
     found
@@ -36,7 +36,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// What `install.sh` has put there.
+/// Where `install.sh` installs it.
 fn playwright() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
     let package = target.join("peers/playwright/node_modules/playwright-core");
@@ -50,7 +50,7 @@ struct Browser {
 }
 
 impl Browser {
-    /// Opens it, unless the test is skipped.
+    /// Starts it, unless the test is skipped.
     fn open(name: &str) -> Option<Self> {
         let found = on_path("chromium").or_else(|| on_path("google-chrome"));
         let chromium = or_skip(found, "chromium", "TAPLINE_REQUIRE_BROWSER")?;
@@ -58,7 +58,7 @@ impl Browser {
         let directory = env::temp_dir().join(directory);
         let process = Command::new(chromium)
             .args(["--headless", "--disable-gpu", "--no-first-run"])
-            // Root has no sandbox, and a container often little shared memory.
+            // Chromium's sandbox does not work as root, and containers often have little shared memory.
             .args(["--no-sandbox", "--disable-dev-shm-usage"])
             // Nothing but loopback.
             .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
@@ -85,8 +85,8 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// Ends it, and then its profile goes. It leaves processes behind that end a little later, and
-    /// write until then.
+    /// Ends the browser and removes its profile. Some of its processes end a little later, and write until
+    /// then.
     fn drop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -115,15 +115,15 @@ async fn ends(browser: &Browser) -> Ends {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_browser_speaks_through_the_relay() {
+async fn a_browser_answers_through_the_relay() {
     let Some(browser) = Browser::open("speaks") else {
         return;
     };
     let ends = ends(&browser).await;
     let mut told = ends.capture(CategorySet::of(&[Category::Control, Category::Connection]));
-    let relay = ends.relay.local_addr();
+    let relay = ends.address;
 
-    // What it says of itself points at the relay, and at nothing else.
+    // Its description has the relay's address, and no other.
     for path in ["/json", "/json/list", "/json/version"] {
         let answer = ends
             .ask(&format!("GET {path} HTTP/1.1\r\nHost: {relay}\r\n\r\n"))
@@ -139,14 +139,14 @@ async fn the_browser_speaks_through_the_relay() {
         assert!(!body.to_string().contains(&browser.address), "{body}");
     }
 
-    // A tab through the relay: with PUT, as the browser asks.
+    // A tab opened through the relay: with PUT, as Chromium requires.
     let request = format!("PUT /json/new?about:blank HTTP/1.1\r\nHost: {relay}\r\n\r\n");
     let answer = ends.ask(&request).await;
     let tab: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
     let url = tab["webSocketDebuggerUrl"].as_str().unwrap();
     let path = url.strip_prefix(&format!("ws://{relay}")).unwrap();
 
-    // It takes a socket whose client offers to compress, and does not.
+    // It accepts a WebSocket whose client offers compression, and does not compress.
     let mut client = ends.client().await;
     let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
     let request = UPGRADE.strip_suffix("\r\n").unwrap().to_owned() + offer;
@@ -172,7 +172,7 @@ async fn the_browser_speaks_through_the_relay() {
     ends.stop().await;
 }
 
-/// A page with what an agent meets: something to click, and something to keep for itself.
+/// A page with a button, and with a secret to type.
 const PAGE: &str = "<!doctype html><title>Sign in</title><form onsubmit='return false'>\
     <input id=user><input id=password type=password><button id=go onclick='document.title=\
     document.querySelector(\"#password\").value.length'>Go</button></form>";
@@ -181,7 +181,7 @@ const PAGE: &str = "<!doctype html><title>Sign in</title><form onsubmit='return 
 async fn playwright_works_and_what_it_types_is_in_no_event() {
     let Some(package) = or_skip(
         playwright().filter(|_| on_path("node").is_some()),
-        "playwright-core (crates/cdp/tests/relay/install.sh)",
+        "playwright-core (crates/relay/tests/it/install.sh)",
         "TAPLINE_REQUIRE_PEERS",
     ) else {
         return;
@@ -209,13 +209,18 @@ async fn playwright_works_and_what_it_types_is_in_no_event() {
     });
     let ends = Ends::with(|options| {
         options.upstream.clone_from(&browser.address);
-        options.redaction = options.redaction.clone().with_query_parameters(["key"]);
-        options.token = Some("correct-horse-battery".to_owned());
+        options.redact_url = redacting(&["key"]);
+        let token = Token::from_variable("TOKEN", "correct-horse-battery").unwrap();
+        let config = AccessConfig {
+            token: Some(TokenSource::Fixed(token)),
+            ..AccessConfig::default()
+        };
+        allow(options, config);
     })
     .await;
     let mut told = ends.capture(CategorySet::ALL);
-    let relay = format!("http://{}", ends.relay.local_addr());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/relay/playwright.mjs");
+    let relay = format!("http://{}", ends.address);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/playwright.mjs");
     let running = tokio::task::spawn_blocking(move || {
         Command::new("node")
             .arg(script)
@@ -230,7 +235,7 @@ async fn playwright_works_and_what_it_types_is_in_no_event() {
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    // The length of what was typed, as the page has it: it did arrive.
+    // The length of the typed text, as the page has it: the text arrived.
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "8");
 
     let told = told.up_to("cdp_disconnect").await;
@@ -266,7 +271,7 @@ async fn playwright_works_and_what_it_types_is_in_no_event() {
     );
     assert_eq!(of("Page.captureScreenshot").len(), 1);
     assert!(!of("Input.insertText").is_empty());
-    let counts = ends.relay.counts();
+    let counts = ends.counts();
     assert_eq!((counts.commands_missed, counts.unreadable), (0, 0));
     serving.abort();
     ends.stop().await;

@@ -1,16 +1,16 @@
-//! What the relay costs: round trips and bulk, through it and past it, turn by turn.
+//! What the relay costs: round trips and bulk, with it and without it, alternately.
 //!
-//! `cargo run --release -p tapline-cdp --example relay_cost`
+//! `cargo run --release -p tapline-relay --example cost`
 //!
 //! The browser is a stand-in that answers each message with one of the same length, so that what is
 //! measured is the relay and the loopback, and nothing of a browser.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tapline_cdp::{Relay, RelayOptions};
+use tapline_api::ApiService;
 use tapline_events::{EventStream, Retention};
+use tapline_relay::{Relay, RelayOptions};
 use tapline_telemetry::{TelemetryConfig, TelemetrySession};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,11 +35,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
             tokio::spawn(answer(socket));
         }
     });
-    let session = Arc::new(TelemetrySession::new(EventStream::new(
-        Retention::default(),
-    )?));
+    let stream = EventStream::new(Retention::default())?;
+    let api = ApiService::new(TelemetrySession::new(stream));
+    let session = api.session();
     let options = RelayOptions::new(past.to_string());
-    let relay = Relay::bind("127.0.0.1:0".parse()?, options, session.clone()).await?;
+    let relay = Relay::bind("127.0.0.1:0".parse()?, options, api.publisher()).await?;
     let through = relay.local_addr();
     tokio::spawn(async move { relay.run(std::future::pending()).await });
 
