@@ -179,7 +179,10 @@ impl Graph {
             .map(|package| package.name.clone())
             .collect();
         let uses = workspace.packages.iter().flat_map(|package| {
-            package.dependencies.iter().map(|dependency| Use {
+            // A crate's tests may switch its own features on, which is no edge.
+            let others = package.dependencies.iter();
+            let others = others.filter(|dependency| dependency.name != package.name);
+            others.map(|dependency| Use {
                 by: package.name.clone(),
                 of: dependency.name.clone(),
                 dev: dependency.kind == Some(Kind::Dev),

@@ -1,4 +1,4 @@
-//! What kind of thing an event tells about: [`Category`], and sets of them.
+//! The kinds of events: [`Category`], and sets of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,11 +6,10 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-/// What kind of thing an event tells about. The unit in which a session decides what is captured.
+/// The kind of an event. A session enables or disables whole categories.
 ///
-/// Nine are user-facing: a configuration switches them on and off. [`System`](Self::System) and
-/// [`Monitor`](Self::Monitor) are always captured, because whoever wonders why events are missing
-/// needs exactly these.
+/// Nine are user-facing: a configuration enables and disables them. [`System`](Self::System) and
+/// [`Monitor`](Self::Monitor) are always captured, because they explain why other events are missing.
 ///
 /// ```
 /// use tapline_oapi::Category;
@@ -26,9 +25,7 @@ use serde::ser::{Serialize, Serializer};
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(
     feature = "openapi",
-    schema(
-        description = "What kind of thing an event tells about. `system` and `monitor` are always captured."
-    )
+    schema(description = "The kind of an event. `system` and `monitor` are always captured.")
 )]
 #[repr(u8)]
 pub enum Category {
@@ -44,15 +41,15 @@ pub enum Category {
     Control,
     /// API calls that manage the machine or the telemetry.
     Platform,
-    /// Clients and viewers that come and go.
+    /// Clients and viewers that connect and disconnect.
     Connection,
     /// Pictures of a page.
     Screenshot,
-    /// Captchas met and solved.
+    /// Captchas that were found and solved.
     Captcha,
     /// Health of the machine and its services. Always captured.
     System,
-    /// Health of the collector. Always captured.
+    /// Health of the collector of browser events. Always captured.
     Monitor,
 }
 
@@ -75,7 +72,7 @@ impl Category {
         Self::Monitor,
     ];
 
-    /// The categories that a configuration switches on and off.
+    /// The categories that a configuration enables and disables.
     pub const USER_FACING: [Self; 9] = [
         Self::Console,
         Self::Network,
@@ -88,7 +85,7 @@ impl Category {
         Self::Captcha,
     ];
 
-    /// The place of this category in an array with one entry for each: `0..COUNT`.
+    /// The index of this category in an array with one entry for each: `0..COUNT`.
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
@@ -112,7 +109,7 @@ impl Category {
         }
     }
 
-    /// Whether a configuration decides about this category; the others are always captured.
+    /// Whether a configuration enables and disables this category. The others are always captured.
     #[must_use]
     pub const fn is_user_facing(self) -> bool {
         !matches!(self, Self::System | Self::Monitor)
@@ -136,15 +133,15 @@ impl FromStr for Category {
     }
 }
 
-/// A name that is no category. The message tells which names are.
+/// A name that is not a category. The message lists all categories.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown category `{0}`, expected one of {names}", names = Names)]
 pub struct UnknownCategory(
-    /// The name as it was given.
+    /// The name that was given.
     pub String,
 );
 
-/// Prints the names of all categories, for messages.
+/// Displays the names of all categories, for messages.
 struct Names;
 
 impl fmt::Display for Names {
@@ -179,12 +176,12 @@ impl CategorySet {
     pub const EMPTY: Self = Self(0);
     /// All eleven.
     pub const ALL: Self = Self::of(&Category::ALL);
-    /// The nine that a configuration switches on and off.
+    /// The nine that a configuration enables and disables.
     pub const USER_FACING: Self = Self::of(&Category::USER_FACING);
-    /// The two that are captured whatever the configuration says.
+    /// The two that are always captured.
     pub const ALWAYS: Self = Self::of(&[Category::System, Category::Monitor]);
 
-    /// The set of these categories; naming one twice changes nothing.
+    /// The set of these categories. A category may be named twice.
     #[must_use]
     pub const fn of(categories: &[Category]) -> Self {
         let mut set = Self::EMPTY;
@@ -209,25 +206,25 @@ impl CategorySet {
         Self(self.0 | bit(category))
     }
 
-    /// This set but `category`.
+    /// This set without `category`.
     #[must_use]
     pub const fn without(self, category: Category) -> Self {
         Self(self.0 & !bit(category))
     }
 
-    /// What is in either set.
+    /// The categories in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What is in both sets.
+    /// The categories in both sets.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether there is nothing in the set.
+    /// Whether the set has no category.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -239,13 +236,13 @@ impl CategorySet {
         self.0.count_ones() as usize
     }
 
-    /// The set as bits: bit [`Category::index`] is set where the category is in it.
+    /// The set as bits: bit [`Category::index`] is set if the category is in the set.
     #[must_use]
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// The set that has these [`bits`](Self::bits). Bits that stand for no category are dropped.
+    /// The set that has these [`bits`](Self::bits). Bits of no category are ignored.
     #[must_use]
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits & Self::ALL.0)

@@ -1,4 +1,4 @@
-//! What a caller asks to be captured, and the state that a server tells.
+//! The configuration that a caller sends, and the state that a server returns.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +22,12 @@ use crate::json;
 #[cfg_attr(
     feature = "openapi",
     schema(
-        description = "What to capture. Absent `browser`: with PUT all user-facing categories, with PATCH no change."
+        description = "What to capture. If `browser` is absent, PUT captures all user-facing categories, and PATCH changes nothing."
     )
 )]
 pub struct ConfigRequest {
-    /// What to capture, category by category. Absent: with PUT the default (all user-facing
-    /// categories), with PATCH no change.
+    /// What to capture, category by category. If absent, PUT captures all user-facing categories, and
+    /// PATCH changes nothing.
     #[serde(
         default,
         deserialize_with = "json::optional_object",
@@ -38,9 +38,9 @@ pub struct ConfigRequest {
 
 macro_rules! browser_config {
     ($($field:ident $category:ident $doc:literal;)*) => {
-        /// Which categories are captured, one optional field for each.
+        /// The categories to capture, one optional field for each.
         ///
-        /// `system` and `monitor` may be named, but are captured whatever is said about them.
+        /// `system` and `monitor` are accepted here, but are captured in any case.
         #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[serde(deny_unknown_fields)]
@@ -53,7 +53,7 @@ macro_rules! browser_config {
         }
 
         impl BrowserConfig {
-            /// What is said about `category`, if anything.
+            /// The field of `category`, if it is present.
             #[must_use]
             pub const fn get(&self, category: Category) -> Option<CategoryConfig> {
                 match category { $(Category::$category => self.$field,)* }
@@ -73,16 +73,16 @@ browser_config! {
     interaction Interaction "Clicks, keys, scrolling.";
     control Control "API calls and commands that drive the browser.";
     platform Platform "API calls that manage the machine or the telemetry.";
-    connection Connection "Clients and viewers that come and go.";
+    connection Connection "Clients and viewers that connect and disconnect.";
     screenshot Screenshot "Pictures of the page.";
-    captcha Captcha "Captchas met and solved.";
+    captcha Captcha "Captchas that were found and solved.";
     system System "Health of the machine. Always captured.";
-    monitor Monitor "Health of the collector. Always captured.";
+    monitor Monitor "Health of the collector of browser events. Always captured.";
 }
 
 impl BrowserConfig {
-    /// The configuration that captures exactly `categories`: each user-facing category switched
-    /// on or off, the others not named.
+    /// The configuration that captures exactly `categories`: each user-facing category is enabled or
+    /// disabled, and the others are absent.
     #[must_use]
     pub fn of(categories: CategorySet) -> Self {
         let mut config = Self::default();
@@ -106,7 +106,7 @@ impl BrowserConfig {
             .collect()
     }
 
-    /// The categories with an `enabled`, and what it says, in the order of [`Category::ALL`].
+    /// The categories with an `enabled`, and its value, in the order of [`Category::ALL`].
     pub fn explicit(&self) -> impl Iterator<Item = (Category, bool)> + '_ {
         Category::ALL
             .into_iter()
@@ -114,17 +114,17 @@ impl BrowserConfig {
     }
 }
 
-/// What is said about one category.
+/// The configuration of one category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CategoryConfig {
-    /// Whether it is captured. Absent: with PUT it is not, with PATCH it stays as it is.
+    /// Whether the category is captured. If absent, PUT does not capture it, and PATCH leaves it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
 }
 
-/// The state of the telemetry, as `GET`, `PUT` and `PATCH /telemetry` tell it.
+/// The state of the telemetry: the answer of `GET`, `PUT` and `PATCH /telemetry`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct State {
@@ -132,19 +132,20 @@ pub struct State {
     pub config: StateConfig,
     /// The head: the newest seq published, 0 before the first event.
     pub seq: u64,
-    /// When the configuration was applied, RFC 3339. Absent where there is no session.
+    /// When the configuration was applied, RFC 3339. Absent if there is no session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<String>, format = DateTime))]
     pub applied_at: Option<jiff::Timestamp>,
-    /// The id of the session that is running, if one is.
+    /// The id of the running session. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub session_id: Option<String>,
-    /// The head at the moment the session started: its events come after.
+    /// The head when the session started: its events come after this seq.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub session_start_seq: Option<u64>,
-    /// The random id of this incarnation of the stream; seqs of another epoch mean nothing here.
+    /// The random id of this run of the stream, 16 hexadecimal digits. A restart has another one, and seqs of
+    /// one epoch are not valid in another.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub epoch: Epoch,
 }

@@ -1,13 +1,13 @@
-//! What `data` holds, for each known type: one struct of the type's name, and [`EventData`] over
-//! all of them.
+//! The typed `data` of each known event type: one struct with the type's name, and [`EventData`], an enum
+//! over all of them.
 //!
-//! These are for reading: publishing checks nothing of it, `data` goes through as it is. So they
-//! are lenient: an unknown field is passed over, and what the taxonomy does not promise is an
-//! `Option`. The [`Context`] is optional as a whole, because a producer that is no browser has
-//! none to give. A field that is `None` is left out when written.
+//! These types are for reading. Publishing does not check `data` and carries it unchanged, so the types
+//! are lenient: an unknown field is ignored, and a field that the taxonomy does not require is an
+//! `Option`. All fields of [`Context`] are optional, because only a browser has them. A field that is
+//! `None` is omitted when written.
 //!
 //! Times called `cdp_timestamp`, `time`, `render_time` and `load_time`, and `duration` without a
-//! unit in its name, are the browser's own: seconds. Coordinates are CSS pixels.
+//! unit in its name, are in seconds, as the browser gives them. Coordinates are CSS pixels.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ macro_rules! event_data {
             ///
             /// # Errors
             ///
-            /// Where `data` is not what the type promises.
+            /// If `data` does not match the type.
             pub fn parse(known: KnownType, data: &str) -> Result<Self, serde_json::Error> {
                 match known {
                     $(KnownType::$variant => serde_json::from_str(data).map(Self::$variant),)*
@@ -49,17 +49,17 @@ macro_rules! event_data {
 }
 with_known_types!(event_data);
 
-/// Where in the browser something happened. Its fields stand among those of the event's own
-/// `data`; each is there where the producer knows it.
+/// Where in the browser something happened. Its fields are among the other fields of `data`; each is
+/// present if the producer knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Context {
-    /// The DevTools session through which the collector sees the target.
+    /// The collector's DevTools session for the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// The tab, frame or worker, as the browser calls it.
+    /// The browser's id of the tab, frame or worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_id: Option<String>,
-    /// What kind of target.
+    /// The kind of target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_type: Option<TargetType>,
     /// Counts the top-level navigations of the target, from 0: events of one page share it.
@@ -76,7 +76,7 @@ pub struct Context {
     pub url: Option<String>,
 }
 
-/// What kind of thing within the browser.
+/// The kind of a target in the browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetType {
@@ -92,7 +92,7 @@ pub enum TargetType {
     ServiceWorker,
     /// A shared worker.
     SharedWorker,
-    /// Any other kind, also one that this version does not know.
+    /// Any other kind, including kinds that this version does not know.
     #[serde(other)]
     Other,
 }
@@ -101,12 +101,12 @@ pub enum TargetType {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StackTrace {
-    /// What the trace is of, such as `setTimeout` for one that a timer began.
+    /// What the trace belongs to, such as `setTimeout` for one that a timer started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The calls, innermost first.
     pub call_frames: Vec<CallFrame>,
-    /// The trace of what set this one off.
+    /// The trace of the code that scheduled this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<StackTrace>>,
 }
@@ -117,18 +117,18 @@ pub struct StackTrace {
 pub struct CallFrame {
     /// The function; empty for an anonymous one.
     pub function_name: String,
-    /// The script, as the browser calls it.
+    /// The browser's id of the script.
     pub script_id: String,
     /// Where the script came from.
     pub url: String,
-    /// Line within the script, from 0; -1 where there is none.
+    /// Line in the script, from 0; -1 if there is none.
     pub line_number: i64,
-    /// Column within the line, from 0; -1 where there is none.
+    /// Column in the line, from 0; -1 if there is none.
     pub column_number: i64,
 }
 
-/// Declares payloads: `struct Name: Context { what is promised } optional { what may be absent }`. They
-/// all derive the same, and what is optional is always left out when there is none.
+/// Declares payloads: `struct Name: Context { required fields } optional { fields that may be absent }`. All
+/// of them derive the same traits, and an absent optional field is omitted when written.
 macro_rules! payloads {
     ($(
         $(#[$meta:meta])*
@@ -168,7 +168,7 @@ payloads! {
     } optional {
         /// All arguments as text.
         args: Vec<String>,
-        /// From where it was called.
+        /// The stack of the call.
         stack_trace: StackTrace,
     }
 
@@ -187,7 +187,7 @@ payloads! {
         column: i64,
         /// The script that threw.
         source_url: String,
-        /// From where it was called or thrown.
+        /// The stack of the call or of the exception.
         stack_trace: StackTrace,
     }
 }
@@ -196,18 +196,18 @@ payloads! {
 payloads! {
     /// `data` of `network_request`. The address is the context's `url`.
     struct NetworkRequest: Context {
-        /// Ties a request to its response or failure; a redirect keeps it.
+        /// The id that a request shares with its response or failure; a redirect keeps it.
         request_id: String,
         /// The HTTP method.
         method: String,
-        /// The document that asks.
+        /// The document that sent the request.
         document_url: String,
         /// The request's headers.
         headers: BTreeMap<String, String>,
-        /// What made the browser ask: `parser`, `script`, `preload`, `other` …
+        /// What caused the request: `parser`, `script`, `preload`, `other` …
         initiator_type: String,
     } optional {
-        /// What it is for: `Document`, `Stylesheet`, `Script`, `Fetch` …
+        /// The kind of resource: `Document`, `Stylesheet`, `Script`, `Fetch` …
         resource_type: String,
         /// The body.
         post_data: String,
@@ -219,7 +219,7 @@ payloads! {
 
     /// `data` of `network_response`. The address is the context's `url`.
     struct NetworkResponse: Context {
-        /// The request that this answers.
+        /// The id of the request.
         request_id: String,
         /// The request's HTTP method.
         method: String,
@@ -228,13 +228,13 @@ payloads! {
         /// The response's headers; several of one name are joined by line breaks.
         headers: BTreeMap<String, String>,
     } optional {
-        /// The text beside the status.
+        /// The text after the status.
         status_text: String,
         /// The media type.
         mime_type: String,
-        /// What it is for: `Document`, `Stylesheet`, `Script`, `Fetch` …
+        /// The kind of resource: `Document`, `Stylesheet`, `Script`, `Fetch` …
         resource_type: String,
-        /// The body, of text alone, and cut where it is long.
+        /// The body, if it is text; truncated if it is long.
         body: String,
     }
 
@@ -242,12 +242,12 @@ payloads! {
     struct NetworkLoadingFailed: Context {
         /// The request that failed.
         request_id: String,
-        /// The browser's name of the failure, such as `net::ERR_ABORTED`.
+        /// The browser's name for the failure, such as `net::ERR_ABORTED`.
         error_text: String,
-        /// Whether it was cancelled rather than refused.
+        /// Whether the request was cancelled.
         canceled: bool,
     } optional {
-        /// What it is for: `Document`, `Stylesheet`, `Script`, `Fetch` …
+        /// The kind of resource: `Document`, `Stylesheet`, `Script`, `Fetch` …
         resource_type: String,
     }
 
@@ -256,7 +256,7 @@ payloads! {
 
     /// `data` of `proxy_error`.
     struct ProxyError: Context {
-        /// What went wrong, in the proxy's terms made uniform.
+        /// The error, as a uniform code for all proxies.
         code: String,
         /// The request that the proxy answered.
         request_id: String,
@@ -265,9 +265,9 @@ payloads! {
     } optional {
         /// The request's HTTP method.
         method: String,
-        /// The code exactly as the proxy gave it.
+        /// The code as the proxy sent it.
         raw_code: String,
-        /// What the request was for.
+        /// The kind of resource.
         resource_type: String,
     }
 }
@@ -278,20 +278,20 @@ payloads! {
     struct PageNavigation {
         /// The new address.
         url: String,
-        /// The frame that went there.
+        /// The frame that navigated.
         frame_id: String,
         /// The new document.
         loader_id: String,
     } optional {
-        /// The frame around it; absent for a top-level navigation.
+        /// The parent frame; absent for a top-level navigation.
         parent_frame_id: String,
-        /// The DevTools session through which the collector sees the target.
+        /// The collector's DevTools session for the target.
         session_id: String,
         /// The target that the frame belongs to.
         target_id: String,
-        /// What kind of target.
+        /// The kind of target.
         target_type: TargetType,
-        /// The number of this navigation, from collectors that tell it.
+        /// The number of this navigation; some collectors omit it.
         nav_seq: u64,
     }
 
@@ -313,7 +313,7 @@ payloads! {
         target_id: String,
         /// What kind of target: a page.
         target_type: TargetType,
-        /// Where it begins.
+        /// The address that it opened with.
         url: String,
     } optional {
         /// Its title at that time.
@@ -334,11 +334,11 @@ payloads! {
         layout_shift_details: LayoutShiftDetails,
     }
 
-    /// How much of the view moved, and by how far.
+    /// How much of the view moved, and how far.
     struct LayoutShiftDetails {
         /// The score of this one shift, 0 and up.
         value: f64,
-        /// Whether a user's input just before explains it.
+        /// Whether the user's input just before caused it.
         had_recent_input: bool,
     }
 
@@ -359,7 +359,7 @@ payloads! {
     struct LcpDetails {
         /// When it was painted, in seconds since the Unix epoch.
         render_time: f64,
-        /// When it was loaded, in seconds since the Unix epoch; 0 for what is not loaded, as text.
+        /// When it was loaded, in seconds since the Unix epoch; 0 for content that is not loaded, such as text.
         load_time: f64,
         /// Its area in square pixels.
         size: f64,
@@ -378,7 +378,7 @@ payloads! {
     /// `data` of `page_navigation_settled`.
     struct PageNavigationSettled: Context {}
 
-    /// `data` of `page_crashed`. Which page, is in the context.
+    /// `data` of `page_crashed`. The context names the page.
     struct PageCrashed: Context {}
 }
 
@@ -395,7 +395,7 @@ payloads! {
         /// The element's tag.
         tag: String,
     } optional {
-        /// The element's text, cut.
+        /// The start of the element's text.
         text: String,
     }
 
@@ -411,15 +411,15 @@ payloads! {
 
     /// `data` of `interaction_scroll_settled`.
     struct InteractionScrollSettled: Context {
-        /// Where it began, in CSS pixels from the left.
+        /// The start, in CSS pixels from the left.
         from_x: f64,
-        /// Where it began, in CSS pixels from the top.
+        /// The start, in CSS pixels from the top.
         from_y: f64,
-        /// Where it came to rest, in CSS pixels from the left.
+        /// The end, in CSS pixels from the left.
         to_x: f64,
-        /// Where it came to rest, in CSS pixels from the top.
+        /// The end, in CSS pixels from the top.
         to_y: f64,
-        /// A selector of what was scrolled.
+        /// A selector of the scrolled element.
         target_selector: String,
     }
 }
@@ -461,17 +461,17 @@ payloads! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisconnectReason {
-    /// The browser was started anew.
+    /// The browser was restarted.
     ChromeRestarted,
     /// The connection broke.
     ConnectionLost,
 }
 
-/// Why the collector gave the browser up.
+/// Why the collector stopped trying to reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReconnectFailure {
-    /// It tried as often as it may.
+    /// All attempts failed.
     ReconnectExhausted,
 }
 
@@ -479,9 +479,9 @@ pub enum ReconnectFailure {
 payloads! {
     /// `data` of `api_call`.
     struct ApiCall {
-        /// The call.
+        /// The id of the call.
         request_id: String,
-        /// The operation, as the API's document calls it.
+        /// The operation's id in the API's document.
         operation_id: String,
         /// The HTTP status of the answer.
         status: u16,
@@ -493,8 +493,8 @@ payloads! {
     struct CdpCommand {
         /// The command, such as `Page.navigate`.
         method: String,
-        /// Those of its arguments that are approved: never typed text, scripts, cookies, headers.
-        /// They stand beside `method`.
+        /// The arguments on the allow-list: never typed text, scripts, cookies or headers. They are
+        /// fields beside `method`.
         #[serde(flatten)]
         arguments: serde_json::Map<String, serde_json::Value>,
     }
@@ -506,7 +506,7 @@ payloads! {
     struct CdpDisconnect {
         /// How long it was connected, in milliseconds.
         duration_ms: u64,
-        /// How many messages went either way.
+        /// How many messages were sent in both directions.
         message_count: u64,
         /// Why it ended.
         reason: String,
@@ -541,9 +541,9 @@ payloads! {
         task_id: String,
         /// The challenge.
         challenge_id: String,
-        /// The host of the page that asks.
+        /// The host of the page with the captcha.
         website_host: String,
-        /// The path of the page that asks.
+        /// The path of the page with the captcha.
         website_path: String,
     }
 
@@ -568,11 +568,11 @@ payloads! {
     } optional {
         /// The solver's task.
         task_id: String,
-        /// The host of the page that asked.
+        /// The host of the page with the captcha.
         website_host: String,
-        /// The path of the page that asked.
+        /// The path of the page with the captcha.
         website_path: String,
-        /// The solver's code of what went wrong.
+        /// The solver's error code.
         error_code: String,
     }
 }
@@ -587,7 +587,7 @@ pub enum CaptchaStatus {
     Failure,
     /// Not solved in time.
     Timeout,
-    /// Given up, most likely because the page went away.
+    /// Abandoned, usually because the page was closed or navigated.
     Abandoned,
 }
 
@@ -606,13 +606,13 @@ payloads! {
         trigger_process_name: String,
         /// Its id.
         trigger_pid: u64,
-        /// What the memory was bounded by, as the kernel calls it.
+        /// The kernel's name for the limit that was reached.
         constraint: String,
         /// The machine's memory.
         mem_total_kb: u64,
-        /// What of it was free.
+        /// The free memory of the machine.
         mem_free_kb: u64,
-        /// The processes that held most, at most five.
+        /// The processes with the most memory, five at most.
         top_tasks: Vec<OomTask>,
     }
 
@@ -630,7 +630,7 @@ payloads! {
     struct ServiceCrashed {
         /// The service.
         service_name: String,
-        /// When in its life.
+        /// When it crashed.
         phase: CrashPhase,
     } optional {
         /// The id of its process.
@@ -638,7 +638,7 @@ payloads! {
     }
 }
 
-/// When in a service's life it died.
+/// When a service crashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CrashPhase {
@@ -646,6 +646,6 @@ pub enum CrashPhase {
     Startup,
     /// While it ran.
     Running,
-    /// For the last time: it is not started again.
+    /// It crashed again and is not restarted.
     GaveUp,
 }

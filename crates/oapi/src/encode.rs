@@ -1,9 +1,9 @@
-//! The hot path: an event's envelope straight into bytes.
+//! The hot path: encodes an envelope without owning the event.
 //!
-//! A derived serializer wants an owned [`Envelope`](crate::Envelope), which for a stamped event
-//! would mean a copy of its metadata for each publish. These functions write the same bytes from a
-//! borrowed event: the fixed text by hand, a string that needs no escape (nearly all) in one copy,
-//! the rare other one through `serde_json`. A test holds both against each other.
+//! A derived serializer needs an owned [`Envelope`](crate::Envelope): with a stamp, each publish would
+//! copy the event's metadata. These functions write the same bytes from a borrowed event. They copy a
+//! string that needs no escape (nearly all) at once, and write the others through `serde_json`. A test
+//! compares both.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,11 @@ pub const MAX_ENVELOPE_BYTES: usize = 1_000_000;
 
 /// Appends `{"seq":N,"event":{…}}`.
 ///
-/// `ts` (Unix microseconds) takes the place of the event's own. `stamp`, a key and a value, is put
-/// into `source.metadata`, over a value that the producer gave that key. The event is not touched.
+/// `ts` (Unix microseconds) replaces the event's own. `stamp`, a key and a value, is added to
+/// `source.metadata` and replaces the producer's value of that key. The event is not changed.
 ///
-/// The bytes are those that `serde_json` makes of the [`Envelope`](crate::Envelope) that says the
-/// same. They hold no line break other than one that the producer wrote within `data`, which is
-/// copied as it is.
+/// The bytes are those that `serde_json` writes for the same [`Envelope`](crate::Envelope). They contain
+/// no line break, except those that the producer wrote within `data`, which is copied unchanged.
 ///
 /// ```
 /// use tapline_oapi::encode::encode_envelope;
@@ -52,13 +51,13 @@ pub fn encode_envelope(
     out.push(b'}');
 }
 
-/// Appends the event alone, `{"ts":…}`: what stands in an envelope after `"event":`, whatever the
-/// seq turns out to be. Otherwise as [`encode_envelope`].
+/// Appends the event alone, `{"ts":…}`: the value of `"event"` in an envelope. Otherwise as
+/// [`encode_envelope`].
 pub fn encode_event(out: &mut Vec<u8>, ts: u64, event: &Event, stamp: Option<(&str, &str)>) {
     out.extend_from_slice(b"{\"ts\":");
     integer(out, ts);
     match &event.event_type {
-        // Names of our own need no escape.
+        // Our own names need no escape.
         EventType::Known(known) => {
             out.extend_from_slice(b",\"type\":\"");
             out.extend_from_slice(known.as_str().as_bytes());
@@ -83,15 +82,15 @@ pub fn encode_event(out: &mut Vec<u8>, ts: u64, event: &Event, stamp: Option<(&s
     out.push(b'}');
 }
 
-/// No fewer bytes than [`encode_envelope`] appends, for any seq and ts: for reserving, and for
-/// knowing cheaply that an event is far below [`MAX_ENVELOPE_BYTES`].
+/// An upper bound of the bytes that [`encode_envelope`] appends, for any seq and ts. It is used to reserve
+/// memory, and to know cheaply that an event is far below [`MAX_ENVELOPE_BYTES`].
 ///
-/// Not tight: it takes every character of a string for one that is escaped.
+/// Not tight: it counts every byte of a string as escaped.
 #[must_use]
 #[inline]
 pub fn encoded_len_at_most(event: &Event, stamp: Option<(&str, &str)>) -> usize {
-    /// All the fixed text, with every optional field there, the longest names of our own, and both
-    /// integers at their 20 digits.
+    /// All fixed text: every optional field, the longest names that we define, and two integers of 20
+    /// digits.
     const FIXED: usize = concat!(
         r#"{"seq":18446744073709551615,"event":{"ts":18446744073709551615,"type":"","#,
         r#""category":"interaction","source":{"kind":"local_process","event":"","metadata":{}},"#,
@@ -105,7 +104,7 @@ pub fn encoded_len_at_most(event: &Event, stamp: Option<(&str, &str)>) -> usize 
 
     let stamp = stamp.map_or(0, |(key, value)| ENTRY + ESCAPE * (key.len() + value.len()));
     let mut metadata = 0;
-    // Most have none, and this stands in every publish: an iterator over nothing is not free.
+    // Most events have none, and an iterator over an empty map costs time in every publish.
     if !event.source.metadata.is_empty() {
         for (key, value) in &event.source.metadata {
             metadata += ENTRY + ESCAPE * (key.len() + value.len());
@@ -136,7 +135,7 @@ fn source(out: &mut Vec<u8>, source: &Source, stamp: Option<(&str, &str)>) {
     out.push(b'}');
 }
 
-/// Writes the entries in the order of their keys, the stamp at the place of its key.
+/// Writes the entries in the order of their keys, the stamp included.
 fn metadata(
     out: &mut Vec<u8>,
     metadata: &BTreeMap<String, String>,
@@ -183,7 +182,7 @@ fn string(out: &mut Vec<u8>, text: &str) {
 /// JSON escapes quotes, backslashes and control characters below 0x20.
 fn needs_escape(text: &str) -> bool {
     let escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
-    // No early exit and no branch: the compiler makes vector code of it.
+    // No early exit and no branch, so that the compiler vectorizes it.
     text.bytes()
         .fold(false, |found, byte| found | escaped(byte))
 }

@@ -1,68 +1,66 @@
-//! How an error looks on the wire: a stable [`ErrorCode`] for programs, a message for people.
+//! Errors on the wire: a stable [`ErrorCode`] for programs, a message for people.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What went wrong, as a name that stays. Programs match on this; the message beside it may change.
+/// The kind of an error, as a stable name. Programs match on the code; the message may change.
 ///
-/// Which status goes with which code is the server's business: this crate knows no HTTP.
+/// The server maps codes to HTTP statuses; this crate does not know HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(
     feature = "openapi",
-    schema(
-        description = "What went wrong, as a name that stays. The message beside it may change."
-    )
+    schema(description = "The kind of an error, as a stable name. The message may change.")
 )]
 pub enum ErrorCode {
-    /// What came is not a request as HTTP has them.
+    /// The bytes received are not a valid HTTP request.
     BadRequest,
     /// The body is not JSON.
     InvalidJson,
-    /// A field that must be there is not.
+    /// A required field is missing.
     MissingField,
-    /// A field that nobody knows; most likely a typing error.
+    /// A field is not known; most likely its name is misspelled.
     UnknownField,
-    /// A field has a value that it cannot have.
+    /// A field has an invalid value.
     InvalidField,
-    /// A caller claims a source that is reserved.
+    /// The event claims a source that is reserved.
     ReservedSource,
-    /// A query parameter or a cursor cannot be understood.
+    /// A query parameter or a cursor is invalid.
     InvalidQuery,
     /// The token is missing or wrong.
     Unauthorized,
-    /// The request comes from where none is taken: its `Host` or `Origin` is not allowed.
+    /// The `Host` or `Origin` of the request is not allowed.
     Forbidden,
-    /// The body is of a media type that is not taken here.
+    /// The media type of the body is not accepted here.
     UnsupportedMediaType,
-    /// The body is larger than the server takes.
+    /// The body is larger than the server accepts.
     BodyTooLarge,
     /// The event is too large even without its `data`.
     EventTooLarge,
-    /// The head of the request, its target included, is larger than the server takes.
+    /// The head of the request, with its target, is larger than the server accepts.
     HeaderTooLarge,
     /// There is no telemetry configuration.
     NotConfigured,
-    /// There is nothing at this path.
+    /// This path does not exist.
     NotFound,
-    /// The path is there, but not with this method.
+    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// The request did not arrive within the time that it has, or its reader did not answer.
+    /// The request did not arrive in time, or the reader that it addresses did not answer in time.
     Timeout,
-    /// The source of events could not be started; the state is as before.
+    /// A source of events could not start; the state is as before.
     SourceFailed,
-    /// The caller asks too often, or has too many streams open.
+    /// The client sends too many requests, or has too many streams open.
     TooManyRequests,
-    /// The server cannot take this now (it is full, or it is stopping); later it may.
+    /// The server cannot handle this now, because it is full or stopping. Try again later.
     Unavailable,
-    /// The server is at fault.
+    /// The server failed. Its log has the cause, under the request id.
     Internal,
 }
 
 impl ErrorCode {
-    /// Every code, in the order above.
+    /// All codes, in the order above.
     pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::InvalidJson,
@@ -127,11 +125,11 @@ impl fmt::Display for ErrorCode {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{message} ({code}{})", OfRequest(self.request_id.as_deref()))]
 pub struct ErrorBody {
-    /// What went wrong, for programs.
+    /// The kind of error, for programs.
     pub code: ErrorCode,
-    /// What went wrong, for people; names the field where one is at fault.
+    /// The error, for people. Names the field and the fix.
     pub message: String,
-    /// The id of the request, by which the server's log names it. Absent where there is none.
+    /// The id of the request, as in the server's log. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub request_id: Option<String>,

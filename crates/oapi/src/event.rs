@@ -1,5 +1,5 @@
-//! The event itself, where it came from, and the two forms it travels in: [`PublishRequest`] on
-//! the way in, [`Envelope`] on the way out.
+//! The event, its source, and its two forms on the wire: [`PublishRequest`] to the server, and
+//! [`Envelope`] to readers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,18 +48,18 @@ pub struct Event {
         schema(required, minimum = 0, example = 1_795_349_358_733_796_i64)
     )]
     pub ts: u64,
-    /// What it is called.
+    /// The name of the event type.
     #[serde(rename = "type")]
     #[cfg_attr(feature = "openapi", schema(value_type = String, min_length = 1, example = "console_log"))]
     pub event_type: EventType,
-    /// What kind of thing it tells about. For a known type, that type's own category.
+    /// The category. A known type always has its own category.
     pub category: Category,
-    /// Where it came from.
+    /// Where the event came from.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required))]
     pub source: Source,
-    /// Whatever there is to tell: any JSON, kept byte for byte as the producer wrote it. Where the
-    /// producer gave none it is left out, which is not the same as a `null` that it wrote.
+    /// Any JSON, unchanged byte for byte. Absent if the producer sent none; a `null` that the producer
+    /// sent is kept.
     #[serde(
         default,
         deserialize_with = "present",
@@ -67,14 +67,13 @@ pub struct Event {
     )]
     #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub data: Option<Box<RawValue>>,
-    /// Whether `data` was dropped because the envelope would have been over 1,000,000 bytes. Left
-    /// out where it was not.
+    /// Whether `data` was dropped because the envelope would be over 1,000,000 bytes. Omitted if false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub truncated: bool,
 }
 
 impl Event {
-    /// An event of a known type, in that type's category, from a local process, with no `ts` yet.
+    /// An event of a known type, in its category, from a local process, without a `ts`.
     #[must_use]
     pub fn known(known: KnownType, data: Option<Box<RawValue>>) -> Self {
         Self {
@@ -87,12 +86,12 @@ impl Event {
         }
     }
 
-    /// An event of any type, from a local process, with no `ts` yet. Where `name` turns out to be
-    /// a known type, its own category wins over `category`.
+    /// An event of any type, from a local process, without a `ts`. If `name` is a known type, its own
+    /// category is used instead of `category`.
     ///
     /// # Errors
     ///
-    /// [`InvalidEvent::EmptyType`] where `name` is empty.
+    /// [`InvalidEvent::EmptyType`] if `name` is empty.
     pub fn custom(
         name: &str,
         category: Category,
@@ -123,8 +122,8 @@ impl Event {
         self
     }
 
-    /// A copy as it is carried when it is too large: `data` is `null` and `truncated` is true.
-    /// The dropped `data` is not copied on the way.
+    /// A copy for an event that is too large: `data` is `null` and `truncated` is true. Does not copy the
+    /// old `data`.
     #[must_use]
     pub fn cut(&self) -> Self {
         Self {
@@ -137,8 +136,8 @@ impl Event {
         }
     }
 
-    /// `data` read into the fields that the type promises. `None` where there is nothing to read:
-    /// for a custom type, and where `data` was cut at the size limit.
+    /// `data` as the struct of the event's type. `None` for a custom type, and if `data` was dropped at the
+    /// size limit.
     ///
     /// ```
     /// use tapline_oapi::{Event, data::EventData};
@@ -153,8 +152,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// Where `data` is not what the type promises. Publishing does not check that, so a reader
-    /// has to be ready for it.
+    /// If `data` does not match the type. Publishing does not check `data`, so a reader must handle
+    /// this.
     pub fn typed_data(&self) -> Result<Option<EventData>, serde_json::Error> {
         let EventType::Known(known) = self.event_type else {
             return Ok(None);
@@ -166,14 +165,14 @@ impl Event {
             .filter(|data| *data != "null");
         match data {
             None if self.truncated => Ok(None),
-            // Some types have nothing that must be told: for them, no data is good data.
+            // Some types have no required field: absent data is valid for them.
             None => EventData::parse(known, "{}").map(Some),
             Some(data) => EventData::parse(known, data).map(Some),
         }
     }
 }
 
-/// Equal where they are the same on the wire; `data` is compared as text.
+/// Equal if they are the same on the wire; `data` is compared as text.
 impl PartialEq for Event {
     fn eq(&self, other: &Self) -> bool {
         fn text(event: &Event) -> Option<&str> {
@@ -195,23 +194,22 @@ impl Eq for Event {}
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Source {
-    /// What kind of producer.
+    /// The kind of producer.
     pub kind: SourceKind,
-    /// The producer's own name for what happened, such as `Runtime.consoleAPICalled`. Left out
-    /// where it is empty.
+    /// The producer's own name for the event, such as `Runtime.consoleAPICalled`. Omitted if empty.
     #[serde(default, skip_serializing_if = "is_empty")]
     #[cfg_attr(
         feature = "openapi",
         schema(nullable = false, example = "Runtime.consoleAPICalled")
     )]
     pub event: Option<String>,
-    /// Whatever helps to trace the event back. Publishing adds `telemetry_session_id`.
+    /// More about the origin of the event. Publishing adds `telemetry_session_id`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
 }
 
 impl Source {
-    /// A source of this kind that says nothing more of itself.
+    /// A source of this kind, without a name and metadata.
     #[must_use]
     pub const fn of(kind: SourceKind) -> Self {
         Self {
@@ -222,18 +220,18 @@ impl Source {
     }
 }
 
-/// What kind of producer an event came from.
+/// The kind of producer that an event came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// A browser, over the Chrome DevTools Protocol.
     Cdp,
-    /// The API that drives the sandbox. Reserved: callers over HTTP cannot claim it.
+    /// The API that drives the sandbox. Reserved: a request over HTTP cannot claim it.
     KernelApi,
     /// A browser extension.
     Extension,
-    /// Any process of the machine. What a publisher is that says nothing of itself.
+    /// Any process of the machine. The default for an event without a source.
     #[default]
     LocalProcess,
 }
@@ -257,34 +255,33 @@ impl fmt::Display for SourceKind {
     }
 }
 
-/// An event with the sequence number it was given: what readers get.
+/// An event with its sequence number, as readers receive it.
 ///
-/// [`encode_envelope`](crate::encode::encode_envelope) writes the same bytes as serializing this,
-/// without owning the event.
+/// [`encode_envelope`](crate::encode::encode_envelope) writes the same bytes without owning the event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(
     feature = "openapi",
-    schema(description = "An event with the sequence number it was given.")
+    schema(description = "An event with its sequence number.")
 )]
 pub struct Envelope {
-    /// Its number: 1, 2, 3 … over the life of the stream, with no hole.
+    /// The number of the event: 1, 2, 3 … over the life of an epoch, without holes.
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub seq: u64,
     /// The event as it was published.
     pub event: Event,
 }
 
-/// An event as a caller asks for it to be published. Strict: an unknown field is an error.
+/// An event that a caller publishes. Strict: an unknown field is an error.
 ///
 /// ```
 /// use tapline_oapi::{Category, Event, PublishRequest, from_json};
 ///
-/// // A known type brings its category along, and it wins over the caller's.
+/// // A known type has its own category, which replaces the caller's.
 /// let request: PublishRequest = from_json(br#"{"type":"page_load","category":"console"}"#)?;
 /// assert_eq!(Event::try_from(request)?.category, Category::Page);
 ///
-/// // Any other type has to name one.
+/// // For any other type, the category is required.
 /// let request: PublishRequest = from_json(br#"{"type":"checkout_done"}"#)?;
 /// assert_eq!(Event::try_from(request).unwrap_err().field(), "category");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -294,12 +291,10 @@ pub struct Envelope {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(
     feature = "openapi",
-    schema(
-        description = "An event to publish. A field that is null counts as absent, but for `data`."
-    )
+    schema(description = "An event to publish. A null field counts as absent, except `data`.")
 )]
 pub struct PublishRequest {
-    /// When it happened, in microseconds since the Unix epoch. Absent or 0: the time of publishing.
+    /// When it happened, in microseconds since the Unix epoch. If absent or 0, the time of publishing.
     #[serde(
         default,
         deserialize_with = "unix_micros",
@@ -310,15 +305,15 @@ pub struct PublishRequest {
         schema(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)
     )]
     pub ts: Option<u64>,
-    /// What the event is called: a known type, or any other name.
+    /// The name of the event type: a known type, or any other name.
     #[serde(rename = "type")]
     #[cfg_attr(feature = "openapi", schema(min_length = 1))]
     pub event_type: String,
-    /// What kind of thing it tells about. A known type has a category of its own, which wins over
-    /// this; for any other type it must be given.
+    /// The category. A known type has its own category, which replaces this one; for any other type it is
+    /// required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<Category>,
-    /// Where the event came from. Absent: a local process.
+    /// Where the event came from. If absent, a local process.
     #[serde(
         default,
         deserialize_with = "strict_source",
@@ -326,7 +321,7 @@ pub struct PublishRequest {
     )]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<PublishSource>))]
     pub source: Option<Source>,
-    /// Whatever there is to tell: any JSON, carried byte for byte.
+    /// Any JSON, carried unchanged byte for byte.
     #[serde(
         default,
         deserialize_with = "present",
@@ -334,7 +329,7 @@ pub struct PublishRequest {
     )]
     #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub data: Option<Box<RawValue>>,
-    /// Whether the producer itself already dropped some of `data`.
+    /// Whether the producer already dropped some of `data`.
     #[serde(
         default,
         deserialize_with = "null_is_default",
@@ -345,14 +340,13 @@ pub struct PublishRequest {
 }
 
 impl PublishRequest {
-    /// The largest `ts` that is taken, in microseconds: a signed 64-bit integer's, so that every
-    /// client can read it back. It lies in the year 294247.
+    /// The largest `ts` that is accepted, in microseconds: the maximum of a signed 64-bit integer, which
+    /// every client can represent. It is in the year 294247.
     pub const MAX_TS: u64 = i64::MAX as u64;
 
-    /// Whether the request claims to come from the API that drives the sandbox. That is reserved
-    /// to it: the HTTP operations refuse it as
-    /// [`ErrorCode::ReservedSource`]. It is not part of the conversion into an [`Event`], because
-    /// a publisher within the process may well be that API.
+    /// Whether the request claims the source kind [`SourceKind::KernelApi`]. The HTTP operations refuse it
+    /// with [`ErrorCode::ReservedSource`]. The conversion into an [`Event`] does not check it, because a
+    /// publisher within the process may be that API.
     #[must_use]
     pub fn uses_reserved_source(&self) -> bool {
         self.source
@@ -382,24 +376,24 @@ impl TryFrom<PublishRequest> for Event {
     }
 }
 
-/// Why a request, well-formed as it is, makes no event. Each message names the field.
+/// Why a well-formed request is not a valid event. Each message names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
-    /// The type has no name.
+    /// The type is empty.
     #[error("field `type`: must not be empty")]
     EmptyType,
-    /// A type that is not known brings no category along, and the request named none.
+    /// The type is not known, and the request has no category.
     #[error(
-        "field `category`: missing, and `{event_type}` is not a known type that has one of its own"
+        "field `category`: missing; `{event_type}` is not a known type, so its category is required"
     )]
     MissingCategory {
-        /// The type as it was given.
+        /// The type that was given.
         event_type: String,
     },
 }
 
 impl InvalidEvent {
-    /// The field at fault.
+    /// The name of the invalid field.
     #[must_use]
     pub const fn field(&self) -> &'static str {
         match self {
@@ -408,7 +402,7 @@ impl InvalidEvent {
         }
     }
 
-    /// The code to answer with.
+    /// The code of this error on the wire.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
@@ -430,28 +424,28 @@ impl From<EmptyType> for InvalidEvent {
     }
 }
 
-/// Reads a field that is there. Serde reads `null` into an `Option` as `None`; here the producer's
-/// `null` is as good a value as any.
+/// Reads a field that is present. Serde reads `null` into an `Option` as `None`, but here `null` is a
+/// value of the producer.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// [`Source`] as a caller gives it: strict, where [`Source`] itself is lenient.
+/// [`Source`] as a caller sends it: strict, while [`Source`] itself is lenient.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(
     feature = "openapi",
-    schema(description = "Where an event comes from. A field that is null counts as absent.")
+    schema(description = "Where an event comes from. A null field counts as absent.")
 )]
 pub(crate) struct PublishSource {
-    /// What kind of producer. `kernel_api` is reserved: claiming it is an error.
+    /// The kind of producer. `kernel_api` is reserved: claiming it is an error.
     #[cfg_attr(feature = "openapi", schema(schema_with = claimable_kind))]
     kind: SourceKind,
-    /// The producer's own name for what happened.
+    /// The producer's own name for the event.
     #[serde(default)]
     event: Option<String>,
-    /// Whatever helps to trace the event back.
+    /// More about the origin of the event.
     #[serde(default, deserialize_with = "null_is_default")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, String>>))]
     metadata: BTreeMap<String, String>,
@@ -464,7 +458,7 @@ fn claimable_kind() -> utoipa::openapi::schema::Object {
 
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .description(Some("What kind of producer."))
+        .description(Some("The kind of producer."))
         .enum_values(Some(
             [
                 SourceKind::Cdp,
@@ -476,7 +470,7 @@ fn claimable_kind() -> utoipa::openapi::schema::Object {
         .build()
 }
 
-/// Reads `null` as if the field were absent, as an `Option` does by itself.
+/// Reads `null` as if the field were absent, as an `Option` does.
 fn null_is_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Deserialize<'de> + Default,
@@ -543,7 +537,7 @@ fn is_empty(text: &Option<String>) -> bool {
     text.as_deref().is_none_or(str::is_empty)
 }
 
-// By reference, because that is how serde calls it.
+// Serde passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(flag: &bool) -> bool {
     !flag

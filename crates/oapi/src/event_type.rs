@@ -1,4 +1,4 @@
-//! What an event is called: the [`KnownType`]s, each with its category, and any other name.
+//! Event types: the [`KnownType`]s, each with its category, and any other name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,47 +8,47 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::category::Category;
 
-/// The table of known types: variant, name on the wire, category, meaning. It stands here once;
-/// [`KnownType`] and [`EventData`](crate::data::EventData) are both made from it.
+/// The table of known types: variant, name on the wire, category, meaning. [`KnownType`] and
+/// [`EventData`](crate::data::EventData) are both generated from it.
 macro_rules! with_known_types {
     ($make:ident) => {
         $make! {
-            ConsoleLog "console_log" Console "A page wrote to its console, at any level but error.";
-            ConsoleError "console_error" Console "A page wrote an error to its console, or threw and did not catch.";
-            NetworkRequest "network_request" Network "A request goes out.";
-            NetworkResponse "network_response" Network "A response came in whole.";
+            ConsoleLog "console_log" Console "A page wrote to its console, at any level except error.";
+            ConsoleError "console_error" Console "A page wrote an error to its console, or has an uncaught exception.";
+            NetworkRequest "network_request" Network "A request was sent.";
+            NetworkResponse "network_response" Network "A response was received completely.";
             NetworkLoadingFailed "network_loading_failed" Network "A request failed, or was cancelled.";
             NetworkIdle "network_idle" Network "No request was in flight for 500 ms.";
-            PageNavigation "page_navigation" Page "A frame went to another document.";
-            PageDomContentLoaded "page_dom_content_loaded" Page "The document is parsed.";
-            PageLoad "page_load" Page "The document and what it embeds are loaded.";
+            PageNavigation "page_navigation" Page "A frame navigated to another document.";
+            PageDomContentLoaded "page_dom_content_loaded" Page "The document was parsed.";
+            PageLoad "page_load" Page "The document and its resources were loaded.";
             PageTabOpened "page_tab_opened" Page "A tab or popup opened.";
-            PageLayoutShift "page_layout_shift" Page "Something visible moved by itself.";
+            PageLayoutShift "page_layout_shift" Page "A visible element moved without user input.";
             PageLcp "page_lcp" Page "The largest contentful paint so far.";
-            PageLayoutSettled "page_layout_settled" Page "One second after load went by without a layout shift.";
-            PageNavigationSettled "page_navigation_settled" Page "One navigation is parsed and its layout settled.";
-            PageCrashed "page_crashed" Page "The page's process died.";
+            PageLayoutSettled "page_layout_settled" Page "No layout shift for one second after load.";
+            PageNavigationSettled "page_navigation_settled" Page "A navigation's document was parsed and its layout settled.";
+            PageCrashed "page_crashed" Page "The page's process crashed.";
             InteractionClick "interaction_click" Interaction "A click.";
             InteractionKey "interaction_key" Interaction "A key press.";
-            InteractionScrollSettled "interaction_scroll_settled" Interaction "A scroll came to rest.";
+            InteractionScrollSettled "interaction_scroll_settled" Interaction "A scroll ended.";
             MonitorScreenshot "monitor_screenshot" Screenshot "A picture of the page.";
             MonitorDisconnected "monitor_disconnected" Monitor "The collector lost the browser.";
-            MonitorReconnected "monitor_reconnected" Monitor "The collector has the browser back.";
-            MonitorReconnectFailed "monitor_reconnect_failed" Monitor "The collector gave the browser up.";
-            MonitorInitFailed "monitor_init_failed" Monitor "The collector could not set itself up.";
+            MonitorReconnected "monitor_reconnected" Monitor "The collector reconnected to the browser.";
+            MonitorReconnectFailed "monitor_reconnect_failed" Monitor "The collector stopped trying to reconnect.";
+            MonitorInitFailed "monitor_init_failed" Monitor "The collector could not start.";
             ProxyError "proxy_error" Network "An egress proxy answered with its error page.";
             ApiCall "api_call" Control "A call of an API that drives the browser.";
             PlatformApiCall "platform_api_call" Platform "A call of an API that manages the machine or the telemetry.";
             CdpCommand "cdp_command" Control "A client sent a command through the DevTools relay.";
             CdpConnect "cdp_connect" Connection "A client connected to the browser.";
-            CdpDisconnect "cdp_disconnect" Connection "A client of the browser left.";
+            CdpDisconnect "cdp_disconnect" Connection "A client of the browser disconnected.";
             LiveViewConnect "live_view_connect" Connection "A viewer connected.";
-            LiveViewDisconnect "live_view_disconnect" Connection "A viewer left.";
-            CaptchaSolveStarted "captcha_solve_started" Captcha "A captcha is being solved.";
+            LiveViewDisconnect "live_view_disconnect" Connection "A viewer disconnected.";
+            CaptchaSolveStarted "captcha_solve_started" Captcha "Solving a captcha started.";
             CaptchaChallengeResult "captcha_challenge_result" Captcha "One challenge of a captcha ended.";
             CaptchaSolveResult "captcha_solve_result" Captcha "Solving a captcha ended.";
-            SystemOomKill "system_oom_kill" System "The kernel killed a process for want of memory.";
-            ServiceCrashed "service_crashed" System "A service of the machine died.";
+            SystemOomKill "system_oom_kill" System "The kernel killed a process because memory ran out.";
+            ServiceCrashed "service_crashed" System "A service of the machine crashed.";
         }
     };
 }
@@ -56,8 +56,8 @@ pub(crate) use with_known_types;
 
 macro_rules! known_type {
     ($($variant:ident $name:literal $category:ident $doc:literal;)*) => {
-        /// An event type that Tapline knows: its category is settled, and so is the shape of its
-        /// `data` (see [`data`](crate::data)).
+        /// An event type that Tapline knows. It has a fixed category, and its `data` has known fields (see
+        /// [`data`](crate::data)).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum KnownType {
             $(#[doc = concat!("`", $name, "`: ", $doc)] $variant,)*
@@ -73,20 +73,20 @@ macro_rules! known_type {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The category of every event of this type, whatever its publisher says.
+            /// The category of every event of this type, also if its publisher names another one.
             #[must_use]
             pub const fn category(self) -> Category {
                 match self { $(Self::$variant => Category::$category,)* }
             }
 
-            /// What an event of this type tells, in one sentence.
+            /// What an event of this type reports, in one sentence.
             #[must_use]
             pub const fn summary(self) -> &'static str {
                 match self { $(Self::$variant => $doc,)* }
             }
         }
 
-        /// As `FromStr`, without making an error out of what may be a good custom type.
+        /// As `FromStr`, but without an error value: the name may be a valid custom type.
         fn known(name: &str) -> Option<KnownType> {
             match name {
                 $($name => Some(KnownType::$variant),)*
@@ -111,18 +111,18 @@ impl fmt::Display for KnownType {
     }
 }
 
-/// A name that is no known type; as a custom type it may be perfectly good.
+/// A name that is not a known type. It may be a valid custom type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a known event type")]
 pub struct UnknownType(
-    /// The name as it was given.
+    /// The name that was given.
     pub String,
 );
 
-/// What an event is called: a known type, or any other non-empty name.
+/// The name of an event type: a known type, or any other non-empty name.
 ///
-/// Known names always become [`Known`](Self::Known), so that equal names are equal values:
-/// construct with [`EventType::new`] rather than with `Custom`.
+/// A known name is always [`Known`](Self::Known), so that equal names are equal values: use
+/// [`EventType::new`] instead of `Custom`.
 ///
 /// ```
 /// use tapline_oapi::{Category, EventType, KnownType};
@@ -148,7 +148,7 @@ impl EventType {
     ///
     /// # Errors
     ///
-    /// [`EmptyType`] where `name` is empty. Nothing else is asked of a name.
+    /// [`EmptyType`] if `name` is empty. Any other name is valid.
     pub fn new(name: &str) -> Result<Self, EmptyType> {
         match known(name) {
             Some(known) => Ok(Self::Known(known)),
@@ -166,7 +166,7 @@ impl EventType {
         }
     }
 
-    /// The category that comes with the type; none for a custom one.
+    /// The category of a known type; `None` for a custom type.
     #[must_use]
     pub const fn category(&self) -> Option<Category> {
         match self {
@@ -210,7 +210,7 @@ impl<'de> Deserialize<'de> for EventType {
             }
         }
 
-        // A visitor, not `String`: a known name is then read without an allocation.
+        // A visitor instead of `String`, so that a known name is read without an allocation.
         deserializer.deserialize_str(Name)
     }
 }

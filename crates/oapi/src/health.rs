@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// That the server is alive. A server that is not does not answer.
+/// The server is alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
@@ -12,7 +12,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// What a server that is alive answers.
+    /// The answer of a server that is alive.
     #[must_use]
     pub fn ok() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Reading a request body, with errors that name the field.
+//! Reads the body of a request. An error names the field.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,8 +12,8 @@ use crate::error::{ErrorBody, ErrorCode};
 
 /// Reads the JSON object that is the whole of `bytes`.
 ///
-/// Costs what `serde_json` costs where all is well; only a body that cannot be read is read a
-/// second time, to learn which field was at fault.
+/// Costs what `serde_json` costs if the body is valid. An invalid body is read a second time, to
+/// find out which field is wrong.
 ///
 /// ```
 /// use tapline_oapi::{ErrorCode, PublishRequest, from_json};
@@ -21,29 +21,29 @@ use crate::error::{ErrorBody, ErrorCode};
 /// let error = from_json::<PublishRequest>(br#"{"type": "page_load", "source": {"kind": "x"}}"#).unwrap_err();
 /// assert_eq!(error.code, ErrorCode::InvalidField);
 /// assert_eq!(error.field.as_deref(), Some("source.kind"));
-/// assert!(error.to_string().starts_with("field `source.kind`: unknown variant `x`, expected one of"));
+/// assert!(error.to_string().starts_with("field `source.kind`: unknown value `x`, expected one of"));
 /// ```
 ///
 /// # Errors
 ///
-/// [`JsonError`] where `bytes` are not JSON (or not UTF-8, or nothing, or more than one value),
-/// not an object, or not what `T` takes. An array is never taken for an object, though serde would.
+/// [`JsonError`] if `bytes` are not JSON (not UTF-8, empty, or more than one value), not an object, or
+/// not what `T` accepts. An array is never accepted as an object, though serde accepts it.
 pub fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
-    read(bytes, "the body")
+    read(bytes, Whole::Body)
 }
 
-/// As [`from_json`], for a line of a body that has an object on each: messages speak of the line, and
-/// leave its number to whoever counts.
+/// As [`from_json`], for one line of a body with an object on each line. The message does not contain
+/// the line's number; the caller adds it.
 ///
 /// # Errors
 ///
 /// As for [`from_json`].
 pub fn from_json_line<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
-    read(bytes, "the line")
+    read(bytes, Whole::Line)
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8], whole: &str) -> Result<T, JsonError> {
-    // Looked at once as a whole, rather than text by text.
+fn read<T: DeserializeOwned>(bytes: &[u8], whole: Whole) -> Result<T, JsonError> {
+    // Validating the UTF-8 once is cheaper than string by string.
     let read = match str::from_utf8(bytes) {
         Ok(text) => serde_json::from_str::<Object<T>>(text),
         Err(_) => serde_json::from_slice(bytes),
@@ -51,7 +51,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8], whole: &str) -> Result<T, JsonError> 
     match read {
         Ok(Object(value)) => Ok(value),
         Err(error) => {
-            // Some types reject a value of the wrong kind as if it were no JSON, an enum a number.
+            // Some types report a value of the wrong kind as a syntax error: an enum does so for a number.
             let is_json = error.classify() == serde_json::error::Category::Data
                 || str::from_utf8(bytes)
                     .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
@@ -61,17 +61,17 @@ fn read<T: DeserializeOwned>(bytes: &[u8], whole: &str) -> Result<T, JsonError> 
     }
 }
 
-/// Why a body could not be read. Displays as a sentence for people that names the field.
+/// Why a body could not be read. `Display` is a sentence for people, which names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct JsonError {
     /// [`InvalidJson`](ErrorCode::InvalidJson), [`MissingField`](ErrorCode::MissingField),
     /// [`UnknownField`](ErrorCode::UnknownField) or [`InvalidField`](ErrorCode::InvalidField).
     pub code: ErrorCode,
-    /// The field at fault, as a path such as `browser.console.enabled`. `None` where it is the
-    /// body as a whole.
+    /// The invalid field, as a path such as `browser.console.enabled`. `None` if it is the body as a
+    /// whole.
     pub field: Option<String>,
-    /// What went wrong, in at most some hundred characters, however much the caller sent.
+    /// What is wrong, in a few hundred characters at most, whatever the caller sent.
     pub message: String,
     /// The line of the body at which reading stopped, from 1.
     pub line: usize,
@@ -80,24 +80,25 @@ pub struct JsonError {
 }
 
 impl JsonError {
-    fn new(error: &serde_json::Error, is_json: bool, path: Option<String>, whole: &str) -> Self {
+    fn new(error: &serde_json::Error, is_json: bool, path: Option<String>, whole: Whole) -> Self {
         let (line, column) = (error.line(), error.column());
         let position = format!(" at line {line} column {column}");
         let full = error.to_string();
         let detail = full.strip_suffix(&position).unwrap_or(&full);
 
         let (code, field, message) = match Fault::of(is_json, detail) {
-            Fault::NotJson => (
-                ErrorCode::InvalidJson,
-                None,
-                match line {
-                    1 => format!(
-                        "{whole} is not JSON: {} at column {column}",
-                        shortened(detail)
-                    ),
-                    _ => format!("{whole} is not JSON: {}{position}", shortened(detail)),
-                },
-            ),
+            Fault::NotJson => {
+                let reason = shortened(plain(detail));
+                let message = match whole {
+                    Whole::Body => {
+                        format!(
+                            "{whole} is not valid JSON (line {line}, column {column}): {reason}"
+                        )
+                    }
+                    Whole::Line => format!("not valid JSON (column {column}): {reason}"),
+                };
+                (ErrorCode::InvalidJson, None, message)
+            }
             Fault::Missing(name) => {
                 let field = joined(path.as_deref(), name);
                 let message = format!("field `{}`: missing", shortened(&field));
@@ -106,7 +107,7 @@ impl JsonError {
             Fault::Unknown(name) => {
                 // The path ends with the unknown name already.
                 let field = path.unwrap_or_else(|| name.to_owned());
-                // What is known stands at the end; the caller's name before it may contain anything.
+                // The known names are at the end; the caller's name before them may contain anything.
                 let known = detail
                     .rsplit_once("`, expected ")
                     .map(|(_, known)| format!(", expected {known}"));
@@ -125,12 +126,13 @@ impl JsonError {
             Fault::Invalid => {
                 let place = match &path {
                     Some(field) => format!("field `{}`", shortened(field)),
-                    None => whole.to_owned(),
+                    None => whole.to_string(),
                 };
+                let detail = detail.replacen("unknown variant `", "unknown value `", 1);
                 (
                     ErrorCode::InvalidField,
                     path,
-                    format!("{place}: {}", shortened(detail)),
+                    format!("{place}: {}", shortened(&detail)),
                 )
             }
         };
@@ -150,7 +152,77 @@ impl From<&JsonError> for ErrorBody {
     }
 }
 
-/// What kind of error it is. Serde tells most of that in its message alone.
+/// The text that was to be an object, for messages.
+#[derive(Clone, Copy)]
+enum Whole {
+    Body,
+    Line,
+}
+
+impl fmt::Display for Whole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Body => "the body",
+            Self::Line => "the line",
+        })
+    }
+}
+
+/// The parser's message in words for people who did not write a parser.
+fn plain(detail: &str) -> &str {
+    const PLAIN: [(&str, &str); 19] = [
+        ("EOF while parsing a list", "it ends inside an array"),
+        ("EOF while parsing an object", "it ends inside an object"),
+        ("EOF while parsing a string", "it ends inside a string"),
+        (
+            "EOF while parsing a value",
+            "it ends where a value is expected",
+        ),
+        ("expected `:`", "a `:` is missing after the name of a field"),
+        ("expected `,` or `]`", "a `,` or `]` is missing"),
+        ("expected `,` or `}`", "a `,` or `}` is missing"),
+        ("expected `\"`", "a `\"` is missing"),
+        (
+            "expected ident",
+            "this is not a JSON value; a text needs double quotes",
+        ),
+        (
+            "expected value",
+            "this is not a JSON value; a text needs double quotes",
+        ),
+        (
+            "invalid escape",
+            "a `\\` in a string begins an unknown escape; write `\\\\` for the character itself",
+        ),
+        (
+            "invalid number",
+            "the number is incomplete or has leading zeros",
+        ),
+        ("number out of range", "the number is too large"),
+        ("invalid unicode code point", "a string is not valid UTF-8"),
+        (
+            "control character",
+            "a control character in a string must be escaped, a line break as `\\n`",
+        ),
+        (
+            "key must be a string",
+            "the name of a field must be in double quotes",
+        ),
+        (
+            "trailing comma",
+            "remove the comma before the closing bracket",
+        ),
+        (
+            "trailing characters",
+            "remove the text after the end of the object",
+        ),
+        ("recursion limit exceeded", "it is nested too deeply"),
+    ];
+    let known = PLAIN.iter().find(|(start, _)| detail.starts_with(start));
+    known.map_or(detail, |(_, plain)| plain)
+}
+
+/// What kind of error it is. Serde says most of that in its message alone.
 enum Fault<'a> {
     NotJson,
     Missing(&'a str),
@@ -180,7 +252,7 @@ impl<'a> Fault<'a> {
     }
 }
 
-/// Reads again, keeping track of where; `None` where it is the body as a whole.
+/// Reads again and keeps track of the path; `None` if the error is in the body as a whole.
 fn path_of_error<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let error = serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer).err()?;
@@ -204,8 +276,8 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Reads `T`, a struct, from an object alone. Derived code also takes an array, fields in their
-/// order: then `[]` would be a request in which everything is left out.
+/// Reads `T`, a struct, from an object only. Derived code also accepts an array with the fields in
+/// their order: `[]` would then be a request in which every field is absent.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -238,8 +310,8 @@ where
     Ok(object.map(|Object(value)| value))
 }
 
-/// For `deserialize_with` on a field with patterns of event types: bounded, since every pattern is tried
-/// on every event.
+/// For `deserialize_with` on a field with patterns of event types. Their number is bounded, because
+/// every pattern is matched against every event.
 pub(crate) fn optional_types<'de, D>(deserializer: D) -> Result<Option<Vec<String>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -248,23 +320,23 @@ where
     let types = Option::<Vec<String>>::deserialize(deserializer)?;
     match &types {
         Some(types) if types.len() > MAX_PATTERNS => Err(D::Error::custom(format_args!(
-            "more than {MAX_PATTERNS} types"
+            "more than {MAX_PATTERNS} types; send fewer"
         ))),
         Some(types) if types.iter().any(String::is_empty) => {
-            Err(D::Error::custom("an event type is not empty"))
+            Err(D::Error::custom("an event type must not be empty"))
         }
         _ => Ok(types),
     }
 }
 
-/// For `deserialize_with` on a field with a seq: as far as the document promises, which is what every
-/// client can tell.
+/// For `deserialize_with` on a field with a seq. The bound is the one of the OpenAPI document: a signed
+/// 64-bit integer, which every client can represent.
 pub(crate) fn optional_seq<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u64>, D::Error> {
     let seq = Option::<u64>::deserialize(deserializer)?;
     if seq.is_some_and(|seq| i64::try_from(seq).is_err()) {
-        return Err(D::Error::custom("a seq is from 0 to 2^63 - 1"));
+        return Err(D::Error::custom("a seq must be from 0 to 2^63 - 1"));
     }
     Ok(seq)
 }

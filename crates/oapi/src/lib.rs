@@ -1,25 +1,43 @@
-//! The wire types of Tapline: what is published, what readers get, what operations ask and answer,
-//! which event types are known, and the OpenAPI document made from all of it.
+//! The wire types of Tapline: events, requests, answers, notices and errors, the known event types, and the
+//! OpenAPI document generated from them.
 //!
-//! **What it is not.** It runs nothing: no runtime, no I/O, no ring. It gives no event its seq and
-//! no error its HTTP status. It decides nothing about a session; it only says how one is configured.
+//! **What it is not.** It runs nothing: no runtime, no I/O, no randomness. It gives no event its seq, no
+//! error its HTTP status, and it makes no decision about a session.
 //!
-//! **Start at** [`Event`]. A producer makes one and publishes it, or sends a [`PublishRequest`]; a
-//! reader gets it back in an [`Envelope`], with the seq it was given. [`KnownType`] is the list of
-//! types that come with a meaning, [`data`] their fields, [`Category`] the unit in which they are
-//! switched on and off.
+//! **Start at** [`Event`]. A producer publishes one, or sends a [`PublishRequest`]; a reader receives it in
+//! an [`Envelope`] with its seq, and stores its position as a [`Cursor`]. [`KnownType`] lists the event types
+//! with a meaning, [`data`] their fields, and [`Category`] the units in which they are enabled and disabled.
 //!
-//! **Floor 0.** It uses no crate of Tapline's, and every other one may use it. A client needs this
-//! crate alone.
+//! **Layer 0.** It uses no other crate of Tapline, and every other crate may use it. A program that only
+//! reads Tapline's JSON needs this crate alone.
 //!
-//! Three rules hold for every type here:
+//! Three rules hold for all types:
 //!
-//! - What is read from a caller is strict: an unknown field is an error that names it
-//!   ([`from_json`]). What is read from a server is lenient: an unknown field is passed over. Only
-//!   the categories are a closed set: a reader has to know all that its server knows.
-//! - An optional field that is empty is left out.
-//! - [`Event::data`] is the producer's JSON text, byte for byte. Nothing here parses and reformats
-//!   it; [`Event::typed_data`] reads a copy.
+//! - Input from a caller is strict: an unknown field is an error that names it ([`from_json`]). Input from a
+//!   server is lenient: an unknown field is ignored. Only the categories are a closed set: a reader must
+//!   know all categories of its server.
+//! - An empty optional field is omitted.
+//! - [`Event::data`] is the producer's JSON text, byte for byte. It is never parsed and formatted again;
+//!   [`Event::typed_data`] reads a copy.
+//!
+//! ```
+//! use tapline_oapi::{Envelope, ErrorCode, PublishRequest, from_json};
+//!
+//! // A reader: the envelope of one event.
+//! let envelope: Envelope = serde_json::from_str(
+//!     r#"{"seq":7,"event":{"ts":1,"type":"page_load","category":"page","source":{"kind":"cdp"}}}"#,
+//! )?;
+//! assert_eq!(envelope.seq, 7);
+//!
+//! // A server: the body of a request. The error names the field.
+//! let error = from_json::<PublishRequest>(br#"{"type":"page_load","categroy":"page"}"#).unwrap_err();
+//! assert_eq!((error.code, error.field.as_deref()), (ErrorCode::UnknownField, Some("categroy")));
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Features
+//!
+//! `openapi` (off by default) adds the module `openapi` with the OpenAPI document.
 
 // In order: a module uses only those above it.
 mod cursor;

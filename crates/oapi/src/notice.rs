@@ -1,4 +1,4 @@
-//! What a stream tells a reader about itself, to those who ask with `notices=true`.
+//! Notices: messages of a stream about itself, sent to readers that ask with `notices=true`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::category::{Category, CategorySet};
 use crate::config::State;
 use crate::cursor::Epoch;
 
-/// A notice: an event of the stream's own, with a name and no seq.
+/// A message of the stream about itself. It has a name, and no seq.
 ///
 /// ```
 /// use tapline_oapi::{Bye, ByeReason, Notice};
@@ -22,15 +22,15 @@ use crate::cursor::Epoch;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Notice {
-    /// Where reading begins, and why there. The first thing a reader gets.
+    /// Where reading begins, and why. Always the first notice.
     Hello(Hello),
-    /// Events were evicted before the reader got to them.
+    /// Events were evicted before the reader received them.
     Gap(Gap),
     /// A session started, was reconfigured, or ended.
     Session(SessionNotice),
     /// The reader's filter was changed.
     Filter(FilterNotice),
-    /// The stream is alive; how far behind the reader is.
+    /// The stream is alive. Says how far behind the reader is.
     Beat(Beat),
     /// The stream ends.
     Bye(Bye),
@@ -50,12 +50,12 @@ impl Notice {
         }
     }
 
-    /// Reads the `data:` of the frame called `name`. `None` for a name that is not known, which a
-    /// newer server may send and a reader should pass over.
+    /// Reads the `data:` of the frame with this name. `None` for an unknown name: a newer server may send
+    /// one, and a reader should ignore it.
     ///
     /// # Errors
     ///
-    /// Where `json` is not what a notice of this name holds.
+    /// If `json` is not a notice of this name.
     pub fn parse(name: &str, json: &str) -> Result<Option<Self>, serde_json::Error> {
         Ok(Some(match name {
             "hello" => Self::Hello(serde_json::from_str(json)?),
@@ -69,65 +69,67 @@ impl Notice {
     }
 }
 
-/// Where reading begins, and why there.
+/// Where reading begins, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Hello {
-    /// The cursor that the reader came with, as it was sent; absent where it came with none.
+    /// The cursor that the reader sent, unchanged. Absent if it sent none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub asked: Option<String>,
-    /// Reading goes on after this seq: the first event is `used + 1` or later.
+    /// Reading begins after this seq: the first event is `used + 1` or later.
     pub used: u64,
     /// The oldest seq still retained, 0 before the first event.
     pub oldest: u64,
     /// The newest seq published, 0 before the first event.
     pub head: u64,
-    /// This incarnation of the stream.
+    /// The epoch: the random id of this run of the stream.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub epoch: Epoch,
-    /// How many events that the reader asks for were evicted since its cursor. Absent where that
-    /// cannot be known: a filter cannot be applied to events that are gone, and a cursor that is not
-    /// of this stream does not say what it has missed. At most `used` minus the cursor's seq.
+    /// How many events that the reader asks for were evicted since its cursor. Absent if that cannot be
+    /// known: a filter cannot be applied to evicted events, and a cursor of another epoch does not say
+    /// what was missed. At most `used` minus the cursor's seq.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub lost: Option<u64>,
-    /// Why reading begins there.
+    /// Why reading begins at this position.
     pub reason: HelloReason,
-    /// The id of this reader, by which its filter can be changed while it reads:
-    /// `PATCH /telemetry/readers/{id}`. Only older servers leave it out; it is empty then.
+    /// The id of this reader. `PATCH /telemetry/readers/{id}` changes its filter while it reads. Empty with
+    /// older servers, which omit it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "openapi", schema(required))]
     pub reader: String,
 }
 
-/// Why reading begins where it does.
+/// Why reading begins at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HelloReason {
-    /// The reader came with no cursor.
+    /// The reader sent no cursor.
     Fresh,
-    /// The reader goes on right after its cursor; nothing is lost.
+    /// The reader continues directly after its cursor; nothing is lost.
     Resumed,
-    /// What came right after the cursor is evicted; reading begins at the oldest retained.
+    /// The events directly after the cursor were evicted; reading begins at the oldest retained event.
     Evicted,
-    /// The cursor is ahead of the head: no such event was published yet.
+    /// The cursor is ahead of the head: that seq was never published. Reading begins at the oldest
+    /// retained event.
     Ahead,
-    /// The cursor is from another incarnation of the stream.
+    /// The cursor is of another epoch: the server was restarted. Reading begins at the oldest retained
+    /// event.
     OtherEpoch,
-    /// The cursor cannot be understood.
+    /// The cursor is not valid. Reading begins at the oldest retained event.
     Invalid,
 }
 
-/// Events were evicted before the reader got to them. Told once for each gap.
+/// Events were evicted before the reader received them. Sent once for each gap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Gap {
-    /// All events evicted before they were read, whatever the filter: `to - from + 1`.
+    /// How many events were evicted unread, with the filter not applied: `to - from + 1`.
     pub count: u64,
-    /// How many of them the reader asked for, which is what it lost. Absent where that cannot be
-    /// known: a filter by type cannot be applied to events that are gone.
+    /// How many of them the reader asked for: its loss. Absent if that cannot be known, because a filter by
+    /// type cannot be applied to evicted events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub matching: Option<u64>,
@@ -135,8 +137,8 @@ pub struct Gap {
     pub from: u64,
     /// The last seq evicted unread.
     pub to: u64,
-    /// The evicted events of the categories that the reader asked for, by category; a category
-    /// with none is left out.
+    /// The evicted events of the categories that the reader asked for, by category. Categories without any
+    /// are omitted.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required))]
     pub by_category: BTreeMap<Category, u64>,
@@ -146,10 +148,10 @@ pub struct Gap {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionNotice {
-    /// The state that holds now.
+    /// The new state.
     #[serde(flatten)]
     pub state: State,
-    /// The state holds for events after this seq.
+    /// The state applies to events after this seq.
     pub after: u64,
 }
 
@@ -157,29 +159,28 @@ pub struct SessionNotice {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FilterNotice {
-    /// The categories that the reader asks for now; absent: all.
+    /// The categories that the reader asks for now. If absent, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<Vec<Category>>))]
     pub category: Option<CategorySet>,
-    /// The types that the reader asks for now, `*` for any characters; absent: all.
+    /// The types that the reader asks for now; `*` matches any characters. If absent, all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub r#type: Vec<String>,
-    /// Events after this seq are chosen by that.
+    /// The filter applies to events after this seq.
     pub after: u64,
 }
 
-/// The stream is alive. Sent at a steady pace, on a busy stream too.
+/// The stream is alive. Sent every 15 seconds, also on a busy stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Beat {
     /// The newest seq published.
     pub head: u64,
-    /// The seq up to which the reader was served: everything up to it was delivered, filtered or
-    /// lost.
+    /// The reader's position: every event up to this seq was delivered, filtered or lost.
     pub position: u64,
     /// How many events the reader is behind: `head - position`.
     pub lag: u64,
-    /// What the reader lost so far on this connection.
+    /// How many events the reader lost so far on this connection.
     pub lost: u64,
 }
 
@@ -187,9 +188,9 @@ pub struct Beat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Bye {
-    /// Why.
+    /// Why the stream ends.
     pub reason: ByeReason,
-    /// The seq to resume after: everything up to it was delivered, filtered or lost.
+    /// The seq to resume after: every event up to it was delivered, filtered or lost.
     pub last_seq: u64,
 }
 
@@ -198,17 +199,17 @@ pub struct Bye {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ByeReason {
-    /// The server stops.
+    /// The server is stopping.
     Shutdown,
-    /// The server cannot go on with this stream; a new one may do.
+    /// The server failed on this stream. A new stream may work.
     Failed,
-    /// The ticket that opened the stream has run out.
+    /// The ticket that opened the stream has expired.
     Expired,
-    /// The reader was overtaken, and has asked for the stream to end then.
+    /// The reader lagged, and has asked with `overtaken=close` for the stream to end then.
     Overtaken,
-    /// All that the ticket allows was delivered.
+    /// All events that the ticket allows were delivered.
     Complete,
-    /// The reader took no bytes for too long.
+    /// The reader accepted no bytes for too long.
     Stalled,
     /// A reason that this version does not know.
     #[serde(other)]

@@ -1,11 +1,10 @@
 //! The OpenAPI 3.1 document of the HTTP interface, made from the types that are served.
 //!
-//! The operations are declared in `operations`, as functions that are never called: this floor
-//! cannot see those that are. `openapi.json`, beside this crate's manifest, is the committed copy,
-//! so that a change of the interface shows up as a change of that file.
+//! The operations are declared in `operations`, as functions that are never called: the real handlers are
+//! in a higher layer. `openapi.json`, beside this crate's manifest, is the committed copy, so that a
+//! change of the interface is visible as a change of that file.
 //!
-//! What every operation has in common, the answers to any request above all, is added here to all of
-//! them.
+//! This module adds the parts that all operations share, such as the answers that any request may get.
 
 mod operations;
 
@@ -21,12 +20,12 @@ use utoipa::openapi::{
 use crate::error::{ErrorBody, ErrorCode};
 use crate::event_type::KnownType;
 
-/// The document, for those who want to add to it or look into it.
+/// The document as a value.
 #[must_use]
 pub fn document() -> OpenApi {
     let mut document = Document::openapi();
     let components = document.components.get_or_insert_default();
-    tell_known_from_custom(components);
+    split_publish_request(components);
     for tag in document
         .tags
         .iter_mut()
@@ -50,7 +49,7 @@ pub fn document() -> OpenApi {
             &mut item.patch,
         ];
         for operation in operations.into_iter().flatten() {
-            // utoipa takes `Option<T>` for "or null", and `null` is not taken for a body.
+            // utoipa writes `Option<T>` as "or null", but a body of `null` is not accepted.
             let may_be_left_out = ["/telemetry", "/telemetry/tickets"].contains(&path.as_str());
             if let Some(RefOr::T(body)) = &mut operation.request_body
                 && may_be_left_out
@@ -77,12 +76,12 @@ pub fn document_json() -> String {
 #[openapi(
     info(
         title = "Tapline",
-        description = "The telemetry line out of a browser or agent sandbox: switch it on, publish \
-            events, read them back page by page or follow them live, and be told exactly what you \
-            missed.\n\n\
-            Every error is a JSON object with a stable `code` and a `message` for people, also \
-            for paths and methods that are not listed here (404, 405). Unknown fields in a body \
-            are an error, and so are unknown parameters where a query is taken.",
+        description = "The telemetry line out of a browser or agent sandbox: start a session, publish \
+            events, read them page by page or follow them live, with an exact account of what \
+            was missed.\n\n\
+            Every error is a JSON object with a stable `code`, a `message` for people and the \
+            `request_id`, also for paths and methods that are not listed here (404, 405). Unknown \
+            fields in a body are an error, and so are unknown query parameters where a query is accepted.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "The server that this document comes from")),
@@ -91,7 +90,7 @@ pub fn document_json() -> String {
         (name = "events", description = "Publishing and reading"),
         (name = "service", description = "The server itself"),
     ),
-    // Where the server has no token, nothing is asked for.
+    // A server without a token needs no credentials.
     security((), ("bearer" = [])),
     paths(
         operations::get_telemetry,
@@ -121,14 +120,14 @@ pub fn document_json() -> String {
 )]
 struct Document;
 
-/// An answer that any request may get, whatever it asks for.
+/// An answer that any request may get.
 struct Common {
     status: &'static str,
     name: &'static str,
     description: &'static str,
     code: ErrorCode,
     example: &'static str,
-    /// Later it may do, and the answer says when.
+    /// Whether the answer says when to try again.
     retry_after: bool,
 }
 
@@ -136,9 +135,9 @@ const COMMON: [Common; 6] = [
     Common {
         status: "401",
         name: "Unauthorized",
-        description: "The token, ticket or JWT is missing, wrong, or has run out.",
+        description: "The token, ticket or JWT is missing, wrong, or has expired.",
         code: ErrorCode::Unauthorized,
-        example: "send `Authorization: Bearer` with the server's token",
+        example: "this server needs a token: send `Authorization: Bearer TOKEN`",
         retry_after: false,
     },
     Common {
@@ -152,7 +151,7 @@ const COMMON: [Common; 6] = [
     Common {
         status: "408",
         name: "Timeout",
-        description: "The request, or what it waits for, did not come within the time that it has.",
+        description: "The request, or the answer of the reader that it addresses, did not arrive in time.",
         code: ErrorCode::Timeout,
         example: "the body did not arrive within 30 s",
         retry_after: false,
@@ -160,7 +159,7 @@ const COMMON: [Common; 6] = [
     Common {
         status: "429",
         name: "TooManyRequests",
-        description: "The caller asks too often, or has too many streams open.",
+        description: "The client sends too many requests, or has too many streams open.",
         code: ErrorCode::TooManyRequests,
         example: "16 streams are open from this address",
         retry_after: true,
@@ -176,9 +175,9 @@ const COMMON: [Common; 6] = [
     Common {
         status: "503",
         name: "Unavailable",
-        description: "The server is full, not ready yet, or stops.",
+        description: "The server is full, not ready yet, or stopping.",
         code: ErrorCode::Unavailable,
-        example: "the server stops",
+        example: "the server is stopping",
         retry_after: true,
     },
 ];
@@ -207,8 +206,8 @@ impl Common {
     }
 }
 
-/// The parameter and the answers that every operation has, unless it has an answer of its own for that
-/// status. Who asks for no token refuses none.
+/// Adds the parameter and the answers that every operation has, unless it declares its own answer for that
+/// status. An operation that needs no token has no 401.
 fn add_common(operation: &mut Operation) {
     let is_open = operation
         .security
@@ -235,8 +234,8 @@ fn add_common(operation: &mut Operation) {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "A name for this request, told back in the answer and in the server's log. The server makes one \
-             where none is given that it can use.",
+            "An id for this request: up to 128 printable characters. The answer and the server's log repeat it. \
+             If it is absent or not usable, the server makes one.",
         ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
     let parameters = operation.parameters.get_or_insert_default();
@@ -247,7 +246,7 @@ fn request_id_header() -> Header {
     HeaderBuilder::new()
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .description(Some(
-            "The name of this request: its own, or one that the server made",
+            "The id of this request: the client's own, or one that the server made",
         ))
         .build()
 }
@@ -255,7 +254,7 @@ fn request_id_header() -> Header {
 fn add_security_schemes(components: &mut Components) {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The server's token, where it has one."));
+        .description(Some("The server's token, if it has one."));
     let in_query = |name: &str, description: &str| {
         let key = ApiKeyValue::with_description(name, description);
         SecurityScheme::ApiKey(ApiKey::Query(key))
@@ -267,13 +266,13 @@ fn add_security_schemes(components: &mut Components) {
     );
     components.add_security_scheme(
         "jwt",
-        in_query("jwt", "A signed JWT, where the server has a key for them."),
+        in_query("jwt", "A signed JWT, if the server has a key for them."),
     );
 }
 
-/// Splits the request into one of a known type and one of any type with its category, because one
-/// struct cannot say that `category` must be given unless `type` is known.
-fn tell_known_from_custom(components: &mut Components) {
+/// Splits the request into one for known types and one for any type with its category, because one schema
+/// cannot say that `category` is required unless `type` is known.
+fn split_publish_request(components: &mut Components) {
     const REQUEST: &str = "PublishRequest";
     const KNOWN: &str = "PublishKnown";
     const CUSTOM: &str = "PublishCustom";
@@ -283,8 +282,7 @@ fn tell_known_from_custom(components: &mut Components) {
     };
 
     let mut known = request.clone();
-    known.description =
-        Some("An event of a known type, which brings its category along.".to_owned());
+    known.description = Some("An event of a known type, which has its own category.".to_owned());
     let names = ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some("A known type."))
@@ -300,9 +298,8 @@ fn tell_known_from_custom(components: &mut Components) {
     );
 
     let mut either = AnyOf::new();
-    either.description = Some(
-        "An event to publish. A field that is null counts as absent, but for `data`.".to_owned(),
-    );
+    either.description =
+        Some("An event to publish. A null field counts as absent, except `data`.".to_owned());
     either.items = [KNOWN, CUSTOM]
         .map(|name| Ref::from_schema_name(name).into())
         .into();
@@ -314,12 +311,13 @@ fn tell_known_from_custom(components: &mut Components) {
         .insert(REQUEST.to_owned(), Schema::AnyOf(either).into());
 }
 
-/// Tells which types are known, from the table that knows them.
+/// Lists the known types.
 fn events_description() -> String {
-    let mut text = "Publishing and reading.\n\nAny `type` is carried. These are known: each has a \
-        category of its own, which wins over the publisher's.\n\n\
+    let mut text =
+        "Publishing and reading.\n\nAny `type` is accepted. These are known: each has its \
+        own category, which replaces the publisher's.\n\n\
         | type | category | |\n|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for known in KnownType::ALL {
         text.push_str(&format!(
             "| `{known}` | `{}` | {} |\n",

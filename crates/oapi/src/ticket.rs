@@ -1,4 +1,4 @@
-//! Tickets, with which somebody who has no token reads: `POST /telemetry/tickets`.
+//! Tickets, which allow reading without the token: `POST /telemetry/tickets`.
 
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
@@ -8,22 +8,23 @@ use crate::json;
 
 /// The body of `POST /telemetry/tickets`: what the ticket allows. Strict: an unknown field is an error.
 ///
-/// The default allows to read everything for 300 seconds.
+/// The default allows reading everything for 300 seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(
     feature = "openapi",
     schema(
-        description = "What the ticket allows to read. Whatever is absent or null is not restricted."
+        description = "What the ticket allows to read. A field that is absent or null restricts nothing."
     )
 )]
 pub struct TicketRequest {
-    /// Only events of these categories; empty = all.
+    /// Only events of these categories. If empty, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<crate::Category>>))]
     pub category: Option<CategorySet>,
-    /// Only events of these types, `*` for any characters; empty = all. At most 100, none of them empty.
+    /// Only events of these types; `*` matches any characters. If empty, all. At most 100, none of them
+    /// empty.
     #[serde(
         default,
         deserialize_with = "json::optional_types",
@@ -42,7 +43,7 @@ pub struct TicketRequest {
         schema(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)
     )]
     pub after: Option<u64>,
-    /// Only events up to this seq, this one included: a stream then ends by itself.
+    /// Only events up to and including this seq: the stream then ends.
     #[serde(
         default,
         deserialize_with = "json::optional_seq",
@@ -53,7 +54,7 @@ pub struct TicketRequest {
         schema(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)
     )]
     pub until: Option<u64>,
-    /// For how many seconds from now it can be used; a stream that it has opened ends then, too.
+    /// For how many seconds the ticket is valid. A stream that it opened ends at that time, too.
     #[serde(
         default,
         deserialize_with = "optional_lifetime",
@@ -67,26 +68,26 @@ pub struct TicketRequest {
 }
 
 impl TicketRequest {
-    /// How long a ticket lasts that asks for no time of its own, in seconds.
+    /// How long a ticket is valid by default, in seconds.
     pub const DEFAULT_EXPIRES_IN: u32 = 300;
 
-    /// The longest that a ticket lasts, in seconds.
+    /// The longest that a ticket can be valid, in seconds.
     pub const MAX_EXPIRES_IN: u32 = 3600;
 
-    /// For how many seconds it is to last: what was asked for, or the default.
+    /// For how many seconds the ticket is valid: the requested time, or the default.
     #[must_use]
     pub fn lifetime(&self) -> u32 {
         self.expires_in.unwrap_or(Self::DEFAULT_EXPIRES_IN)
     }
 }
 
-/// A ticket: a secret that opens a stream, as its parameter `ticket`.
+/// A ticket: a secret that opens streams, sent as the parameter `ticket`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ticket {
-    /// What to send.
+    /// The ticket.
     pub ticket: String,
-    /// Until when it can be used, RFC 3339.
+    /// When the ticket expires, RFC 3339.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: jiff::Timestamp,
 }
@@ -106,7 +107,7 @@ fn optional_lifetime<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     let seconds = Option::<u32>::deserialize(deserializer)?;
     if seconds.is_some_and(|seconds| seconds == 0 || MAX < seconds) {
         return Err(D::Error::custom(format_args!(
-            "a ticket lasts from 1 to {MAX} seconds"
+            "a ticket must be valid for 1 to {MAX} seconds"
         )));
     }
     Ok(seconds)

@@ -149,6 +149,6 @@ fn a_message_speaks_of_the_line_and_not_of_the_body() {
     assert_eq!(error.line, 2);
     assert_eq!(
         error.message,
-        "the line is not JSON: expected ident at column 2"
+        "not valid JSON (column 2): this is not a JSON value; a text needs double quotes"
     );
 }

@@ -1,6 +1,6 @@
-//! The operations, declared for the document alone: nothing here is ever called.
+//! The operations, declared only for the document: nothing here is ever called.
 #![expect(dead_code, reason = "only utoipa's macros read this")]
-#![expect(unused_qualifications, reason = "utoipa's code spells paths out")]
+#![expect(unused_qualifications, reason = "utoipa's code writes full paths")]
 
 use serde_json::json;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
@@ -16,7 +16,7 @@ use crate::ticket::{Ticket, TicketRequest};
 
 /// The state of the telemetry
 ///
-/// What is captured, since when, and where the stream is.
+/// What is captured, since when, and the head of the stream.
 #[utoipa::path(
     get, path = "/telemetry", tag = "telemetry",
     responses(
@@ -29,13 +29,13 @@ fn get_telemetry() {}
 
 /// Set what is captured
 ///
-/// Starts a session, or replaces the configuration of the one that runs. Without a body, with `{}`
+/// Starts a session, or replaces the configuration of the running session. Without a body, with `{}`
 /// or without `browser`, all user-facing categories are captured. With `browser`, exactly the
-/// categories with `enabled: true`; where there is none, the configuration is cleared and the
-/// session ends. `system` and `monitor` are captured in any case.
+/// categories with `enabled: true` are captured; if there is none, the configuration is cleared and the
+/// session ends. `system` and `monitor` are always captured.
 #[utoipa::path(
     put, path = "/telemetry", tag = "telemetry",
-    request_body(content = ConfigRequest, description = "What to capture; may be left out.",
+    request_body(content = ConfigRequest, description = "What to capture; optional.",
         examples(
             ("default" = (summary = "All user-facing categories", value = json!({}))),
             ("some" = (summary = "Two categories",
@@ -44,7 +44,7 @@ fn get_telemetry() {}
     responses(
         (status = 200, description = "The configuration was replaced, or cleared.", body = State, example = state_example),
         (status = 201, description = "A session was started.", body = State, example = state_example),
-        (status = 500, description = "The source of events could not be started; the state is as before.",
+        (status = 500, description = "A source of events could not start; the state is as before.",
             body = ErrorBody,
             example = json!({"code": "source_failed", "message": "the browser cannot be reached"})),
         BadBody,
@@ -54,11 +54,11 @@ fn put_telemetry() {}
 
 /// Change what is captured
 ///
-/// Only categories with an explicit `enabled` change; an empty body changes nothing. Where nothing
-/// is left enabled, the configuration is cleared and the session ends.
+/// Only categories with an explicit `enabled` change; an empty body changes nothing. If no category
+/// is enabled any more, the configuration is cleared and the session ends.
 #[utoipa::path(
     patch, path = "/telemetry", tag = "telemetry",
-    request_body(content = ConfigRequest, description = "What to change; may be left out.",
+    request_body(content = ConfigRequest, description = "What to change; optional.",
         example = json!({"browser": {"screenshot": {"enabled": false}}})),
     responses(
         (status = 200, description = "The state after the change.", body = State, example = state_example),
@@ -71,22 +71,23 @@ fn patch_telemetry() {}
 
 /// Publish
 ///
-/// One event as `application/json`, or many as `application/x-ndjson`, one a line. Of many, a bad
-/// line loses no good one: the answer counts what became of them, and tells why lines were refused.
+/// One event as `application/json`, or many as `application/x-ndjson`, one per line. An invalid line
+/// does not affect the valid ones: the answer counts published, filtered and refused lines, and says why
+/// lines were refused.
 #[utoipa::path(
     post, path = "/telemetry/events", tag = "events",
-    request_body(description = "The event, or one event a line.", content(
+    request_body(description = "The event, or one event per line.", content(
         (PublishRequest = "application/json", examples(
             ("known" = (summary = "A known type", value = json!({
                 "type": "console_log", "source": {"kind": "cdp"}, "data": {"level": "log", "text": "hello"}}))),
-            ("custom" = (summary = "Any other type names its category", value = json!({
+            ("custom" = (summary = "Any other type needs its category", value = json!({
                 "type": "checkout_done", "category": "page", "data": {"order": 17}}))),
         )),
         (String = "application/x-ndjson", example = json!(
             "{\"type\":\"page_load\"}\n{\"type\":\"checkout_done\",\"category\":\"page\"}\n")),
     )),
     responses(
-        (status = 200, description = "The event as it was published, or for many what became of them.",
+        (status = 200, description = "The published event, or for many events the counts.",
             body = Published,
             examples(
                 ("one" = (summary = "One event", value = json!({"seq": 7, "event": {
@@ -105,19 +106,19 @@ fn publish_events() {}
 
 /// Read a page of events
 ///
-/// Events that are still retained, oldest first unless `order` says otherwise. The headers tell how
-/// to go on, and what was evicted before it could be read.
+/// Retained events, oldest first unless `order` is `desc`. The headers say how to get the next page, and
+/// how many events were evicted before they could be read.
 #[utoipa::path(
     get, path = "/telemetry/events", tag = "events",
     params(PageQuery),
     responses(
-        (status = 200, description = "The page; empty where nothing matches.", body = [Envelope], headers(
-            ("X-Has-More" = bool, description = "Whether there is more beyond this page"),
-            ("X-Next-Offset" = u64, description = "The `offset` of the next page; absent where there is none"),
+        (status = 200, description = "The page; empty if no event matches.", body = [Envelope], headers(
+            ("X-Has-More" = bool, description = "Whether there are more events after this page"),
+            ("X-Next-Offset" = u64, description = "The `offset` of the next page; absent if there is none"),
             ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
             ("X-Oldest" = u64, description = "The oldest seq still retained, 0 before the first event"),
-            ("X-Epoch" = String, description = "This incarnation of the stream"),
-            ("X-Lost" = u64, description = "How many events, matching or not, were evicted between where the page was asked to begin and where it begins"),
+            ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+            ("X-Lost" = u64, description = "How many events, matching or not, were evicted between the requested start of the page and its actual start"),
         )),
         BadQuery,
     ),
@@ -126,21 +127,21 @@ fn read_events() {}
 
 /// Follow the events live
 ///
-/// Server-Sent Events: `id: {seq}` and `data:` with an envelope, a comment now and then. Resume with
-/// the `Last-Event-ID` header, as browsers do by themselves. What was evicted in between is told in
-/// a comment.
+/// Server-Sent Events: `id: {seq}` and `data:` with an envelope, and comments to keep the connection alive.
+/// Resume with the `Last-Event-ID` header, as browsers do automatically. A comment reports what was
+/// evicted in between.
 ///
-/// With `notices=true` the stream also tells about itself, in named events without an id: `hello`
-/// (schema `Hello`) comes first and says where reading begins, `gap` (`Gap`) what was lost,
-/// `session` (`SessionNotice`) what is captured from now on, `filter` (`FilterNotice`) what the
-/// reader asks for from now on, `beat` (`Beat`) that the stream is alive, `bye` (`Bye`) that it
-/// ends. Ids are then `{seq}-{epoch}`.
+/// With `notices=true` the stream also sends named events about itself, without an id: `hello`
+/// (schema `Hello`) comes first and says where reading begins, `gap` (`Gap`) reports a loss,
+/// `session` (`SessionNotice`) a change of what is captured, `filter` (`FilterNotice`) a change of the
+/// reader's filter, `beat` (`Beat`) that the stream is alive, and `bye` (`Bye`) that it ends. Ids are
+/// then `{seq}-{epoch}`.
 ///
-/// Reading begins where the first of these says: `Last-Event-ID`, `after`, `replay`; with none of
-/// them at the start of the current session, or at the head where there is none.
+/// The first of these that is present says where reading begins: `Last-Event-ID`, `after`, `replay`. Without
+/// any of them, reading begins at the start of the current session, or at the head if there is no session.
 ///
-/// Who can send no header shows a ticket or a JWT in the query. It may narrow what is delivered, and
-/// the stream ends when it runs out.
+/// A client that cannot send headers passes a ticket or a JWT in the query. It may restrict what is
+/// delivered, and the stream ends when it expires.
 #[utoipa::path(
     get, path = "/telemetry/stream", tag = "events",
     security((), ("bearer" = []), ("ticket" = []), ("jwt" = [])),
@@ -154,12 +155,12 @@ fn read_events() {}
         "bye": {"$ref": "#/components/schemas/Bye"},
     }))),
     responses(
-        (status = 200, description = "The stream. The schema is that of the `data` of one frame: OpenAPI 3.1 has no \
-            word for a stream of them.",
+        (status = 200, description = "The stream. The schema is that of the `data` of one frame: OpenAPI 3.1 cannot \
+            describe a stream of them.",
             content((Envelope = "text/event-stream")),
             headers(
-                ("X-SSE-Content-Type" = String, description = "`application/json`: what the `data` of a frame is"),
-                ("X-Reader-Id" = String, description = "The id of this reader, by which its filter can be changed while it reads"),
+                ("X-SSE-Content-Type" = String, description = "`application/json`: the media type of the `data` of a frame"),
+                ("X-Reader-Id" = String, description = "The id of this reader, to change its filter while it reads"),
             )),
         BadQuery,
     ),
@@ -168,52 +169,52 @@ fn stream_events() {}
 
 /// Wait for an event
 ///
-/// The first event after `after` that matches, from what is retained or as soon as it comes: one that
-/// was published before the call is not missed. Without `after` looking begins at the start of the
-/// current session, or at the head where there is none.
+/// Returns the first event after `after` that matches, among the retained events, or as soon as one is
+/// published: an event from before the call is not missed. Without `after`, the search begins at the start
+/// of the current session, or at the head if there is no session.
 #[utoipa::path(
     get, path = "/telemetry/wait", tag = "events",
     params(WaitQuery),
     responses(
         (status = 200, description = "The event.", body = Envelope, headers(
-            ("X-Head" = u64, description = "The seq up to which events were looked at: the next call goes on after it, and misses nothing"),
-            ("X-Epoch" = String, description = "This incarnation of the stream"),
-            ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be looked at"),
+            ("X-Head" = u64, description = "The seq up to which events were checked: the next call can use it as `after` and misses nothing"),
+            ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+            ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be checked"),
         )),
-        (status = 204, description = "There was none within the time.", headers(
-            ("X-Head" = u64, description = "The seq up to which events were looked at: the next call goes on after it, and misses nothing"),
-            ("X-Epoch" = String, description = "This incarnation of the stream"),
-            ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be looked at"),
+        (status = 204, description = "No event matched within the time.", headers(
+            ("X-Head" = u64, description = "The seq up to which events were checked: the next call can use it as `after` and misses nothing"),
+            ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+            ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be checked"),
         )),
         BadQuery,
     ),
 )]
 fn wait_for_event() {}
 
-/// Who reads
+/// List the readers
 ///
-/// Everybody who follows the events live or waits for one: where they are, how far behind, what they
-/// ask for, and what became of the events on the way.
+/// All streams and waiting calls: their position, how far behind they are, their filter, and how many
+/// events were delivered, filtered and lost.
 #[utoipa::path(
     get, path = "/telemetry/readers", tag = "events",
-    responses((status = 200, description = "The readers, the one that has been there longest first.", body = ReaderList)),
+    responses((status = 200, description = "The readers, the oldest first.", body = ReaderList)),
 )]
 fn list_readers() {}
 
-/// Change what a reader asks for
+/// Change the filter of a reader
 ///
-/// While it reads, and with nothing lost: the answer tells the seq after which events are chosen by the
-/// new filter, and so does a `filter` notice on its stream.
+/// The stream stays open and loses nothing. The answer, and a `filter` notice on the stream, name the seq
+/// after which the new filter applies.
 #[utoipa::path(
     patch, path = "/telemetry/readers/{id}", tag = "events",
-    params(("id" = String, Path, description = "The reader: `X-Reader-Id` of its stream, `reader` of its `hello`", example = "r17")),
+    params(("id" = String, Path, description = "The reader's id: `X-Reader-Id` of its stream, or `reader` of its `hello`", example = "r17")),
     request_body(content = ReaderPatch, description = "What to change.",
         example = json!({"category": ["network"], "type": []})),
     responses(
-        (status = 200, description = "What the reader asks for now.", body = ReaderPatched,
+        (status = 200, description = "The new filter of the reader.", body = ReaderPatched,
             example = json!({"id": "r17", "category": ["network"], "after": 42})),
-        (status = 404, description = "There is no such reader, or it has gone meanwhile.", body = ErrorBody,
-            example = json!({"code": "not_found", "message": "there is no such reader: `GET /telemetry/readers` lists those that there are"})),
+        (status = 404, description = "There is no such reader, or it has disconnected.", body = ErrorBody,
+            example = json!({"code": "not_found", "message": "there is no reader with this id; `GET /telemetry/readers` lists the open readers"})),
         BadBody,
     ),
 )]
@@ -221,12 +222,12 @@ fn patch_reader() {}
 
 /// Make a ticket
 ///
-/// For somebody who is not to have the token, or can send no header: a secret that opens streams for
-/// some time, and only of what it allows. It is checked when a stream is opened and ends that stream
-/// when it runs out.
+/// For a client that must not have the token, or cannot send headers: a secret that opens streams for a
+/// limited time and for the events that it allows. It is checked when a stream is opened, and the stream
+/// ends when the ticket expires.
 #[utoipa::path(
     post, path = "/telemetry/tickets", tag = "events",
-    request_body(content = TicketRequest, description = "What it allows; may be left out.",
+    request_body(content = TicketRequest, description = "What the ticket allows; optional.",
         example = json!({"category": ["page"], "expires_in": 60})),
     responses(
         (status = 201, description = "The ticket.", body = Ticket,
@@ -299,18 +300,18 @@ struct PageQuery {
     until: Option<String>,
     /// Only events of these categories: repeated, or joined by commas.
     category: Option<Vec<Category>>,
-    /// Only events of these types, `*` for any characters: repeated, or joined by commas. With
-    /// `category` given too, both must match.
+    /// Only events of these types; `*` matches any characters. Repeated, or joined by commas. With
+    /// `category` as well, both must match.
     #[param(inline, max_items = 100, example = json!(["page_*", "network_response"]))]
     r#type: Option<Vec<Types>>,
 }
 
-/// An event type, `*` for any characters, or several joined by commas. None of them is empty.
+/// An event type, or several joined by commas; `*` matches any characters. None of them is empty.
 #[derive(ToSchema)]
 #[schema(pattern = "^[^,]+(,[^,]+)*$")]
 struct Types(String);
 
-/// In which order a page comes.
+/// The order of a page.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case", default = "asc")]
 enum Order {
@@ -321,7 +322,7 @@ enum Order {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 struct StreamHeaders {
-    /// The id of the last frame that was read: `{seq}` or `{seq}-{epoch}`. Wins over `after`.
+    /// The id of the last frame that was received: `{seq}` or `{seq}-{epoch}`. Used instead of `after`.
     #[param(rename = "Last-Event-ID", nullable = false, example = "17")]
     last_event_id: Option<String>,
 }
@@ -332,20 +333,20 @@ struct StreamQuery {
     /// Begin after this: `{seq}` or `{seq}-{epoch}`.
     #[param(example = "17")]
     after: Option<String>,
-    /// Begin at the oldest event retained, or with new ones only.
+    /// Begin at the oldest retained event (`all`), or with new events only (`live`).
     #[param(inline)]
     replay: Option<Replay>,
     /// Only events of these categories: repeated, or joined by commas.
     category: Option<Vec<Category>>,
-    /// Only events of these types, `*` for any characters: repeated, or joined by commas. With
-    /// `category` given too, both must match.
+    /// Only events of these types; `*` matches any characters. Repeated, or joined by commas. With
+    /// `category` as well, both must match.
     #[param(inline, max_items = 100, example = json!(["page_*", "network_response"]))]
     r#type: Option<Vec<Types>>,
-    /// Whether the stream tells about itself too.
+    /// Whether the stream also sends notices.
     #[param(default = false)]
     notices: Option<bool>,
-    /// What to do when the reader is overtaken: go on at the oldest event retained, which is the
-    /// default, go on after the newest, or end the stream.
+    /// What to do when the reader lagged: continue at the oldest retained event (the default), continue
+    /// after the newest event, or end the stream.
     #[param(inline)]
     overtaken: Option<OnLag>,
 }
@@ -358,11 +359,11 @@ struct WaitQuery {
     after: Option<String>,
     /// Only events of these categories: repeated, or joined by commas.
     category: Option<Vec<Category>>,
-    /// Only events of these types, `*` for any characters: repeated, or joined by commas. With
-    /// `category` given too, both must match.
+    /// Only events of these types; `*` matches any characters. Repeated, or joined by commas. With
+    /// `category` as well, both must match.
     #[param(inline, max_items = 100, example = json!(["page_*", "network_response"]))]
     r#type: Option<Vec<Types>>,
-    /// For how many milliseconds to wait. 0 looks only at what is there.
+    /// For how many milliseconds to wait. 0 checks only the retained events.
     #[param(minimum = 0, maximum = 300_000, default = 30_000)]
     timeout_ms: Option<u32>,
 }
@@ -375,7 +376,7 @@ enum Replay {
     Live,
 }
 
-/// The answer to a publication: the envelope of one event, or the counts of many.
+/// The answer to publishing: the envelope of one event, or the counts of many.
 #[derive(ToSchema)]
 #[serde(untagged)]
 enum Published {
@@ -383,24 +384,24 @@ enum Published {
     Many(BatchResult),
 }
 
-/// What can be wrong with any body.
+/// The errors of any body.
 #[derive(IntoResponses)]
 enum BadBody {
-    /// The body is not JSON, or not what is asked for here.
+    /// The body is not JSON, or not valid for this call.
     #[response(status = 400, example = json!({
         "code": "invalid_field",
-        "message": "field `source.kind`: unknown variant `x`, expected one of `cdp`, `kernel_api`, `extension`, `local_process`"}))]
+        "message": "field `source.kind`: unknown value `x`, expected one of `cdp`, `kernel_api`, `extension`, `local_process`"}))]
     Invalid(ErrorBody),
     /// The body, or the event even without its `data`, is too large.
     #[response(status = 413, example = json!({"code": "body_too_large", "message": "the body is over 8388608 bytes"}))]
     TooLarge(ErrorBody),
-    /// The body is of another media type.
+    /// The media type of the body is not accepted here.
     #[response(status = 415, example = json!({
         "code": "unsupported_media_type", "message": "expected `application/json`, got `text/plain`"}))]
     MediaType(ErrorBody),
 }
 
-/// A query parameter cannot be understood.
+/// A query parameter is invalid.
 #[derive(IntoResponses)]
 #[response(status = 400, example = json!({
     "code": "invalid_query", "message": "query `category`: unknown category `newtork`"}))]

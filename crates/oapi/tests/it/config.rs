@@ -1,4 +1,4 @@
-//! What is asked to be captured, and the state.
+//! Configurations and the state.
 
 use tapline_oapi::{
     BrowserConfig, Category, CategoryConfig, CategorySet, ConfigRequest, Epoch, State, StateConfig,
@@ -14,7 +14,7 @@ fn check(json: &str, enabled: &[Category], explicit: &[(Category, bool)]) {
 }
 
 #[test]
-fn only_what_is_said_counts() {
+fn only_explicit_fields_count() {
     check("{}", &[], &[]);
     check(r#"{"browser":null}"#, &[], &[]);
     check(r#"{"browser":{}}"#, &[], &[]);
@@ -36,7 +36,7 @@ fn only_what_is_said_counts() {
 }
 
 #[test]
-fn no_browser_is_not_an_empty_one() {
+fn an_absent_browser_is_not_an_empty_one() {
     assert_eq!(from_json::<ConfigRequest>(b"{}").unwrap().browser, None);
     assert_eq!(
         from_json::<ConfigRequest>(br#"{"browser":{}}"#)

@@ -1,4 +1,4 @@
-//! Typed `data`, on what a browser really said and on what the taxonomy promises.
+//! Typed `data`, tested with a recorded browser session and with the fields of the taxonomy.
 
 use serde_json::Value;
 use tapline_oapi::data::{CaptchaStatus, EventData, TargetType};
@@ -11,19 +11,21 @@ fn typed(known: KnownType, data: &str) -> Result<Option<EventData>, serde_json::
     Event::known(known, Some(data)).typed_data()
 }
 
-/// Whether `after` still says everything that `before` says. Numbers are compared by their value:
-/// a 0 that is read into a float is written as 0.0.
-fn says_all(before: &Value, after: &Value) -> bool {
+/// Whether `after` contains everything that `before` contains. Numbers are compared by value, because a
+/// 0 that is read into a float is written as 0.0.
+fn contains_all(before: &Value, after: &Value) -> bool {
     match (before, after) {
-        (Value::Object(before), Value::Object(after)) => before
-            .iter()
-            .all(|(key, value)| after.get(key).is_some_and(|other| says_all(value, other))),
+        (Value::Object(before), Value::Object(after)) => before.iter().all(|(key, value)| {
+            after
+                .get(key)
+                .is_some_and(|other| contains_all(value, other))
+        }),
         (Value::Array(before), Value::Array(after)) => {
             before.len() == after.len()
                 && before
                     .iter()
                     .zip(after)
-                    .all(|(value, other)| says_all(value, other))
+                    .all(|(value, other)| contains_all(value, other))
         }
         (Value::Number(before), Value::Number(after)) => before.as_f64() == after.as_f64(),
         _ => before == after,
@@ -31,7 +33,7 @@ fn says_all(before: &Value, after: &Value) -> bool {
 }
 
 #[test]
-fn nothing_of_a_real_session_is_lost() {
+fn no_field_of_a_recorded_session_is_lost() {
     let mut events = 0;
     for line in CORPUS.lines() {
         let event: Event = serde_json::from_str(line).unwrap();
@@ -43,8 +45,8 @@ fn nothing_of_a_real_session_is_lost() {
 
         let before: Value = serde_json::from_str(event.data.as_deref().unwrap().get()).unwrap();
         let after = serde_json::to_value(&data).unwrap();
-        assert!(says_all(&before, &after), "{before}\n{after}");
-        assert!(says_all(&after, &before), "made up: {after}\n{before}");
+        assert!(contains_all(&before, &after), "{before}\n{after}");
+        assert!(contains_all(&after, &before), "made up: {after}\n{before}");
         events += 1;
     }
     assert_eq!(events, 313);
@@ -144,7 +146,7 @@ fn fields_can_be_matched_on() {
 }
 
 #[test]
-fn a_producer_that_is_no_browser_has_no_context() {
+fn the_context_may_be_absent() {
     let data = typed(KnownType::ConsoleLog, r#"{"level":"log","text":"hello"}"#);
     let Ok(Some(EventData::ConsoleLog(line))) = data else {
         panic!("{data:?}")
@@ -153,7 +155,7 @@ fn a_producer_that_is_no_browser_has_no_context() {
 }
 
 #[test]
-fn a_new_kind_of_target_is_another_one() {
+fn an_unknown_kind_of_target_is_read_as_other() {
     let data = typed(
         KnownType::NetworkIdle,
         r#"{"target_type":"auction_worklet"}"#,
@@ -165,7 +167,7 @@ fn a_new_kind_of_target_is_another_one() {
 }
 
 #[test]
-fn no_data_is_good_where_nothing_is_promised() {
+fn absent_data_is_valid_for_a_type_without_required_fields() {
     let connect = Event::known(KnownType::CdpConnect, None).typed_data();
     assert!(matches!(connect, Ok(Some(EventData::CdpConnect(_)))));
     assert!(

@@ -1,4 +1,4 @@
-//! The hot-path encoder against serde.
+//! The hot-path encoder, compared with serde.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::CORPUS;
 
 type Stamp<'a> = Option<(&'a str, &'a str)>;
 
-/// The envelope that `encode_envelope` promises to write, made the plain way.
+/// The envelope that `encode_envelope` should write, as an owned value.
 fn owned(seq: u64, ts: u64, event: &Event, stamp: Stamp<'_>) -> Envelope {
     let mut event = event.clone().with_ts(ts);
     if let Some((key, value)) = stamp {
@@ -111,7 +111,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn the_bytes_are_those_of_serde(
+    fn the_bytes_are_the_same_as_from_serde(
         seq in any::<u64>(),
         ts in any::<u64>(),
         event in event(),
@@ -123,7 +123,7 @@ proptest! {
 }
 
 #[test]
-fn every_byte_that_needs_an_escape_gets_it() {
+fn every_byte_that_needs_an_escape_is_escaped() {
     for byte in 0..=0x7f_u8 {
         let text = format!("a{}b", char::from(byte));
         let source = Source {
@@ -142,7 +142,7 @@ fn every_byte_that_needs_an_escape_gets_it() {
 }
 
 #[test]
-fn the_stamp_wins_and_keeps_its_place() {
+fn the_stamp_replaces_the_producers_value_in_the_order_of_keys() {
     let metadata = |keys: &[&str]| -> BTreeMap<String, String> {
         keys.iter()
             .map(|key| ((*key).to_owned(), "own".to_owned()))
@@ -170,7 +170,7 @@ fn the_stamp_wins_and_keeps_its_place() {
 }
 
 #[test]
-fn the_bound_holds_at_its_tightest() {
+fn the_bound_holds_for_the_worst_case() {
     let longest = "\u{1}".repeat(50);
     let source = Source {
         kind: SourceKind::LocalProcess,
@@ -194,7 +194,7 @@ fn the_bound_holds_at_its_tightest() {
 }
 
 #[test]
-fn a_real_session_comes_out_the_same() {
+fn a_recorded_session_is_encoded_as_by_serde() {
     for (seq, line) in (1..).zip(CORPUS.lines()) {
         let event: Event = serde_json::from_str(line).unwrap();
         check(

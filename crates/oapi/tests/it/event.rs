@@ -1,4 +1,4 @@
-//! Events on their way in and out.
+//! Publish requests and events.
 
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -13,7 +13,7 @@ fn request(json: &str) -> PublishRequest {
     from_json(json.as_bytes()).unwrap()
 }
 
-/// What a request becomes, as JSON.
+/// The event of a request, as JSON.
 #[track_caller]
 fn check(json: &str, expected: &str) {
     let event = Event::try_from(request(json)).unwrap();
@@ -21,7 +21,7 @@ fn check(json: &str, expected: &str) {
 }
 
 #[test]
-fn what_is_left_out_is_filled_in() {
+fn absent_fields_get_their_defaults() {
     check(
         r#"{"type":"page_load"}"#,
         r#"{"ts":0,"type":"page_load","category":"page","source":{"kind":"local_process"}}"#,
@@ -29,7 +29,7 @@ fn what_is_left_out_is_filled_in() {
 }
 
 #[test]
-fn what_is_given_is_kept_in_the_order_of_the_wire() {
+fn given_fields_are_kept_in_the_order_of_the_wire() {
     check(
         r#"{"truncated":true,"data":[1],"source":{"metadata":{"b":"2","a":"1"},"event":"e","kind":"cdp"},"category":"page","type":"x","ts":5}"#,
         r#"{"ts":5,"type":"x","category":"page","source":{"kind":"cdp","event":"e","metadata":{"a":"1","b":"2"}},"data":[1],"truncated":true}"#,
@@ -37,7 +37,7 @@ fn what_is_given_is_kept_in_the_order_of_the_wire() {
 }
 
 #[test]
-fn null_is_as_good_as_absent_but_for_data() {
+fn null_counts_as_absent_except_for_data() {
     check(
         r#"{"ts":null,"type":"page_load","category":null,"source":null,"data":null,"truncated":null}"#,
         r#"{"ts":0,"type":"page_load","category":"page","source":{"kind":"local_process"},"data":null}"#,
@@ -49,7 +49,7 @@ fn null_is_as_good_as_absent_but_for_data() {
 }
 
 #[test]
-fn what_is_empty_is_left_out() {
+fn empty_fields_are_omitted() {
     check(
         r#"{"type":"page_load","source":{"kind":"cdp","event":"","metadata":{}},"truncated":false}"#,
         r#"{"ts":0,"type":"page_load","category":"page","source":{"kind":"cdp"}}"#,
@@ -79,7 +79,7 @@ fn data_stays_byte_for_byte() {
 }
 
 #[test]
-fn a_known_type_wins_over_the_callers_category() {
+fn the_category_of_a_known_type_replaces_the_callers() {
     let event =
         Event::try_from(request(r#"{"type":"network_idle","category":"captcha"}"#)).unwrap();
     assert_eq!(event.category, Category::Network);
@@ -117,7 +117,7 @@ fn an_event_needs_a_type_and_a_category() {
 }
 
 #[test]
-fn the_reserved_source_is_seen_but_not_refused_here() {
+fn the_reserved_source_is_detected_but_not_refused_here() {
     let reserved = request(r#"{"type":"api_call","source":{"kind":"kernel_api"}}"#);
     assert!(reserved.uses_reserved_source());
     assert_eq!(
@@ -129,7 +129,7 @@ fn the_reserved_source_is_seen_but_not_refused_here() {
 }
 
 #[test]
-fn a_reader_survives_what_a_newer_server_adds() {
+fn a_reader_ignores_fields_that_a_newer_server_adds() {
     let envelope: Envelope = serde_json::from_str(
         r#"{"seq":3,"event":{"ts":1,"type":"x","category":"page","source":{"kind":"cdp","new":1},"new":{}},"new":[]}"#,
     )
@@ -139,7 +139,7 @@ fn a_reader_survives_what_a_newer_server_adds() {
 }
 
 #[test]
-fn a_cut_event_says_so() {
+fn an_event_that_was_cut_is_marked_as_truncated() {
     let event = Event::known(
         KnownType::MonitorScreenshot,
         Some(to_raw_value(&json!({"png": "AAAA"})).unwrap()),
@@ -149,12 +149,12 @@ fn a_cut_event_says_so() {
         serde_json::to_string(&cut).unwrap(),
         r#"{"ts":0,"type":"monitor_screenshot","category":"screenshot","source":{"kind":"local_process"},"data":null,"truncated":true}"#,
     );
-    // There are no fields any more, and that is not an error of whoever reads it.
+    // There are no fields any more, which is not an error for the reader.
     assert_eq!(cut.typed_data().unwrap(), None);
 }
 
 #[test]
-fn a_real_session_is_published_as_it_is() {
+fn a_recorded_session_is_published_unchanged() {
     for line in CORPUS.lines() {
         let event = Event::try_from(request(line)).unwrap();
         assert!(matches!(event.event_type, EventType::Known(_)), "{line}");

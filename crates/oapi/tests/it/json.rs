@@ -1,6 +1,8 @@
 //! Errors of request bodies: the code, the field, and a sentence that names it.
 
-use tapline_oapi::{ConfigRequest, ErrorBody, ErrorCode, JsonError, PublishRequest, from_json};
+use tapline_oapi::{
+    ConfigRequest, ErrorBody, ErrorCode, JsonError, PublishRequest, from_json, from_json_line,
+};
 
 fn publish(body: impl AsRef<[u8]>) -> JsonError {
     from_json::<PublishRequest>(body.as_ref()).unwrap_err()
@@ -22,7 +24,7 @@ fn check(error: &JsonError, code: ErrorCode, field: &str, message: &str) {
 }
 
 #[test]
-fn what_is_not_json() {
+fn invalid_json_is_reported_as_such() {
     for body in [
         &b""[..],
         b"   ",
@@ -46,24 +48,67 @@ fn what_is_not_json() {
             "{shown}: {error}"
         );
         assert!(
-            error.to_string().starts_with("the body is not JSON: "),
+            error
+                .to_string()
+                .starts_with("the body is not valid JSON (line "),
             "{shown}: {error}"
         );
     }
 }
 
 #[test]
-fn where_it_stops_is_told() {
+fn a_syntax_error_names_the_line_and_the_column() {
     let error = publish("{\n  \"type\": }");
     assert_eq!((error.line, error.column), (2, 11));
     assert_eq!(
         error.to_string(),
-        "the body is not JSON: expected value at line 2 column 11"
+        "the body is not valid JSON (line 2, column 11): this is not a JSON value; a text needs double quotes"
     );
 }
 
 #[test]
-fn a_field_that_is_missing() {
+fn syntax_errors_are_in_plain_words() {
+    for (line, message) in [
+        (
+            r#"{"type":tru}"#,
+            "not valid JSON (column 12): this is not a JSON value; a text needs double quotes",
+        ),
+        (
+            r#"{"type":x}"#,
+            "not valid JSON (column 9): this is not a JSON value; a text needs double quotes",
+        ),
+        (
+            r#"{"type":"x",}"#,
+            "not valid JSON (column 13): remove the comma before the closing bracket",
+        ),
+        (
+            r#"{"type":"x"} y"#,
+            "not valid JSON (column 14): remove the text after the end of the object",
+        ),
+        (
+            r#"{type:"x"}"#,
+            "not valid JSON (column 2): the name of a field must be in double quotes",
+        ),
+        (
+            r#"{"type":"x"#,
+            "not valid JSON (column 10): it ends inside a string",
+        ),
+        (
+            r#"{"type":"\x"}"#,
+            "not valid JSON (column 11): a `\\` in a string begins an unknown escape; write `\\\\` for the character itself",
+        ),
+        (
+            "",
+            "not valid JSON (column 0): it ends where a value is expected",
+        ),
+    ] {
+        let error = from_json_line::<PublishRequest>(line.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), message, "{line}");
+    }
+}
+
+#[test]
+fn a_missing_field_is_named() {
     check(
         &publish("{}"),
         ErrorCode::MissingField,
@@ -79,7 +124,7 @@ fn a_field_that_is_missing() {
 }
 
 #[test]
-fn a_field_that_nobody_knows() {
+fn an_unknown_field_is_named() {
     check(
         &publish(r#"{"type":"x","categroy":"page"}"#),
         ErrorCode::UnknownField,
@@ -109,7 +154,7 @@ fn a_field_that_nobody_knows() {
 }
 
 #[test]
-fn a_field_with_a_value_it_cannot_have() {
+fn a_field_with_an_invalid_value_is_named() {
     let invalid = ErrorCode::InvalidField;
     let ts = "expected Unix microseconds from 0 to 9223372036854775807";
     check(
@@ -140,7 +185,7 @@ fn a_field_with_a_value_it_cannot_have() {
         &publish(r#"{"type":"x","source":{"kind":"x"}}"#),
         invalid,
         "source.kind",
-        "field `source.kind`: unknown variant `x`, expected one of `cdp`, `kernel_api`, `extension`, `local_process`",
+        "field `source.kind`: unknown value `x`, expected one of `cdp`, `kernel_api`, `extension`, `local_process`",
     );
     check(
         &publish(r#"{"type":"x","source":{"kind":"cdp","metadata":{"n":1}}}"#),
@@ -168,9 +213,9 @@ fn a_field_with_a_value_it_cannot_have() {
     );
 }
 
-/// Serde takes an array for a struct; `[]` would have started a session.
+/// Serde accepts an array as a struct, so that `[]` would have started a session.
 #[test]
-fn an_array_is_no_object_at_any_depth() {
+fn an_array_is_not_accepted_as_an_object_at_any_depth() {
     for body in ["[]", "[null]", "7", "\"x\"", "null", "true"] {
         let error = config(body);
         assert_eq!(
@@ -201,7 +246,7 @@ fn an_array_is_no_object_at_any_depth() {
 }
 
 #[test]
-fn the_path_is_right_behind_data_that_was_read() {
+fn the_path_is_right_after_data_was_read() {
     let error = publish(r#"{"data":{"a":[1,{"b":null}]},"type":"x","source":{"kind":"x"}}"#);
     assert_eq!(error.field.as_deref(), Some("source.kind"));
 }

@@ -1,4 +1,4 @@
-//! Names on the wire, and the sets made of them.
+//! Names on the wire, and sets of categories.
 
 use std::fmt::Display;
 
@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use serde::Serialize;
 use tapline_oapi::{Category, CategorySet, ErrorCode, EventType, KnownType, SourceKind};
 
-/// What serde writes and what people read must be one name.
+/// Serde, `Display` and `FromStr` must use one name.
 fn one_name<T: Serialize + Display>(value: T, name: &str) {
     assert_eq!(serde_json::to_value(&value).unwrap(), name);
     assert_eq!(value.to_string(), name);
 }
 
 #[test]
-fn every_name_is_told_the_same_way() {
+fn serde_and_display_use_the_same_names() {
     for category in Category::ALL {
         one_name(category, category.as_str());
         assert_eq!(category.as_str().parse(), Ok(category));
@@ -45,7 +45,7 @@ fn categories_are_numbered_in_their_order() {
 }
 
 #[test]
-fn an_unknown_category_is_told_which_there_are() {
+fn the_error_for_an_unknown_category_lists_all_categories() {
     let message = "newtork".parse::<Category>().unwrap_err().to_string();
     assert!(
         message.starts_with("unknown category `newtork`, expected one of `console`, `network`"),
@@ -57,7 +57,7 @@ fn an_unknown_category_is_told_which_there_are() {
 }
 
 #[test]
-fn some_types_are_in_a_category_that_their_name_does_not_tell() {
+fn some_types_have_another_category_than_their_name_suggests() {
     for (name, category) in [
         ("monitor_screenshot", Category::Screenshot),
         ("proxy_error", Category::Network),
@@ -89,7 +89,7 @@ fn a_set_is_written_as_names() {
 }
 
 #[test]
-fn the_sets_that_have_names() {
+fn the_constant_sets() {
     assert_eq!(CategorySet::default(), CategorySet::EMPTY);
     assert_eq!(
         CategorySet::USER_FACING.union(CategorySet::ALWAYS),
@@ -109,9 +109,9 @@ fn the_sets_that_have_names() {
 }
 
 proptest! {
-    /// Every operation of the set, against the same on plain lists.
+    /// Every operation of the set, compared with the same operation on plain lists.
     #[test]
-    fn sets_are_sets(a in 0u16..1 << Category::COUNT, b in 0u16..1 << Category::COUNT, n in 0..Category::COUNT) {
+    fn set_operations_match_those_of_lists(a in 0u16..1 << Category::COUNT, b in 0u16..1 << Category::COUNT, n in 0..Category::COUNT) {
         let (a, b, one) = (CategorySet::from_bits(a), CategorySet::from_bits(b), Category::ALL[n]);
         let those = |keep: &dyn Fn(Category) -> bool| -> CategorySet {
             Category::ALL.into_iter().filter(|category| keep(*category)).collect()

@@ -15,7 +15,7 @@ fn check(notice: &Notice, name: &str, json: &str) {
 }
 
 #[test]
-fn each_reads_as_it_was_written() {
+fn each_notice_is_read_as_it_was_written() {
     let hello = Hello {
         asked: None,
         used: 4,
@@ -115,7 +115,7 @@ fn each_reads_as_it_was_written() {
 }
 
 #[test]
-fn what_a_newer_server_tells_is_no_error() {
+fn unknown_notices_and_fields_of_a_newer_server_are_no_error() {
     assert_eq!(Notice::parse("weather", "not even JSON").unwrap(), None);
     assert_eq!(
         Notice::parse("bye", r#"{"reason":"moved","last_seq":7,"to":"elsewhere"}"#).unwrap(),

@@ -1,4 +1,4 @@
-//! The document as it is committed, and what must hold for every operation in it.
+//! The committed document, and the rules for every operation in it.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
         .collect()
 }
 
-/// The answers of an operation; those that many have in common stand elsewhere in the document.
+/// The answers of an operation; shared answers are elsewhere in the document.
 fn responses<'a>(document: &'a Value, operation: &'a Value) -> Vec<(&'a str, &'a Value)> {
     let responses = operation["responses"].as_object().unwrap();
     responses
@@ -42,7 +42,7 @@ fn responses<'a>(document: &'a Value, operation: &'a Value) -> Vec<(&'a str, &'a
         .collect()
 }
 
-/// All examples of a body or an answer, whether it has one or many.
+/// All examples of a body or an answer.
 fn examples(content: &Value) -> Vec<&Value> {
     let one = content.get("example");
     let many = content["examples"]
@@ -62,8 +62,8 @@ fn committed_document_is_current() {
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == current,
-        "crates/oapi/openapi.json is not what the types say now; where the change is meant, renew it \
-         with `cargo xtask openapi --write` and look at the difference"
+        "crates/oapi/openapi.json does not match the types; if the change is intended, renew it \
+         with `cargo xtask openapi --write` and review the difference"
     );
 }
 
@@ -97,7 +97,7 @@ fn these_are_the_operations() {
     );
 }
 
-/// utoipa leaves a description out where none is given, and the document is then invalid.
+/// utoipa omits a missing description, and the document is then invalid.
 #[test]
 fn everything_is_described() {
     let whole = document();
@@ -116,7 +116,7 @@ fn everything_is_described() {
     let document = document_json();
     assert!(
         !document.contains("[`"),
-        "a link that means something to rustdoc alone"
+        "a link that only rustdoc understands"
     );
     for known in KnownType::ALL {
         assert!(
@@ -147,14 +147,14 @@ fn every_error_is_an_error_body_with_an_example() {
     }
 }
 
-/// What can happen to any request is told for each; only who asks for no token refuses none.
+/// Every operation declares the answers that any request may get; only an operation without access control has no 401.
 #[test]
-fn every_operation_may_be_refused() {
+fn every_operation_declares_the_common_errors() {
     let whole = document();
     for (name, operation) in operations(&whole) {
         let is_open = operation["security"] == serde_json::json!([{}]);
         let responses = responses(&whole, operation);
-        let has = |status| responses.iter().any(|(told, _)| *told == status);
+        let has = |status| responses.iter().any(|(declared, _)| *declared == status);
         assert_eq!(has("401"), !is_open, "{name}");
         for status in ["403", "408", "429", "431", "503"] {
             assert!(has(status), "{name} {status}");
@@ -175,7 +175,7 @@ fn every_operation_may_be_refused() {
 }
 
 #[test]
-fn every_way_to_be_let_in_is_told() {
+fn every_way_to_authenticate_is_declared() {
     let document = document();
     let schemes = document["components"]["securitySchemes"]
         .as_object()
@@ -196,7 +196,7 @@ fn every_way_to_be_let_in_is_told() {
 }
 
 #[test]
-fn the_examples_are_what_they_are_examples_of() {
+fn the_examples_are_valid() {
     let document = document();
     let telemetry = &document["paths"]["/telemetry"];
     for method in ["put", "patch"] {

@@ -1,4 +1,4 @@
-//! Readers as they are told, and what is asked for them: patches and tickets.
+//! The list of readers, patches of readers, and tickets.
 
 use tapline_oapi::{
     Category, CategorySet, ErrorCode, OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch,
@@ -6,7 +6,7 @@ use tapline_oapi::{
 };
 
 #[test]
-fn a_list_reads_as_it_was_written() {
+fn a_list_is_read_as_it_was_written() {
     let info = ReaderInfo {
         id: "r1".to_owned(),
         kind: ReaderKind::Stream,
@@ -64,7 +64,7 @@ fn a_list_reads_as_it_was_written() {
 }
 
 #[test]
-fn an_empty_list_is_not_an_absent_one() {
+fn an_empty_list_is_not_an_absent_list() {
     let nothing = ReaderPatch::default();
     for same in ["{}", r#"{"category":null,"type":null}"#] {
         assert_eq!(from_json::<ReaderPatch>(same.as_bytes()).unwrap(), nothing);
@@ -88,7 +88,7 @@ fn refused<T: serde::de::DeserializeOwned + std::fmt::Debug>(
 }
 
 #[test]
-fn what_is_out_of_bounds_is_told_by_its_field() {
+fn an_error_names_the_field_that_is_out_of_bounds() {
     use ErrorCode::{InvalidField, UnknownField};
     let many = format!(r#"{{"type":[{}]}}"#, vec![r#""x""#; 101].join(","));
     refused::<ReaderPatch>(&many, InvalidField, "field `type`: more than 100 types");
@@ -96,12 +96,12 @@ fn what_is_out_of_bounds_is_told_by_its_field() {
     refused::<ReaderPatch>(
         r#"{"type":["a",""]}"#,
         InvalidField,
-        "field `type`: an event type is not empty",
+        "field `type`: an event type must not be empty",
     );
     refused::<ReaderPatch>(
         r#"{"category":["pages"]}"#,
         InvalidField,
-        "field `category[0]`: unknown variant `pages`",
+        "field `category[0]`: unknown value `pages`",
     );
     refused::<ReaderPatch>(r#"{"types":[]}"#, UnknownField, "field `types`");
     refused::<TicketRequest>(r#"{"untill":1}"#, UnknownField, "field `untill`");
@@ -110,18 +110,18 @@ fn what_is_out_of_bounds_is_told_by_its_field() {
         refused::<TicketRequest>(
             &json,
             InvalidField,
-            "field `expires_in`: a ticket lasts from 1 to 3600 seconds",
+            "field `expires_in`: a ticket must be valid for 1 to 3600 seconds",
         );
     }
     for field in ["after", "until"] {
         let json = format!(r#"{{"{field}":9223372036854775808}}"#);
-        let message = format!("field `{field}`: a seq is from 0 to 2^63 - 1");
+        let message = format!("field `{field}`: a seq must be from 0 to 2^63 - 1");
         refused::<TicketRequest>(&json, InvalidField, &message);
     }
 }
 
 #[test]
-fn a_ticket_lasts_five_minutes_unless_it_says_otherwise() {
+fn a_ticket_is_valid_for_five_minutes_by_default() {
     let lifetime = |json: &str| {
         from_json::<TicketRequest>(json.as_bytes())
             .unwrap()
@@ -136,7 +136,7 @@ fn a_ticket_lasts_five_minutes_unless_it_says_otherwise() {
 }
 
 #[test]
-fn a_ticket_is_not_shown_by_debug() {
+fn debug_does_not_show_the_ticket() {
     let ticket = Ticket {
         ticket: "secret".to_owned(),
         expires_at: "2026-11-22T12:09:18Z".parse().unwrap(),
