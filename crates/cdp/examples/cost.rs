@@ -41,7 +41,7 @@ async fn main() {
     measure("all, 40 ms away", "/load?latency", &all, pairs).await;
 }
 
-/// How long the page takes to log all lines, and when the last one is told.
+/// How long the page takes to log all lines, and when the last one is emitted.
 async fn flood(on: bool) {
     let Some(mut scene) = Scene::set().await else {
         return;
@@ -52,7 +52,7 @@ async fn flood(on: bool) {
     let session = control.attach(&tab).await;
     if on {
         scene.capture(Some(&["console"])).await;
-        scene.hears(&mut control, &session).await;
+        scene.follows(&mut control, &session).await;
     }
     let url = scene.site.url("/flood");
     let started = Instant::now();
@@ -77,7 +77,7 @@ async fn flood(on: bool) {
         let most = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
         let most = most.unwrap_or("unknown").trim();
         println!(
-            "  {lines} told {all} ms after the command to navigate; at most {most} resident, \
+            "  {lines} emitted {all} ms after the command to navigate; at most {most} resident, \
              with all of them retained and read"
         );
     }
@@ -124,7 +124,7 @@ async fn measure(name: &str, path: &str, categories: &[&str], pairs: usize) {
     );
 }
 
-/// With everything switched on in the tab.
+/// With everything enabled in the tab.
 async fn switch_on(
     scene: &mut Scene,
     url: &str,

@@ -13,8 +13,8 @@
 //! clock that is set, by hand or by NTP, changes no deadline. `CLOCK_MONOTONIC` does not count the time
 //! in which the system is suspended, and hypervisors usually stop it while a virtual machine is paused
 //! or between its snapshot and its resumption. So deadlines continue with the time that was left.
-//! If a hypervisor lets the clock run on, the machine has been silent for that time as far as anyone
-//! can know: what became due is done at once, and the browser is asked whether it is there before it
+//! If a hypervisor lets the clock continue, the browser appears to have been silent for that time:
+//! what became due is done at once, and the source asks the browser whether it is there before it
 //! counts as lost.
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! Where a browser is to be found, and how a socket to it is opened: [`Endpoint`].
+//! The address of a browser, and opening a socket to it: [`Endpoint`].
 
 use std::fmt;
 use std::io;
@@ -21,31 +21,33 @@ use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder};
 /// takes a second or two.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a browser is asked whether it is still the same one.
+/// How long a browser may take to say whether it is still the same one.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 
-/// The largest message that is taken. Chromium itself keeps back no more than that for a client of
-/// its DevTools, and drops what is larger: so no page can end the connection with a long line.
+/// The largest message that is accepted. Chromium itself keeps no more than that for a DevTools client,
+/// and drops larger messages, so no page can end the connection with a long line.
 const MAX_MESSAGE: usize = 256 << 20;
 
 /// The largest answer about the version that is read. It has some 500 bytes.
 const MAX_VERSION: usize = 64 << 10;
 
-/// Where a browser listens for DevTools: `http://127.0.0.1:9222`, which is asked for the browser's
-/// socket each time that one is opened, so that a browser that was started anew is found again; or
-/// the address of the socket itself, `ws://127.0.0.1:9222/devtools/browser/…`.
+/// The address of a browser's DevTools.
 ///
-/// The browser is told its own IP address as the name of the host (`Host`), whatever name it was
-/// found by: Chromium refuses any other name but `localhost`.
+/// With `http://127.0.0.1:9222` the browser's WebSocket URL is requested before each connection, so that a
+/// restarted browser is found again. The WebSocket URL itself, `ws://127.0.0.1:9222/devtools/browser/…`,
+/// is valid for one browser only.
+///
+/// The `Host` header has the IP address, whatever name was given, because Chromium refuses every
+/// name but `localhost`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     host: String,
     port: u16,
-    /// Of the browser's socket, where it is known.
+    /// The path of the browser's WebSocket, if it is known.
     path: Option<String>,
 }
 
-/// A text that is no [`Endpoint`].
+/// A text that is not an [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected http://HOST:PORT or ws://HOST:PORT/devtools/browser/ID, without a user or TLS")]
 pub struct InvalidEndpoint;
@@ -79,8 +81,7 @@ fn host_of(authority: &Authority) -> String {
     inner.unwrap_or(host).to_owned()
 }
 
-/// Without the path: whoever has the whole address may do anything with the browser, so that it is
-/// to stand in no log.
+/// Without the path: a client that has the whole address controls the browser, so no log may contain it.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -100,19 +101,19 @@ impl fmt::Debug for Endpoint {
 /// A socket to a browser.
 pub(crate) struct Opened {
     pub(crate) socket: WebSocketStream<TcpStream>,
-    /// The browser's own path, by which it differs from one that is started later.
+    /// The path that identifies this browser among those that are started later.
     pub(crate) browser: String,
 }
 
-/// Why there is no socket. `Display` tells its own level.
+/// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// Nobody is there: perhaps not yet.
-    #[error("nobody answers there")]
+    /// Nothing listens there, perhaps not yet.
+    #[error("nothing listens there")]
     Unreachable(#[source] io::Error),
     #[error("no socket within {} s", OPEN_WITHIN.as_secs())]
     TimedOut,
-    /// Somebody is there, but it does not seem to be a browser.
+    /// Something listens there, but it does not seem to be a browser.
     #[error("no answer to GET /json/version")]
     Http(#[source] hyper::Error),
     #[error("GET /json/version was answered with status {0}")]
@@ -124,7 +125,7 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
-    /// The step that failed, where somebody was there to fail it.
+    /// The step that failed, if something listens there.
     pub(crate) fn step(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable(_) => None,
@@ -136,7 +137,7 @@ impl OpenError {
 }
 
 impl Endpoint {
-    /// Where it is, as `host:port`.
+    /// The address as `host:port`.
     pub fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
@@ -146,7 +147,7 @@ impl Endpoint {
         opened.unwrap_or(Err(OpenError::TimedOut))
     }
 
-    /// Whether the browser that has this path seems to be gone: nobody is there, or another one.
+    /// Whether the browser with this path seems to have ended: nothing listens there, or another browser does.
     pub(crate) async fn lost(&self, browser: &str) -> bool {
         let found = tokio::time::timeout(ASK_WITHIN, async {
             let (stream, address) = self.connect().await?;
@@ -195,7 +196,7 @@ impl Endpoint {
     }
 }
 
-/// The path of the browser's socket. Its host is left out: it is where the browser believes to be.
+/// The path of the browser's WebSocket. Its host is ignored: it is the one that the browser assumes.
 async fn ask_for_browser(stream: TcpStream, address: SocketAddr) -> Result<String, OpenError> {
     #[derive(Deserialize)]
     struct Version {
@@ -229,7 +230,7 @@ async fn ask_for_browser(stream: TcpStream, address: SocketAddr) -> Result<Strin
     let mut answered = std::pin::pin!(answered);
     tokio::select! {
         answered = &mut answered => answered,
-        // The browser may hang up as soon as it has answered.
+        // The browser may close the connection as soon as it has answered.
         ended = connection => match ended {
             Ok(()) => answered.await,
             Err(error) => Err(OpenError::Http(error)),
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_into_the_browser_is_not_shown() {
+    fn the_path_that_controls_the_browser_is_not_shown() {
         let endpoint: Endpoint = "ws://[::1]:9222/devtools/browser/SECRET".parse().unwrap();
         assert_eq!(
             format!("{endpoint} {endpoint:?}"),

@@ -1,13 +1,13 @@
-// Listens for what a user does, and tells it through the binding `__tapline`. Runs in every frame,
+// Listens for what a user does, and reports it through the binding `__tapline`. Runs in every frame,
 // in a world of its own: the page sees none of its names, and it sees none of the page's.
 //
-// It never reads the value of a field. Of keys it tells none that types a character into a field
-// that holds a secret, or may hold one.
+// It never reads the value of a field. It reports no key that types a character into a field that
+// contains a secret, or may contain one.
 (() => {
   'use strict';
   if (globalThis.__taplineStop) return;
 
-  const SETTLED_MS = 200; // without a scroll event: longer than the pause between two turns of a wheel
+  const SETTLED_MS = 200; // without a scroll event: longer than the pause between two steps of a wheel
   const MAX_SCROLLING = 32; // elements that scroll at a time
   const MAX_TEXT = 100;
   const SECRET = /pass|pwd|secret|token|otp|one.?time|cvc|cvv|card|cc-|ssn|iban|(^|[^a-z])pin([^a-z]|$)/i;
@@ -15,7 +15,7 @@
   const secretFields = new WeakSet();
   const scrolling = new Map();
 
-  const tell = (what) => {
+  const report = (what) => {
     const binding = globalThis.__tapline;
     if (typeof binding === 'function') binding(JSON.stringify(what));
   };
@@ -48,7 +48,7 @@
 
   const isSecret = (element) => {
     if (secretFields.has(element)) return true;
-    // A closed shadow tree: what is in it cannot be seen, so it may be a password.
+    // A closed shadow tree cannot be inspected, so the field in it may be a password.
     if (element.localName.includes('-') && !element.shadowRoot) return true;
     const named = ['type', 'name', 'id', 'autocomplete', 'aria-label', 'placeholder'];
     const labels = Array.from(element.labels || [], (label) => label.textContent);
@@ -64,7 +64,7 @@
     element.isContentEditable || ['input', 'textarea', 'select'].includes(element.localName);
 
   const textOf = (element) => {
-    // A click beside everything is not one on all of the text.
+    // A click outside of every element is not a click on all of the text.
     if (element === document.documentElement || element === document.body) return undefined;
     if (isEdited(element) || isSecret(element)) return undefined;
     return (element.innerText || '').trim().slice(0, MAX_TEXT) || undefined;
@@ -73,7 +73,7 @@
   const onClick = (event) => {
     if (!event.isTrusted) return;
     const element = elementOf(event);
-    tell({
+    report({
       kind: 'click',
       x: event.clientX,
       y: event.clientY,
@@ -89,7 +89,7 @@
     // `Enter` or `Tab` types nothing; `a` or `é` does.
     const typed = [...event.key].length === 1 || ['Dead', 'Process', 'Unidentified'].includes(event.key);
     if (typed && isSecret(element)) return;
-    tell({ kind: 'key', key: event.key, selector: selectorOf(element), tag: tagOf(element) });
+    report({ kind: 'key', key: event.key, selector: selectorOf(element), tag: tagOf(element) });
   };
 
   // A password that is shown before anything is typed was one when it was entered.
@@ -98,7 +98,7 @@
   const positionOf = (scrolled) =>
     scrolled === document ? [scrollX, scrollY] : [scrolled.scrollLeft, scrolled.scrollTop];
 
-  // Where each began to scroll is not known from its first event: that comes after the first move.
+  // The first event of a scroll comes after the first move, so it does not show where the scroll began.
   const rested = new WeakMap([[document, [scrollX, scrollY]]]);
 
   const onScroll = (event) => {
@@ -116,7 +116,7 @@
       scrolling.delete(scrolled);
       const to = positionOf(scrolled);
       rested.set(scrolled, to);
-      tell({
+      report({
         kind: 'scroll',
         from_x: scroll.from[0],
         from_y: scroll.from[1],

@@ -1,4 +1,4 @@
-//! The core with a socket and a clock around it, as a source of events: [`CdpSource`].
+//! The core with a socket and a clock, as a source of events: [`CdpSource`].
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::drive::{EventHandler, SourceOptions, drive};
 
-/// Publishes what happens in a browser while a telemetry session is on. Its name is `browser`.
+/// Publishes what happens in a browser while a telemetry session runs. Its name is `browser`.
 ///
 /// The browser need not run yet: the source waits for it, and reconnects when the connection is lost. The
 /// work is done by a task on the given runtime.
@@ -70,7 +70,7 @@ impl Prepared for CdpSource {
     }
 }
 
-/// A source that runs. Dropped, it has the driver end: the sender is gone.
+/// A source that runs. If it is dropped, the driver ends, because its sender is gone.
 struct Connected {
     /// What is captured; `None` once the source is to stop.
     wanted: watch::Sender<Option<CategorySet>>,
@@ -86,13 +86,13 @@ impl Running for Connected {
         self.wanted.send_replace(None);
         Box::pin(async move {
             let mut task = self.task;
-            // It also ends where it panics, which the runtime reports, and with the runtime.
+            // It also ends with a panic, which the runtime reports, or with the runtime.
             let _ = (&mut task.0).await;
         })
     }
 }
 
-/// Dropped at the deadline of a stop: what the driver still does ends then, too.
+/// Ends the driver when it is dropped, which happens at the deadline of a stop.
 struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {

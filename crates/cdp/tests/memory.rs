@@ -70,7 +70,7 @@ fn check(core: &mut Core, message: &str, event_type: &str) {
 }
 
 /// Texts of this size as they are in a message: plain, with an escape in every third byte, with a userinfo
-/// that goes on, and with JSON in a string.
+/// without an end, and with JSON in a string.
 fn texts(size: usize) -> Vec<String> {
     let repeat = |part: &str| part.repeat(size / part.len());
     vec![

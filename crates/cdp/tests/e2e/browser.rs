@@ -30,13 +30,13 @@ pub(crate) fn or_skip<T>(found: Option<T>, name: &str, variable: &str) -> Option
         assert!(!required, "{name} is not here, and {variable}=1");
         let test = std::thread::current();
         let test = test.name().unwrap_or_default().to_owned();
-        // Even of a test that passes, whose `eprintln!` nobody would see.
+        // Even of a test that passes, whose `eprintln!` is not shown.
         let _ = writeln!(std::io::stderr(), "skipped: {test}: {name} is not here");
     }
     found
 }
 
-/// A port on which nobody listens, for a browser to come.
+/// A free port, for a browser that is started later.
 pub(crate) fn free_port() -> u16 {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     free.local_addr().unwrap().port()

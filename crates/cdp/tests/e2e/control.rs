@@ -13,7 +13,7 @@ use crate::scene::DEADLINE;
 pub(crate) struct Control {
     socket: WebSocketStream<TcpStream>,
     last_id: u64,
-    /// What was told meanwhile.
+    /// What was emitted meanwhile.
     pub(crate) events: Vec<Value>,
 }
 

@@ -1,11 +1,11 @@
-//! More than anybody can look at.
+//! Pages that log and open more than a person can look at.
 
 use serde_json::json;
 
 use crate::scene::{Scene, data, is};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_hundred_thousand_is_told_in_order() {
+async fn a_hundred_thousand_lines_are_emitted_in_order() {
     let Some(mut scene) = Scene::set().await else {
         return;
     };
@@ -13,10 +13,10 @@ async fn every_line_of_a_hundred_thousand_is_told_in_order() {
     let _browser = scene.browser();
     let mut control = crate::control::Control::open(scene.port).await;
     // The first document of a tab may begin before the source is there, and of what was logged before that
-    // Chromium keeps a thousand lines: so the tab is heard before it floods.
+    // Chromium keeps a thousand lines: so the source follows the tab before it floods.
     let tab = control.open_tab("about:blank").await;
     let session = control.attach(&tab).await;
-    scene.hears(&mut control, &session).await;
+    scene.follows(&mut control, &session).await;
     let url = scene.site.url("/flood");
     control
         .ask(Some(&session), "Page.navigate", json!({"url": url}))

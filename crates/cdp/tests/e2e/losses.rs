@@ -1,4 +1,4 @@
-//! The browser that is not there yet, goes away, comes back, or says nothing any more.
+//! A browser that is not there yet, ends, comes back, or is silent.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::proxy::Proxy;
 use crate::scene::{Scene, data, is};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_is_waited_for_and_found_again() {
+async fn the_source_waits_for_a_browser_and_reconnects() {
     let Some(mut scene) = Scene::set_with(|it| it.silence = Duration::from_millis(500)).await
     else {
         return;
@@ -26,7 +26,7 @@ async fn a_browser_is_waited_for_and_found_again() {
     );
     let tab = control.open_tab("about:blank").await;
     let session = control.attach(&tab).await;
-    scene.hears(&mut control, &session).await;
+    scene.follows(&mut control, &session).await;
     let fetch = format!("void fetch('{}')", scene.site.url("/slow"));
     control.evaluate(&session, &fetch).await;
     scene
@@ -106,7 +106,7 @@ async fn a_connection_that_is_cut_anywhere_costs_one_pair_and_repeats_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_that_does_not_come_back_is_given_up_and_told() {
+async fn a_browser_that_does_not_come_back_is_given_up() {
     let Some(mut scene) = Scene::set_with(|it| it.retries = Some(2)).await else {
         return;
     };

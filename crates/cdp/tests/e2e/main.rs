@@ -1,7 +1,7 @@
-//! The source with a real Chromium, and real pages on loopback: what the session's reader sees is held
-//! against what the pages did.
+//! The source with a real Chromium and real pages on loopback: what a reader of the session sees is compared
+//! with what the pages did.
 //!
-//! Without a Chromium the tests say so and pass, unless `TAPLINE_REQUIRE_BROWSER` is 1.
+//! Without a Chromium the tests pass and say that they were skipped, unless `TAPLINE_REQUIRE_BROWSER` is 1.
 #![allow(
     clippy::unwrap_used,
     reason = "clippy allows it in tests, but not in what they share"

@@ -1,4 +1,4 @@
-//! What pages do is told, and secrets are not.
+//! What pages do is emitted, and secrets are not.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::scene::{Scene, data, is, text};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_that_a_page_does_is_told() {
+async fn everything_that_a_page_does_is_emitted() {
     let Some(mut scene) = Scene::set().await else {
         return;
     };
     let (_browser, mut control) = scene.play().await;
     let tab = control.open_tab("about:blank").await;
     let session = control.attach(&tab).await;
-    scene.hears(&mut control, &session).await;
+    scene.follows(&mut control, &session).await;
     let url = scene.site.url("/everything");
     control
         .ask(Some(&session), "Page.navigate", json!({"url": url}))
@@ -43,8 +43,12 @@ async fn everything_that_a_page_does_is_told() {
     assert!(line("in a frame").is_some());
     let errors = scene.all("console_error");
     for message in ["bad", "Error: thrown", "Error: rejected"] {
-        let told = |it: &Value| it["text"].as_str().unwrap().starts_with(message);
-        assert_eq!(errors.iter().filter(|it| told(it)).count(), 1, "{message}");
+        let emitted = |it: &Value| it["text"].as_str().unwrap().starts_with(message);
+        assert_eq!(
+            errors.iter().filter(|it| emitted(it)).count(),
+            1,
+            "{message}"
+        );
     }
 
     // The network: each request has one end.
@@ -96,8 +100,8 @@ async fn everything_that_a_page_does_is_told() {
         "page_load",
         "page_layout_settled",
     ] {
-        let told = scene.all(event_type);
-        let of_this = told.iter().filter(|it| it["url"] == url);
+        let emitted = scene.all(event_type);
+        let of_this = emitted.iter().filter(|it| it["url"] == url);
         assert_eq!(of_this.count(), 1, "{event_type}");
     }
     let navigated = scene.all("page_navigation");
@@ -127,14 +131,14 @@ async fn everything_that_a_page_does_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_user_does_is_told_but_not_what_is_typed_into_a_password() {
+async fn interactions_are_emitted_but_not_what_is_typed_into_a_password() {
     let Some(mut scene) = Scene::set().await else {
         return;
     };
     let (_browser, mut control) = scene.play().await;
     let tab = control.open_tab("about:blank").await;
     let session = control.attach(&tab).await;
-    scene.hears(&mut control, &session).await;
+    scene.follows(&mut control, &session).await;
     let url = scene.site.url("/form");
     control
         .ask(Some(&session), "Page.navigate", json!({"url": url}))

@@ -1,4 +1,4 @@
-//! What is not captured is not switched on, and nothing is left behind.
+//! What is not captured is not enabled, and nothing is left behind.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
     assert_eq!(worlds(&mut control, &session).await, 0);
 
     scene.capture(Some(&["network", "interaction"])).await;
-    // The script is switched on last.
+    // The script is enabled last.
     while !listening(&mut control, &session).await {}
     control
         .evaluate(&session, "fetch('/data.json?first')")
@@ -36,15 +36,15 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
         .await;
 
     scene.capture(Some(&["console"])).await;
-    // The script stops before the network is switched off.
+    // The script stops before the network is disabled.
     while listening(&mut control, &session).await {}
     let fetch = "fetch('/data.json?second').then(() => console.log('captured'))";
     control.evaluate(&session, fetch).await;
     scene.logged("captured").await;
-    let told = scene.all("console_log");
+    let emitted = scene.all("console_log");
     assert!(
-        told.iter().all(|it| it["text"] != "not captured"),
-        "{told:?}"
+        emitted.iter().all(|it| it["text"] != "not captured"),
+        "{emitted:?}"
     );
     let second = scene.site.url("/data.json?second");
     assert!(
@@ -87,7 +87,7 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_after_another_is_told_of_the_same_browser() {
+async fn a_second_session_follows_the_same_browser() {
     let Some(mut scene) = Scene::set().await else {
         return;
     };

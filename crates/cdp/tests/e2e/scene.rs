@@ -65,7 +65,7 @@ impl Scene {
         Browser::start(&self.chromium, self.port)
     }
 
-    /// With everything captured, a browser, and somebody to drive it.
+    /// With everything captured, a browser, and a client that drives it.
     pub(crate) async fn play(&mut self) -> (Browser, Control) {
         self.capture(None).await;
         let browser = self.browser();
@@ -146,9 +146,9 @@ impl Scene {
         of_type.map(data).collect()
     }
 
-    /// Until the source hears what is logged in the tab: before that, the browser may swap the tab's
-    /// process for another while things are being switched on in it.
-    pub(crate) async fn hears(&mut self, control: &mut Control, session: &str) {
+    /// Waits until lines that are logged in the tab arrive: before that, the browser may replace the tab's
+    /// process while domains are being enabled in it.
+    pub(crate) async fn follows(&mut self, control: &mut Control, session: &str) {
         let is_there = |event: &Event| is(event, "console_log") && data(event)["text"] == "there?";
         self.read();
         while !self.seen.iter().any(is_there) {

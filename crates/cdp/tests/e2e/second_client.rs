@@ -17,7 +17,7 @@ fn playwright() -> Option<std::path::PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_client_is_not_disturbed_and_what_it_does_is_told() {
+async fn another_client_is_not_disturbed_and_its_actions_are_emitted() {
     let Some(folder) = playwright() else { return };
     let Some(mut scene) = Scene::set().await else {
         return;
@@ -28,19 +28,19 @@ async fn another_client_is_not_disturbed_and_what_it_does_is_told() {
     std::fs::write(&script, include_str!("second_client.mjs")).unwrap();
     let endpoint = format!("http://127.0.0.1:{}", scene.port);
     let site = scene.site.url("");
-    let said = tokio::task::spawn_blocking(move || {
+    let sent = tokio::task::spawn_blocking(move || {
         Command::new("node")
             .arg(script)
             .args([endpoint, site])
             .output()
             .unwrap()
     });
-    let said = said.await.unwrap();
-    assert!(said.status.success(), "{said:?}");
+    let sent = sent.await.unwrap();
+    assert!(sent.status.success(), "{sent:?}");
     let expected: String = (0..5).map(|n| format!("200 form visitor {n}\n")).collect();
     let lines = ["form is there"; 5].join(",");
     assert_eq!(
-        String::from_utf8_lossy(&said.stdout),
+        String::from_utf8_lossy(&sent.stdout),
         format!("{expected}{lines}\n")
     );
 

@@ -7,10 +7,10 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long it takes to a server that is not next door, for a page that asks for it.
+/// The round trip to a distant server, for pages that request it.
 const LATENCY: Duration = Duration::from_millis(40);
 
-/// A server of pages, and one that says back over a WebSocket what it is told.
+/// A server of pages, and one that says back over a WebSocket what it is emitted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Site {
     pub(crate) address: SocketAddr,

@@ -1,4 +1,4 @@
-//! Targets as they come and go, and what is switched on in each.
+//! Targets as they come and go, and what is enabled in each.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ fn capturing(categories: &[Category]) -> Options {
     }
 }
 
-/// What is switched on in a new target of this kind, in this order.
+/// The commands that enable domains in a new target of this kind, in order.
 fn check(categories: &[Category], kind: &str, expected: &[&str]) {
     let mut browser = Browser::new(capturing(categories));
     assert_eq!(browser.methods(), ["Target.setAutoAttach"]);
@@ -30,7 +30,7 @@ fn check(categories: &[Category], kind: &str, expected: &[&str]) {
 }
 
 #[test]
-fn what_is_switched_on_follows_from_what_is_captured() {
+fn the_captured_categories_decide_which_domains_are_enabled() {
     const PAGE: [&str; 3] = ["Page.enable", "Page.getFrameTree", "Target.setAutoAttach"];
     let with = |first: &[&'static str], last: &[&'static str]| [first, &PAGE, last].concat();
     check(
@@ -77,14 +77,14 @@ fn what_is_switched_on_follows_from_what_is_captured() {
 }
 
 #[test]
-fn with_nothing_to_be_seen_the_browser_is_left_alone() {
+fn without_browser_categories_nothing_is_attached() {
     let control = [Category::Control, Category::Captcha, Category::Connection];
     let mut browser = Browser::new(capturing(&control));
     assert!(browser.methods().is_empty());
     assert!(browser.events().is_empty());
 }
 
-/// What is switched on in each session, from the commands that were sent.
+/// What is enabled in each session, by the commands that were sent.
 #[derive(Debug, Default, PartialEq)]
 struct Left(BTreeMap<(Option<Box<str>>, String), i32>);
 
@@ -120,7 +120,7 @@ impl Left {
 }
 
 #[test]
-fn with_everything_off_the_browser_is_as_it_was() {
+fn with_all_categories_off_the_browser_is_as_it_was_before() {
     let mut browser = Browser::new(Options::default());
     browser.tab("S1", "T1");
     browser.attached(Some("S1"), "S2", "T2", "worker", true);
@@ -133,7 +133,7 @@ fn with_everything_off_the_browser_is_as_it_was() {
         ("S3", 1, "tapline"),
     ] {
         let context = json!({"id": id, "name": name, "origin": "", "uniqueId": ""});
-        browser.tells(
+        browser.reports(
             Some(session),
             "Runtime.executionContextCreated",
             json!({"context": context}),
@@ -143,7 +143,7 @@ fn with_everything_off_the_browser_is_as_it_was() {
     assert_eq!(
         Left::after(&commands).0.len(),
         1 + 7 + 3 + 7 + 2,
-        "all is on"
+        "everything is enabled"
     );
 
     browser.core.reconfigure(browser.now, CategorySet::ALWAYS);
@@ -171,7 +171,7 @@ fn with_everything_off_the_browser_is_as_it_was() {
     commands.extend(switched_off);
     assert_eq!(Left::after(&commands), Left::default());
 
-    // What it still says is not told, and what it still attaches to is let go on.
+    // Late messages give no events, and late targets are resumed.
     browser.events();
     browser.logs("S1", "late");
     browser.attached(None, "S5", "T5", "page", true);
@@ -184,7 +184,7 @@ fn with_everything_off_the_browser_is_as_it_was() {
 }
 
 #[test]
-fn switching_one_category_touches_nothing_else() {
+fn a_change_of_one_category_touches_nothing_else() {
     let mut browser = Browser::new(capturing(&[Category::Console]));
     browser.tab("S", "T");
     browser.commands();
@@ -203,7 +203,7 @@ fn switching_one_category_touches_nothing_else() {
 }
 
 #[test]
-fn a_script_that_is_switched_off_before_its_name_is_known_is_removed_when_it_is() {
+fn a_script_that_is_disabled_before_its_identifier_is_known_is_removed_later() {
     let mut browser = Browser::new(capturing(&[Category::Interaction]));
     browser.never_answers("Page.addScriptToEvaluateOnNewDocument");
     browser.tab("S", "T");
@@ -219,7 +219,7 @@ fn a_script_that_is_switched_off_before_its_name_is_known_is_removed_when_it_is(
             .methods()
             .contains(&"Page.removeScriptToEvaluateOnNewDocument")
     );
-    browser.says(&format!(
+    browser.sends(&format!(
         r#"{{"id":{id},"result":{{"identifier":"7"}},"sessionId":"S"}}"#
     ));
     let removed = browser.commands();
@@ -232,7 +232,7 @@ fn a_script_that_is_switched_off_before_its_name_is_known_is_removed_when_it_is(
 }
 
 #[test]
-fn a_target_that_is_told_of_twice_is_seen_once() {
+fn a_target_that_is_reported_twice_is_followed_once() {
     let mut browser = Browser::new(Options::default());
     browser.attached(None, "S1", "T", "service_worker", false);
     browser.tab("S2", "P");
@@ -244,7 +244,7 @@ fn a_target_that_is_told_of_twice_is_seen_once() {
         .map(|it| (it.session.as_deref(), it.method))
         .collect();
     assert_eq!(
-        said,
+        sent,
         [
             (Some("S3"), "Runtime.runIfWaitingForDebugger"),
             (Some("S2"), "Target.detachFromTarget"),
@@ -254,9 +254,9 @@ fn a_target_that_is_told_of_twice_is_seen_once() {
 }
 
 #[test]
-fn a_tab_is_told_with_what_is_known_of_it() {
+fn a_tab_event_has_all_that_is_known_of_the_tab() {
     let mut browser = Browser::new(Options::default());
-    browser.tells(
+    browser.reports(
         None,
         "Target.attachedToTarget",
         json!({
@@ -266,20 +266,20 @@ fn a_tab_is_told_with_what_is_known_of_it() {
         }),
     );
     browser.attached(Some("S"), "S2", "T2", "iframe", false);
-    let told = browser.events();
-    assert_eq!(told.len(), 1);
+    let emitted = browser.events();
+    assert_eq!(emitted.len(), 1);
     assert_eq!(
-        data_of(&told[0]),
+        data_of(&emitted[0]),
         json!({"target_id": "T", "target_type": "page", "url": "http://*redacted*@h/", "title": "Shop", "opener_id": "O"})
     );
     assert_eq!(
-        told[0].source.event.as_deref(),
+        emitted[0].source.event.as_deref(),
         Some("Target.attachedToTarget")
     );
 }
 
 #[test]
-fn tabs_are_told_once_pages_are_captured_and_only_once() {
+fn tabs_are_emitted_once_when_pages_are_captured() {
     let mut browser = Browser::new(capturing(&[Category::Console]));
     browser.tab("S", "T");
     assert!(browser.events().is_empty());
@@ -289,11 +289,11 @@ fn tabs_are_told_once_pages_are_captured_and_only_once() {
             .reconfigure(browser.now, CategorySet::of(&[captured]));
         browser.settle();
     }
-    assert_eq!(browser.told(), [("page_tab_opened".to_owned(), 0)]);
+    assert_eq!(browser.emitted(), [("page_tab_opened".to_owned(), 0)]);
 }
 
 #[test]
-fn a_failed_step_is_told_once_by_its_name() {
+fn a_failed_step_is_reported_once_with_its_name() {
     let mut browser = Browser::new(Options::default());
     let refused = json!({"error": {"code": -32601, "message": "'Network.enable' wasn't found"}});
     browser.answers("Network.enable", refused);
@@ -304,7 +304,7 @@ fn a_failed_step_is_told_once_by_its_name() {
         browser.data("monitor_init_failed"),
         [json!({"step": "Network.enable"})]
     );
-    // Everything else goes on.
+    // Everything else continues.
     browser.logs("S0", "hello");
     assert_eq!(browser.data("console_log").len(), 1);
 }
@@ -325,7 +325,7 @@ fn a_step_without_an_answer_has_failed() {
 }
 
 #[test]
-fn a_target_that_goes_away_meanwhile_is_no_failure() {
+fn a_target_that_is_closed_during_setup_is_no_failure() {
     let mut browser = Browser::new(Options::default());
     let gone = json!({"error": {"code": -32001, "message": "Session with given id not found."}});
     browser.answers("Network.enable", gone);
@@ -339,7 +339,7 @@ fn a_target_that_goes_away_meanwhile_is_no_failure() {
 }
 
 #[test]
-fn what_was_found_through_a_target_goes_with_it() {
+fn targets_within_a_closed_target_are_removed_with_it() {
     let mut browser = Browser::new(Options::default());
     browser.tab("S1", "T1");
     browser.attached(Some("S1"), "S2", "T2", "iframe", true);
@@ -361,10 +361,10 @@ fn the_first_document_of_a_new_tab_counts_as_a_navigation() {
     let tree = json!({"frameTree": {"frame": {"id": "T1", "loaderId": "L", "url": "http://h/"}}});
     browser.answers("Page.getFrameTree", json!({"result": tree}));
     browser.attached(None, "S1", "T1", "page", true);
-    let told = browser.data("page_navigation");
-    assert_eq!(told.len(), 1);
+    let emitted = browser.data("page_navigation");
+    assert_eq!(emitted.len(), 1);
     assert_eq!(
-        (&told[0]["url"], &told[0]["loader_id"]),
+        (&emitted[0]["url"], &emitted[0]["loader_id"]),
         (&json!("http://h/"), &json!("L"))
     );
     browser.loaded("S1");
@@ -377,12 +377,13 @@ fn the_first_document_of_a_new_tab_counts_as_a_navigation() {
     // In a tab that was there before, it is the document that was there before.
     browser.attached(None, "S2", "T2", "page", false);
     browser.loaded("S2");
-    let told = browser.events();
+    let emitted = browser.events();
     assert!(
-        told.iter()
+        emitted
+            .iter()
             .all(|event| event.event_type.as_str() != "page_navigation")
     );
-    let load = data_of(told.last().unwrap());
+    let load = data_of(emitted.last().unwrap());
     assert_eq!(
         (&load["nav_seq"], &load["loader_id"]),
         (&json!(0), &json!("L"))

@@ -1,4 +1,4 @@
-//! Pages that overdo it.
+//! Pages that exceed the limits.
 
 use serde_json::json;
 use tapline_cdp::Options;
@@ -21,7 +21,7 @@ fn two_hundred_tabs_are_fine() {
         browser.finished(&session, "r");
     }
     browser.at(60_000).waits();
-    let told = browser.told();
+    let emitted = browser.emitted();
     for name in [
         "page_tab_opened",
         "network_idle",
@@ -30,7 +30,7 @@ fn two_hundred_tabs_are_fine() {
         "monitor_screenshot",
     ] {
         assert_eq!(
-            told.iter().filter(|(it, _)| it == name).count(),
+            emitted.iter().filter(|(it, _)| it == name).count(),
             200,
             "{name}"
         );
@@ -42,7 +42,7 @@ fn two_hundred_tabs_are_fine() {
 }
 
 #[test]
-fn more_targets_than_can_be_looked_at_are_let_go_on() {
+fn targets_beyond_the_limit_are_resumed_and_not_followed() {
     let mut browser = Browser::new(Options::default());
     for n in 0..2001 {
         browser.commands();
@@ -85,13 +85,13 @@ fn bodies_are_asked_for_a_few_at_a_time() {
     assert_eq!(
         browser.data("network_response").len(),
         1000 - 256,
-        "told without"
+        "emitted without"
     );
     browser.at(15_000).waits();
     assert_eq!(
         browser.data("network_response").len(),
         256,
-        "in the end, all are told"
+        "in the end, all are emitted"
     );
 }
 
@@ -101,7 +101,7 @@ fn a_page_of_worlds_is_fine() {
     browser.tab("S", "T");
     for id in 0..5000 {
         let context = json!({"id": id, "name": "tapline"});
-        browser.tells(
+        browser.reports(
             Some("S"),
             "Runtime.executionContextCreated",
             json!({"context": context}),

@@ -22,7 +22,7 @@ pub(crate) struct Browser {
     pub(crate) now: Time,
     /// By how many microseconds the wall clock was set forward, or back.
     pub(crate) step: i64,
-    /// Answers by method, in the place of an empty result.
+    /// Answers by method; for others it is an empty result.
     answers: Vec<(&'static str, Value)>,
     /// Methods that are not answered at all.
     silent: Vec<&'static str>,
@@ -55,7 +55,7 @@ impl Browser {
         browser
     }
 
-    /// A machine that was not told of its browser.
+    /// A core whose browser is not connected.
     pub(crate) fn absent(options: Options) -> Self {
         Self {
             core: Core::new(options),
@@ -108,34 +108,33 @@ impl Browser {
         self.passes(Duration::ZERO)
     }
 
-    /// Says this text.
-    pub(crate) fn says(&mut self, message: &str) {
+    /// Sends this text.
+    pub(crate) fn sends(&mut self, message: &str) {
         self.core.message(self.now, message);
         self.settle();
     }
 
-    /// Tells an event, through a session or as the browser itself.
+    /// Sends an event, through a session or of the browser itself.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "each call makes its parameters on the spot"
     )]
-    pub(crate) fn tells(&mut self, session: Option<&str>, method: &str, params: Value) {
+    pub(crate) fn reports(&mut self, session: Option<&str>, method: &str, params: Value) {
         let mut message = json!({"method": method, "params": params});
         if let Some(session) = session {
             message["sessionId"] = json!(session);
         }
         // Serialized with its keys in another order than a browser's; that is good JSON, too.
-        self.says(&message.to_string());
+        self.sends(&message.to_string());
     }
 
-    /// The time goes by, and nothing happens.
+    /// Time passes, and nothing happens.
     pub(crate) fn waits(&mut self) {
         self.core.timer(self.now);
         self.settle();
     }
 
-    /// The time goes by until that many milliseconds after the start, and whatever is due on the way
-    /// is done when it is due.
+    /// Time passes until that many milliseconds after the start. What is due is done when it is due.
     pub(crate) fn waits_until(&mut self, ms: u64) {
         let end = ORIGIN + Duration::from_millis(ms);
         while let Some(due) = self.core.next_deadline().filter(|due| *due <= end) {
@@ -144,7 +143,7 @@ impl Browser {
         self.moves_to(end).waits();
     }
 
-    /// Takes what the machine says, and answers what it asks.
+    /// Takes the core's outputs, and answers its commands.
     pub(crate) fn settle(&mut self) {
         let mut asked = VecDeque::new();
         loop {
@@ -173,12 +172,12 @@ impl Browser {
     }
 
     /// Takes the events so far, each as its type and the milliseconds since the start.
-    pub(crate) fn told(&mut self) -> Vec<(String, u64)> {
-        let told = |event: &Event| (event.event_type.to_string(), (event.ts - START) / MS);
-        self.events().iter().map(told).collect()
+    pub(crate) fn emitted(&mut self) -> Vec<(String, u64)> {
+        let emitted = |event: &Event| (event.event_type.to_string(), (event.ts - START) / MS);
+        self.events().iter().map(emitted).collect()
     }
 
-    /// Takes the events of this type, and drops the others: what stands in their `data`.
+    /// Takes all events, and returns the `data` of those of this type.
     pub(crate) fn data(&mut self, name: &str) -> Vec<Value> {
         let events = self.events();
         let named = events
@@ -200,9 +199,9 @@ impl Browser {
             .collect()
     }
 
-    // What browsers tell, for short.
+    // Usual events of a browser.
 
-    /// A tab `target` is there, to be seen through `session`.
+    /// A tab `target` is reported, with this session.
     pub(crate) fn tab(&mut self, session: &str, target: &str) {
         self.attached(None, session, target, "page", false);
     }
@@ -215,7 +214,7 @@ impl Browser {
         kind: &str,
         waiting: bool,
     ) {
-        self.tells(
+        self.reports(
             through,
             "Target.attachedToTarget",
             json!({
@@ -227,7 +226,7 @@ impl Browser {
     }
 
     pub(crate) fn detached(&mut self, session: &str) {
-        self.tells(
+        self.reports(
             None,
             "Target.detachedFromTarget",
             json!({"sessionId": session}),
@@ -236,7 +235,7 @@ impl Browser {
 
     /// The main frame of the target goes to another document.
     pub(crate) fn navigated(&mut self, session: &str, target: &str, loader: &str, url: &str) {
-        self.tells(
+        self.reports(
             Some(session),
             "Page.frameNavigated",
             json!({"frame": {"id": target, "loaderId": loader, "url": url}}),
@@ -244,7 +243,7 @@ impl Browser {
     }
 
     pub(crate) fn parsed(&mut self, session: &str) {
-        self.tells(
+        self.reports(
             Some(session),
             "Page.domContentEventFired",
             json!({"timestamp": 1.5}),
@@ -252,7 +251,7 @@ impl Browser {
     }
 
     pub(crate) fn loaded(&mut self, session: &str) {
-        self.tells(
+        self.reports(
             Some(session),
             "Page.loadEventFired",
             json!({"timestamp": 1.75}),
@@ -262,7 +261,7 @@ impl Browser {
     pub(crate) fn shifted(&mut self, session: &str) {
         let details = json!({"value": 0.25, "hadRecentInput": false});
         let event = json!({"frameId": "f", "type": "layout-shift", "time": 1.0, "duration": 0.0, "layoutShiftDetails": details});
-        self.tells(
+        self.reports(
             Some(session),
             "PerformanceTimeline.timelineEventAdded",
             json!({"event": event}),
@@ -271,7 +270,7 @@ impl Browser {
 
     pub(crate) fn request(&mut self, session: &str, id: &str, loader: &str) {
         let request = json!({"url": format!("http://h/{id}"), "method": "GET", "headers": {}});
-        self.tells(
+        self.reports(
             Some(session),
             "Network.requestWillBeSent",
             json!({"requestId": id, "loaderId": loader, "documentURL": "http://h/", "request": request, "initiator": {"type": "parser"}, "type": "Fetch"}),
@@ -280,7 +279,7 @@ impl Browser {
 
     pub(crate) fn redirected(&mut self, session: &str, id: &str, loader: &str, from: &str) {
         let request = json!({"url": format!("http://h/{id}"), "method": "GET", "headers": {}});
-        self.tells(
+        self.reports(
             Some(session),
             "Network.requestWillBeSent",
             json!({"requestId": id, "loaderId": loader, "documentURL": "http://h/", "request": request, "initiator": {"type": "parser"}, "type": "Fetch", "redirectResponse": {"url": from, "status": 302}}),
@@ -289,7 +288,7 @@ impl Browser {
 
     pub(crate) fn response(&mut self, session: &str, id: &str, mime_type: &str) {
         let response = json!({"url": format!("http://h/{id}"), "status": 200, "statusText": "OK", "headers": {"Content-Type": mime_type}, "mimeType": mime_type});
-        self.tells(
+        self.reports(
             Some(session),
             "Network.responseReceived",
             json!({"requestId": id, "loaderId": "", "type": "Fetch", "response": response}),
@@ -297,7 +296,7 @@ impl Browser {
     }
 
     pub(crate) fn finished(&mut self, session: &str, id: &str) {
-        self.tells(
+        self.reports(
             Some(session),
             "Network.loadingFinished",
             json!({"requestId": id, "timestamp": 1.0, "encodedDataLength": 100}),
@@ -305,7 +304,7 @@ impl Browser {
     }
 
     pub(crate) fn failed(&mut self, session: &str, id: &str) {
-        self.tells(
+        self.reports(
             Some(session),
             "Network.loadingFailed",
             json!({"requestId": id, "timestamp": 1.0, "type": "Fetch", "errorText": "net::ERR_FAILED", "canceled": false}),
@@ -313,7 +312,7 @@ impl Browser {
     }
 
     pub(crate) fn logs(&mut self, session: &str, text: &str) {
-        self.tells(
+        self.reports(
             Some(session),
             "Runtime.consoleAPICalled",
             json!({"type": "log", "args": [{"type": "string", "value": text}], "timestamp": 1e15}),

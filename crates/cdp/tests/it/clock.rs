@@ -104,7 +104,7 @@ fn interactions_keep_their_rate() {
             let click = json!({"kind": "click", "selector": "a", "tag": "a"}).to_string();
             for _ in 0..60 {
                 let call = json!({"name": "__tapline", "payload": click});
-                browser.tells(Some("S"), "Runtime.bindingCalled", call);
+                browser.reports(Some("S"), "Runtime.bindingCalled", call);
             }
             browser.data("interaction_click").len()
         };
@@ -162,7 +162,7 @@ fn console_lines_are_not_lost_after_the_clock_was_set() {
         browser.at(1100).steps_clock(step);
         let log = |browser: &mut Browser, wall: u64| {
             let call = json!({"type": "log", "args": [], "timestamp": wall as f64 / 1000.0});
-            browser.tells(Some("S"), "Runtime.consoleAPICalled", call);
+            browser.reports(Some("S"), "Runtime.consoleAPICalled", call);
             browser.data("console_log").len()
         };
         let now = browser.now.wall;
@@ -174,7 +174,7 @@ fn console_lines_are_not_lost_after_the_clock_was_set() {
     }
 }
 
-/// The caller breaks its promise. Nothing breaks for it.
+/// The caller breaks the requirement, and deadlines are late rather than lost.
 #[test]
 fn a_monotonic_clock_that_goes_back_stands_still() {
     let mut browser = Browser::new(Options::default());
@@ -185,6 +185,6 @@ fn a_monotonic_clock_that_goes_back_stands_still() {
     browser.at(5499).waits();
     assert!(browser.data("network_idle").is_empty());
     browser.at(5500).waits();
-    assert_eq!(browser.told(), [("network_idle".to_owned(), 5500)]);
+    assert_eq!(browser.emitted(), [("network_idle".to_owned(), 5500)]);
     assert_eq!(browser.now.monotonic, Duration::from_millis(12_500));
 }

@@ -17,12 +17,12 @@ fn tab(options: Options) -> Browser {
 fn logged(args: &Value) -> Value {
     let mut browser = tab(Options::default());
     let call = json!({"type": "log", "args": args, "timestamp": 1e15});
-    browser.tells(Some("S"), "Runtime.consoleAPICalled", call);
+    browser.reports(Some("S"), "Runtime.consoleAPICalled", call);
     browser.data("console_log").remove(0)
 }
 
 #[test]
-fn arguments_are_told_as_a_console_shows_them_in_a_line() {
+fn arguments_are_formatted_as_in_one_line_of_a_console() {
     for (arg, text) in [
         (json!({"type": "string", "value": "a \"b\""}), "a \"b\""),
         (
@@ -49,12 +49,12 @@ fn arguments_are_told_as_a_console_shows_them_in_a_line() {
         ),
         (json!({"type": "object", "value": {"a": 1}}), r#"{"a":1}"#),
     ] {
-        let told = logged(&json!([{"type": "string", "value": "first"}, arg]));
-        assert_eq!(told["text"], "first");
-        assert_eq!(told["args"], json!(["first", text]));
+        let emitted = logged(&json!([{"type": "string", "value": "first"}, arg]));
+        assert_eq!(emitted["text"], "first");
+        assert_eq!(emitted["args"], json!(["first", text]));
     }
-    let told = logged(&json!([]));
-    assert_eq!((&told["text"], told.get("args")), (&json!(""), None));
+    let emitted = logged(&json!([]));
+    assert_eq!((&emitted["text"], emitted.get("args")), (&json!(""), None));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn all_arguments_together_have_one_limit() {
     });
     let arg = |text| json!({"type": "string", "value": text});
     let args = json!([arg("123456"), arg("abécd"), arg("more")]);
-    browser.tells(
+    browser.reports(
         Some("S"),
         "Runtime.consoleAPICalled",
         json!({"type": "log", "args": args, "timestamp": 1e15}),
@@ -77,17 +77,17 @@ fn all_arguments_together_have_one_limit() {
 }
 
 #[test]
-fn errors_and_exceptions_are_told_alike() {
+fn errors_and_exceptions_are_console_errors() {
     let mut browser = tab(Options::default());
     let frame = json!({"functionName": "f", "scriptId": "1", "url": "http://u:p@h/a.js", "lineNumber": 3, "columnNumber": 4});
     let trace =
         json!({"callFrames": [frame], "parent": {"description": "setTimeout", "callFrames": []}});
-    let told_trace = json!({
+    let expected_trace = json!({
         "callFrames": [{"functionName": "f", "scriptId": "1", "url": "http://*redacted*@h/a.js", "lineNumber": 3, "columnNumber": 4}],
         "parent": {"description": "setTimeout", "callFrames": []},
     });
     let args = json!([{"type": "string", "value": "broken"}]);
-    browser.tells(
+    browser.reports(
         Some("S"),
         "Runtime.consoleAPICalled",
         json!({"type": "error", "args": args, "timestamp": 1e15, "stackTrace": trace}),
@@ -95,13 +95,13 @@ fn errors_and_exceptions_are_told_alike() {
     let exception =
         json!({"type": "object", "description": "Error: boom\n    at f", "objectId": "1"});
     let details = json!({"exceptionId": 1, "text": "Uncaught", "lineNumber": 3, "columnNumber": 4, "url": "http://u:p@h/a.js", "exception": exception, "stackTrace": trace});
-    browser.tells(
+    browser.reports(
         Some("S"),
         "Runtime.exceptionThrown",
         json!({"timestamp": 1e15, "exceptionDetails": details}),
     );
     let bare = json!({"exceptionId": 2, "text": "Script error."});
-    browser.tells(
+    browser.reports(
         Some("S"),
         "Runtime.exceptionThrown",
         json!({"timestamp": 1e15, "exceptionDetails": bare}),
@@ -118,32 +118,33 @@ fn errors_and_exceptions_are_told_alike() {
         browser.data("console_error"),
         [
             with(
-                json!({"level": "error", "text": "broken", "args": ["broken"], "stack_trace": told_trace})
+                json!({"level": "error", "text": "broken", "args": ["broken"], "stack_trace": expected_trace})
             ),
             with(
-                json!({"text": "Error: boom\n    at f", "line": 3, "column": 4, "source_url": "http://*redacted*@h/a.js", "stack_trace": told_trace})
+                json!({"text": "Error: boom\n    at f", "line": 3, "column": 4, "source_url": "http://*redacted*@h/a.js", "stack_trace": expected_trace})
             ),
             with(json!({"text": "Script error."})),
         ]
     );
 }
 
-/// The browser keeps the last lines, and repeats them to whoever switches its runtime on.
+/// The browser keeps the last lines, and repeats them to each client that enables the runtime.
 #[test]
-fn what_the_browser_repeats_is_not_told_again() {
+fn stored_lines_that_the_browser_repeats_are_not_emitted_again() {
     let mut browser = tab(Options::default());
     let log = |browser: &mut Browser, ms: u64| {
         let date = (START + ms * MS) as f64 / 1000.0;
         let args = json!([{"type": "string", "value": format!("{ms}")}]);
-        browser.tells(
+        browser.reports(
             Some("S"),
             "Runtime.consoleAPICalled",
             json!({"type": "log", "args": args, "timestamp": date}),
         );
     };
     let texts = |browser: &mut Browser| {
-        let told = browser.data("console_log");
-        told.iter()
+        let emitted = browser.data("console_log");
+        emitted
+            .iter()
             .map(|data| data["text"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
@@ -162,7 +163,7 @@ fn what_the_browser_repeats_is_not_told_again() {
     assert_eq!(
         texts(&mut browser),
         ["15"],
-        "logged while nobody listened, and told now"
+        "logged while there was no connection, and emitted now"
     );
 
     // What is logged while it is not captured is not captured later.
@@ -179,12 +180,12 @@ fn what_the_browser_repeats_is_not_told_again() {
 }
 
 #[test]
-fn objects_that_lines_keep_alive_are_let_go() {
+fn objects_that_lines_keep_alive_are_released() {
     let mut browser = tab(Options::default());
     browser.commands();
     for _ in 0..2500 {
         let args = json!([{"type": "object", "description": "Object", "objectId": "1"}]);
-        browser.tells(
+        browser.reports(
             Some("S"),
             "Runtime.consoleAPICalled",
             json!({"type": "log", "args": args, "timestamp": 1e15}),
@@ -192,7 +193,7 @@ fn objects_that_lines_keep_alive_are_let_go() {
     }
     assert_eq!(browser.methods(), ["Runtime.releaseObjectGroup"; 2]);
 
-    // Also of lines that nobody wants to know.
+    // Also of lines that are not captured.
     let interaction = CategorySet::of(&[Category::Interaction]);
     browser.core.reconfigure(browser.now, interaction);
     browser.settle();

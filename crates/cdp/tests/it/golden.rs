@@ -8,13 +8,13 @@ use tapline_oapi::data::DisconnectReason;
 use crate::browser::MS;
 use crate::recording;
 
-/// What is told of a real session is what others build on: a change is a visible one.
+/// What is emitted of a real session is what others build on: a change is a visible one.
 ///
-/// Held against the recording by eye when it was written: each request has one end, redirects
+/// Compared with the recording by hand when it was written: each request has one end, redirects
 /// included; four navigations, with `nav_seq` counting the top-level ones; a layout settles a second
 /// after the load or the last shift.
 #[test]
-fn a_recorded_session_is_told_as_in_the_golden_file() {
+fn the_events_of_a_recorded_session_match_the_golden_file() {
     let mut browser = recording::replayed(Options::default());
     browser.now.monotonic += Duration::from_secs(5);
     browser.now.wall += 5000 * MS;
@@ -25,21 +25,21 @@ fn a_recorded_session_is_told_as_in_the_golden_file() {
     browser.settle();
     assert_eq!(browser.core.unreadable(), 0);
 
-    let mut told = String::new();
+    let mut emitted = String::new();
     for event in browser.events() {
-        let _ = writeln!(told, "{}", serde_json::to_string(&event).unwrap());
+        let _ = writeln!(emitted, "{}", serde_json::to_string(&event).unwrap());
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/events.ndjson");
     if std::env::var_os("TAPLINE_WRITE_GOLDEN").is_some() {
-        std::fs::write(&path, &told).unwrap();
+        std::fs::write(&path, &emitted).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    // Not the whole of both, of which one would see nothing.
-    for (n, (told, golden)) in told.lines().zip(golden.lines()).enumerate() {
-        assert_eq!(told, golden, "line {}", n + 1);
+    // Line by line, because a difference between the whole texts is unreadable.
+    for (n, (emitted, golden)) in emitted.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(emitted, golden, "line {}", n + 1);
     }
     assert_eq!(
-        told.lines().count(),
+        emitted.lines().count(),
         golden.lines().count(),
         "renew {} with TAPLINE_WRITE_GOLDEN=1",
         path.display()

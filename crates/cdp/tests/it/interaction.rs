@@ -1,4 +1,4 @@
-//! What the script in the page tells. The script itself is tried by hand, see docs/cdp.md.
+//! The reports of the script in the page. The e2e tests run the script itself.
 
 use serde_json::{Value, json};
 use tapline_cdp::Options;
@@ -16,47 +16,47 @@ fn tab() -> Browser {
 
 fn does(browser: &mut Browser, what: &Value) {
     let call = json!({"name": "__tapline", "payload": what.to_string(), "executionContextId": 2});
-    browser.tells(Some("S"), "Runtime.bindingCalled", call);
+    browser.reports(Some("S"), "Runtime.bindingCalled", call);
 }
 
-fn told(what: &Value, name: &str) -> Value {
+fn emitted(what: &Value, name: &str) -> Value {
     let mut browser = tab();
     does(&mut browser, what);
-    let mut told = browser.data(name).remove(0);
+    let mut emitted = browser.data(name).remove(0);
     for field in ["session_id", "target_id", "target_type", "nav_seq", "url"] {
         assert!(
-            told.as_object_mut().unwrap().remove(field).is_some(),
+            emitted.as_object_mut().unwrap().remove(field).is_some(),
             "{field}"
         );
     }
-    told
+    emitted
 }
 
 #[test]
-fn each_kind_is_told_with_what_is_promised() {
+fn each_kind_has_its_fields() {
     assert_eq!(
-        told(
+        emitted(
             &json!({"kind": "click", "x": 1.5, "y": 2, "selector": "#pay", "tag": "button", "text": "Pay"}),
             "interaction_click",
         ),
         json!({"x": 1.5, "y": 2.0, "selector": "#pay", "tag": "button", "text": "Pay"})
     );
     assert_eq!(
-        told(
+        emitted(
             &json!({"kind": "click", "x": 1, "y": 2, "selector": "input", "tag": "input"}),
             "interaction_click"
         ),
         json!({"x": 1.0, "y": 2.0, "selector": "input", "tag": "input"})
     );
     assert_eq!(
-        told(
+        emitted(
             &json!({"kind": "key", "key": "Enter", "selector": "#q", "tag": "input"}),
             "interaction_key"
         ),
         json!({"key": "Enter", "selector": "#q", "tag": "input"})
     );
     assert_eq!(
-        told(
+        emitted(
             &json!({"kind": "scroll", "from_x": 0, "from_y": 10, "x": 0, "y": 800, "selector": "document"}),
             "interaction_scroll_settled",
         ),
@@ -65,7 +65,7 @@ fn each_kind_is_told_with_what_is_promised() {
 }
 
 #[test]
-fn no_more_is_told_than_a_person_does() {
+fn the_rate_of_interactions_is_limited() {
     let mut browser = tab();
     browser.tab("S2", "T2");
     browser.events();
@@ -81,11 +81,11 @@ fn no_more_is_told_than_a_person_does() {
 }
 
 #[test]
-fn what_is_no_word_of_the_script_is_passed_over() {
+fn calls_that_are_not_from_the_script_are_ignored() {
     let mut browser = tab();
     let call = |browser: &mut Browser, name: &str, payload: &str| {
         let call = json!({"name": name, "payload": payload, "executionContextId": 2});
-        browser.tells(Some("S"), "Runtime.bindingCalled", call);
+        browser.reports(Some("S"), "Runtime.bindingCalled", call);
     };
     call(&mut browser, "puppeteer", r#"{"kind":"click"}"#);
     call(&mut browser, "__tapline", r#"{"kind":"drag"}"#);
@@ -97,14 +97,14 @@ fn what_is_no_word_of_the_script_is_passed_over() {
 }
 
 #[test]
-fn what_is_long_is_cut() {
+fn long_texts_are_cut() {
     let long = "é".repeat(1000);
-    let told = told(
+    let emitted = emitted(
         &json!({"kind": "click", "selector": long, "tag": long, "text": long}),
         "interaction_click",
     );
     for field in ["selector", "tag", "text"] {
-        assert_eq!(told[field].as_str().unwrap().len(), 512, "{field}");
+        assert_eq!(emitted[field].as_str().unwrap().len(), 512, "{field}");
     }
 }
 
@@ -136,10 +136,10 @@ fn the_script_runs_where_the_page_cannot_see_it() {
     assert!(!reads_value, "never what stands in a field");
 }
 
-/// The browser makes a world anew with each document once it was there, and says so once. Where that
-/// was while no interactions were captured, the script that ran in it later was not stopped.
+/// The browser creates our world again with each document, and reports it once. If that happened while no
+/// interactions were captured, the script that ran in it later was not stopped.
 #[test]
-fn the_script_is_stopped_also_in_a_world_that_was_told_of_before_it_ran() {
+fn the_script_is_also_stopped_in_a_world_that_was_reported_before_it_ran() {
     let console = CategorySet::of(&[Category::Console]);
     let mut browser = Browser::new(Options {
         captured: console,
@@ -147,7 +147,7 @@ fn the_script_is_stopped_also_in_a_world_that_was_told_of_before_it_ran() {
     });
     browser.tab("S", "T");
     let world = json!({"context": {"id": 7, "name": "tapline"}});
-    browser.tells(Some("S"), "Runtime.executionContextCreated", world);
+    browser.reports(Some("S"), "Runtime.executionContextCreated", world);
     browser.commands();
     for _ in 0..2 {
         let now = browser.now;

@@ -1,4 +1,4 @@
-//! The browser goes and comes.
+//! The connection is lost and made again.
 
 use serde_json::{Value, json};
 use tapline_cdp::{Core, Options, Time};
@@ -22,7 +22,7 @@ fn event(name: &str, data: Value) -> (String, Value) {
 }
 
 #[test]
-fn a_loss_is_told_with_one_pair() {
+fn a_loss_is_reported_with_one_pair_of_events() {
     let mut browser = Browser::new(Options::default());
     assert!(
         monitor(&mut browser).is_empty(),
@@ -53,7 +53,7 @@ fn a_loss_is_told_with_one_pair() {
 }
 
 #[test]
-fn giving_up_is_told_once_and_so_is_coming_back_after_all() {
+fn giving_up_is_reported_once_and_so_is_a_later_return() {
     let mut browser = Browser::new(Options::default());
     browser
         .core
@@ -88,12 +88,12 @@ fn a_connection_over_another_one_is_a_loss() {
     browser.core.connected(browser.now);
     browser.settle();
     assert_eq!(browser.core.held().targets, 0);
-    let told = monitor(&mut browser);
-    assert_eq!(told.len(), 2, "{told:?}");
+    let emitted = monitor(&mut browser);
+    assert_eq!(emitted.len(), 2, "{emitted:?}");
 }
 
 #[test]
-fn what_was_open_is_closed_and_what_is_there_is_listed_anew() {
+fn a_loss_ends_open_requests_and_a_new_connection_lists_all_targets() {
     let mut browser = Browser::new(Options::default());
     browser.tab("S", "T");
     browser.navigated("S", "T", "L", "http://h/");
@@ -107,12 +107,16 @@ fn what_was_open_is_closed_and_what_is_there_is_listed_anew() {
         .core
         .disconnected(browser.now, DisconnectReason::ConnectionLost);
     browser.settle();
-    let names: Vec<_> = browser.told().into_iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = browser
+        .emitted()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     assert_eq!(names, ["network_loading_failed", "monitor_disconnected"]);
     assert_eq!(browser.core.held(), tapline_cdp::Held::default());
     assert_eq!(browser.core.next_deadline(), None);
 
-    // Of a browser that is gone, nothing is heard.
+    // Messages without a connection are ignored.
     browser.commands();
     browser.logs("S", "from beyond");
     browser.tab("S3", "T3");
@@ -130,15 +134,19 @@ fn what_was_open_is_closed_and_what_is_there_is_listed_anew() {
     );
     browser.tab("S9", "T");
     browser.logs("S9", "hello");
-    let told: Vec<_> = browser.told().into_iter().map(|(name, _)| name).collect();
+    let emitted: Vec<_> = browser
+        .emitted()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     assert_eq!(
-        told,
+        emitted,
         ["monitor_reconnected", "page_tab_opened", "console_log"]
     );
 }
 
 #[test]
-fn what_was_to_be_sent_to_a_browser_that_is_gone_is_not_sent_to_the_next() {
+fn unsent_commands_are_dropped_with_their_connection() {
     let mut core = Core::new(Options::default());
     let now = Time::default();
     core.connected(now);
@@ -150,7 +158,7 @@ fn what_was_to_be_sent_to_a_browser_that_is_gone_is_not_sent_to_the_next() {
 }
 
 #[test]
-fn what_is_captured_may_change_while_there_is_no_browser() {
+fn categories_can_change_while_there_is_no_browser() {
     let mut browser = Browser::absent(Options {
         captured: CategorySet::ALWAYS,
         ..Options::default()
@@ -164,7 +172,7 @@ fn what_is_captured_may_change_while_there_is_no_browser() {
 }
 
 #[test]
-fn the_drivers_own_steps_fail_by_their_names() {
+fn failed_steps_of_the_driver_have_their_names() {
     let mut browser = Browser::absent(Options {
         captured: CategorySet::EMPTY,
         ..Options::default()
@@ -183,7 +191,7 @@ fn the_drivers_own_steps_fail_by_their_names() {
 }
 
 #[test]
-fn nothing_that_a_browser_says_stops_it() {
+fn no_message_stops_the_core() {
     let mut browser = Browser::new(Options::default());
     browser.tab("S", "T");
     browser.events();
@@ -201,7 +209,7 @@ fn nothing_that_a_browser_says_stops_it() {
         r#"{"method":"Page.loadEventFired","params":{"timestamp":"now"},"sessionId":"S"}"#,
     ];
     for (n, message) in broken.iter().enumerate() {
-        browser.says(message);
+        browser.sends(message);
         assert_eq!(browser.core.unreadable(), n as u64 + 1, "{message}");
     }
     // Unknown, but not broken.
@@ -211,7 +219,7 @@ fn nothing_that_a_browser_says_stops_it() {
         r#"{"method":"Page.loadEventFired","params":{"timestamp":1}}"#,
         r#"{"id":123456,"result":{}}"#,
     ] {
-        browser.says(message);
+        browser.sends(message);
     }
     assert_eq!(browser.core.unreadable(), broken.len() as u64);
     assert!(browser.events().is_empty());

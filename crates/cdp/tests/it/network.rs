@@ -16,9 +16,9 @@ fn tab(options: Options) -> Browser {
 }
 
 #[test]
-fn a_request_and_its_response_are_told_with_all_that_is_promised() {
+fn a_request_and_its_response_have_all_their_fields() {
     let mut browser = tab(Options::default());
-    browser.tells(
+    browser.reports(
         Some("S"),
         "Network.requestWillBeSent",
         json!({
@@ -29,7 +29,7 @@ fn a_request_and_its_response_are_told_with_all_that_is_promised() {
     );
     browser.at(5).response("S", "r", "application/json");
     browser.at(9).finished("S", "r");
-    let told = browser.events();
+    let emitted = browser.events();
     let context = json!({
         "session_id": "S", "target_id": "T", "target_type": "page", "nav_seq": 0,
         "frame_id": "F", "loader_id": "L",
@@ -41,24 +41,24 @@ fn a_request_and_its_response_are_told_with_all_that_is_promised() {
         own
     };
     assert_eq!(
-        data_of(&told[0]),
+        data_of(&emitted[0]),
         with(json!({
             "url": "http://h/api", "request_id": "r", "method": "POST", "document_url": "http://h/",
             "headers": {"A": "b"}, "initiator_type": "script", "resource_type": "Fetch", "post_data": "x=1",
         }))
     );
     assert_eq!(
-        data_of(&told[1]),
+        data_of(&emitted[1]),
         with(json!({
             "url": "http://h/r", "request_id": "r", "method": "POST", "status": 200, "status_text": "OK",
             "headers": {"Content-Type": "application/json"}, "mime_type": "application/json",
             "resource_type": "Fetch", "body": "a body",
         }))
     );
-    assert_eq!(told.len(), 2);
-    assert_eq!(told[1].ts - told[0].ts, 9000);
+    assert_eq!(emitted.len(), 2);
+    assert_eq!(emitted[1].ts - emitted[0].ts, 9000);
     assert_eq!(
-        told[1].source.event.as_deref(),
+        emitted[1].source.event.as_deref(),
         Some("Network.loadingFinished")
     );
 }
@@ -71,32 +71,35 @@ fn a_redirect_says_from_where_and_has_one_end() {
     browser.response("S", "r", "image/png");
     browser.finished("S", "r");
     browser.finished("S", "r");
-    let told = browser.events();
-    let names: Vec<_> = told.iter().map(|event| event.event_type.as_str()).collect();
+    let emitted = browser.events();
+    let names: Vec<_> = emitted
+        .iter()
+        .map(|event| event.event_type.as_str())
+        .collect();
     assert_eq!(
         names,
         ["network_request", "network_request", "network_response"]
     );
-    let redirect = data_of(&told[1]);
+    let redirect = data_of(&emitted[1]);
     assert_eq!(redirect["is_redirect"], true);
     assert_eq!(redirect["redirect_url"], "http://h/old");
-    assert_eq!(data_of(&told[0]).get("is_redirect"), None);
+    assert_eq!(data_of(&emitted[0]).get("is_redirect"), None);
 }
 
 #[test]
-fn a_failure_is_told_in_the_browsers_words() {
+fn a_failure_has_the_error_text_of_the_browser() {
     let mut browser = tab(Options::default());
     browser.request("S", "r", "L");
     browser.failed("S", "r");
     browser.failed("S", "r");
-    let told = browser.data("network_loading_failed");
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0]["error_text"], "net::ERR_FAILED");
-    assert_eq!(told[0]["canceled"], false);
-    assert_eq!(told[0]["url"], "http://h/r");
+    let emitted = browser.data("network_loading_failed");
+    assert_eq!(emitted.len(), 1);
+    assert_eq!(emitted[0]["error_text"], "net::ERR_FAILED");
+    assert_eq!(emitted[0]["canceled"], false);
+    assert_eq!(emitted[0]["url"], "http://h/r");
 }
 
-/// Whether the body of such a response is asked for.
+/// Whether the body of such a response is requested.
 fn asks_for_body(mime_type: &str, change: impl FnOnce(&mut Value, &mut Value)) -> bool {
     let mut browser = tab(Options::default());
     browser.request("S", "r", "L");
@@ -104,12 +107,12 @@ fn asks_for_body(mime_type: &str, change: impl FnOnce(&mut Value, &mut Value)) -
         json!({"url": "http://h/", "status": 200, "headers": {}, "mimeType": mime_type});
     let mut finished = json!({"requestId": "r", "encodedDataLength": 100});
     change(&mut response, &mut finished);
-    browser.tells(
+    browser.reports(
         Some("S"),
         "Network.responseReceived",
         json!({"requestId": "r", "response": response}),
     );
-    browser.tells(Some("S"), "Network.loadingFinished", finished);
+    browser.reports(Some("S"), "Network.loadingFinished", finished);
     assert_eq!(browser.data("network_response").len(), 1);
     browser.methods().contains(&"Network.getResponseBody")
 }
@@ -148,7 +151,7 @@ fn a_body_is_cut_on_a_character() {
 }
 
 #[test]
-fn a_response_is_told_without_a_body_that_does_not_come() {
+fn a_response_is_emitted_without_a_body_that_does_not_come() {
     let refused =
         json!({"error": {"code": -32000, "message": "No resource with given identifier found"}});
     let encoded = json!({"result": {"body": "AAEC", "base64Encoded": true}});
@@ -158,15 +161,15 @@ fn a_response_is_told_without_a_body_that_does_not_come() {
         browser.request("S", "r", "L");
         browser.response("S", "r", "text/plain");
         browser.finished("S", "r");
-        let told = browser.events();
-        assert_eq!(told.len(), 2);
-        assert_eq!(data_of(&told[1]).get("body"), None);
+        let emitted = browser.events();
+        assert_eq!(emitted.len(), 2);
+        assert_eq!(data_of(&emitted[1]).get("body"), None);
         assert_eq!(browser.core.held().commands, 0);
     }
 }
 
 #[test]
-fn a_body_is_waited_for_only_so_long() {
+fn the_wait_for_a_body_ends() {
     let waits = |end: &dyn Fn(&mut Browser)| {
         let mut browser = tab(Options::default());
         browser.never_answers("Network.getResponseBody");
@@ -175,11 +178,11 @@ fn a_body_is_waited_for_only_so_long() {
         browser.at(10).finished("S", "r");
         assert!(browser.data("network_response").is_empty());
         end(&mut browser);
-        let told = browser.events();
-        let response = told
+        let emitted = browser.events();
+        let response = emitted
             .iter()
             .find(|event| event.event_type.as_str() == "network_response");
-        let response = response.expect("told without its body");
+        let response = response.expect("emitted without its body");
         assert_eq!(
             response.ts,
             crate::browser::START + 10_000,
@@ -193,7 +196,7 @@ fn a_body_is_waited_for_only_so_long() {
     waits(&|browser| {
         browser
             .at(20)
-            .tells(Some("S"), "Inspector.targetCrashed", json!({}));
+            .reports(Some("S"), "Inspector.targetCrashed", json!({}));
     });
     waits(&|browser| {
         browser
@@ -204,7 +207,7 @@ fn a_body_is_waited_for_only_so_long() {
 }
 
 #[test]
-fn a_workers_script_is_asked_for_by_its_page_and_ends_in_the_worker() {
+fn a_page_requests_the_script_of_its_worker_and_the_worker_ends_it() {
     let mut browser = tab(Options::default());
     browser.request("S", "w", "L");
     browser.attached(Some("S"), "S2", "w", "worker", true);
@@ -216,47 +219,47 @@ fn a_workers_script_is_asked_for_by_its_page_and_ends_in_the_worker() {
         .find(|command| command.method == "Network.getResponseBody")
         .unwrap();
     assert_eq!(asked.session.as_deref(), Some("S2"), "there the body is");
-    let told = browser.data("network_response");
+    let emitted = browser.data("network_response");
     assert_eq!(
-        (&told[0]["target_id"], &told[0]["body"]),
+        (&emitted[0]["target_id"], &emitted[0]["body"]),
         (&json!("T"), &json!("a body"))
     );
     assert_eq!(browser.core.held().requests, 0);
 }
 
 #[test]
-fn a_response_whose_request_was_not_seen_is_told_and_its_failure_is() {
+fn a_response_whose_request_was_not_seen_is_emitted_and_so_is_its_failure() {
     let mut browser = tab(Options::default());
     browser.response("S", "r", "image/png");
     browser.finished("S", "r");
-    let told = browser.data("network_response");
+    let emitted = browser.data("network_response");
     assert_eq!(
-        (&told[0]["method"], &told[0]["status"]),
+        (&emitted[0]["method"], &emitted[0]["status"]),
         (&json!(""), &json!(200))
     );
     browser.response("S", "r", "image/png");
     browser.failed("S", "r");
     assert_eq!(browser.data("network_loading_failed").len(), 1);
-    // Of an end alone there is nothing to tell.
+    // An end alone gives no event.
     browser.finished("S", "x");
     browser.failed("S", "x");
     assert!(browser.events().is_empty());
 }
 
-/// Why a request is closed in the place of the browser.
+/// The reasons with which the core itself ends a request.
 fn closed(close: impl FnOnce(&mut Browser)) -> Vec<Value> {
     let mut browser = tab(Options::default());
     browser.request("S", "r", "L");
     browser.events();
     close(&mut browser);
     browser.settle();
-    let told = browser.data("network_loading_failed");
+    let emitted = browser.data("network_loading_failed");
     let why = |data: Value| data["error_text"].clone();
-    told.into_iter().map(why).collect()
+    emitted.into_iter().map(why).collect()
 }
 
 #[test]
-fn no_request_is_open_for_ever() {
+fn every_request_ends() {
     assert_eq!(closed(|b| b.at(599_999).waits()), Vec::<Value>::new());
     assert_eq!(closed(|b| b.at(600_000).waits()), ["tapline::TOO_OLD"]);
     assert_eq!(closed(|b| b.detached("S")), ["tapline::TARGET_GONE"]);
@@ -265,14 +268,14 @@ fn no_request_is_open_for_ever() {
         ["tapline::NO_RESPONSE_SEEN"]
     );
     assert_eq!(
-        closed(|b| b.tells(Some("S"), "Inspector.targetCrashed", json!({}))),
+        closed(|b| b.reports(Some("S"), "Inspector.targetCrashed", json!({}))),
         ["tapline::TARGET_CRASHED"]
     );
     assert_eq!(
         closed(|b| b.core.disconnected(b.now, DisconnectReason::ConnectionLost)),
         ["tapline::BROWSER_GONE"]
     );
-    // A word of the browser, and it is waited for again.
+    // An event about it, and its time begins again.
     assert_eq!(
         closed(|b| {
             b.at(599_000).response("S", "r", "video/mp4");
@@ -283,14 +286,14 @@ fn no_request_is_open_for_ever() {
 }
 
 #[test]
-fn of_too_many_open_requests_the_oldest_is_closed() {
+fn beyond_the_limit_the_oldest_open_request_is_given_up() {
     let mut browser = tab(Options::default());
     for n in 0..10_002 {
         browser.request("S", &format!("r{n}"), "L");
     }
     assert_eq!(browser.core.held().requests, 10_000);
-    let told = browser.data("network_loading_failed");
-    let closed: Vec<_> = told
+    let emitted = browser.data("network_loading_failed");
+    let closed: Vec<_> = emitted
         .iter()
         .map(|data| (&data["request_id"], &data["error_text"]))
         .collect();
@@ -299,7 +302,7 @@ fn of_too_many_open_requests_the_oldest_is_closed() {
 }
 
 #[test]
-fn what_is_not_captured_any_more_is_not_told_when_it_ends() {
+fn a_request_that_is_not_captured_any_more_has_no_end_event() {
     let mut browser = tab(Options::default());
     browser.never_answers("Network.getResponseBody");
     browser.request("S", "a", "L");
@@ -320,25 +323,28 @@ fn what_is_not_captured_any_more_is_not_told_when_it_ends() {
 }
 
 #[test]
-fn a_proxys_error_page_is_told_beside_its_response() {
+fn a_proxy_error_page_is_emitted_beside_its_response() {
     let mut browser = tab(Options::default());
     browser.request("S", "r", "L");
     let headers = json!({"Proxy-Status": "egress; error=dns_timeout"});
     let response =
         json!({"url": "http://h/", "status": 502, "headers": headers, "mimeType": "image/png"});
-    browser.tells(
+    browser.reports(
         Some("S"),
         "Network.responseReceived",
         json!({"requestId": "r", "type": "Document", "response": response}),
     );
     browser.finished("S", "r");
-    let told = browser.events();
-    let names: Vec<_> = told.iter().map(|event| event.event_type.as_str()).collect();
+    let emitted = browser.events();
+    let names: Vec<_> = emitted
+        .iter()
+        .map(|event| event.event_type.as_str())
+        .collect();
     assert_eq!(
         names,
         ["network_request", "proxy_error", "network_response"]
     );
-    let error = data_of(&told[1]);
+    let error = data_of(&emitted[1]);
     for (field, value) in [
         ("code", json!("dns_timeout")),
         ("raw_code", json!("dns_timeout")),
@@ -351,25 +357,25 @@ fn a_proxys_error_page_is_told_beside_its_response() {
 }
 
 #[test]
-fn headers_without_end_are_told_without_their_values() {
+fn headers_beyond_the_limit_have_no_values() {
     let mut browser = tab(Options::default());
     let headers: serde_json::Map<_, _> = (0..100)
         .map(|n| (format!("x-{n:03}"), json!("v".repeat(5000))))
         .collect();
     let request = json!({"url": "http://h/", "method": "GET", "headers": headers});
-    browser.tells(
+    browser.reports(
         Some("S"),
         "Network.requestWillBeSent",
         json!({"requestId": "r", "request": request}),
     );
-    let told = browser.data("network_request").remove(0);
-    assert_eq!(told["headers"].as_object().unwrap().len(), 100);
-    assert_eq!(told["headers"]["x-000"].as_str().unwrap().len(), 5000);
-    assert_eq!(told["headers"]["x-099"], "");
+    let emitted = browser.data("network_request").remove(0);
+    assert_eq!(emitted["headers"].as_object().unwrap().len(), 100);
+    assert_eq!(emitted["headers"]["x-000"].as_str().unwrap().len(), 5000);
+    assert_eq!(emitted["headers"]["x-099"], "");
 }
 
 #[test]
-fn a_data_url_is_told_without_its_data() {
+fn a_data_url_is_emitted_without_its_data() {
     let mut browser = tab(Options::default());
     let url = format!("data:image/png;base64,{}", "A".repeat(100_000));
     let request = json!({"url": url, "method": "GET", "headers": {}});

@@ -1,4 +1,4 @@
-//! A recorded session cut, shuffled and doubled: whatever a browser says, in whatever order.
+//! A recorded session, cut, shuffled and doubled: any messages in any order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ enum Other {
     Gone,
     Back,
     GivenUp,
-    /// That many seconds go by.
+    /// That many seconds pass.
     Waits(u64),
 }
 
@@ -65,7 +65,7 @@ const SECRETS: [&str; 3] = [
     "cafc45f614fe913f22d7b930d37da1b2e08f49ca",
 ];
 
-/// Requests that were told, less their ends. A redirect tells its request once more.
+/// Requests without an end. A redirect emits its request again.
 fn open(events: &[Event]) -> BTreeMap<String, i64> {
     let mut open = BTreeMap::new();
     for event in events {
@@ -87,7 +87,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_goes_on_and_holds_on_to_nothing(mangled in mangled()) {
+    fn it_continues_and_keeps_nothing(mangled in mangled()) {
         let messages = recording::messages();
         prop_assert_eq!(messages.len(), MESSAGES);
         let redaction = Redaction::default().with_json_fields(["card"]);
@@ -111,15 +111,15 @@ proptest! {
             browser.passes(Duration::from_millis(1));
             let message = &messages[*pick].1;
             match mangled.cut.iter().find(|(at, _)| *at == n) {
-                Some((_, at)) => browser.says(message.get(..*at).unwrap_or(message)),
-                None => browser.says(message),
+                Some((_, at)) => browser.sends(message.get(..*at).unwrap_or(message)),
+                None => browser.sends(message),
             }
         }
         let held = browser.core.held();
         prop_assert!(held.targets <= 10 && held.requests <= MESSAGES);
         prop_assert!(held.timers <= 3 * held.targets);
 
-        // Every request is closed in the end, also of a browser that stays and says no more.
+        // Every request ends, also if the browser stays and is silent.
         browser.passes(Duration::from_secs(3600));
         browser.waits();
         let held = browser.core.held();
@@ -153,19 +153,19 @@ proptest! {
     }
 
     #[test]
-    fn redaction_takes_nothing_else_and_never_fails(text in "[a-z@:/\\\\%2F40=&?\"'{}\\[\\], é]{0,60}") {
-        let told = |redaction: Redaction| {
+    fn redaction_removes_nothing_else_and_never_fails(text in "[a-z@:/\\\\%2F40=&?\"'{}\\[\\], é]{0,60}") {
+        let emitted = |redaction: Redaction| {
             let mut browser = Browser::new(Options { redaction: redaction.into(), ..Options::default() });
             browser.tab("S", "T");
             let args = json!([{"type": "string", "value": text}]);
-            browser.tells(Some("S"), "Runtime.consoleAPICalled", json!({"type": "log", "args": args, "timestamp": 1e15}));
+            browser.reports(Some("S"), "Runtime.consoleAPICalled", json!({"type": "log", "args": args, "timestamp": 1e15}));
             browser.data("console_log").remove(0)["text"].as_str().unwrap().to_owned()
         };
-        prop_assert_eq!(&told(Redaction::off()), &text);
+        prop_assert_eq!(&emitted(Redaction::off()), &text);
         let all = Redaction::default().with_query_parameters(["a"]).with_json_fields(["b"]);
-        told(all);
+        emitted(all);
         if !text.contains('@') && !text.contains("%40") {
-            prop_assert_eq!(&told(Redaction::default()), &text);
+            prop_assert_eq!(&emitted(Redaction::default()), &text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a Chromium said in a real session, one message a line with the time at which it came.
+//! What a Chromium sent in a real session, one message a line with the time at which it came.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) fn messages() -> Vec<(u64, String)> {
     lines.map(message).collect()
 }
 
-/// A browser that has said all of it, and answered what it was asked.
+/// A browser that has sent all of it, and answered what it was asked.
 pub(crate) fn replayed(options: Options) -> Browser {
     let mut browser = Browser::new(options);
     for (t, message) in messages() {
@@ -37,7 +37,7 @@ pub(crate) fn replayed(options: Options) -> Browser {
             "Network.getResponseBody",
             json!({"result": {"body": "what was answered", "base64Encoded": false}}),
         );
-        browser.says(&message);
+        browser.sends(&message);
     }
     browser
 }

@@ -1,4 +1,4 @@
-//! Pictures: which, and how many.
+//! Screenshots: of which pages, and how many.
 
 use serde_json::{Value, json};
 use tapline_cdp::Options;
@@ -14,27 +14,27 @@ fn tab() -> Browser {
 }
 
 fn pictures(browser: &mut Browser) -> Vec<u64> {
-    let told = browser.told();
-    let pictures = told
+    let emitted = browser.emitted();
+    let pictures = emitted
         .into_iter()
         .filter(|(name, _)| name == "monitor_screenshot");
     pictures.map(|(_, ms)| ms).collect()
 }
 
 #[test]
-fn a_page_is_pictured_when_it_has_loaded() {
+fn a_screenshot_is_taken_when_a_page_has_loaded() {
     let mut browser = tab();
     browser.at(100).loaded("S");
     let asked = browser.commands();
     assert_eq!(asked[0].method, "Page.captureScreenshot");
     assert_eq!(asked[0].params.get(), r#"{"format":"png"}"#);
-    let told = browser.data("monitor_screenshot");
-    assert_eq!(told[0]["png"], "cGljdHVyZQ==");
-    assert_eq!(told[0]["target_id"], "T");
+    let emitted = browser.data("monitor_screenshot");
+    assert_eq!(emitted[0]["png"], "cGljdHVyZQ==");
+    assert_eq!(emitted[0]["target_id"], "T");
 }
 
 #[test]
-fn a_page_is_pictured_at_most_every_two_seconds() {
+fn screenshots_of_a_page_are_at_least_two_seconds_apart() {
     let mut browser = tab();
     for ms in [0, 100, 500, 1900, 2100, 9000] {
         browser.waits_until(ms);
@@ -46,7 +46,7 @@ fn a_page_is_pictured_at_most_every_two_seconds() {
 }
 
 #[test]
-fn a_picture_that_is_too_large_is_taken_smaller() {
+fn a_screenshot_that_is_too_large_is_taken_smaller() {
     let view =
         json!({"pageX": 0, "pageY": 800, "clientWidth": 1280, "clientHeight": 720, "scale": 1});
     let metrics = json!({"result": {"cssVisualViewport": view}});
@@ -71,13 +71,13 @@ fn a_picture_that_is_too_large_is_taken_smaller() {
         assert_eq!(
             pictures(&mut browser),
             [0],
-            "one is told, as small as it gets"
+            "one is emitted, as small as it gets"
         );
     }
 }
 
 #[test]
-fn two_tabs_are_pictured_each() {
+fn each_tab_has_its_own_screenshots() {
     let mut browser = tab();
     browser.tab("S2", "T2");
     browser.at(0).loaded("S");
@@ -86,7 +86,7 @@ fn two_tabs_are_pictured_each() {
 }
 
 #[test]
-fn a_frame_is_part_of_its_pages_picture() {
+fn a_frame_has_no_screenshot_of_its_own() {
     let mut browser = tab();
     browser.attached(Some("S"), "S2", "T2", "iframe", false);
     browser.loaded("S2");
@@ -94,7 +94,7 @@ fn a_frame_is_part_of_its_pages_picture() {
 }
 
 #[test]
-fn nothing_is_pictured_that_is_not_captured() {
+fn without_the_category_there_is_no_screenshot() {
     let mut browser = tab();
     browser.at(0).loaded("S");
     browser.at(100).loaded("S");
@@ -108,20 +108,20 @@ fn nothing_is_pictured_that_is_not_captured() {
 }
 
 #[test]
-fn a_picture_of_nobody_knows_which_document_is_not_told() {
+fn a_screenshot_that_crosses_a_navigation_is_dropped() {
     let mut browser = tab();
     browser.never_answers("Page.captureScreenshot");
     browser.loaded("S");
     let id = browser.commands()[0].id;
     browser.navigated("S", "T", "L2", "http://h/2");
-    browser.says(&format!(
+    browser.sends(&format!(
         r#"{{"id":{id},"result":{{"data":"AAAA"}},"sessionId":"S"}}"#
     ));
     assert_eq!(pictures(&mut browser), Vec::<u64>::new());
 }
 
 #[test]
-fn a_page_that_went_on_is_pictured_once_it_has_loaded() {
+fn a_pending_screenshot_is_cancelled_by_a_navigation() {
     let mut browser = tab();
     browser.at(0).loaded("S");
     browser.at(100).loaded("S");
@@ -137,7 +137,7 @@ fn a_page_that_went_on_is_pictured_once_it_has_loaded() {
 }
 
 #[test]
-fn few_pictures_are_asked_for_at_a_time() {
+fn few_screenshots_are_pending_at_a_time() {
     let mut browser = tab();
     browser.never_answers("Page.captureScreenshot");
     let refused = json!({"error": {"code": -32000, "message": "Unable to capture screenshot"}});
@@ -152,10 +152,10 @@ fn few_pictures_are_asked_for_at_a_time() {
         .map(|it| it.id)
         .collect();
     assert_eq!(ids.len(), 4);
-    // A refusal makes room, and is told to nobody.
+    // After a refusal another one may be requested. The refusal gives no event.
     let mut answer = refused;
     answer["id"] = json!(ids[0]);
-    browser.says(&answer.to_string());
+    browser.sends(&answer.to_string());
     browser.at(2000).waits();
     assert_eq!(
         browser

@@ -1,4 +1,4 @@
-//! Secrets planted wherever a browser may tell one, and looked for in all that is told.
+//! Secrets in every text that a browser may send, searched for in all events.
 
 use serde_json::{Value, json};
 use tapline_cdp::{Options, Redaction};
@@ -6,14 +6,14 @@ use tapline_cdp::{Options, Redaction};
 use crate::browser::Browser;
 use crate::recording;
 
-/// No text of the tests but the planted ones.
+/// It is in no other text of the tests.
 const SECRET: &str = "xyzzy7f3a";
 
 fn url(path: &str) -> String {
     format!("http://joe:{SECRET}@h/{path}")
 }
 
-/// Everything that a browser may tell, with a secret in all of its texts that may hold one.
+/// All events of a browser, with a secret in each text that may contain one.
 fn planted() -> Vec<(Option<&'static str>, &'static str, Value)> {
     let headers = json!({
         "Authorization": format!("Bearer {SECRET}"),
@@ -103,7 +103,7 @@ fn planted() -> Vec<(Option<&'static str>, &'static str, Value)> {
             "Network.loadingFailed",
             json!({"requestId": "b", "type": "Fetch", "errorText": format!("no way to {}", url("e")), "canceled": false}),
         ),
-        // Left open, to be closed by the machine itself.
+        // It stays open until the core ends it.
         (s, "Network.requestWillBeSent", request("c", json!({}))),
         (
             s,
@@ -162,7 +162,7 @@ fn planted() -> Vec<(Option<&'static str>, &'static str, Value)> {
     ]
 }
 
-fn told(redaction: Redaction) -> Vec<String> {
+fn emitted(redaction: Redaction) -> Vec<String> {
     let mut browser = Browser::new(Options {
         redaction: redaction.into(),
         ..Options::default()
@@ -173,7 +173,7 @@ fn told(redaction: Redaction) -> Vec<String> {
         json!({"result": {"body": body, "base64Encoded": false}}),
     );
     for (session, method, params) in planted() {
-        browser.tells(session, method, params);
+        browser.reports(session, method, params);
     }
     browser.at(60_000).waits();
     assert_eq!(browser.core.unreadable(), 0);
@@ -190,14 +190,14 @@ fn a_planted_secret_is_found_in_no_event() {
         .with_headers(["x-mine"])
         .with_query_parameters(["token"])
         .with_json_fields(["password", "card"]);
-    for event in told(redaction) {
+    for event in emitted(redaction) {
         assert!(!event.contains(SECRET), "{event}");
     }
 }
 
 #[test]
-fn by_default_headers_and_userinfo_are_taken_out() {
-    for event in told(Redaction::default()) {
+fn by_default_headers_and_userinfo_are_removed() {
+    for event in emitted(Redaction::default()) {
         assert!(!event.contains(&format!("joe:{SECRET}")), "{event}");
         for header in ["Bearer ", "Basic ", "sid="] {
             assert!(!event.contains(&format!("{header}{SECRET}")), "{event}");
@@ -205,15 +205,15 @@ fn by_default_headers_and_userinfo_are_taken_out() {
     }
 }
 
-/// Or the test above would see nothing.
+/// Otherwise the test above would see nothing.
 #[test]
-fn switched_off_everything_is_told_as_it_is() {
-    let told = told(Redaction::off());
-    let all = told.concat();
+fn without_redaction_texts_are_unchanged() {
+    let emitted = emitted(Redaction::off());
+    let all = emitted.concat();
     for secret in ["Bearer ", "Basic ", "sid=", "joe:"] {
         assert!(all.contains(&format!("{secret}{SECRET}")), "{secret}");
     }
-    let kinds_with: Vec<_> = told
+    let kinds_with: Vec<_> = emitted
         .iter()
         .filter(|event| event.contains(SECRET))
         .map(|event| {
@@ -243,7 +243,7 @@ fn switched_off_everything_is_told_as_it_is() {
 }
 
 #[test]
-fn a_secret_at_the_limit_is_not_cut_in_half_and_told() {
+fn a_secret_at_the_limit_is_not_shown_in_half() {
     for text_limit in 0..120 {
         let mut browser = Browser::new(Options {
             text_limit,
@@ -251,17 +251,17 @@ fn a_secret_at_the_limit_is_not_cut_in_half_and_told() {
         });
         browser.tab("S", "T");
         browser.logs("S", &format!("some words before {} and after", url("x")));
-        let told = browser.data("console_log").remove(0).to_string();
+        let emitted = browser.data("console_log").remove(0).to_string();
         assert!(
-            !told.contains("joe") && !told.contains(&SECRET[..3]),
-            "{told}"
+            !emitted.contains("joe") && !emitted.contains(&SECRET[..3]),
+            "{emitted}"
         );
     }
 }
 
-/// The recording holds cookies and a token of its own.
+/// The recording contains cookies and a token.
 #[test]
-fn secrets_of_the_recording_are_not_told() {
+fn secrets_of_the_recording_are_not_emitted() {
     let redaction = Redaction::default()
         .with_json_fields(["card"])
         .with_query_parameters(["token"]);
@@ -273,7 +273,7 @@ fn secrets_of_the_recording_are_not_told() {
         .into_iter()
         .map(|(_, message)| message)
         .collect();
-    let told: String = browser
+    let emitted: String = browser
         .events()
         .iter()
         .map(|event| serde_json::to_string(event).unwrap())
@@ -285,6 +285,6 @@ fn secrets_of_the_recording_are_not_told() {
         "cafc45f614fe913f22d7b930d37da1b2e08f49ca",
     ] {
         assert!(recorded.contains(secret), "{secret}");
-        assert!(!told.contains(secret), "{secret}");
+        assert!(!emitted.contains(secret), "{secret}");
     }
 }

@@ -44,7 +44,7 @@ fn play(browser: &mut Browser, session: &str, target: &str, loader: &mut &'stati
             browser.finished(session, id);
         }
         Failed(id) => browser.failed(session, id),
-        Crashed => browser.tells(
+        Crashed => browser.reports(
             Some(session),
             "Inspector.targetCrashed",
             serde_json::json!({}),
@@ -59,10 +59,10 @@ fn play(browser: &mut Browser, session: &str, target: &str, loader: &mut &'stati
     }
 }
 
-/// What is computed of these steps, at milliseconds since the start, and when.
+/// The computed events of these steps, with the milliseconds since the start.
 #[track_caller]
 fn check(steps: &[(u64, Step)], expected: &[(&str, u64)]) {
-    // Whether the driver calls at each deadline or only when something happens is all the same.
+    // It makes no difference whether the driver calls at each deadline or only when something happens.
     for punctual in [true, false] {
         let mut browser = Browser::new(Options::default());
         browser.tab("S", "T");
@@ -74,8 +74,8 @@ fn check(steps: &[(u64, Step)], expected: &[(&str, u64)]) {
             browser.at(ms);
             play(&mut browser, "S", "T", &mut loader, step);
         }
-        let told = browser.told();
-        let computed: Vec<_> = told
+        let emitted = browser.emitted();
+        let computed: Vec<_> = emitted
             .iter()
             .map(|(name, ms)| (name.as_str(), *ms))
             .filter(|(name, _)| COMPUTED.contains(name))
@@ -90,7 +90,7 @@ fn the_network_is_idle_after_half_a_second_without_a_request() {
         &[(0, Request("a")), (100, Finished("a"))],
         &[("network_idle", 600)],
     );
-    // Another request within the half second starts the wait anew.
+    // Another request within the half second restarts the wait.
     check(
         &[
             (0, Request("a")),
@@ -152,7 +152,7 @@ fn the_layout_settles_a_second_after_load_or_the_last_shift() {
         &[(100, Loaded), (1000, Shifted), (1999, Shifted)],
         &[("page_layout_settled", 2999)],
     );
-    // A shift before load delays nothing, and one after it was told changes nothing.
+    // A shift before load delays nothing, and one after it was emitted changes nothing.
     check(
         &[
             (50, Shifted),
@@ -228,7 +228,7 @@ fn a_request_that_hangs_does_not_hold_up_a_navigation() {
 }
 
 #[test]
-fn a_new_navigation_cancels_what_the_one_before_waited_for() {
+fn a_navigation_cancels_what_the_one_before_waited_for() {
     check(
         &[
             (0, Navigated("L1")),
@@ -240,7 +240,7 @@ fn a_new_navigation_cancels_what_the_one_before_waited_for() {
         ],
         &[("network_idle", 900)],
     );
-    // What was told of the one before does not count for the next.
+    // What was emitted of the one before does not count for the next.
     check(
         &[
             (0, Navigated("L1")),
@@ -262,13 +262,14 @@ fn the_request_for_the_document_itself_belongs_to_its_navigation() {
     browser.at(700).response("S", "L1", "image/png");
     browser.at(800).finished("S", "L1");
     browser.at(5000).waits();
-    let told = browser.told();
+    let emitted = browser.emitted();
     assert!(
-        told.contains(&("network_idle".to_owned(), 1300)),
-        "{told:?}"
+        emitted.contains(&("network_idle".to_owned(), 1300)),
+        "{emitted:?}"
     );
     assert_eq!(
-        told.iter()
+        emitted
+            .iter()
             .filter(|(name, _)| name == "network_idle")
             .count(),
         1
@@ -290,7 +291,7 @@ fn a_crash_ends_all_waiting() {
 }
 
 #[test]
-fn what_is_switched_off_is_not_waited_for() {
+fn a_category_that_is_off_is_not_waited_for() {
     check(
         &[
             (0, Navigated("L1")),
@@ -340,7 +341,7 @@ fn two_tabs_do_not_disturb_each_other() {
         let (session, target) = [("S1", "T1"), ("S2", "T2")][tab];
         play(&mut browser, session, target, &mut loaders[tab], step);
     }
-    let told: Vec<_> = browser
+    let emitted: Vec<_> = browser
         .events()
         .iter()
         .filter(|event| COMPUTED.contains(&event.event_type.as_str()))
@@ -355,7 +356,7 @@ fn two_tabs_do_not_disturb_each_other() {
         })
         .collect();
     assert_eq!(
-        told,
+        emitted,
         [
             "network_idle T1 600",
             "page_layout_settled T1 1200",
