@@ -239,7 +239,7 @@ fn a_target_that_is_reported_twice_is_followed_once() {
     browser.commands();
     browser.attached(Some("S2"), "S3", "T", "service_worker", true);
     let commands = browser.commands();
-    let said: Vec<_> = commands
+    let sent: Vec<_> = commands
         .iter()
         .map(|it| (it.session.as_deref(), it.method))
         .collect();
