@@ -1,4 +1,4 @@
-//! What can go wrong between a client and its server, split by who is at fault.
+//! Errors, split by cause: the caller, the network, or the server.
 
 use std::error::Error as StdError;
 use std::io;
@@ -6,67 +6,69 @@ use std::time::Duration;
 
 use tapline_oapi::ErrorBody;
 
-/// Why a call or a stream failed. `Display` tells this level alone; `source()` tells the rest.
+/// Why a call or a stream failed. `Display` describes this level only; `source()` returns the cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address is none that a server could have. The caller's fault.
+    /// The URL is not the address of a server.
     #[error("`{url}` is not the address of a server: {reason}")]
     InvalidUrl {
-        /// The address as it was given.
+        /// The URL that was given.
         url: String,
-        /// What is wrong with it.
+        /// What is wrong with it, and the fix.
         reason: &'static str,
     },
-    /// The token holds characters that no header can carry. The caller's fault; the message does
-    /// not show it.
-    #[error("the token holds characters that cannot be sent")]
+    /// The token contains characters that an HTTP header cannot carry. The message does not show the
+    /// token.
+    #[error(
+        "the token contains characters that an HTTP header cannot carry; check for line breaks and control characters"
+    )]
     InvalidToken,
-    /// No connection: nothing listens there, or the name is not known, or the network is down.
+    /// No connection: no server listens there, the host name is unknown, or the network is down.
     #[error("cannot reach {url}")]
     Unreachable {
         /// The server's address.
         url: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The server said nothing for too long.
-    #[error("{url} said nothing for {} s", after.as_secs_f32())]
+    /// The server sent nothing for too long.
+    #[error("{url} sent nothing for {} s", after.as_secs_f32())]
     TimedOut {
         /// The server's address.
         url: String,
         /// For how long.
         after: Duration,
     },
-    /// The connection was there, and broke. What was sent may or may not have been acted upon.
+    /// The connection was established and then broke. The request may or may not have taken effect.
     #[error("the connection to {url} broke")]
     Disconnected {
         /// The server's address.
         url: String,
-        /// What broke it; `None` where the server just ended it.
+        /// The cause; `None` if the server closed the connection.
         source: Option<Box<dyn StdError + Send + Sync>>,
     },
-    /// The server understood, and said no.
+    /// The server refused the request.
     #[error("the server refused with status {status}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What the server says about it; `None` where that cannot be read.
+        /// The server's reason and the fix; `None` if the body is not an error of Tapline.
         #[source]
         body: Option<ErrorBody>,
     },
-    /// What came back is nothing that a Tapline server sends.
-    #[error("{url} does not answer as a Tapline server does")]
+    /// The answer is not one of a Tapline server.
+    #[error("{url} does not answer like a Tapline server; check the address and its path")]
     Protocol {
         /// The server's address.
         url: String,
-        /// What it did instead.
+        /// What is wrong with the answer.
         source: ProtocolError,
     },
 }
 
 impl Error {
-    /// The HTTP status, where the server refused.
+    /// The HTTP status, if the server refused the request.
     #[must_use]
     pub const fn status(&self) -> Option<u16> {
         match self {
@@ -75,10 +77,10 @@ impl Error {
         }
     }
 
-    /// Whether the same thing, tried again, may well work: the server is away, slow, or at fault
-    /// itself. A stream that was connected once goes on trying after such an error.
+    /// Whether a retry may succeed: the server is unreachable, slow, or failed. A stream that was connected
+    /// once reconnects after such an error.
     ///
-    /// A 4xx answer is final, but for the two that are made for trying later (408 and 429).
+    /// A 4xx answer is final, except 408 and 429, which mean "try again later".
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
         match self {
@@ -89,40 +91,40 @@ impl Error {
     }
 }
 
-/// What a peer did that no Tapline server does.
+/// How an answer differs from those of a Tapline server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// An answer with a status that the call does not have.
-    #[error("status {0} is no answer to this call")]
+    /// A status that this call never has.
+    #[error("status {0} is not an answer to this call")]
     Status(u16),
-    /// A stream of another media type.
+    /// A stream with another media type.
     #[error("the stream is `{0}`, not `text/event-stream`")]
     MediaType(String),
-    /// An answer without a header that it should have, or with something else in it.
-    #[error("the header `{0}` is missing, or not what this call answers with")]
+    /// A header is missing or has an invalid value.
+    #[error("the header `{0}` is missing or invalid")]
     Header(&'static str),
-    /// A body that is not the JSON that the call answers with.
-    #[error("the body is not what this call answers with")]
+    /// The body is not the JSON that this call returns.
+    #[error("the body is not the JSON that this call returns")]
     Body(#[source] serde_json::Error),
-    /// An answer larger than any of the calls has.
+    /// The body is larger than that of any call. Holds the limit in bytes.
     #[error("the body has more than {0} bytes")]
     BodyTooLarge(usize),
-    /// A frame of the stream larger than any envelope can be.
+    /// A frame of the stream is larger than any envelope can be. Holds the limit in bytes.
     #[error("a frame of the stream has more than {0} bytes")]
     FrameTooLarge(usize),
-    /// A frame that is not UTF-8.
+    /// A frame of the stream is not UTF-8.
     #[error("a frame of the stream is not UTF-8")]
     NotUtf8,
-    /// An event without a seq, neither in its id nor in its envelope.
+    /// An event has no seq, neither in its id nor in its envelope.
     #[error("an event of the stream has no seq")]
     NoSeq,
-    /// A notice that does not hold what its name promises.
-    #[error("the notice `{name}` is not what it should be")]
+    /// The data of a notice is not valid for its name.
+    #[error("the data of the notice `{name}` is not valid")]
     Notice {
-        /// Its name.
+        /// The name of the notice.
         name: String,
-        /// What is wrong with it.
+        /// Why its data is not valid.
         source: serde_json::Error,
     },
 }

@@ -1,16 +1,17 @@
 //! The stream: one [`Follower`] over as many connections as it takes.
 //!
-//! # How nothing is lost without a word, and nothing comes twice
+//! # How every loss is reported, and no event comes twice
 //!
-//! 1. `position` is what is behind: the seq of the last event read, or a later one where the server
-//!    said that everything up to it was filtered or lost (`hello`, `gap`, `beat`, `bye`). Each
-//!    carries the epoch in which it means something.
-//! 2. A new connection asks for what follows `position`. The `hello` that opens it tells whether
-//!    that was to be had; where it was not, the difference becomes a [`Loss`].
-//! 3. An event at or before `position`, in the same epoch, was delivered before: it is dropped.
-//! 4. Without a filter seqs have no holes. One that shows nevertheless, and that the server did not
-//!    announce, becomes a [`Loss`] as well. With a filter seqs jump, and that is no loss.
-//! 5. A connection that is cut in the middle of a frame loses the frame, which comes again whole.
+//! 1. `position` is the seq of the last event received, or a later seq if the server said that all events
+//!    up to it were filtered or lost (`hello`, `gap`, `beat`, `bye`). It includes the epoch.
+//! 2. A new connection asks for the events after `position`. Its `hello` says where reading begins; if that
+//!    is later, the difference becomes a [`Loss`].
+//! 3. An event at or before `position`, in the same epoch, was delivered before and is dropped.
+//! 4. Without a filter, seqs have no holes. A hole that the server did not report becomes a [`Loss`] as
+//!    well. With a filter, holes are filtered events and no loss.
+//! 5. If a connection breaks within a frame, the frame is dropped, and the next connection sends it again.
+//! 6. If the server was restarted, its epoch is another one. The stream reports a [`Loss`] of unknown size
+//!    and begins at the oldest retained event of the new epoch.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,44 +35,44 @@ use crate::item::{Loss, LossCause, Reconnecting, StreamItem, StreamedEvent};
 use crate::options::{Start, StreamOptions};
 use crate::sse::{Frame, Parser};
 
-/// The events of a server, from where [`StreamOptions::start`] says, over as many connections as it
-/// takes. Made by [`Client::follow`](crate::Client::follow).
+/// Follows the events of a server from [`StreamOptions::start`], over as many connections as needed. Made by [`Client::follow`](crate::Client::follow).
 ///
-/// It is also a [`Stream`], for those who combine those.
+/// It also implements [`Stream`].
 ///
 /// # Reconnecting
 ///
-/// A first connection that fails is an error, and the end: most likely the address is wrong. From
-/// then on the stream comes back by itself, with growing pauses ([`Reconnect`]), and tells each time
-/// ([`StreamItem::Reconnecting`]). A 4xx answer is the end, and so is 204, by which a server asks clients
-/// not to come back. So is a goodbye ([`StreamItem::Bye`]) because what let the client in has run out, all
-/// that it may read was delivered, or it was overtaken and has asked for the end then. After any
-/// other, because the server stops or the client took no bytes for too long, it comes back.
+/// If the first connection fails, the stream ends with that error: most likely the address is wrong. Later
+/// the stream reconnects automatically, with growing pauses ([`Reconnect`](crate::Reconnect)), and reports
+/// each attempt ([`StreamItem::Reconnecting`]).
+///
+/// The stream ends after a 4xx answer (except 408 and 429), after a 204, with which a server asks clients not
+/// to reconnect, and after a `bye` ([`StreamItem::Bye`]) with the reason `expired`, `complete` or `overtaken`.
+/// After any other `bye` it reconnects.
 ///
 /// # Lagging
 ///
-/// A reader that is slower than the events come in is overtaken on the server; it is told with
-/// [`StreamItem::Lost`] and goes on at the oldest event that is retained. Nothing piles up here: bytes are
-/// taken from the socket as items are taken from the stream.
+/// A reader that is slower than the producers lags: the server evicts events before it sends them. The
+/// stream reports that as [`StreamItem::Lost`] and continues at the oldest retained event. The client
+/// buffers nothing: it reads from the socket only as items are taken from the stream.
 pub struct Follower {
     http: Http,
     options: StreamOptions,
     connection: Connection,
-    /// Made from one frame, not handed out yet: two at most.
+    /// Items of the last frame that were not returned yet: two at most.
     pending: VecDeque<Result<StreamItem, Error>>,
-    /// What is behind, `pending` included.
+    /// The position after everything received, `pending` included.
     position: Option<Cursor>,
-    /// What is behind, as far as it was handed out.
+    /// The position after everything that was returned to the caller.
     cursor: Option<Cursor>,
-    /// Whether this connection brings some events only: then seqs that jump are no loss.
+    /// Whether this connection has a filter: then holes in the seqs are no loss.
     filtered: bool,
-    /// Whether a server was ever there: then it is worth coming back.
+    /// Whether a connection was ever established: only then the stream reconnects.
     was_connected: bool,
-    /// Attempts in a row that brought nothing.
+    /// Failed attempts in a row.
     failures: u32,
-    /// The pause that the server wishes for, from `retry:`.
+    /// The pause that the server asks for, from `retry:`.
     retry: Option<Duration>,
-    /// The pause that its `bye` wishes for: once, and exactly.
+    /// The pause that a `bye` asks for. It is used once, and exactly.
     bye_retry: Option<Duration>,
 }
 
@@ -106,25 +107,24 @@ impl Follower {
         }
     }
 
-    /// The next thing that happened: an event, a loss, a notice, a reconnection. `None` once the
-    /// stream is over, which is after an error, or because the server asked for it.
+    /// The next item: an event, a loss, a notice, a reconnection. `None` after the end of the stream: after an
+    /// error, or if the server ended it for good.
     ///
     /// # Errors
     ///
-    /// An error is the end of the stream. What a new connection may heal is none:
-    /// it is told as [`StreamItem::Reconnecting`].
+    /// An error ends the stream. A failure after which the stream reconnects is not an error, but a
+    /// [`StreamItem::Reconnecting`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: what was read stays in the stream, an attempt to connect
-    /// goes on with the next call, and so does a pause.
+    /// Dropping the future loses nothing: received bytes stay in the stream, and the next call continues a
+    /// connection attempt or a pause.
     pub async fn next(&mut self) -> Option<Result<StreamItem, Error>> {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    /// Where to resume so that everything handed out so far is behind, and nothing else. `None`
-    /// before the server said anything. Keep it, and start the next stream
-    /// [`After`](Start::After) it.
+    /// The position after all items that [`next`](Self::next) returned. `None` before the first frame. Store
+    /// it, and start the next stream [`After`](Start::After) it.
     #[must_use]
     pub const fn cursor(&self) -> Option<Cursor> {
         self.cursor
@@ -167,7 +167,7 @@ impl Follower {
                 },
                 Connection::Open(reading) => match reading.parser.next() {
                     Ok(Some(frame)) => match self.take(frame) {
-                        // Nothing to hand out, but something more may be behind.
+                        // The frame has no item, but it may have moved the position.
                         Ok(()) if self.pending.is_empty() => self.cursor = self.position,
                         Ok(()) => {}
                         Err(error) => self.finish(error),
@@ -203,7 +203,7 @@ impl Follower {
         }
     }
 
-    /// What one frame means.
+    /// Handles one frame.
     fn take(&mut self, frame: Frame) -> Result<(), Error> {
         let is_event = matches!(frame.event.as_deref(), None | Some("message"));
         if let Some(retry) = frame.retry {
@@ -213,13 +213,13 @@ impl Follower {
             }
         }
         if frame.event.as_deref() != Some("hello") {
-            // Something came: the server is well. A `hello` alone is not enough, or a server that
-            // greets and falls over would be asked again and again at the shortest pause.
+            // The server works. A `hello` alone does not count: the stream would reconnect again and again
+            // after the shortest pause to a server that fails after its `hello`.
             self.failures = 0;
         }
         let id = frame.id.as_deref().and_then(|id| id.parse::<Cursor>().ok());
         match (frame.data, frame.event) {
-            // An id alone: everything up to it is behind.
+            // An id alone: everything up to it was received or filtered.
             (None, _) => {
                 if let Some(id) = id {
                     self.advance(id);
@@ -241,16 +241,16 @@ impl Follower {
     }
 
     fn take_event(&mut self, id: Option<Cursor>, json: String) -> Result<(), Error> {
-        /// Enough of an envelope to know its place.
+        /// The part of an envelope that names its position.
         #[derive(Deserialize)]
-        struct Place {
+        struct Seq {
             seq: u64,
         }
 
         let at = match id {
             Some(id) => id,
-            None => match serde_json::from_str::<Place>(&json) {
-                Ok(Place { seq }) => self.cursor_in_this_epoch(seq),
+            None => match serde_json::from_str::<Seq>(&json) {
+                Ok(Seq { seq }) => self.cursor_in_this_epoch(seq),
                 Err(_) => return Err(self.http.protocol(ProtocolError::NoSeq)),
             },
         };
@@ -294,12 +294,12 @@ impl Follower {
                 }
             }
             Some(Notice::Filter(filter)) => {
-                // Up to there the filter before has chosen: it is all behind.
+                // The previous filter applied up to this seq.
                 self.advance(self.cursor_in_this_epoch(filter.after));
                 self.filtered = filter.category.is_some() || !filter.r#type.is_empty();
                 self.pending.push_back(Ok(StreamItem::Filter(filter)));
             }
-            // From a newer server.
+            // A notice of a newer server.
             None => {}
         }
     }
@@ -320,7 +320,7 @@ impl Follower {
             .extend(loss.map(|loss| Ok(StreamItem::Lost(loss))));
     }
 
-    /// What was lost between the cursor that a connection was opened with and its `hello`.
+    /// The loss between the cursor that a connection was opened with and its `hello`.
     fn loss_before(&self, hello: &Hello) -> Option<Loss> {
         let cursor = match (self.position, &self.options.start) {
             (Some(position), _) => Some(position),
@@ -335,7 +335,7 @@ impl Follower {
             by_category: Default::default(),
             cause,
         };
-        // Within an epoch there is no way past what was not read but a loss, whatever it is called.
+        // Within an epoch, a start after the cursor is a loss, whatever the reason is called.
         let passed_over = cursor
             .is_some_and(|cursor| cursor.epoch == Some(hello.epoch) && cursor.seq < hello.used);
         match hello.reason {
@@ -362,7 +362,7 @@ impl Follower {
 
     fn take_gap(&mut self, gap: Gap) {
         self.advance(self.cursor_in_this_epoch(gap.to));
-        // What was evicted, but not asked for, was not lost.
+        // Events that were evicted but not asked for are not lost.
         if gap.matching == Some(0) {
             return;
         }
@@ -374,7 +374,7 @@ impl Follower {
         })));
     }
 
-    /// Puts everything up to `to` behind; never goes back within an epoch.
+    /// Moves the position to `to`; never back within an epoch.
     fn advance(&mut self, to: Cursor) {
         match &mut self.position {
             Some(position) if same_epoch(*position, to) => position.seq = position.seq.max(to.seq),
@@ -389,7 +389,7 @@ impl Follower {
         }
     }
 
-    /// The connection is gone, or did not come about: again after a pause, or over.
+    /// The connection was lost or could not be opened: reconnects after a pause, or ends the stream.
     fn failed(&mut self, error: Error) {
         self.failures = self.failures.saturating_add(1);
         let reconnect = &self.options.reconnect;
@@ -398,7 +398,7 @@ impl Follower {
             return self.finish(error);
         }
         let after = match self.bye_retry.take() {
-            Some(wished) => wished,
+            Some(pause) => pause,
             None => reconnect.pause(self.retry, self.failures),
         };
         self.connection = Connection::Waiting(Box::pin(tokio::time::sleep(after)));
@@ -466,8 +466,7 @@ fn stream_path(options: &StreamOptions, resume: Option<Cursor>) -> String {
     format!("/telemetry/stream?{}", query.finish())
 }
 
-/// Whether a stream that was ended for that reason is over: what it asked for cannot be had any more,
-/// or it has asked for this.
+/// Whether a `bye` with this reason ends the stream for good.
 fn is_final(reason: ByeReason) -> bool {
     match reason {
         ByeReason::Expired | ByeReason::Overtaken | ByeReason::Complete => true,
@@ -506,7 +505,7 @@ impl Reading {
             match Pin::new(&mut self.body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) => return Poll::Ready(Chunk::Bytes(bytes)),
-                    // Trailers: nothing in them is for us.
+                    // Trailers are ignored.
                     Err(_) => continue,
                 },
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Chunk::End(Some(error))),
@@ -519,7 +518,7 @@ impl Reading {
     }
 }
 
-/// Whether both are of one incarnation, as far as is known: without an epoch nothing is.
+/// Whether both cursors are known to be of one epoch. A cursor without an epoch never is.
 fn same_epoch(a: Cursor, b: Cursor) -> bool {
     a.epoch.is_some() && a.epoch == b.epoch
 }

@@ -1,4 +1,4 @@
-//! What a stream hands out.
+//! The items of a stream.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,31 +9,31 @@ use tapline_oapi::{Beat, Bye, Category, Cursor, Envelope, FilterNotice, Hello, S
 
 use crate::error::Error;
 
-/// One thing that happened.
+/// One item of a stream.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StreamItem {
-    /// An event, in the order of its seq, never one that came before.
+    /// An event, in the order of seqs, and never twice.
     Event(StreamedEvent),
-    /// Events that were asked for are gone.
+    /// Events that were asked for were lost.
     Lost(Loss),
-    /// A connection came about, and begins there. The losses that it tells come as [`StreamItem::Lost`].
+    /// A connection was opened; says where it begins. Losses that it reports follow as [`StreamItem::Lost`].
     Hello(Hello),
     /// A session started, was reconfigured or ended.
     Session(Box<SessionNotice>),
-    /// The server is alive, and tells how far behind this reader is.
+    /// The server is alive; says how far behind this reader is.
     Beat(Beat),
-    /// Somebody changed what this connection brings (`PATCH /telemetry/readers/{id}`), from there on. A
-    /// connection that follows it asks for what the options say.
+    /// The filter of this connection was changed by `PATCH /telemetry/readers/{id}`. The next connection
+    /// asks again for the filter of the options.
     Filter(FilterNotice),
-    /// The server ends this connection. The stream comes back, unless the reason says that there is
-    /// nothing to come back for: then it is over.
+    /// The server ends this connection. The stream reconnects, unless the reason is final
+    /// (`expired`, `overtaken` or `complete`): then the stream ends.
     Bye(Bye),
-    /// The connection is lost, and a new one comes after a pause.
+    /// The connection was lost; the stream reconnects after a pause.
     Reconnecting(Reconnecting),
 }
 
-/// An event as it came over the wire.
+/// An event as it was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamedEvent {
     pub(crate) at: Cursor,
@@ -41,21 +41,21 @@ pub struct StreamedEvent {
 }
 
 impl StreamedEvent {
-    /// Its seq.
+    /// The seq of the event.
     #[must_use]
     pub const fn seq(&self) -> u64 {
         self.at.seq
     }
 
-    /// Where to resume so that this event is the last one behind.
+    /// The position after this event: resuming there begins with the next one.
     #[must_use]
     pub const fn cursor(&self) -> Cursor {
         self.at
     }
 
-    /// The envelope's JSON, byte for byte as the server sent it. It is not checked to be JSON.
+    /// The envelope's JSON, byte for byte as the server sent it. It is not validated.
     ///
-    /// It may hold line breaks, where a producer wrote some between the tokens of its `data`.
+    /// It may contain line breaks, if a producer wrote some between the tokens of its `data`.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
@@ -67,26 +67,28 @@ impl StreamedEvent {
         self.json
     }
 
-    /// The envelope, read anew with each call.
+    /// Parses the envelope, with each call.
     ///
     /// # Errors
     ///
-    /// Where the JSON is no envelope.
+    /// If the JSON is not an envelope.
     pub fn envelope(&self) -> Result<Envelope, serde_json::Error> {
         serde_json::from_str(&self.json)
     }
 }
 
-/// Events that were published, asked for, and are gone. What was filtered is never among them.
+/// Events that were published and asked for, and that are no longer available. Filtered events are not
+/// counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
-    /// How many events; `None` where nobody can know: in a filter by type, and after a restart.
+    /// How many events. `None` if that cannot be known: with a filter by type, and after a restart of the
+    /// server.
     pub lost: Option<u64>,
-    /// The seqs among which they were; others in that range may have been filtered. `None` where
-    /// the seqs were another incarnation's.
+    /// The range of their seqs; other events in that range may have been filtered. `None` if the seqs are
+    /// of another epoch.
     pub seqs: Option<RangeInclusive<u64>>,
-    /// How many of each category, where the server tells.
+    /// How many of each category, if the server reports it.
     pub by_category: BTreeMap<Category, u64>,
     /// How they were lost.
     pub cause: LossCause,
@@ -96,17 +98,17 @@ pub struct Loss {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LossCause {
-    /// They came faster than they were read, on a connection that was there.
+    /// The reader lagged on an open connection: it was slower than the producers.
     Overtaken,
-    /// They were evicted before the stream came (back) for them.
+    /// They were evicted before the stream connected or reconnected.
     Evicted,
-    /// The server is another incarnation of itself: what the one before held unread is gone.
+    /// The server has another epoch: it was restarted, and the unread events from before are gone.
     OtherEpoch,
-    /// The server has not come as far as the cursor: most likely another incarnation, too.
+    /// The cursor is ahead of the server's head. Most likely the server was restarted.
     Ahead,
-    /// The server could not understand the cursor, and began at the oldest event it retained.
+    /// The server could not read the cursor and began at its oldest retained event.
     Invalid,
-    /// The server left them out without a word, which it should not do.
+    /// The server skipped them without a report, which it should not do.
     Skipped,
 }
 
@@ -129,23 +131,23 @@ impl fmt::Display for Loss {
             LossCause::Overtaken | LossCause::Evicted => "",
             LossCause::OtherEpoch => ": the server was restarted",
             LossCause::Ahead => {
-                ": the cursor is ahead of the server, which was restarted most likely"
+                ": the cursor is ahead of the server, which was most likely restarted"
             }
-            LossCause::Invalid => ": the server could not understand the cursor",
-            LossCause::Skipped => ": the server left them out without saying why",
+            LossCause::Invalid => ": the server could not read the cursor",
+            LossCause::Skipped => ": the server skipped them without a report",
         })
     }
 }
 
-/// A connection is lost, and a new one comes.
+/// A connection was lost; the stream reconnects.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Reconnecting {
-    /// Why the last one ended, or did not come about.
+    /// Why the last connection ended, or could not be opened.
     pub cause: Error,
-    /// Which attempt in a row comes next, from 1; it begins anew once something was received.
+    /// The number of the next attempt, from 1. It starts again at 1 once something was received.
     pub attempt: u32,
-    /// After how long.
+    /// The pause before the attempt.
     pub after: Duration,
 }
 
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_is_told_in_one_line() {
+    fn a_loss_is_displayed_in_one_line() {
         let loss = Loss {
             lost: Some(12),
             seqs: Some(5..=16),

@@ -1,17 +1,17 @@
-//! The client of a Tapline server: its calls, and a stream that resumes by itself.
+//! A client of a Tapline server: its calls, and a stream that resumes automatically and reports every loss.
 //!
-//! **What it is.** [`Client`] makes the calls: the state, starting and changing a session,
-//! publishing, waiting for an event, who reads. [`Follower`] follows the events over a connection that may break as often as it
-//! likes: it comes back, goes on after the last event that it has, delivers none twice, and tells
-//! of every event that was evicted before it could be read.
+//! **What it is.** [`Client`] makes the calls: state, start and change a session, publish, wait for an
+//! event, list the readers. [`Follower`] follows the events over as many connections as needed: it
+//! reconnects, continues after the last event that it received, delivers no event twice, and reports every
+//! event that was evicted before it could be read.
 //!
-//! **What it is not.** It stores nothing (keep a [`Cursor`] where it survives), speaks no TLS, and
-//! follows no redirect: a token given to it goes to the one address that it was given with.
+//! **What it is not.** It stores nothing: store a [`Cursor`] to resume after a restart of your program. It does
+//! not speak TLS, and it follows no redirect: a token is sent only to the address that it was given with.
 //!
 //! **Start at** [`Client::new`], then [`Client::follow`].
 //!
-//! **Layer.** Floor 4, and of this workspace it needs `tapline-oapi` alone: a program that only
-//! talks to a server builds no server. It runs on tokio.
+//! **Layer 4.** Of this workspace it uses only `tapline-oapi`, so a program that talks to a server builds
+//! no server. It runs on tokio.
 //!
 //! ```no_run
 //! use tapline_client::{Client, StreamItem, StreamOptions};
@@ -26,7 +26,7 @@
 //! while let Some(item) = stream.next().await {
 //!     match item? {
 //!         StreamItem::Event(event) => println!("{}", event.envelope()?.event.event_type),
-//!         // The lossy path: the server kept less than this reader was behind.
+//!         // The lossy path: these events were evicted before this reader received them.
 //!         StreamItem::Lost(loss) => eprintln!("{loss}"),
 //!         _ => {}
 //!     }

@@ -1,24 +1,24 @@
-//! What to read, from where, and how often to come back.
+//! Options of a stream: filter, start, and reconnection.
 
 use std::time::Duration;
 
 use tapline_oapi::{CategorySet, Cursor};
 
-/// What to read, and from where. The default reads everything from the start of the current
-/// session, for as long as there is a server.
+/// The filter and the start of a stream. The default reads all events from the start of the current
+/// session, and reconnects without limit.
 #[derive(Debug, Clone)]
 pub struct StreamOptions {
     /// Where to begin.
     pub start: Start,
-    /// Only events of these categories; the empty set is no filter.
+    /// Only events of these categories. The empty set is no filter.
     pub categories: CategorySet,
-    /// Only events of these types, where `*` stands for any text (`page_*`); none is no filter. With
-    /// `categories` given as well, an event has to match both.
+    /// Only events of these types; `*` matches any text (`page_*`). An empty list is no filter. With
+    /// `categories` as well, an event has to match both.
     pub types: Vec<String>,
-    /// When to come back, and when to give up.
+    /// When to reconnect, and when to give up.
     pub reconnect: Reconnect,
-    /// How long a connection may say nothing at all before it is taken for dead. Servers send
-    /// something every 15 s; the default is three of those.
+    /// After how long without any byte a connection counts as dead. Servers send something every 15 s; the
+    /// default is three times that.
     pub silence: Duration,
 }
 
@@ -40,33 +40,34 @@ impl Default for StreamOptions {
     }
 }
 
-/// Where a stream begins. Once it was connected it goes on where it was, whatever is said here.
+/// Where a stream begins. After a reconnection it always continues at its position.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Start {
-    /// With the first event of the current session; without a session, with what comes next.
+    /// At the first event of the current session; without a session, at the next new event.
     #[default]
     Session,
-    /// With the oldest event that is retained.
+    /// At the oldest retained event.
     Oldest,
-    /// With what comes next.
+    /// At the next new event.
     Live,
-    /// With what comes after this. Where that is gone already, the stream says what was lost.
+    /// After this cursor. If the events there were evicted, the stream reports the loss and begins at the
+    /// oldest retained event. It also begins there if the cursor is of another epoch, because the server was
+    /// restarted, or ahead of the head.
     After(Cursor),
 }
 
-/// When to come back after a connection was lost.
+/// When to reconnect after a connection was lost.
 ///
-/// The pause doubles with each attempt in a row that brings nothing, from `first` (or what the
-/// server asks for with `retry:`) to `most`, and half of it is random, so that a server that comes
-/// back is not met by all of its clients at once.
+/// The pause doubles with each failed attempt in a row, from `first` (or the server's `retry:`) to `most`.
+/// Half of it is random, so that the clients of a restarted server do not all connect at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reconnect {
-    /// The first pause, where the server does not ask for another.
+    /// The first pause, unless the server asks for another with `retry:`.
     pub first: Duration,
     /// The longest pause, unless the server asks for a longer one.
     pub most: Duration,
-    /// How many attempts in a row may bring nothing until the stream gives up; `None` never does.
-    /// Zero is a stream that does not come back.
+    /// After how many failed attempts in a row the stream gives up. `None`: never. Zero: it never
+    /// reconnects.
     pub attempts: Option<u32>,
 }
 
@@ -82,8 +83,8 @@ impl Default for Reconnect {
 
 impl Reconnect {
     /// The pause after this many failures in a row, from 1.
-    pub(crate) fn pause(&self, wished: Option<Duration>, failures: u32) -> Duration {
-        let first = wished.unwrap_or(self.first);
+    pub(crate) fn pause(&self, asked: Option<Duration>, failures: u32) -> Duration {
+        let first = asked.unwrap_or(self.first);
         let doublings = failures.saturating_sub(1).min(31);
         let full = first
             .saturating_mul(1 << doublings)
@@ -92,7 +93,7 @@ impl Reconnect {
     }
 }
 
-/// A number from 0 to 1; without randomness clients merely come back together.
+/// A number from 0 to 1. Without randomness, clients merely reconnect at the same time.
 fn random_fraction() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
@@ -102,14 +103,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_bound_and_honour_the_servers_wish() {
+    fn pauses_grow_to_a_bound_and_respect_the_servers_retry() {
         let reconnect = Reconnect {
             first: Duration::from_millis(100),
             most: Duration::from_millis(1000),
             attempts: None,
         };
-        let check = |wished: Option<u64>, failures, full: u64| {
-            let pause = reconnect.pause(wished.map(Duration::from_millis), failures);
+        let check = |asked: Option<u64>, failures, full: u64| {
+            let pause = reconnect.pause(asked.map(Duration::from_millis), failures);
             let full = Duration::from_millis(full);
             assert!(full / 2 <= pause && pause <= full, "{pause:?} of {full:?}");
         };

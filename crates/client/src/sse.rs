@@ -1,10 +1,10 @@
-//! Server-Sent Events, from chunks of bytes to frames.
+//! Parses Server-Sent Events from chunks of bytes.
 //!
-//! Of our own, because three things are wanted together that no parser at hand gives: `data` as it
-//! was sent, to the byte; a bound on what a server can make us hold; and frames that consist of an
-//! id or a `retry` alone. The format: <https://html.spec.whatwg.org/multipage/server-sent-events.html>,
-//! from which this departs in two points. What is not UTF-8 is an error, not patched up. An id
-//! belongs to its frame and is not carried over to the next, because notices have none.
+//! It is our own parser because no library at hand gives all three: `data` unchanged to the byte, a bound
+//! on the memory that a server can make the client use, and frames that consist of an id or a `retry`
+//! alone. The format: <https://html.spec.whatwg.org/multipage/server-sent-events.html>,
+//! with two differences. Invalid UTF-8 is an error. An id belongs to its frame only, because notices have
+//! none.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use bytes::{Buf, Bytes};
 
 use crate::error::ProtocolError;
 
-/// The most bytes of a frame. The largest envelope has 1,000,000; the rest is room for a server
-/// that breaks its data into many lines.
+/// The most bytes of a frame. The largest envelope has 1,000,000; the rest allows for a server that breaks
+/// its data into many lines.
 pub(crate) const MAX_FRAME_BYTES: usize = 2 * 1024 * 1024;
 
-/// What stands between two blank lines. Comments are passed over.
+/// The fields between two blank lines. Comments are ignored.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) id: Option<String>,
@@ -26,18 +26,18 @@ pub(crate) struct Frame {
     pub(crate) retry: Option<Duration>,
 }
 
-/// Takes chunks, cut wherever it may be, and gives frames.
+/// Turns chunks, cut anywhere, into frames.
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     chunk: Bytes,
-    /// The beginning of a line whose end is still to come.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
     frame: Frame,
-    /// How many bytes `frame` was made of.
+    /// How many bytes of input the frame has so far.
     frame_bytes: usize,
-    /// The last byte was a CR: an LF that follows belongs to it.
+    /// The last byte was a CR: a following LF belongs to it.
     after_cr: bool,
-    /// The first line is done: what follows can have no byte order mark.
+    /// The first line was parsed: no byte order mark can follow.
     begun: bool,
 }
 
@@ -46,13 +46,13 @@ impl Parser {
         Self::default()
     }
 
-    /// Takes the next chunk. The one before has to be used up: [`next`](Self::next) gave `None`.
+    /// Takes the next chunk. The previous one must be used up: [`next`](Self::next) returned `None`.
     pub(crate) fn push(&mut self, chunk: Bytes) {
-        debug_assert!(self.chunk.is_empty(), "the chunk before is not used up");
+        debug_assert!(self.chunk.is_empty(), "the previous chunk is not used up");
         self.chunk = chunk;
     }
 
-    /// The next frame that is whole; `None` where another chunk is needed.
+    /// The next complete frame; `None` if another chunk is needed.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, ProtocolError> {
         loop {
             if self.after_cr && !self.chunk.is_empty() {
@@ -99,7 +99,7 @@ impl Parser {
         }
     }
 
-    /// Takes a line into the frame; true where it is blank and ends the frame.
+    /// Adds a line to the frame; true if it is blank and ends the frame.
     fn take_line(&mut self, mut line: &[u8]) -> Result<bool, ProtocolError> {
         const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
         if !std::mem::replace(&mut self.begun, true) {
@@ -109,7 +109,7 @@ impl Parser {
             return Ok(true);
         }
         let (field, value) = match line.iter().position(|byte| *byte == b':') {
-            // A comment: a sign of life, which it was already by being received.
+            // A comment. Receiving it has already reset the silence timer.
             Some(0) => return Ok(false),
             Some(colon) => (&line[..colon], &line[colon + 1..]),
             None => (line, &[][..]),
@@ -141,7 +141,7 @@ impl Parser {
 mod tests {
     use super::*;
 
-    /// Parses `text` whole, byte by byte, and cut in two at every place: always the same frames.
+    /// Parses `text` at once, byte by byte, and cut in two at every position: always the same frames.
     #[track_caller]
     fn check(text: &str, expected: &[Frame]) {
         let bytes = text.as_bytes();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn one_space_after_the_colon_is_no_data() {
+    fn one_space_after_the_colon_is_removed() {
         check(
             "data:a\n\ndata: a\n\ndata:  a \n\n",
             &[data("a"), data("a"), data(" a ")],
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_unknown_fields_are_passed_over() {
+    fn comments_and_unknown_fields_are_ignored() {
         check(": hi\n\n:\n: x\ndata: a\nfoo: bar\n: y\n\n", &[data("a")]);
     }
 
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_takes_digits_alone() {
+    fn retry_accepts_digits_only() {
         let retry = |millis| Frame {
             retry: Some(Duration::from_millis(millis)),
             ..Frame::default()
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_name_is_none() {
+    fn an_empty_event_name_is_no_name() {
         check(
             "event:\ndata: a\n\nevent: gap\nevent\ndata: b\n\nevent:\n\n",
             &[data("a"), data("b")],
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_bounded_however_it_is_made() {
+    fn a_frame_is_bounded_with_one_line_or_many() {
         let endless_line = vec![b'x'; MAX_FRAME_BYTES + 1];
         let endless_lines = b"data: xxxxxxxx\n".repeat(MAX_FRAME_BYTES / 14 + 1);
         for bytes in [endless_line, endless_lines] {
@@ -275,7 +275,7 @@ mod tests {
             let mut chunks = bytes.chunks(64 * 1024);
             let error = loop {
                 parser.push(Bytes::copy_from_slice(
-                    chunks.next().expect("an error before the end"),
+                    chunks.next().expect("an error comes before the end"),
                 ));
                 match parser.next() {
                     Ok(frame) => assert_eq!(frame, None),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_is_an_error() {
+    fn invalid_utf8_is_an_error() {
         let mut parser = Parser::new();
         parser.push(Bytes::from_static(b"data: \xff\n\n"));
         assert!(matches!(parser.next(), Err(ProtocolError::NotUtf8)));

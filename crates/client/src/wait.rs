@@ -1,22 +1,22 @@
-//! What to wait for, and what came.
+//! Options and result of a wait.
 
 use std::time::Duration;
 
 use tapline_oapi::{CategorySet, Cursor, Envelope, Epoch};
 
-/// What to wait for. The default waits for any event of the current session, for 30 s.
+/// What to wait for. The default waits 30 s for any event of the current session.
 #[derive(Debug, Clone)]
 pub struct WaitOptions {
-    /// Only events after this one; `None` begins at the start of the current session, or with what
-    /// comes next where there is none.
+    /// Only events after this cursor. `None` begins at the start of the current session, or, without a
+    /// session, at the next new event.
     pub after: Option<Cursor>,
-    /// Only events of these categories; the empty set is no filter.
+    /// Only events of these categories. The empty set is no filter.
     pub categories: CategorySet,
-    /// Only events of these types, where `*` stands for any text (`page_*`); none is no filter. With
-    /// `categories` given as well, an event has to match both.
+    /// Only events of these types; `*` matches any text (`page_*`). An empty list is no filter. With
+    /// `categories` as well, an event has to match both.
     pub types: Vec<String>,
-    /// For how long, to the millisecond. Servers wait for 300 s at most and refuse to wait longer; 0
-    /// looks only at what is there.
+    /// For how long to wait, in whole milliseconds. Servers refuse more than 300 s. 0 checks only the
+    /// retained events.
     pub timeout: Duration,
 }
 
@@ -31,22 +31,22 @@ impl Default for WaitOptions {
     }
 }
 
-/// What waiting has brought.
+/// The result of a wait.
 #[derive(Debug, Clone)]
 pub struct Waited {
-    /// The first event that matched; `None` where none came within the time.
+    /// The first event that matched; `None` if there was none within the time.
     pub envelope: Option<Envelope>,
-    /// How many events that may have matched were evicted before the server could look at them.
+    /// How many events that may have matched were evicted before the server could check them.
     pub lost: u64,
-    /// The seq up to which events were looked at: waiting after it misses nothing.
+    /// The seq up to which events were checked: waiting after it misses nothing.
     pub head: u64,
-    /// This incarnation of the stream.
+    /// The epoch of the server.
     pub epoch: Epoch,
 }
 
 impl Waited {
-    /// After what to wait for the event that follows; `None` where no event came: then after the same
-    /// as before.
+    /// The cursor with which to wait for the next event. `None` if no event came: use the same cursor
+    /// again.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
         self.envelope.as_ref().map(|envelope| Cursor {

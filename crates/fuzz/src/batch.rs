@@ -1,12 +1,12 @@
 //! Many events: `POST /telemetry/events` with NDJSON.
 //!
-//! The input's first byte says where the body is cut in two, as a server does with a long one; the rest is the body.
+//! The first byte of the input says where the body is cut in two, as a server does with a long body; the rest is the body.
 
 use tapline_api::{ApiError, ApiService};
 use tapline_events::Item;
 use tapline_oapi::{BatchResult, ConfigRequest, ErrorBody, LineError, from_json, from_json_line};
 
-/// A batch is what its lines are, each published by itself.
+/// Publishing a batch gives the same result as publishing each of its lines separately.
 pub fn batch(input: &[u8]) {
     let (cut, body) = match input.split_first() {
         Some((cut, body)) => (usize::from(*cut), body),
@@ -26,8 +26,8 @@ pub fn batch(input: &[u8]) {
     );
     let seqs = (result.published > 0).then_some((1, result.published));
     assert_eq!(result.first_seq.zip(result.last_seq), seqs);
-    let told = (result.refused as usize).min(BatchResult::MAX_ERRORS);
-    assert_eq!(result.errors.len(), told);
+    let listed = (result.refused as usize).min(BatchResult::MAX_ERRORS);
+    assert_eq!(result.errors.len(), listed);
     assert!(result.errors.is_sorted_by(|a, b| a.line < b.line));
     for LineError { code, message, .. } in &result.errors {
         crate::check_answer(&ErrorBody::new(*code, message));
@@ -37,18 +37,17 @@ pub fn batch(input: &[u8]) {
     assert_eq!(read, result);
 }
 
-/// A session that captures all but `network`.
+/// A session that captures everything except `network`.
 fn service() -> ApiService {
     let api = crate::service(128, u64::MAX);
-    crate::ready(api.put(&ConfigRequest::default()))
-        .expect("nothing has to start");
+    crate::ready(api.put(&ConfigRequest::default())).expect("no source has to start");
     let without: ConfigRequest =
         from_json(br#"{"browser":{"network":{"enabled":false}}}"#).expect("a good request");
     crate::ready(api.patch(&without)).expect("a session is running");
     api
 }
 
-/// What is answered to a body that comes in these pieces, and the events that came of it: `data` and type.
+/// The answer to a body that arrives in these pieces, and the published events: `data` and type.
 fn published(pieces: &[&[u8]]) -> (BatchResult, Vec<String>) {
     let api = service();
     let mut result = BatchResult::default();
@@ -61,7 +60,7 @@ fn published(pieces: &[&[u8]]) -> (BatchResult, Vec<String>) {
     (result, events)
 }
 
-/// The same by the call for single events.
+/// The same with the call for single events.
 fn one_by_one(body: &[u8]) -> (BatchResult, Vec<String>) {
     let api = service();
     let mut result = BatchResult::default();
@@ -97,7 +96,7 @@ fn one_by_one(body: &[u8]) -> (BatchResult, Vec<String>) {
     (result, events)
 }
 
-/// What of the retained events does not depend on the session's id and the clock.
+/// The parts of the retained events that do not depend on the session's id and the clock.
 fn events(api: &ApiService) -> Vec<String> {
     let mut reader = api.session().new_reader(0);
     let mut events = Vec::new();
@@ -113,7 +112,7 @@ fn events(api: &ApiService) -> Vec<String> {
     events
 }
 
-/// The body, cut behind the `n`th line break that it has, counted over and over.
+/// The body, cut after its line break number `n`, modulo their count.
 fn in_two(body: &[u8], n: usize) -> Vec<&[u8]> {
     let breaks: Vec<usize> = body
         .iter()
@@ -125,7 +124,7 @@ fn in_two(body: &[u8], n: usize) -> Vec<&[u8]> {
         0 => vec![body],
         len => {
             let (first, second) = body.split_at(breaks[n % len]);
-            // The last line break has nothing behind it, and nothing is not a line.
+            // Nothing follows the last line break, and an empty rest is not a line.
             if second.is_empty() {
                 vec![first]
             } else {

@@ -1,22 +1,22 @@
-//! A stream of Server-Sent Events that anybody may have sent, as the client reads it.
+//! The client reads a stream of arbitrary Server-Sent Events.
 //!
-//! The input's first byte says how the answer is cut into chunks (its lower bits) and whether the client asks for some
-//! types only (its highest bit). The rest is the answer's body; `\x1e` ends a connection, and the client comes back with
-//! its cursor.
+//! The first byte of the input says how the answer is cut into chunks (its lower bits) and whether the client filters by
+//! type (its highest bit). The rest is the body of the answer; `\x1e` ends a connection, and the client resumes with its
+//! cursor.
 //!
-//! The client's parser is its own affair, so the bytes take the whole way: through a socket, and HTTP.
+//! The client's parser is private, so the bytes go through a socket and HTTP.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
-use tapline_client::{Client, Cursor, StreamItem, Reconnect, Start, StreamOptions};
+use tapline_client::{Client, Cursor, Reconnect, Start, StreamItem, StreamOptions};
 use tapline_oapi::{ByeReason, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
-/// However a stream is cut: the same things are told, events in order and none twice, and each as a frame has it.
+/// However a stream is cut into chunks, the client yields the same items: events in order, none twice, and each unchanged.
 pub fn client(input: &[u8]) {
     let (how, body) = match input.split_first() {
         Some((how, body)) => (*how, body),
@@ -33,11 +33,11 @@ pub fn client(input: &[u8]) {
             },
             ..StreamOptions::default()
         };
-        let whole = told(&[body], &options);
+        let whole = follow(&[body], &options);
         let size = usize::from(how & 0x7f) + 1;
         let pieces: Vec<&[u8]> = body.chunks(size).collect();
         assert_eq!(
-            told(&pieces, &options),
+            follow(&pieces, &options),
             whole,
             "cut into pieces of {size} bytes"
         );
@@ -49,64 +49,64 @@ pub fn client(input: &[u8]) {
     }
 }
 
-/// What a client tells of a stream.
+/// What a client yields for a stream.
 #[derive(Debug, PartialEq)]
-struct Told {
-    /// The events among the items: where they stand, and their JSON.
+struct Yielded {
+    /// The events among the items: their cursors and their JSON.
     events: Vec<(Cursor, String)>,
     /// All items as text, the error at the end included.
     items: Vec<String>,
     cursor: Option<Cursor>,
 }
 
-fn told(pieces: &[&[u8]], options: &StreamOptions) -> Told {
+fn follow(pieces: &[&[u8]], options: &StreamOptions) -> Yielded {
     PEER.with_borrow_mut(|peer| {
         let peer = peer.get_or_insert_with(Peer::new);
         *peer.answer.lock().unwrap_or_else(PoisonError::into_inner) = in_chunks(pieces);
         peer.runtime.block_on(async {
             let mut stream = peer.client.follow(options.clone());
-            let mut told = Told {
+            let mut yielded = Yielded {
                 events: Vec::new(),
                 items: Vec::new(),
                 cursor: None,
             };
             while let Some(item) = stream.next().await {
-                told.items.push(format!("{item:?}"));
+                yielded.items.push(format!("{item:?}"));
                 if let Ok(StreamItem::Event(event)) = item {
-                    told.events.push((event.cursor(), event.into_json()));
+                    yielded.events.push((event.cursor(), event.into_json()));
                 }
             }
-            told.cursor = stream.cursor();
-            told
+            yielded.cursor = stream.cursor();
+            yielded
         })
     })
 }
 
-fn check(body: &[u8], told: &Told) {
-    let last = told.items.last().map(String::as_str).unwrap_or_default();
+fn check(body: &[u8], yielded: &Yielded) {
+    let last = yielded.items.last().map(String::as_str).unwrap_or_default();
     let says_why = last.starts_with("Err(") || last.starts_with("Ok(Bye(");
-    assert!(says_why, "a stream ends, and says why");
-    // What is not UTF-8 is an error from some frame on; which events come before it is not told anew here.
+    assert!(says_why, "a stream ends with a reason");
+    // Invalid UTF-8 is an error from some frame on; the reference does not model which events come before it.
     if let Ok(body) = std::str::from_utf8(body) {
-        assert_eq!(told.events, expected(&frames(body)));
+        assert_eq!(yielded.events, expected(&frames(body)));
     }
 }
 
-/// What is looked at of an envelope whose frame has no id.
+/// The part of an envelope that is used if its frame has no id.
 #[derive(Deserialize)]
-struct Place {
+struct Seq {
     seq: u64,
 }
 
-/// Which events come of these frames: each that is not behind already, up to the first frame that no server sends, or
-/// to a goodbye for good.
+/// The events of these frames: all that were not delivered before, up to the first invalid frame or to a `bye` with a final
+/// reason.
 fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
     let mut events = Vec::new();
-    // Everything up to there is behind. Seqs of different epochs, or of unknown ones, say nothing about each other.
-    let mut behind: Option<Cursor> = None;
-    let is_behind = |at: &Cursor, behind: &Option<Cursor>| {
+    // The position. Seqs of different or unknown epochs cannot be compared.
+    let mut position: Option<Cursor> = None;
+    let is_delivered = |at: &Cursor, position: &Option<Cursor>| {
         let same = |it: &&Cursor| it.epoch.is_some() && it.epoch == at.epoch;
-        behind
+        position
             .as_ref()
             .filter(same)
             .is_some_and(|it| at.seq <= it.seq)
@@ -114,18 +114,18 @@ fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
     for Frame { id, event, data } in frames {
         let here = |seq| Cursor {
             seq,
-            epoch: behind.and_then(|it| it.epoch),
+            epoch: position.and_then(|it| it.epoch),
         };
         let id = id.as_deref().and_then(|id| id.parse::<Cursor>().ok());
         let to = match (data, event.as_deref()) {
             (None, _) => id,
             (Some(json), None | Some("message")) => {
-                let seq = || Some(serde_json::from_str::<Place>(json).ok()?.seq);
+                let seq = || Some(serde_json::from_str::<Seq>(json).ok()?.seq);
                 let at = id.or_else(|| seq().map(here));
                 let Some(at) = at else {
                     break;
                 };
-                if !is_behind(&at, &behind) {
+                if !is_delivered(&at, &position) {
                     events.push((at, json.clone()));
                 }
                 Some(at)
@@ -146,26 +146,26 @@ fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
                 Ok(Some(Notice::Session(_)) | None) => None,
             },
         };
-        if let Some(to) = to.filter(|to| !is_behind(to, &behind)) {
-            behind = Some(to);
+        if let Some(to) = to.filter(|to| !is_delivered(to, &position)) {
+            position = Some(to);
         }
     }
     events
 }
 
-/// The fields of a frame that say something about events.
+/// The fields of a frame that matter for events.
 struct Frame {
     id: Option<String>,
     event: Option<String>,
     data: Option<String>,
 }
 
-/// A simple reading of what a frame is: everything at once.
+/// A simple parser, which reads the whole body at once.
 fn frames(body: &str) -> Vec<Frame> {
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
     let body = body.replace("\r\n", "\n").replace('\r', "\n");
     let mut lines: Vec<&str> = body.split('\n').collect();
-    // What has no end is no line, and lines without a blank one behind them are no frame.
+    // A line without an end is no line, and lines without a blank line after them are no frame.
     lines.pop();
     let whole = lines
         .split_inclusive(|line| line.is_empty())
@@ -196,11 +196,11 @@ fn frames(body: &str) -> Vec<Frame> {
 }
 
 thread_local! {
-    /// Connections are kept from input to input: there are not enough ports for one each.
+    /// Connections are reused between inputs, because there are not enough ports for a new one each time.
     static PEER: RefCell<Option<Peer>> = const { RefCell::new(None) };
 }
 
-/// The client, and the server that it talks to, in one thread.
+/// The client and its server, in one thread.
 struct Peer {
     runtime: Runtime,
     client: Client,
@@ -210,9 +210,9 @@ struct Peer {
 impl Peer {
     fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("there is room for a runtime");
+        let runtime = runtime.expect("a runtime can be created");
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)));
-        let listener = listener.expect("some port is free");
+        let listener = listener.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let client = runtime.block_on(async { Client::new(&format!("http://{address}")) });
         let answer = Arc::<Mutex<Vec<u8>>>::default();
@@ -225,7 +225,7 @@ impl Peer {
     }
 }
 
-/// Answers every request with what stands in `answer`.
+/// Answers every request with `answer`.
 async fn serve(listener: TcpListener, answer: Arc<Mutex<Vec<u8>>>) {
     while let Ok((socket, _)) = listener.accept().await {
         tokio::spawn(answer_all(socket, answer.clone()));
@@ -234,7 +234,7 @@ async fn serve(listener: TcpListener, answer: Arc<Mutex<Vec<u8>>>) {
 
 async fn answer_all(mut socket: TcpStream, answer: Arc<Mutex<Vec<u8>>>) {
     let mut request = Vec::new();
-    // Until the client has gone, which closes a connection that it does not want to read to its end.
+    // Until the client closes the connection, which it does if it does not read the answer to its end.
     while socket.read_buf(&mut request).await.is_ok_and(|n| n > 0) {
         if !request.ends_with(b"\r\n\r\n") {
             continue;
@@ -250,7 +250,7 @@ async fn answer_all(mut socket: TcpStream, answer: Arc<Mutex<Vec<u8>>>) {
     }
 }
 
-/// A whole HTTP answer with each piece in a chunk of its own.
+/// A complete HTTP answer with each piece in its own chunk.
 fn in_chunks(pieces: &[&[u8]]) -> Vec<u8> {
     let mut answer =
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

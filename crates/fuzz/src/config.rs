@@ -1,15 +1,15 @@
 //! Configurations: the bodies of `PUT /telemetry` and `PATCH /telemetry`, one after the other.
 //!
-//! Each line of the input is a call: `PUT` or `PATCH` and a body behind a space, or `STOP`.
+//! Each line of the input is a call: `PUT` or `PATCH`, a space and a body, or `STOP`.
 
 use serde_json::Value;
 use tapline_api::{ApiError, ApiService, PutAnswer};
 use tapline_oapi::{Category, CategorySet, ConfigRequest, ErrorBody, Event, State, from_json};
 
-/// After every call the session captures what a simple reading of the rules says.
+/// After every call the session captures what a simple model of the rules says.
 pub fn config(input: &[u8]) {
     let api = crate::service(1, u64::MAX);
-    // What is captured of the user-facing categories and of those that always are, as it was named; none without a session.
+    // The categories that were named as captured; `None` without a session.
     let mut model: Option<CategorySet> = None;
     for line in input.split(|byte| *byte == b'\n').take(64) {
         let (call, body) = match line.iter().position(|byte| *byte == b' ') {
@@ -37,9 +37,9 @@ pub fn config(input: &[u8]) {
     }
 }
 
-/// What a body that was taken says about each category: read as any JSON, and looked up by name.
+/// What an accepted body says about each category: parsed as plain JSON, and looked up by name.
 fn named(body: &[u8]) -> Option<Vec<(Category, bool)>> {
-    let body: Value = serde_json::from_slice(body).expect("it was taken as JSON");
+    let body: Value = serde_json::from_slice(body).expect("it was accepted as JSON");
     let browser = body.get("browser")?.as_object()?.clone();
     let said = browser.into_iter().filter_map(|(name, said)| {
         let category = name.parse().expect("an unknown field is refused");
@@ -60,7 +60,10 @@ fn put(
     });
     let before = *model;
     *model = Some(wanted).filter(|wanted| !wanted.is_empty());
-    match (crate::ready(api.put(request)).expect("nothing has to start"), before) {
+    match (
+        crate::ready(api.put(request)).expect("no source has to start"),
+        before,
+    ) {
         (PutAnswer::Started(_), None) | (PutAnswer::Replaced(_), Some(_)) => {
             assert!(model.is_some());
         }
@@ -76,7 +79,10 @@ fn patch(
     model: &mut Option<CategorySet>,
 ) {
     let Some(before) = *model else {
-        assert!(matches!(crate::ready(api.patch(request)), Err(ApiError::NotConfigured)));
+        assert!(matches!(
+            crate::ready(api.patch(request)),
+            Err(ApiError::NotConfigured)
+        ));
         return;
     };
     crate::ready(api.patch(request)).expect("a session is running");
@@ -91,7 +97,7 @@ fn patch(
     *model = Some(after).filter(|after| !after.is_empty());
 }
 
-/// The state says what the model does, can be read again, and is what happens.
+/// The state matches the model, can be read again, and matches what is captured.
 fn check_state(api: &ApiService, model: Option<CategorySet>) {
     let Some(wanted) = model else {
         assert!(matches!(api.state(), Err(ApiError::NotConfigured)));
@@ -112,7 +118,7 @@ fn check_state(api: &ApiService, model: Option<CategorySet>) {
         state.config.browser.enabled(),
         wanted.intersection(CategorySet::USER_FACING)
     );
-    // A state's configuration asks for what it tells, unless all that is captured always is.
+    // The configuration of a state, sent as a request, enables the same categories.
     let again: ConfigRequest = serde_json::from_value(serde_json::json!({
         "browser": state.config.browser,
     }))

@@ -1,16 +1,16 @@
-//! What holds of Tapline whatever bytes it gets: a function for each way in, which panics where it does not hold.
+//! Fuzz targets: one function for each kind of input, which panics if Tapline breaks a rule.
 //!
-//! **What it is.** Each function takes any bytes, reads them as its module says, and holds what Tapline makes of them
-//! against a second, simpler opinion of what is right: that of `serde_json`, of a list that remembers everything, of a
-//! matcher that tries all ways. A binary of the same name in `targets/` hands it what the engine thinks of.
+//! **What it is.** Each function takes arbitrary bytes, interprets them as its module says, and compares Tapline's result
+//! with that of a simpler reference: `serde_json`, a list of all events, or a matcher that tries all possibilities. The
+//! binary of the same name in `targets/` passes it the inputs of the engine.
 //!
-//! **What it is not.** It looks into nothing: what it calls, a program that uses the crates could call too.
+//! **What it is not.** It uses only the public API of the crates.
 //!
-//! **Layer.** None: it stands above all floors, ships nothing, and is a workspace of its own.
+//! **Layer.** Above all layers. It is not published, and it is a separate workspace.
 //!
 //! How to run it, and how to add to it: `docs/testing.md`.
 
-// From the door inwards.
+// From the HTTP interface inwards.
 mod publish;
 mod limit;
 mod batch;
@@ -40,7 +40,7 @@ use tapline_events::{EventStream, Retention};
 use tapline_oapi::ErrorBody;
 use tapline_telemetry::TelemetrySession;
 
-/// A service that retains so much. No session is running.
+/// A service with this retention. No session is running.
 fn service(events: usize, bytes: u64) -> ApiService {
     let stream = EventStream::new(Retention { events, bytes }).expect("a small bound is a bound");
     ApiService::new(TelemetrySession::new(stream))
@@ -55,17 +55,16 @@ fn ready<T>(operation: impl Future<Output = T>) -> T {
     }
 }
 
-/// Whether that is JSON and nothing else, by its grammar: a number may be beyond every type, and half of a surrogate pair
-/// may stand alone.
+/// Whether `bytes` are valid JSON by its grammar: a number may exceed every type, and a lone surrogate is allowed.
 fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// An answer that refuses does not grow with the request, and can be read.
+/// An error answer does not grow with the request, and can be parsed.
 fn check_answer(answer: &ErrorBody) {
     let length = answer.message.chars().count();
     assert!(0 < length && length <= 801, "{length} characters: {answer}");
     let json = serde_json::to_vec(answer).expect("our own types serialize");
-    let read: ErrorBody = serde_json::from_slice(&json).expect("and are read again");
+    let read: ErrorBody = serde_json::from_slice(&json).expect("and can be read again");
     assert_eq!(read, *answer);
 }

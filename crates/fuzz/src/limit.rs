@@ -1,30 +1,30 @@
-//! Events about as large as an envelope may be.
+//! Events near the size limit of an envelope.
 //!
-//! The input is a body as [`publish`](crate::publish()) takes it, except that three bytes which JSON cannot have stand, in a
-//! string, for what the engine would take for ever to write: see [`spelt_out`]. It has a target of its own because each of
-//! these inputs takes as long as a hundred others.
+//! The input is a body as for [`publish`](crate::publish()), except that three bytes that JSON does not allow stand for long
+//! texts within a string, which the engine would hardly generate: see [`expanded`]. It is a target of its own because each
+//! input takes as long as a hundred others.
 
-/// What holds of any event holds of a large one.
+/// The rules for any event hold for a large event.
 pub fn limit(input: &[u8]) {
-    if let Some(body) = spelt_out(input) {
+    if let Some(body) = expanded(input) {
         crate::publish(&body);
     }
 }
 
-/// The body that the input stands for, if it stands for a large one:
+/// The body that the input stands for, if it stands for a large body:
 ///
 /// - `\x01` is 250,000 letters;
 /// - `\x02` is 100,000 control characters, six bytes each in JSON;
-/// - `\x03` fills up with letters to 999,700 bytes and twice the number of the byte behind it, which stays where it is, so
-///   that an envelope can come out on either side of the limit.
-fn spelt_out(input: &[u8]) -> Option<Vec<u8>> {
-    /// Beyond it nothing more is spelt out: more than the limit is more than the limit.
+/// - `\x03` fills the body with letters up to 999,700 bytes plus twice the value of the next byte, which stays in the body, so
+///   that an envelope can be on either side of the limit.
+fn expanded(input: &[u8]) -> Option<Vec<u8>> {
+    /// Nothing is expanded beyond it: a larger body tests nothing more.
     const MOST: usize = 1_200_000;
     let short: Vec<u8> = input
         .iter()
         .map(|byte| if (1..=3).contains(byte) { b'x' } else { *byte })
         .collect();
-    // What is no JSON when it is short is none when it is long, and would only take longer.
+    // If the short form is not JSON, the long form is not JSON either, and would only take longer.
     if short == input || !crate::is_json(&short) {
         return None;
     }
@@ -36,7 +36,7 @@ fn spelt_out(input: &[u8]) -> Option<Vec<u8>> {
             1 => body.resize(body.len() + 250_000, b'x'),
             2 => body.extend_from_slice(&br"\u0007".repeat(100_000)),
             3 => {
-                // Only looked at: it is a part of the string.
+                // Only read, not taken: it is part of the string.
                 let more = bytes
                     .as_slice()
                     .first()

@@ -1,15 +1,15 @@
-//! A type pattern, `network_*`, and the filter that it makes.
+//! A type pattern such as `network_*`, and its filter.
 //!
-//! The input is the pattern, a line break, and the name that it is tried on.
+//! The input is the pattern, a line break, and the name to match.
 
 use tapline_events::{Filter, TypePattern};
 use tapline_oapi::{Category, CategorySet, Event};
 
-/// A pattern matches what a matcher matches that tries all ways.
+/// A pattern matches the same names as a matcher that tries all possibilities.
 pub fn pattern(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let (pattern, name) = text.split_once('\n').unwrap_or((&text, ""));
-    // The reference takes the product of both as time.
+    // The time of the reference is the product of both lengths.
     if pattern.len() > 128 || name.len() > 128 {
         return;
     }
@@ -22,11 +22,11 @@ pub fn pattern(input: &[u8]) {
         return;
     };
     let in_category = |category| {
-        // No type is empty, so the first matches none.
+        // No type is empty, so the first pattern matches nothing.
         let types = vec![TypePattern::new(""), typed.clone()];
         Filter::new(Some(CategorySet::of(&[category])), types)
     };
-    // Both given: both must match.
+    // With both given, both must match.
     for category in Category::ALL {
         assert_eq!(
             in_category(category).matches(&event),
@@ -38,9 +38,9 @@ pub fn pattern(input: &[u8]) {
     assert!(Filter::all().matches(&event));
 }
 
-/// Whether `*` can stand for some run of characters, whichever, so that the whole of `name` fits.
+/// Whether `pattern` matches all of `name`, where `*` matches any characters.
 pub(crate) fn fits(pattern: &str, name: &str) -> bool {
-    // After each piece of the pattern: which beginnings of the name it fits, by their length in characters.
+    // After each character of the pattern: which prefixes of the name it matches, by their length in characters.
     let name: Vec<char> = name.chars().collect();
     let mut fitting = vec![false; name.len() + 1];
     fitting[0] = true;

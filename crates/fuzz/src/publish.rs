@@ -13,15 +13,14 @@ use tapline_oapi::{
     from_json,
 };
 
-/// Any body is an event that comes out as it went in, or is refused for a reason that is so.
+/// Any body is published unchanged, or is refused with the right reason.
 pub fn publish(body: &[u8]) {
     let request = match from_json::<PublishRequest>(body) {
         Ok(request) => request,
         Err(error) => return check_refusal(body, &error),
     };
     let api = crate::service(4, 4 * 1024 * 1024);
-    crate::ready(api.put(&ConfigRequest::default()))
-        .expect("nothing has to start");
+    crate::ready(api.put(&ConfigRequest::default())).expect("no source has to start");
     check_data(body, &request);
 
     match (expected(&request), api.publish(request.clone())) {
@@ -29,36 +28,39 @@ pub fn publish(body: &[u8]) {
             let answer = ErrorBody::from(&error);
             assert_eq!(answer.code, code);
             crate::check_answer(&answer);
-            assert_eq!(api.session().seq(), 0, "what is refused gets no seq");
+            assert_eq!(api.session().seq(), 0, "a refused event gets no seq");
         }
         (Ok(event), Ok(Some(envelope))) => {
             let Some(expected) = fitting(&api, event, 1, envelope.ts()) else {
-                panic!("published, though it does not fit into an envelope");
+                panic!("published, although it does not fit into an envelope");
             };
             check_envelope(&expected, envelope.json());
             check_readers(&api, &expected);
             check_again(&api, &expected);
         }
         (Ok(event), Err(ApiError::EventTooLarge)) => {
-            // The time does not matter: all there can be have 16 digits, but for what the request says.
+            // The time does not matter: every time of the clock has 16 digits. A time of the request may differ.
             let ts = request
                 .ts
                 .filter(|ts| *ts > 0)
                 .unwrap_or(1_800_000_000_000_000);
             assert!(
                 fitting(&api, event, 1, ts).is_none(),
-                "refused as too large, and is not"
+                "refused as too large, but it is not"
             );
-            assert_eq!(api.session().seq(), 0, "what is refused gets no seq");
+            assert_eq!(api.session().seq(), 0, "a refused event gets no seq");
         }
-        (expected, got) => panic!("{got:?} where {expected:?} is right"),
+        (expected, got) => panic!("{got:?} instead of {expected:?}"),
     }
 }
 
-/// What was refused is not taken for something else than it is.
+/// The reason of a refusal is right.
 fn check_refusal(body: &[u8], error: &JsonError) {
     if error.code == ErrorCode::InvalidJson {
-        assert!(!crate::is_json(body), "JSON, and refused as none: {error}");
+        assert!(
+            !crate::is_json(body),
+            "valid JSON was refused as invalid: {error}"
+        );
     }
     let lines = 1 + body.iter().filter(|byte| **byte == b'\n').count();
     assert!(1 <= error.line && error.line <= lines, "{error:?}");
@@ -66,7 +68,7 @@ fn check_refusal(body: &[u8], error: &JsonError) {
     crate::check_answer(&ErrorBody::from(&ApiError::from(error.clone())));
 }
 
-/// `data` is what stands in the body, to the byte.
+/// `data` is the same as in the body, byte for byte.
 fn check_data(body: &[u8], request: &PublishRequest) {
     let body = std::str::from_utf8(body).expect("JSON is UTF-8");
     let fields: BTreeMap<String, Box<RawValue>> =
@@ -77,7 +79,7 @@ fn check_data(body: &[u8], request: &PublishRequest) {
     assert!(read.is_none_or(|data| body.contains(data)));
 }
 
-/// The event that such a request makes, not stamped yet, or with which code it is refused.
+/// The event of a request, without a stamp, or the code with which it is refused.
 fn expected(request: &PublishRequest) -> Result<Event, ErrorCode> {
     let source = request.source.clone().unwrap_or_default();
     if source.kind == SourceKind::KernelApi {
@@ -101,8 +103,8 @@ fn expected(request: &PublishRequest) -> Result<Event, ErrorCode> {
     })
 }
 
-/// The envelope that the running session makes of the event, cut where it has to be; `None` where it is too large even
-/// so. Its length is that of the JSON which serde makes of it.
+/// The envelope of the event in the running session, without its data if it is too large; `None` if that is still too
+/// large. The length is that of serde's JSON.
 fn fitting(api: &ApiService, mut event: Event, seq: u64, ts: u64) -> Option<Envelope> {
     let id = api.session().id().expect("a session is running");
     let key = "telemetry_session_id".to_owned();
@@ -131,28 +133,31 @@ fn json(envelope: &Envelope) -> String {
     serde_json::to_string(envelope).expect("our own types serialize")
 }
 
-/// What the answer's JSON is, and what can be read from it.
+/// Checks the JSON of the answer.
 fn check_envelope(expected: &Envelope, got: &str) {
     assert!(
         got == json(expected),
-        "not what serde makes of it: {:.2000}",
+        "not the JSON of serde: {:.2000}",
         got
     );
     assert!(got.len() <= MAX_ENVELOPE_BYTES);
     assert!(got.starts_with(&format!(r#"{{"seq":{},"event":{{"#, expected.seq)));
     let read: Envelope = serde_json::from_str(got).expect("an envelope can be read");
-    assert!(read == *expected, "another event is read than was written");
-    // Data of a known type need not be what the type promises: that is an error, and nothing worse.
+    assert!(
+        read == *expected,
+        "a different event is read than was written"
+    );
+    // The data of a known type may not match the type: that is an error, and must not panic.
     if let Ok(Some(data)) = read.event.typed_data() {
         serde_json::to_string(&data).expect("what was read can be written");
     }
 }
 
-/// Every way to the event leads to the same bytes.
+/// Every way of reading the event gives the same bytes.
 fn check_readers(api: &ApiService, expected: &Envelope) {
     let json = json(expected);
     let Some(Item::Envelope(read)) = api.session().new_reader(0).try_next() else {
-        panic!("the event is there to be read");
+        panic!("the event is retained");
     };
     assert!(read.json() == json);
     let page = api.page(&PageQuery::default());
@@ -160,18 +165,20 @@ fn check_readers(api: &ApiService, expected: &Envelope) {
     assert!(page.envelopes[0].json() == json);
 }
 
-/// The event that came out, published again, comes out again.
+/// A published event can be published again and stays the same.
 fn check_again(api: &ApiService, published: &Envelope) {
     let event = serde_json::to_vec(&published.event).expect("our own types serialize");
     let request: PublishRequest = from_json(&event).expect("an event is a request");
-    let again = api.publish(request).expect("what fitted fits");
-    let again = again.expect("what was captured is captured");
+    let again = api
+        .publish(request)
+        .expect("an event that fitted once fits again");
+    let again = again.expect("a category that was captured is still captured");
     let expected = Envelope {
         seq: 2,
         event: published.event.clone(),
     };
     assert!(
         again.json() == json(&expected),
-        "an event does not survive being published again"
+        "an event changes when it is published again"
     );
 }

@@ -1,6 +1,6 @@
-//! The query of a page and of a stream: filters, bounds, moments.
+//! The query of a page and of a stream: filters, bounds, times.
 //!
-//! The input is what stands behind the `?` of an address.
+//! The input is the part of a URL after the `?`.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use tapline_oapi::{Category, ConfigRequest, ErrorBody, Event};
 
 use crate::pattern::fits;
 
-/// A query means what it says, or is refused for it.
+/// A query is either refused, or means what it says.
 pub fn query(input: &[u8]) {
     let pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = form_urlencoded::parse(input).collect();
     check_stream(&pairs);
@@ -40,11 +40,11 @@ fn check_stream(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
     let asked = match asked {
         Ok(asked) => asked,
         Err(error) => {
-            assert!(!is_good, "a good query is refused: {error}");
+            assert!(!is_good, "a valid query is refused: {error}");
             return check_error(error);
         }
     };
-    assert!(is_good, "a bad query is taken: {asked:?}");
+    assert!(is_good, "an invalid query is accepted: {asked:?}");
     assert_eq!(asked.after.as_deref(), values("after").first().copied());
     assert_eq!(asked.notices, values("notices") == ["true"]);
     let replay = match values("replay")[..] {
@@ -56,7 +56,7 @@ fn check_stream(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
     check_filter(&asked.filter, pairs);
 }
 
-/// The filter matches what the parameters say, read anew for every event.
+/// The filter selects the same events as the parameters, evaluated again for every event.
 fn check_filter(filter: &Filter, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
     let mut reader = EVENTS.session().new_reader(0).filtered(filter.clone());
     let mut delivered = Vec::new();
@@ -64,7 +64,7 @@ fn check_filter(filter: &Filter, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
         match item {
             tapline_events::Item::Envelope(envelope) => delivered.push(envelope.seq()),
             tapline_events::Item::Lost(lost) => {
-                panic!("nothing is lost that begins at the oldest: {lost:?}");
+                panic!("a reader that begins at the oldest event loses nothing: {lost:?}");
             }
         }
     }
@@ -83,7 +83,7 @@ fn is_asked_for(event: &Event, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
         && (any("type") || words(pairs, "type").any(|pattern| fits(pattern, name)))
 }
 
-/// The values of a parameter, wherever it is given, one by one.
+/// All values of a parameter.
 fn words<'a>(
     pairs: &'a [(Cow<'_, str>, Cow<'_, str>)],
     name: &'a str,
@@ -103,7 +103,7 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
     assert!(1 <= asked.limit && asked.limit <= tapline_api::MAX_LIMIT);
     check_filter(&asked.filter, pairs);
 
-    // From page to page to the end, against one look at everything.
+    // Reads all pages to the end and compares them with one scan of all events.
     let start = match asked.order {
         Order::Asc => asked.after.max(asked.offset).unwrap_or(0),
         Order::Desc => asked.after.unwrap_or(0),
@@ -140,10 +140,10 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
         };
         assert!(
             !page.envelopes.is_empty(),
-            "a page with more behind it is full"
+            "a page with a next page is not empty"
         );
         assert_eq!(Some(next), got.last().copied());
-        assert!(pages <= 16, "pages without end");
+        assert!(pages <= 16, "the pages do not end");
         asked.offset = Some(next);
     }
     assert_eq!(got, expected, "{asked:?}");
@@ -153,11 +153,10 @@ fn check_error(error: QueryError) {
     crate::check_answer(&ErrorBody::from(&tapline_api::ApiError::from(error)));
 }
 
-/// Of 40 events the last 16 are retained. There are some of every category, some known and some not, a minute apart.
+/// 40 events, of which the last 16 are retained: known and custom types of every category, one minute apart.
 static EVENTS: LazyLock<ApiService> = LazyLock::new(|| {
     let api = crate::service(16, u64::MAX);
-    crate::ready(api.put(&ConfigRequest::default()))
-        .expect("nothing has to start");
+    crate::ready(api.put(&ConfigRequest::default())).expect("no source has to start");
     for n in 0..40 {
         let event = match n % 3 {
             0 => Event::known(
@@ -178,12 +177,12 @@ static EVENTS: LazyLock<ApiService> = LazyLock::new(|| {
     api
 });
 
-/// What is retained of it, and with which seq.
+/// The retained events with their seqs.
 fn retained() -> impl Iterator<Item = (u64, Event)> {
     let stream = EVENTS.session().stream();
     let retained = stream.retained();
     (retained.oldest..=retained.head).map(|seq| {
-        let envelope = stream.envelope(seq).expect("nobody evicts it");
+        let envelope = stream.envelope(seq).expect("nothing evicts it");
         (seq, envelope.event().clone())
     })
 }

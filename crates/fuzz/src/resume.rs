@@ -1,10 +1,10 @@
-//! Cursors, and what a reader is told that comes with one to a stream that goes on meanwhile.
+//! Cursors, and readers that resume with one while events are published.
 //!
 //! The input has up to three lines:
 //!
 //! 1. the cursor, in which `@` stands for the stream's epoch;
 //! 2. the query of the stream without its `?`;
-//! 3. what happens, a byte each: see [`Stage::act`].
+//! 3. the script, one byte for each action: see [`Stage::act`].
 
 use std::ops::ControlFlow;
 
@@ -16,7 +16,7 @@ use tapline_oapi::{
 };
 use tapline_telemetry::Reader;
 
-/// Wherever a reader resumes, and whatever happens then: it gets what it asks for in order and once, and is told the rest.
+/// Wherever a reader resumes, it receives the events that it asks for in order and once, and every loss is reported.
 pub fn resume(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut lines = text.splitn(3, '\n');
@@ -30,7 +30,7 @@ pub fn resume(input: &[u8]) {
         return;
     };
     let mut stage = Stage::new();
-    // Half of it has happened before the reader comes.
+    // Half of the script runs before the reader is opened.
     let script: Vec<char> = script.chars().take(512).collect();
     let (before, after) = script.split_at(script.len() / 2);
     for act in before {
@@ -39,7 +39,7 @@ pub fn resume(input: &[u8]) {
     if !cursor.is_empty() {
         query.after = Some(cursor.replace('@', &stage.epoch()));
     }
-    stage.seat(query);
+    stage.open(query);
     for act in after {
         stage.act(*act);
     }
@@ -60,7 +60,7 @@ fn check_cursor(text: &str) {
     }
 }
 
-/// Whether that is a seq, or a seq and an epoch.
+/// Whether `text` is a seq, or a seq and an epoch.
 fn is_cursor(text: &str) -> bool {
     let is_seq = |seq: &str| {
         let digits = seq.chars().all(|digit| digit.is_ascii_digit());
@@ -74,19 +74,19 @@ fn is_cursor(text: &str) -> bool {
     }
 }
 
-/// A small stream, a list of everything that it ever got, and a reader that is checked against the list.
+/// A small stream, a list of all events ever published, and a reader that is compared with the list.
 struct Stage {
     api: ApiService,
     captured: CategorySet,
-    /// The event with seq 1 stands first.
+    /// The event with seq 1 is the first.
     events: Vec<(Event, String)>,
-    seat: Option<Seat>,
+    opened: Option<Opened>,
 }
 
-struct Seat {
+struct Opened {
     query: StreamQuery,
     reader: Reader,
-    /// What became of the seqs up to here is told, and as it should be.
+    /// The account of all seqs up to this one was checked.
     checked: u64,
     ledger: ReaderLedger,
 }
@@ -98,7 +98,7 @@ impl Stage {
             api: crate::service(16, 16 * 1024),
             captured: CategorySet::EMPTY,
             events: Vec::new(),
-            seat: None,
+            opened: None,
         };
         stage.put("{}");
         stage
@@ -112,10 +112,10 @@ impl Stage {
         self.events.len() as u64
     }
 
-    /// What a byte of the script means; what has no meaning does nothing.
+    /// Runs one action of the script. Other bytes do nothing.
     fn act(&mut self, act: char) {
         match act {
-            // A custom type, in the category with that number.
+            // A custom type in the category with that index.
             'a'..='k' => {
                 let category = Category::ALL[act as usize - 'a' as usize];
                 let event = Event::custom(&format!("my_{act}"), category, None);
@@ -127,21 +127,21 @@ impl Stage {
                     None,
                 ));
             }
-            // A large event, of which few are retained.
+            // A large event; few of them are retained.
             'z' => self.publish_large(2_000),
             'y' => self.publish_large(20_000),
-            // Enough to overtake whoever is not quick.
+            // Enough events that a slow reader lags.
             ',' => {
                 for n in 0..20 {
                     self.act(char::from(b'a' + n % 11));
                 }
             }
-            // Reads so many.
+            // Reads that many items.
             '0'..='9' => self.read(act as usize - '0' as usize),
             '.' => self.read_next(),
-            // Goes, and comes back with its own cursor: with its epoch or without.
-            '!' => self.come_back(true),
-            '?' => self.come_back(false),
+            // Closes the reader and resumes with its cursor, with or without the epoch.
+            '!' => self.resume(true),
+            '?' => self.resume(false),
             // The session.
             '-' => {
                 let _ = crate::ready(self.api.delete());
@@ -175,7 +175,7 @@ impl Stage {
         let published = session.publish(event.clone());
         assert_eq!(published.is_ok(), self.captured.contains(event.category));
         if let Ok(envelope) = published {
-            let id = session.id().expect("or it would not be captured");
+            let id = session.id().expect("an event was captured");
             self.events.push((event, id));
             assert_eq!(envelope.seq(), self.head());
         }
@@ -185,8 +185,8 @@ impl Stage {
         assert!(count <= 16 && (retained.weight <= 16 * 1024 || count == 1));
     }
 
-    /// A reader begins where its query says.
-    fn seat(&mut self, query: StreamQuery) {
+    /// Opens a reader where its query says.
+    fn open(&mut self, query: StreamQuery) {
         let Subscription {
             reader,
             hello,
@@ -199,7 +199,7 @@ impl Stage {
             ..ReaderLedger::default()
         };
         assert_eq!(reader.ledger(), ledger);
-        self.seat = Some(Seat {
+        self.opened = Some(Opened {
             query,
             reader,
             checked: hello.used,
@@ -213,7 +213,7 @@ impl Stage {
         assert_eq!((hello.head, hello.oldest), (head, oldest));
         assert_eq!(hello.asked, query.after);
         assert_eq!(hello.epoch, self.api.session().stream().epoch());
-        // After which seq it wants to go on, where that can be told.
+        // The seq after which it resumes, if that is known.
         let from = match query.after.as_deref().map(str::parse::<Cursor>) {
             None => match query.replay {
                 Some(tapline_api::Replay::All) => None,
@@ -247,30 +247,30 @@ impl Stage {
         }
     }
 
-    fn come_back(&mut self, with_epoch: bool) {
-        let Some(seat) = self.seat.take() else {
+    fn resume(&mut self, with_epoch: bool) {
+        let Some(opened) = self.opened.take() else {
             return;
         };
-        let position = seat.reader.position();
-        self.check_silence(seat.checked, position, &seat.query.filter);
+        let position = opened.reader.position();
+        self.check_skipped(opened.checked, position, &opened.query.filter);
         let cursor = if with_epoch {
             format!("{position}-{}", self.epoch())
         } else {
             position.to_string()
         };
         check_cursor(&cursor);
-        self.seat(StreamQuery {
+        self.open(StreamQuery {
             after: Some(cursor),
-            ..seat.query
+            ..opened.query
         });
     }
 
     fn read(&mut self, limit: usize) {
-        let Some(mut seat) = self.seat.take() else {
+        let Some(mut opened) = self.opened.take() else {
             return;
         };
         let mut visited = Vec::new();
-        let looked_at = seat.reader.read(limit, |item| {
+        let looked_at = opened.reader.read(limit, |item| {
             visited.push(match item {
                 Item::Envelope(envelope) => {
                     Item::Envelope((envelope.seq(), envelope.json().to_owned()))
@@ -280,105 +280,105 @@ impl Stage {
             ControlFlow::Continue(())
         });
         assert!(looked_at <= limit);
-        self.check(seat, visited);
+        self.check(opened, visited);
     }
 
     fn read_next(&mut self) {
-        let Some(mut seat) = self.seat.take() else {
+        let Some(mut opened) = self.opened.take() else {
             return;
         };
-        let item = seat.reader.try_next().map(|item| match item {
+        let item = opened.reader.try_next().map(|item| match item {
             Item::Envelope(envelope) => {
                 Item::Envelope((envelope.seq(), envelope.json().to_owned()))
             }
             Item::Lost(lost) => Item::Lost(lost),
         });
         let nothing = item.is_none();
-        self.check(seat, Vec::from_iter(item));
-        let seat = self.seat.as_ref().expect("it was given back");
-        assert!(!nothing || seat.reader.position() == self.head());
+        self.check(opened, Vec::from_iter(item));
+        let opened = self.opened.as_ref().expect("the reader was put back");
+        assert!(!nothing || opened.reader.position() == self.head());
     }
 
     fn read_all(&mut self) {
-        let Some(seat) = &self.seat else {
+        let Some(opened) = &self.opened else {
             return;
         };
-        for _ in seat.reader.position()..=self.head() {
+        for _ in opened.reader.position()..=self.head() {
             self.read_next();
         }
-        let seat = self.seat.as_ref().expect("it was given back");
+        let opened = self.opened.as_ref().expect("the reader was put back");
         assert_eq!(
-            seat.reader.position(),
+            opened.reader.position(),
             self.head(),
-            "everything can be read"
+            "all events can be read"
         );
     }
 
-    /// What a reader got, against the list; and the reader is given back its seat.
-    fn check(&mut self, mut seat: Seat, items: Vec<Item<(u64, String)>>) {
+    /// Compares what a reader received with the list, and puts the reader back.
+    fn check(&mut self, mut opened: Opened, items: Vec<Item<(u64, String)>>) {
         for item in items {
             match item {
                 Item::Envelope((seq, json)) => {
-                    self.check_silence(seat.checked, seq - 1, &seat.query.filter);
+                    self.check_skipped(opened.checked, seq - 1, &opened.query.filter);
                     let (event, session) = &self.events[seq as usize - 1];
                     assert!(
-                        seat.query.filter.matches(event),
+                        opened.query.filter.matches(event),
                         "{seq} was not asked for: {json}"
                     );
                     let start = format!(r#"{{"seq":{seq},"event":{{"#);
                     assert!(json.starts_with(&start) && json.contains(session));
-                    seat.ledger.filtered += seq - 1 - seat.checked;
-                    seat.ledger.delivered += 1;
-                    seat.checked = seq;
+                    opened.ledger.filtered += seq - 1 - opened.checked;
+                    opened.ledger.delivered += 1;
+                    opened.checked = seq;
                 }
                 Item::Lost(lost) => {
-                    self.check_silence(seat.checked, lost.first - 1, &seat.query.filter);
-                    let possible = self.check_lost(&lost, &seat.query.filter);
-                    seat.ledger.filtered +=
-                        lost.first - 1 - seat.checked + (lost.count() - possible);
-                    seat.ledger.lost += possible;
-                    seat.checked = lost.last;
+                    self.check_skipped(opened.checked, lost.first - 1, &opened.query.filter);
+                    let possible = self.check_lost(&lost, &opened.query.filter);
+                    opened.ledger.filtered +=
+                        lost.first - 1 - opened.checked + (lost.count() - possible);
+                    opened.ledger.lost += possible;
+                    opened.checked = lost.last;
                 }
             }
         }
-        let position = seat.reader.position();
-        self.check_silence(seat.checked, position, &seat.query.filter);
-        seat.ledger.filtered += position - seat.checked;
-        seat.checked = position;
-        let ledger = seat.reader.ledger();
-        assert_eq!(ledger, seat.ledger);
+        let position = opened.reader.position();
+        self.check_skipped(opened.checked, position, &opened.query.filter);
+        opened.ledger.filtered += position - opened.checked;
+        opened.checked = position;
+        let ledger = opened.reader.ledger();
+        assert_eq!(ledger, opened.ledger);
         assert_eq!(
             ledger.delivered + ledger.filtered + ledger.lost,
             position - ledger.start
         );
-        self.seat = Some(seat);
+        self.opened = Some(opened);
     }
 
-    /// Nothing that was asked for lies in `after + 1..=to`, which was passed over without a word.
-    fn check_silence(&self, after: u64, to: u64, filter: &Filter) {
+    /// No event in `after + 1..=to`, which was skipped without a report, was asked for.
+    fn check_skipped(&self, after: u64, to: u64, filter: &Filter) {
         assert!(
             after <= to && to <= self.head(),
-            "back from {after} to {to}"
+            "the position moved back from {after} to {to}"
         );
         for seq in after + 1..=to {
             let (event, _) = &self.events[seq as usize - 1];
             assert!(
                 !filter.matches(event),
-                "{seq} was asked for and passed over in silence"
+                "{seq} was asked for, but skipped without a report"
             );
         }
     }
 
-    /// What is said to be lost is; returns the most that it can be of what was asked for.
+    /// Checks a reported loss; returns an upper bound of the lost events that were asked for.
     fn check_lost(&self, lost: &Lost, filter: &Filter) -> u64 {
         let oldest = self.api.session().stream().retained().oldest;
-        assert_eq!(lost.last + 1, oldest, "nothing is lost that is still there");
+        assert_eq!(lost.last + 1, oldest, "a lost event is not retained");
         let gone = &self.events[lost.first as usize - 1..lost.last as usize];
         let matching = gone.iter().filter(|(event, _)| filter.matches(event));
         let matching = matching.count() as u64;
         let counts = lost
             .by_category
-            .expect("known to a reader that did not wait for the future");
+            .expect("known, because the reader does not begin after the head");
         for (category, count) in counts.iter() {
             assert!(
                 filter
@@ -391,7 +391,7 @@ impl Stage {
         if filter.types.is_empty() {
             assert_eq!(lost.matching, Some(matching));
             assert_eq!(counts.sum(), matching);
-            assert!(matching > 0, "what was filtered is never told as lost");
+            assert!(matching > 0, "a filtered event is never reported as lost");
         } else {
             assert_eq!(lost.matching, None);
             assert!(matching <= counts.sum());

@@ -1,7 +1,7 @@
-//! What a client reads of what a server sends: envelopes, notices, states, answers.
+//! The types that a client reads from a server: envelopes, notices, states, answers.
 //!
-//! The input is a name, a line break, and JSON. The name is that of a notice, `envelope`, `state`, `batch`, `error`, or the
-//! name of a known type, whose data it then is.
+//! The input is a name, a line break, and JSON. The name is that of a notice, `envelope`, `state`, `batch`, `error`, or a known
+//! type, of whose data the JSON is.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tapline_oapi::data::EventData;
 use tapline_oapi::{BatchResult, Envelope, ErrorBody, KnownType, Notice, State};
 
-/// What can be read can be written, and is then read as the same.
+/// A value that can be read can be written, and is then read as the same value.
 pub fn wire(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -31,7 +31,7 @@ fn check<T: DeserializeOwned + Serialize + PartialEq>(json: &str) {
     if let Ok(read) = serde_json::from_str::<T>(json) {
         let written = written(&read);
         let again = serde_json::from_str::<T>(&written).expect("what was written can be read");
-        assert!(again == read, "{written} is not what was read");
+        assert!(again == read, "{written} is read as a different value");
     }
 }
 
@@ -59,7 +59,7 @@ fn check_data(known: KnownType, json: &str) {
     assert!(is_same(&one, &two), "{once} is read as {twice}");
 }
 
-/// Whether both say the same, up to the last digit of a fraction, in which `serde_json` may be wrong.
+/// Whether both are equal, up to the last digit of a fraction, which `serde_json` may round differently.
 fn is_same(one: &Value, two: &Value) -> bool {
     match (one, two) {
         (Value::Array(one), Value::Array(two)) => {

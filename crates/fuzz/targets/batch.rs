@@ -1,4 +1,4 @@
-//! Runs [`tapline_fuzz::batch`] on what the engine thinks of.
+//! Runs [`tapline_fuzz::batch`] with the inputs of the engine.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Runs [`tapline_fuzz::client`] on what the engine thinks of.
+//! Runs [`tapline_fuzz::client`] with the inputs of the engine.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Runs [`tapline_fuzz::limit`] on what the engine thinks of.
+//! Runs [`tapline_fuzz::limit`] with the inputs of the engine.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Runs [`tapline_fuzz::publish`] on what the engine thinks of.
+//! Runs [`tapline_fuzz::publish`] with the inputs of the engine.
 
 #![no_main]
 

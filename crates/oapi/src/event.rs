@@ -14,10 +14,9 @@ use crate::error::{ErrorBody, ErrorCode};
 use crate::event_type::{EmptyType, EventType, KnownType};
 use crate::json;
 
-/// What a producer emits.
+/// An event, as a producer emits it.
 ///
-/// Read leniently (fields of a newer server are passed over), since a reader must survive a
-/// server that learnt something. [`PublishRequest`] is the strict form for what comes in.
+/// Reading is lenient: a reader ignores the fields that a newer server adds. [`PublishRequest`] is the strict form for requests.
 ///
 /// ```
 /// use serde_json::value::to_raw_value;

@@ -26,7 +26,7 @@ async fn state_start_and_patch_answer_with_the_state() {
         Answer::json("200 OK", STATE),
     ];
     let mut server = Scripted::new(answers).await;
-    // A client each, for a connection each.
+    // One client for each connection.
     let client = || Client::new(&server.url).unwrap();
     let (first, second, third) = (client(), client(), client());
 
@@ -65,7 +65,7 @@ async fn state_start_and_patch_answer_with_the_state() {
 }
 
 #[tokio::test]
-async fn no_configuration_is_no_error_but_a_404_of_another_kind_is() {
+async fn a_missing_configuration_is_no_error_but_another_404_is() {
     let not_configured = r#"{"code":"not_configured","message":"no telemetry configuration"}"#;
     let server = Scripted::new([Answer::json("404 Not Found", not_configured)]).await;
     assert_eq!(
@@ -88,7 +88,7 @@ async fn no_configuration_is_no_error_but_a_404_of_another_kind_is() {
 }
 
 #[tokio::test]
-async fn publishing_tells_published_filtered_and_refused_apart() {
+async fn publishing_distinguishes_published_filtered_and_refused() {
     let server = Scripted::new([Answer::json("200 OK", ENVELOPE)]).await;
     let published = Client::new(&server.url)
         .unwrap()
@@ -115,7 +115,7 @@ async fn publishing_tells_published_filtered_and_refused_apart() {
         .await
         .unwrap_err();
     assert_eq!(error.status(), Some(413));
-    // Each level tells itself alone.
+    // Each level describes itself only.
     assert_eq!(error.to_string(), "the server refused with status 413");
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(source, "the event is too large (event_too_large)");
@@ -129,7 +129,7 @@ async fn publishing_tells_published_filtered_and_refused_apart() {
 }
 
 #[tokio::test]
-async fn many_lines_go_as_they_are() {
+async fn many_lines_are_sent_unchanged() {
     let result = r#"{"published":2,"filtered":0,"refused":1,"first_seq":5,"last_seq":6,"errors":[{"line":2,"code":"invalid_json","message":"m"}]}"#;
     let mut server = Scripted::new([Answer::json("200 OK", result)]).await;
     let client = Client::new(&server.url)
@@ -161,13 +161,13 @@ async fn many_lines_go_as_they_are() {
 }
 
 #[tokio::test]
-async fn health_is_any_success() {
+async fn health_accepts_any_success() {
     let server = Scripted::new([Answer::json("200 OK", "ok")]).await;
     Client::new(&server.url).unwrap().health().await.unwrap();
 }
 
 #[tokio::test]
-async fn nobody_there_names_the_address_and_the_systems_reason() {
+async fn an_unreachable_server_is_named_with_the_systems_reason() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());
     drop(free);
@@ -179,7 +179,7 @@ async fn nobody_there_names_the_address_and_the_systems_reason() {
 }
 
 #[tokio::test]
-async fn what_is_no_tapline_server_is_told_as_such() {
+async fn an_answer_of_another_server_is_a_protocol_error() {
     let check = async |answer, matches: fn(&ProtocolError) -> bool| {
         let server = Scripted::new([answer]).await;
         let error = Client::new(&server.url)
@@ -216,7 +216,7 @@ fn waited(status: &str, body: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_wait_brings_an_event_or_none() {
+async fn a_wait_returns_an_event_or_none() {
     let mut server = Scripted::new([waited("200 OK", ENVELOPE)]).await;
     let options = WaitOptions {
         after: Some("3-00000000000000ab".parse().unwrap()),
@@ -251,7 +251,7 @@ async fn a_wait_brings_an_event_or_none() {
 }
 
 #[tokio::test]
-async fn a_wait_without_its_headers_is_no_answer() {
+async fn a_wait_without_its_headers_is_a_protocol_error() {
     let server = Scripted::new([Answer::json("200 OK", ENVELOPE)]).await;
     let client = Client::new(&server.url).unwrap();
     let error = client.wait(&WaitOptions::default()).await.unwrap_err();
@@ -289,7 +289,7 @@ async fn readers_are_listed_and_changed_by_their_id() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_made() {
+async fn a_ticket_is_created() {
     let ticket = r#"{"ticket":"t1","expires_at":"2026-11-22T12:09:18Z"}"#;
     let mut server = Scripted::new([Answer::json("201 Created", ticket)]).await;
     let request = TicketRequest {

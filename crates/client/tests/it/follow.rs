@@ -9,7 +9,7 @@ use tapline_oapi::{Category, CategorySet, HelloReason};
 
 use crate::scripted::{Answer, Scripted};
 
-/// Short pauses: what they are is the business of other tests.
+/// Short pauses; other tests check their length.
 fn options() -> StreamOptions {
     StreamOptions {
         reconnect: Reconnect {
@@ -58,8 +58,8 @@ fn word(item: &StreamItem) -> String {
 async fn next(stream: &mut Follower) -> StreamItem {
     tokio::time::timeout(Duration::from_secs(10), stream.next())
         .await
-        .expect("an item should have come")
-        .expect("the stream should go on")
+        .expect("an item should arrive")
+        .expect("the stream should continue")
         .expect("the stream should not fail")
 }
 
@@ -79,7 +79,7 @@ fn check(stream: &mut Follower, expected: &[&str]) -> impl Future<Output = ()> {
 async fn failure(stream: &mut Follower) -> Error {
     loop {
         let item = tokio::time::timeout(Duration::from_secs(10), stream.next()).await;
-        match item.expect("an error should have come") {
+        match item.expect("an error should arrive") {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
                 assert!(stream.next().await.is_none(), "an error is the end");
@@ -91,7 +91,7 @@ async fn failure(stream: &mut Follower) -> Error {
 }
 
 #[tokio::test]
-async fn goes_on_after_a_connection_that_was_cut_within_a_frame() {
+async fn resumes_after_a_connection_that_broke_within_a_frame() {
     let cut = hello("fresh", 0, 0, "00000000000000e1")
         + &events([1, 2], "00000000000000e1")
         + "id: 3-00000000000000e1\ndata: {\"seq\":3,\"ev";
@@ -142,7 +142,7 @@ async fn chunks_may_be_cut_anywhere() {
 }
 
 #[tokio::test]
-async fn an_envelope_stays_as_it_came() {
+async fn an_envelope_is_unchanged() {
     let json = "{\"seq\" : 1,\"event\":{\"ts\":1,\"type\":\"x\",\"category\":\"page\",\"data\":{\"n\":1.50e+3,\"a\":\"ü\\u00fc\"},\"new\":1}}";
     let frames = format!(
         "id: 1-00000000000000e1\ndata: {json}\n\nid: 2-00000000000000e1\ndata: {{\"seq\":2,\ndata: \"x\":  1}}\n\n"
@@ -170,31 +170,34 @@ async fn the_servers_retry_is_the_first_pause() {
     let server = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(&mut stream, &["1"]).await;
-    let StreamItem::Reconnecting(told) = next(&mut stream).await else {
+    let StreamItem::Reconnecting(reconnecting) = next(&mut stream).await else {
         panic!()
     };
-    assert!(Duration::from_millis(30) <= told.after && told.after <= Duration::from_millis(60));
-    assert_eq!(told.attempt, 1);
     assert!(
-        matches!(told.cause, Error::Disconnected { .. }),
+        Duration::from_millis(30) <= reconnecting.after
+            && reconnecting.after <= Duration::from_millis(60)
+    );
+    assert_eq!(reconnecting.attempt, 1);
+    assert!(
+        matches!(reconnecting.cause, Error::Disconnected { .. }),
         "{:?}",
-        told.cause
+        reconnecting.cause
     );
 }
 
 #[tokio::test]
-async fn a_bye_names_the_pause_to_the_millisecond() {
+async fn a_bye_sets_the_exact_pause() {
     let frames = events([1], "00000000000000e1")
         + "event: bye\nretry: 37\ndata: {\"reason\":\"shutdown\",\"last_seq\":5}\n\n";
     let mut server = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(&mut stream, &["1", "bye"]).await;
-    let StreamItem::Reconnecting(told) = next(&mut stream).await else {
+    let StreamItem::Reconnecting(reconnecting) = next(&mut stream).await else {
         panic!()
     };
-    assert_eq!(told.after, Duration::from_millis(37));
+    assert_eq!(reconnecting.after, Duration::from_millis(37));
 
-    // What the bye put behind need not be sent again.
+    // The position of the bye is used to resume.
     assert_eq!(stream.cursor().unwrap().to_string(), "5-00000000000000e1");
     let waiting = tokio::spawn(async move { stream.next().await.is_none() });
     server.request().await;
@@ -207,7 +210,7 @@ async fn a_bye_names_the_pause_to_the_millisecond() {
 }
 
 #[tokio::test]
-async fn a_gap_is_told_once_also_over_a_reconnection() {
+async fn a_gap_is_reported_once_also_across_a_reconnection() {
     let gap = "event: gap\ndata: {\"count\":12,\"matching\":9,\"from\":5,\"to\":16,\"by_category\":{\"page\":9}}\n\n";
     let none = "event: gap\ndata: {\"count\":3,\"matching\":0,\"from\":17,\"to\":19}\n\n";
     let first =
@@ -238,7 +241,7 @@ async fn a_gap_is_told_once_also_over_a_reconnection() {
 }
 
 #[tokio::test]
-async fn what_was_evicted_while_away_is_told() {
+async fn events_that_were_evicted_while_disconnected_are_reported() {
     let first = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 2], "00000000000000e1");
     let second = hello("evicted", 10, 8, "00000000000000e1") + &events([11], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
@@ -249,14 +252,14 @@ async fn what_was_evicted_while_away_is_told() {
     )
     .await;
     check(&mut stream, &["hello Evicted after 10"]).await;
-    // The loss is not handed out yet: a cursor kept now must not hide it.
+    // The loss was not returned yet: a cursor stored now must not hide it.
     assert_eq!(stream.cursor().unwrap().to_string(), "2-00000000000000e1");
     check(&mut stream, &["lost 8 events (3..=10)", "11"]).await;
 }
 
 #[tokio::test]
-async fn what_was_evicted_before_the_first_event_came_is_told() {
-    // A cursor of 0 also means "whatever there is": a server may take that for no loss.
+async fn events_that_were_evicted_before_the_first_event_are_reported() {
+    // A cursor of 0 also means "all retained events": a server may report no loss then.
     let first = hello("fresh", 0, 0, "00000000000000e1");
     let second = hello("resumed", 10, 0, "00000000000000e1") + &events([11], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
@@ -270,7 +273,7 @@ async fn what_was_evicted_before_the_first_event_came_is_told() {
 }
 
 #[tokio::test]
-async fn another_epoch_begins_anew_and_is_told() {
+async fn another_epoch_starts_again_and_is_reported_as_a_loss() {
     let first = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 2, 3], "00000000000000e1");
     let second =
         hello("other_epoch", 0, 0, "00000000000000e2") + &events([1, 2], "00000000000000e2");
@@ -287,7 +290,7 @@ async fn another_epoch_begins_anew_and_is_told() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_leads_nowhere_is_told() {
+async fn an_unusable_cursor_is_reported() {
     for (reason, cause) in [("ahead", LossCause::Ahead), ("invalid", LossCause::Invalid)] {
         let frames = hello(reason, 0, 0, "00000000000000e1") + &events([1], "00000000000000e1");
         let mut server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
@@ -312,9 +315,9 @@ async fn a_cursor_that_leads_nowhere_is_told() {
 }
 
 #[tokio::test]
-async fn what_came_before_does_not_come_again() {
+async fn an_event_is_not_delivered_twice() {
     let first = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 2], "00000000000000e1");
-    // This server is wrong: it starts over.
+    // This server is wrong: it starts again.
     let second =
         hello("resumed", 2, 0, "00000000000000e1") + &events([1, 2, 3, 3], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&first), Answer::stream(&second).and_hold()]).await;
@@ -328,7 +331,7 @@ async fn what_came_before_does_not_come_again() {
 }
 
 #[tokio::test]
-async fn seqs_that_jump_are_a_loss_only_without_a_filter() {
+async fn a_hole_in_the_seqs_is_a_loss_only_without_a_filter() {
     let frames = hello("fresh", 0, 0, "00000000000000e1") + &events([1, 5, 6], "00000000000000e1");
     let open = async |options| {
         let server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
@@ -336,7 +339,7 @@ async fn seqs_that_jump_are_a_loss_only_without_a_filter() {
         (server, stream)
     };
     let (_server, mut all) = open(options()).await;
-    let lost = "lost 3 events (2..=4): the server left them out without saying why";
+    let lost = "lost 3 events (2..=4): the server skipped them without a report";
     check(&mut all, &["hello Fresh after 0", "1", lost, "5", "6"]).await;
 
     let (_server, mut some) = open(StreamOptions {
@@ -348,7 +351,7 @@ async fn seqs_that_jump_are_a_loss_only_without_a_filter() {
 }
 
 #[tokio::test]
-async fn a_plain_server_without_notices_and_epochs_will_do() {
+async fn a_plain_server_without_notices_and_epochs_is_supported() {
     let first = format!(
         "data: {}\n\nid: 2\ndata: {}\n\nid: 7\n\n",
         envelope(1),
@@ -365,7 +368,7 @@ async fn a_plain_server_without_notices_and_epochs_will_do() {
 }
 
 #[tokio::test]
-async fn a_notice_of_a_newer_server_is_passed_over() {
+async fn an_unknown_notice_is_ignored() {
     let frames =
         "event: weather\ndata: {\"sunny\":true}\n\n".to_owned() + &events([1], "00000000000000e1");
     let server = Scripted::new([Answer::stream(&frames).and_hold()]).await;
@@ -390,7 +393,7 @@ async fn the_first_connection_has_to_succeed() {
 }
 
 #[tokio::test]
-async fn a_4xx_is_the_end_also_after_a_success() {
+async fn a_4xx_ends_the_stream_also_after_a_success() {
     let refusal = r#"{"code":"invalid_query","message":"`type`: empty"}"#;
     let server = Scripted::new([Answer::json("400 Bad Request", refusal)]).await;
     let error = failure(&mut Client::new(&server.url).unwrap().follow(options())).await;
@@ -406,7 +409,7 @@ async fn a_4xx_is_the_end_also_after_a_success() {
 }
 
 #[tokio::test]
-async fn a_5xx_after_a_success_is_tried_again() {
+async fn a_5xx_after_a_success_is_retried() {
     let answers = [
         Answer::stream(&events([1], "00000000000000e1")),
         Answer::json("503 Service Unavailable", ""),
@@ -417,16 +420,19 @@ async fn a_5xx_after_a_success_is_tried_again() {
     let mut stream = Client::new(&server.url).unwrap().follow(options());
     check(&mut stream, &["1", "reconnecting"]).await;
     for (attempt, status) in [(2, 503), (3, 429)] {
-        let StreamItem::Reconnecting(told) = next(&mut stream).await else {
+        let StreamItem::Reconnecting(reconnecting) = next(&mut stream).await else {
             panic!()
         };
-        assert_eq!((told.attempt, told.cause.status()), (attempt, Some(status)));
+        assert_eq!(
+            (reconnecting.attempt, reconnecting.cause.status()),
+            (attempt, Some(status))
+        );
     }
     check(&mut stream, &["2"]).await;
 }
 
 #[tokio::test]
-async fn gives_up_when_told_to() {
+async fn gives_up_after_the_configured_attempts() {
     let mut options = options();
     options.reconnect.attempts = Some(2);
     let failing = || Answer::json("500 Internal Server Error", "");
@@ -442,28 +448,28 @@ async fn gives_up_when_told_to() {
 }
 
 #[tokio::test]
-async fn greeting_and_falling_over_does_not_count_as_success() {
+async fn a_hello_alone_does_not_count_as_success() {
     let greeting = || Answer::stream(&hello("fresh", 0, 0, "00000000000000e1"));
     let server = Scripted::new([greeting(), greeting(), greeting()]).await;
     let mut stream = Client::new(&server.url).unwrap().follow(options());
     for attempt in 1..=3 {
         check(&mut stream, &["hello Fresh after 0"]).await;
-        let StreamItem::Reconnecting(told) = next(&mut stream).await else {
+        let StreamItem::Reconnecting(reconnecting) = next(&mut stream).await else {
             panic!()
         };
-        assert_eq!(told.attempt, attempt);
+        assert_eq!(reconnecting.attempt, attempt);
     }
 }
 
 #[tokio::test]
-async fn a_204_asks_not_to_come_back() {
+async fn a_204_ends_the_stream() {
     let server = Scripted::new([Answer::raw("HTTP/1.1 204 No Content\r\n\r\n")]).await;
     let mut stream = Client::new(&server.url).unwrap().follow(options());
     assert!(stream.next().await.is_none());
 }
 
 #[tokio::test]
-async fn silence_is_taken_for_death() {
+async fn a_silent_connection_counts_as_dead() {
     let first = Answer::stream(&events([1], "00000000000000e1")).and_hold();
     let server = Scripted::new([
         first,
@@ -475,19 +481,19 @@ async fn silence_is_taken_for_death() {
         ..options()
     });
     check(&mut stream, &["1"]).await;
-    let StreamItem::Reconnecting(told) = next(&mut stream).await else {
+    let StreamItem::Reconnecting(reconnecting) = next(&mut stream).await else {
         panic!()
     };
     assert!(
-        matches!(told.cause, Error::TimedOut { .. }),
+        matches!(reconnecting.cause, Error::TimedOut { .. }),
         "{:?}",
-        told.cause
+        reconnecting.cause
     );
     check(&mut stream, &["2"]).await;
 }
 
 #[tokio::test]
-async fn what_is_no_event_stream_is_told_as_such() {
+async fn another_media_type_is_a_protocol_error() {
     let check = async |answer, matches: fn(&ProtocolError) -> bool| {
         let server = Scripted::new([answer]).await;
         let error = failure(&mut Client::new(&server.url).unwrap().follow(options())).await;
@@ -515,7 +521,7 @@ async fn what_is_no_event_stream_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn dropping_next_half_way_loses_nothing() {
+async fn dropping_next_before_it_ends_loses_nothing() {
     let first = hello("fresh", 0, 0, "00000000000000e1")
         + &events(1..=20, "00000000000000e1")
         + "id: 21-00000000000000e1\nda";
@@ -529,7 +535,7 @@ async fn dropping_next_half_way_loses_nothing() {
     let mut seqs = Vec::new();
     let all = async {
         while seqs.len() < 40 {
-            // Polls once, and drops the future where it is not ready.
+            // Polls once, and drops the future if it is not ready.
             tokio::select! {
                 biased;
                 item = stream.next() => {
@@ -548,7 +554,7 @@ async fn dropping_next_half_way_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_goodbye_ends_the_stream_where_nothing_is_left_to_come_back_for() {
+async fn a_bye_with_a_final_reason_ends_the_stream() {
     for (reason, is_final) in [
         ("shutdown", false),
         ("failed", false),
@@ -567,7 +573,7 @@ async fn a_goodbye_ends_the_stream_where_nothing_is_left_to_come_back_for() {
         ])
         .await;
         let ended = Scripted::new([Answer::stream(&frames), Answer::stream("").and_hold()]).await;
-        // Whether the server hangs up or not.
+        // Whether the server closes the connection or not.
         for url in [&server.url, &ended.url] {
             let mut stream = Client::new(url).unwrap().follow(options());
             check(&mut stream, &["1", "bye"]).await;
@@ -581,9 +587,9 @@ async fn a_goodbye_ends_the_stream_where_nothing_is_left_to_come_back_for() {
     }
 }
 
-/// Who reads everything takes a jump for a loss, unless it was told that it reads some events only.
+/// Without a filter a hole is a loss, unless the server said that the connection has a filter now.
 #[tokio::test]
-async fn a_filter_that_is_changed_makes_no_loss_of_what_it_leaves_out() {
+async fn events_that_a_changed_filter_skips_are_no_loss() {
     let filter =
         |asked: &str, after: u64| format!("event: filter\ndata: {{{asked}\"after\":{after}}}\n\n");
     let frames = hello("fresh", 0, 0, "00000000000000e1")
@@ -596,7 +602,7 @@ async fn a_filter_that_is_changed_makes_no_loss_of_what_it_leaves_out() {
     let mut server =
         Scripted::new([Answer::stream(&frames), Answer::stream(&again).and_hold()]).await;
     let mut stream = Client::new(&server.url).unwrap().follow(options());
-    let lost = "lost 1 event (14..=14): the server left them out without saying why";
+    let lost = "lost 1 event (14..=14): the server skipped them without a report";
     check(
         &mut stream,
         &[
@@ -621,7 +627,7 @@ async fn a_filter_that_is_changed_makes_no_loss_of_what_it_leaves_out() {
 }
 
 #[tokio::test]
-async fn a_connection_that_follows_asks_for_what_the_options_say() {
+async fn the_next_connection_asks_for_the_filter_of_the_options() {
     let first = hello("fresh", 0, 0, "00000000000000e1")
         + "event: filter\ndata: {\"category\":[],\"after\":3}\n\n";
     let second = hello("resumed", 3, 0, "00000000000000e1") + &events([5], "00000000000000e1");
@@ -632,6 +638,6 @@ async fn a_connection_that_follows_asks_for_what_the_options_say() {
         &["hello Fresh after 0", "filter after 3", "reconnecting"],
     )
     .await;
-    let lost = "lost 1 event (4..=4): the server left them out without saying why";
+    let lost = "lost 1 event (4..=4): the server skipped them without a report";
     check(&mut stream, &["hello Resumed after 3", lost, "5"]).await;
 }

@@ -1,4 +1,4 @@
-//! A server that knows nothing: it answers the nth connection with the nth script.
+//! A scripted server: it answers the nth connection with the nth script.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// What one connection gets.
+/// The answer to one connection.
 pub(crate) struct Answer {
     pieces: Vec<Vec<u8>>,
-    /// Keep the connection open once all is said.
+    /// Keep the connection open after the answer.
     hold: bool,
 }
 
 impl Answer {
-    /// A whole answer with a body.
+    /// A complete answer with a body.
     pub(crate) fn json(status: &str, body: &str) -> Self {
         let length = body.len();
         Self::raw(format!(
@@ -23,7 +23,7 @@ impl Answer {
         ))
     }
 
-    /// These bytes, whatever they are.
+    /// These bytes.
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             pieces: vec![bytes.into()],
@@ -31,12 +31,12 @@ impl Answer {
         }
     }
 
-    /// A stream of these frames that breaks off at their end.
+    /// A stream of these frames; the connection ends after them.
     pub(crate) fn stream(frames: &str) -> Self {
         Self::stream_in_chunks(frames, usize::MAX)
     }
 
-    /// The same, in HTTP chunks of `size` bytes, each written for itself.
+    /// The same, in HTTP chunks of `size` bytes, each written separately.
     pub(crate) fn stream_in_chunks(frames: &str, size: usize) -> Self {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         let mut pieces = vec![head.as_bytes().to_vec()];
@@ -52,7 +52,7 @@ impl Answer {
         }
     }
 
-    /// The same answer, but the connection stays.
+    /// The same answer, but the connection stays open.
     pub(crate) fn and_hold(mut self) -> Self {
         self.hold = true;
         self
@@ -69,14 +69,14 @@ impl Scripted {
     pub(crate) async fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (told, requests) = mpsc::unbounded_channel();
+        let (seen, requests) = mpsc::unbounded_channel();
         let answers: Vec<_> = answers.into_iter().collect();
         let task = tokio::spawn(async move {
             let mut held = Vec::new();
             for answer in answers {
                 let (mut socket, _) = listener.accept().await.unwrap();
-                // The test may be over before its last request is looked at.
-                let _ = told.send(read_request(&mut socket).await);
+                // The test may end before it reads its last request.
+                let _ = seen.send(read_request(&mut socket).await);
                 for piece in answer.pieces {
                     if socket.write_all(&piece).await.is_err() {
                         break;
@@ -103,8 +103,8 @@ impl Scripted {
     pub(crate) async fn request(&mut self) -> String {
         tokio::time::timeout(Duration::from_secs(10), self.requests.recv())
             .await
-            .expect("a request should have come")
-            .expect("the script is at its end")
+            .expect("a request should arrive")
+            .expect("the script has an answer left")
     }
 }
 
