@@ -29,12 +29,6 @@ pub enum ApiError {
     /// There is no session to show or to change.
     #[error("telemetry is not configured: `PUT /telemetry` starts a session")]
     NotConfigured,
-    /// No reader has that id: there never was one, or it is gone.
-    #[error("there is no such reader: `GET /telemetry/readers` lists those that there are")]
-    NoSuchReader,
-    /// The reader has not come to several changes that were asked for before.
-    #[error("the reader has not come to the changes before this one: try again later")]
-    ReaderBusy,
     /// A source of events could not start.
     #[error("the source `{name}` could not start")]
     Source {
@@ -59,8 +53,7 @@ impl ApiError {
             Self::EventTooLarge => ErrorCode::EventTooLarge,
             Self::Query(_) => ErrorCode::InvalidQuery,
             Self::NotConfigured => ErrorCode::NotConfigured,
-            Self::NoSuchReader => ErrorCode::NotFound,
-            Self::ReaderBusy | Self::ShuttingDown => ErrorCode::Unavailable,
+            Self::ShuttingDown => ErrorCode::Unavailable,
             Self::Source { .. } => ErrorCode::SourceFailed,
         }
     }

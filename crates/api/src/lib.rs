@@ -39,18 +39,25 @@ mod publisher;
 mod publish;
 mod page;
 mod subscribe;
-mod readers;
+mod backend;
 mod query;
 mod error;
 mod deadline;
 
+pub use backend::{
+    Backend, BackendMetrics, Delivery, EncodedEnvelope, NotReady, Opened, Subscription,
+};
 pub use error::ApiError;
 pub use page::{MAX_LIMIT, Order, Page, PageQuery};
 pub use publisher::Publisher;
 pub use query::QueryError;
-pub use readers::{Enrolled, FilterChange, LiveLedger, Patching, Place, ReaderSpec};
 pub use service::{ApiService, PutAnswer};
 pub use source::{BoxFuture, Prepared, Running, Source, SourceError};
-// What a publisher and a page give, so that a producer need not know the session's crate.
-pub use subscribe::{Replay, StreamQuery, Subscription, WaitQuery};
-pub use tapline_telemetry::{Envelope, PublishError};
+pub use subscribe::{Replay, SessionSubscription, StreamQuery, WaitQuery};
+
+/// The types of the crates below that the facade's signatures name.
+pub use tapline_events::{
+    Behind, Counts, Cursor, Epoch, Filter, LagPolicy, Lost, ReaderLedger, Retained, Retention,
+    TypePattern,
+};
+pub use tapline_telemetry::{Envelope, Filtered, PublishError, SessionLedger};

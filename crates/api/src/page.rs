@@ -49,9 +49,9 @@ pub enum Order {
 
 /// Some of what is retained.
 #[derive(Debug)]
-pub struct Page {
+pub struct Page<E = Envelope> {
     /// In the order asked for.
-    pub envelopes: Vec<Envelope>,
+    pub envelopes: Vec<E>,
     /// The `offset` for the next page, where there may be more.
     pub next_offset: Option<u64>,
     /// What was retained when the page was made.

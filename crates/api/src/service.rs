@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
-use tapline_oapi::{BrowserConfig, CategorySet, ConfigRequest, State, StateConfig};
+use tapline_oapi::{BrowserConfig, CategorySet, ConfigRequest, Epoch, State, StateConfig};
 use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
 
 use crate::deadline::before;
 use crate::error::ApiError;
 use crate::publisher::Publisher;
-use crate::readers::Readers;
 use crate::source::Source;
 use crate::sources::{AllPrepared, Sources};
 
@@ -35,7 +34,6 @@ pub struct ApiService {
     /// Held while the session and the sources change together.
     sources: Mutex<Sources>,
     is_shutting_down: AtomicBool,
-    readers: Readers,
 }
 
 /// What a configuration request has done.
@@ -57,7 +55,6 @@ impl ApiService {
             session: Arc::new(session),
             sources: Mutex::default(),
             is_shutting_down: AtomicBool::new(false),
-            readers: Readers::default(),
         }
     }
 
@@ -66,10 +63,6 @@ impl ApiService {
     pub fn with_source(mut self, source: impl Source) -> Self {
         self.sources.get_mut().add(Box::new(source));
         self
-    }
-
-    pub(crate) fn enrolled(&self) -> &Readers {
-        &self.readers
     }
 
     /// The session.
@@ -91,7 +84,7 @@ impl ApiService {
     pub fn state(&self) -> Result<State, ApiError> {
         let (state, head) = self.session.snapshot();
         match state.session() {
-            Some(_) => Ok(self.describe(&state, head)),
+            Some(_) => Ok(describe(&state, head, self.session.stream().epoch())),
             None => Err(ApiError::NotConfigured),
         }
     }
@@ -211,26 +204,9 @@ impl ApiService {
         sources.finish_stopping(Some(deadline)).await;
     }
 
-    /// The state on the wire.
-    pub fn describe(&self, state: &SessionState, head: u64) -> State {
-        let session = state.session();
-        let captured = state.captured().intersection(CategorySet::USER_FACING);
-        State {
-            config: StateConfig {
-                browser: BrowserConfig::of(captured),
-            },
-            seq: head,
-            // Only a clock beyond the year 9999 cannot be shown.
-            applied_at: session.and_then(|session| session.applied_at.try_into().ok()),
-            session_id: session.map(|session| session.id.to_string()),
-            session_start_seq: session.map(|session| session.start_seq),
-            epoch: self.session.stream().epoch(),
-        }
-    }
-
     fn describe_now(&self) -> State {
         let (state, head) = self.session.snapshot();
-        self.describe(&state, head)
+        describe(&state, head, self.session.stream().epoch())
     }
 
     fn start(&self, sources: &mut Sources, config: TelemetryConfig, prepared: AllPrepared) {
@@ -278,6 +254,23 @@ impl Drop for Starting<'_> {
             self.session.stop();
             self.sources.begin_stop(Instant::now() + STOP_WITHIN);
         }
+    }
+}
+
+/// The state on the wire.
+pub(crate) fn describe(state: &SessionState, head: u64, epoch: Epoch) -> State {
+    let session = state.session();
+    let captured = state.captured().intersection(CategorySet::USER_FACING);
+    State {
+        config: StateConfig {
+            browser: BrowserConfig::of(captured),
+        },
+        seq: head,
+        // Absent where the clock stands beyond the year 9999.
+        applied_at: session.and_then(|session| session.applied_at.try_into().ok()),
+        session_id: session.map(|session| session.id.to_string()),
+        session_start_seq: session.map(|session| session.start_seq),
+        epoch,
     }
 }
 

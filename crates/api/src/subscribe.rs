@@ -1,13 +1,17 @@
 //! Where a live stream begins, and a wait for one event.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tapline_events::{Cursor, Filter, LagPolicy};
-use tapline_oapi::{Hello, HelloReason, OnLag};
-use tapline_telemetry::Reader;
+use tapline_events::{Cursor, Filter, Item, LagPolicy, ReaderLedger};
+use tapline_oapi::{Hello, HelloReason, OnLag, SessionNotice};
+use tapline_telemetry::{Reader, SessionState, TelemetrySession};
 
+use crate::backend::{Delivery, Opened, Subscription};
 use crate::query::{self, QueryError};
-use crate::service::ApiService;
+use crate::service::{ApiService, describe};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,19 +46,6 @@ pub enum Replay {
     All,
     /// After the newest.
     Live,
-}
-
-/// A reader, and what it should be told first.
-#[derive(Debug)]
-pub struct Subscription {
-    /// Stands where the stream begins.
-    pub reader: Reader,
-    /// Says where that is, and why there. Its [`reader`](Hello::reader) is for whoever
-    /// [enrolls](ApiService::enroll) it to fill in.
-    pub hello: Hello,
-    /// How many events were evicted between where it was to begin and where it begins, asked for or
-    /// not: the most that can be lost.
-    pub evicted: u64,
 }
 
 impl StreamQuery {
@@ -153,15 +144,15 @@ impl WaitQuery {
 }
 
 impl ApiService {
-    /// A reader that begins where `query` says.
+    /// A subscription that begins where `query` says.
     ///
-    /// A cursor that is ahead of the head, from another epoch or unreadable is answered from the
-    /// oldest retained, and the hello says so: whoever comes with one should get events, not an
-    /// error that it would repeat for ever or a wait for a seq that may not come.
-    pub fn subscribe(&self, query: &StreamQuery) -> Subscription {
+    /// A cursor that is ahead of the head, from another epoch or unreadable begins at the oldest
+    /// retained, and the hello says so. The client gets events then, rather than an error that it would
+    /// repeat for ever or a wait for a seq that may not come.
+    pub fn subscribe(&self, query: &StreamQuery) -> Opened<SessionSubscription> {
         let session = self.session();
         let stream = session.stream();
-        // What to go on after, where that is a place in this stream; otherwise at the oldest.
+        // After which seq, where that is a position in this stream; otherwise at the oldest.
         let (from, reason) = match &query.after {
             None => match query.replay {
                 Some(Replay::All) => (None, HelloReason::Fresh),
@@ -178,7 +169,7 @@ impl ApiService {
                     (None, HelloReason::OtherEpoch)
                 }
                 Ok(cursor) if cursor.seq > stream.head() => (None, HelloReason::Ahead),
-                // A bare 0 asks for whatever there is; with an epoch it is a place like any other.
+                // A bare 0 asks for everything retained; with an epoch it is a position like any other.
                 Ok(Cursor {
                     seq: 0,
                     epoch: None,
@@ -215,10 +206,144 @@ impl ApiService {
             },
             reader: String::new(),
         };
-        Subscription {
-            reader,
+        Opened {
+            subscription: SessionSubscription {
+                session: session.clone(),
+                reader,
+                notices: query.notices,
+                reported: None,
+            },
             hello,
             evicted,
         }
     }
+}
+
+/// A reader of the session's stream that also reports changes of the session.
+#[derive(Debug)]
+pub struct SessionSubscription {
+    session: Arc<TelemetrySession>,
+    reader: Reader,
+    /// Whether changes of the session are delivered.
+    notices: bool,
+    /// The state that was delivered last.
+    reported: Option<SessionState>,
+}
+
+impl Subscription for SessionSubscription {
+    fn ledger(&self) -> ReaderLedger {
+        self.reader.ledger()
+    }
+
+    fn position(&self) -> u64 {
+        self.reader.position()
+    }
+
+    fn head(&self) -> u64 {
+        self.session.seq()
+    }
+
+    fn filter(&self) -> &Filter {
+        self.reader.filter()
+    }
+
+    fn refilter(&mut self, filter: Filter) {
+        self.reader.refilter(filter);
+    }
+
+    fn lag_policy(&self) -> LagPolicy {
+        self.reader.lag_policy()
+    }
+
+    fn read(
+        &mut self,
+        limit: usize,
+        mut visit: impl FnMut(Delivery<'_>) -> ControlFlow<()>,
+    ) -> usize {
+        let Self {
+            session,
+            reader,
+            notices,
+            reported,
+        } = self;
+        let looked_at = reader.read(limit, |item| match item {
+            Item::Lost(lost) => visit(Delivery::Lost(lost)),
+            Item::Envelope(envelope) => {
+                if *notices && let Some(notice) = change(session, reported, envelope.stamp()) {
+                    let _ = visit(notice);
+                }
+                visit(Delivery::Envelope {
+                    seq: envelope.seq(),
+                    json: envelope.json(),
+                })
+            }
+        });
+        // The state in force belongs behind the newest event, not before it.
+        if *notices && looked_at < limit {
+            let (state, head) = session.snapshot();
+            if head == reader.position()
+                && let Some(notice) = change(session, reported, &state)
+            {
+                let _ = visit(notice);
+            }
+        }
+        looked_at
+    }
+
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self {
+            reader,
+            notices,
+            reported,
+            ..
+        } = self;
+        reader.poll_until(cx, |state, _| *notices && !is_reported(reported, state))
+    }
+
+    fn beside(&self) -> Option<Self> {
+        let reader = self.session.new_reader(self.position());
+        (reader.position() == self.position()).then(|| Self {
+            session: self.session.clone(),
+            reader: reader
+                .filtered(self.filter().clone())
+                .on_lag(self.lag_policy()),
+            notices: self.notices,
+            reported: self.reported.clone(),
+        })
+    }
+
+    fn is_beside(&self, other: &Self) -> bool {
+        let same_state = match (&self.reported, &other.reported) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        self.position() == other.position() && same_state
+    }
+
+    fn follow(&mut self, leader: &Self, since: ReaderLedger) {
+        self.reader.follow(&leader.reader, since);
+        self.reported.clone_from(&leader.reported);
+    }
+}
+
+/// The notice that `state` holds, unless that was the last one.
+fn change(
+    session: &TelemetrySession,
+    reported: &mut Option<SessionState>,
+    state: &SessionState,
+) -> Option<Delivery<'static>> {
+    if is_reported(reported, state) {
+        return None;
+    }
+    *reported = Some(state.clone());
+    Some(Delivery::Session(Box::new(SessionNotice {
+        state: describe(state, session.seq(), session.stream().epoch()),
+        after: state.since(),
+    })))
+}
+
+fn is_reported(reported: &Option<SessionState>, state: &SessionState) -> bool {
+    reported
+        .as_ref()
+        .is_some_and(|reported| reported.is_same(state))
 }

@@ -47,6 +47,8 @@ pub enum ErrorCode {
     NotFound,
     /// The path exists, but not with this method.
     MethodNotAllowed,
+    /// The request does not fit the present state of what it names.
+    Conflict,
     /// The request did not arrive in time, or the reader that it addresses did not answer in time.
     Timeout,
     /// A source of events could not start; the state is as before.
@@ -61,7 +63,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order above.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::InvalidJson,
         Self::MissingField,
@@ -78,6 +80,7 @@ impl ErrorCode {
         Self::NotConfigured,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::Conflict,
         Self::Timeout,
         Self::SourceFailed,
         Self::TooManyRequests,
@@ -105,6 +108,7 @@ impl ErrorCode {
             Self::NotConfigured => "not_configured",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::Conflict => "conflict",
             Self::Timeout => "timeout",
             Self::SourceFailed => "source_failed",
             Self::TooManyRequests => "too_many_requests",

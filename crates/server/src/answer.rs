@@ -10,6 +10,8 @@ use tapline_access::{AccessError, Forbidden, IssueError};
 use tapline_api::{ApiError, QueryError};
 use tapline_oapi::{ErrorBody, ErrorCode};
 
+use crate::readers::PatchError;
+
 /// An answer: all of ours are whole, but for a stream's, whose body is not HTTP's business.
 pub(crate) type Whole = Response<Full<Bytes>>;
 
@@ -90,6 +92,26 @@ impl From<IssueError> for Failure {
     }
 }
 
+impl From<PatchError> for Failure {
+    fn from(error: PatchError) -> Self {
+        match error {
+            PatchError::NoSuchReader => Self::new(
+                ErrorCode::NotFound,
+                "there is no reader with this id; `GET /telemetry/readers` lists the open readers",
+            ),
+            PatchError::IsWait => Self::new(
+                ErrorCode::Conflict,
+                "this reader is a `wait`, whose filter cannot be changed; send another `GET /telemetry/wait`",
+            ),
+            PatchError::Busy => Self::new(
+                ErrorCode::Unavailable,
+                "this reader has not yet made several earlier changes; try again later",
+            )
+            .retry_after(5),
+        }
+    }
+}
+
 impl From<QueryError> for Failure {
     fn from(error: QueryError) -> Self {
         ApiError::from(error).into()
@@ -109,6 +131,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::NotConfigured | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::Conflict => StatusCode::CONFLICT,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::Timeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::BodyTooLarge | ErrorCode::EventTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

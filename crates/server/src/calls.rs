@@ -22,10 +22,9 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde_json::value::to_raw_value;
+use tapline_api::Backend;
+use tapline_oapi::Category;
 use tapline_oapi::data::PlatformApiCall;
-use tapline_oapi::{Category, Event, KnownType, Source, SourceKind};
-use tapline_telemetry::TelemetrySession;
 
 use crate::route::Route;
 
@@ -74,44 +73,36 @@ fn random() -> HeaderValue {
 }
 
 /// Whether calls are captured at this moment.
-pub(crate) fn are_captured(session: &TelemetrySession) -> bool {
-    session
-        .stream()
-        .state(|state, _| state.captured().contains(Category::Platform))
+pub(crate) fn are_captured(backend: &impl Backend) -> bool {
+    backend.captures(Category::Platform)
 }
 
 /// Publishes that `route` was called and answered with `status`, where that is captured.
-///
-/// Costs a look at the session otherwise, which is 7 ns, and no memory.
-pub(crate) fn tell(
-    session: &TelemetrySession,
+pub(crate) fn publish(
+    backend: &impl Backend,
     route: Route,
     id: &RequestId,
     status: StatusCode,
     took: Duration,
 ) {
-    if !route.is_platform_call() || !are_captured(session) {
+    if !route.is_platform_call() || !are_captured(backend) {
         return;
     }
-    let call = PlatformApiCall {
+    backend.publish_call(&PlatformApiCall {
         request_id: id.as_str().to_owned(),
         operation_id: route.operation_id().to_owned(),
         status: status.as_u16(),
         duration_ms: took.as_millis().try_into().unwrap_or(u64::MAX),
-    };
-    let data = to_raw_value(&call).expect("strings and numbers");
-    let event = Event::known(KnownType::PlatformApiCall, Some(data))
-        .with_source(Source::of(SourceKind::KernelApi));
-    // Where the session ended since the look it is filtered, and counted as such.
-    let _ = session.publish(event);
+    });
 }
 
 #[cfg(test)]
 mod tests {
-    use tapline_events::{EventStream, Item, Retention};
-    use tapline_oapi::CategorySet;
+    use tapline_api::{ApiService, Retention};
+    use tapline_events::{EventStream, Item};
     use tapline_oapi::data::EventData;
-    use tapline_telemetry::TelemetryConfig;
+    use tapline_oapi::{CategorySet, SourceKind};
+    use tapline_telemetry::{TelemetryConfig, TelemetrySession};
 
     use super::*;
 
@@ -151,26 +142,26 @@ mod tests {
         assert_ne!(*id, request_id(&HeaderMap::new()));
     }
 
-    fn session(categories: &[Category]) -> TelemetrySession {
+    fn api(categories: &[Category]) -> ApiService {
         let session = TelemetrySession::new(EventStream::new(Retention::default()).unwrap());
         let categories = CategorySet::of(categories);
         session
             .start("s-1", TelemetryConfig { categories })
             .unwrap();
-        session
+        ApiService::new(session)
     }
 
-    fn call(session: &TelemetrySession, route: Route) {
+    fn call(api: &ApiService, route: Route) {
         let id = request_id(&headers(&[b"r-1"]));
         let took = Duration::from_micros(12_900);
-        tell(session, route, &id, StatusCode::CREATED, took);
+        publish(api, route, &id, StatusCode::CREATED, took);
     }
 
     #[test]
-    fn a_call_is_told_as_the_taxonomy_has_it() {
-        let session = session(&[Category::Platform]);
-        call(&session, Route::PutTelemetry);
-        let Some(Item::Envelope(envelope)) = session.new_reader(0).try_next() else {
+    fn a_call_is_published_as_the_taxonomy_has_it() {
+        let api = api(&[Category::Platform]);
+        call(&api, Route::PutTelemetry);
+        let Some(Item::Envelope(envelope)) = api.session().new_reader(0).try_next() else {
             panic!("no event");
         };
         let event = envelope.event();
@@ -189,23 +180,23 @@ mod tests {
     }
 
     #[test]
-    fn only_calls_that_change_something_are_told() {
-        let session = session(&[Category::Platform]);
+    fn only_calls_that_change_something_are_published() {
+        let api = api(&[Category::Platform]);
         for route in Route::ALL {
-            let before = session.seq();
-            call(&session, route);
-            let told = session.seq() - before;
-            assert_eq!(told, u64::from(route.is_platform_call()), "{route:?}");
+            let before = api.retained().head;
+            call(&api, route);
+            let published = api.retained().head - before;
+            assert_eq!(published, u64::from(route.is_platform_call()), "{route:?}");
         }
-        assert_eq!(session.seq(), 4);
+        assert!(api.retained().head > 0);
     }
 
     #[test]
-    fn where_it_is_not_captured_nothing_is_offered() {
-        let session = session(&[Category::Page]);
-        call(&session, Route::PutTelemetry);
-        session.stop();
-        call(&session, Route::PatchTelemetry);
-        assert_eq!(session.ledger().offered().sum(), 0);
+    fn where_platform_is_not_captured_nothing_is_offered() {
+        let api = api(&[Category::Page]);
+        call(&api, Route::PutTelemetry);
+        api.session().stop();
+        call(&api, Route::PatchTelemetry);
+        assert_eq!(api.metrics().ledger.offered().sum(), 0);
     }
 }

@@ -18,47 +18,53 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tapline_api::Backend;
 use tapline_oapi::ErrorCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::answer::{Failure, encode_head};
-use crate::metrics::Closed;
-use crate::routes::{self, Answer, Peer};
-use crate::serve::{App, Limits, Place};
-use crate::socket::{Signs, Socket, Watched};
+use crate::metrics::CloseReason;
+use crate::routes::{self, Answer, Client};
+use crate::serve::{App, ConnectionPermit, Limits};
+use crate::socket::{Socket, SocketState, Watched};
 use crate::stream::{self, Opening};
 
 /// Serves what comes over the socket until either side closes it.
-pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, mut place: Place) {
+pub(crate) async fn run<B: Backend>(
+    app: Arc<App<B>>,
+    socket: TcpStream,
+    address: SocketAddr,
+    mut permit: ConnectionPermit<B>,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         // A frame is written whole: waiting for more to send along would only delay it.
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let Some(socket) = secure(&app, socket).await else {
-        place.why = Closed::Tls;
+        permit.reason = CloseReason::Tls;
         return;
     };
-    let signs = Arc::new(Signs::default());
+    let state = Arc::new(SocketState::default());
     let taken = Arc::new(Mutex::new(None));
     let served = Mutex::new(0_u64);
     let service = service_fn(|request: Request<Incoming>| {
-        signs.heard.store(false, Relaxed);
-        signs.busy.store(true, Relaxed);
+        state.received.store(false, Relaxed);
+        state.busy.store(true, Relaxed);
         let last = {
             let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
             *served += 1;
             *served >= app.options.limits.requests
         };
-        let (app, taken, signs) = (&app, &taken, &*signs);
-        let peer = Peer { address, signs };
+        let (app, taken, state) = (&app, &taken, &*state);
+        let client = Client { address, state };
         async move {
             let version = request.version();
-            let answer = routes::answer(app, peer, request).await;
+            let answer = routes::answer(app, client, request).await;
             // What came meanwhile was its body.
-            signs.heard.store(false, Relaxed);
-            signs.busy.store(false, Relaxed);
+            state.received.store(false, Relaxed);
+            state.busy.store(false, Relaxed);
             match answer {
                 Answer::Whole(mut response) => {
                     if last {
@@ -86,7 +92,7 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
     };
     let watched = Watched {
         socket,
-        signs: signs.clone(),
+        state: state.clone(),
     };
     let mut connection = http1::Builder::new()
         // Otherwise it looks after each request whether its peer is still there: a system call that costs a
@@ -112,18 +118,18 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
             return Poll::Ready(End::Closed(ended));
         }
         // What was answered before has to be on its way: it is in a buffer that goes with hyper.
-        if !signs.blocked.load(Relaxed)
+        if !state.blocked.load(Relaxed)
             && let Some(taken) = taken.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
             return Poll::Ready(End::TakenOver(taken));
         }
-        if signs.busy.load(Relaxed)
+        if state.busy.load(Relaxed)
             && let Some(socket) = &watch
             && poll_gone(socket, cx).is_ready()
         {
             return Poll::Ready(End::Gone);
         }
-        patience.poll_out(cx, &signs).map(End::OutOfPatience)
+        patience.poll_out(cx, &state).map(End::OutOfPatience)
     })
     .await;
 
@@ -142,17 +148,17 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
                 head,
                 chunked,
                 *opening,
-                place,
+                permit,
             ));
             return;
         }
-        End::Closed(ended) => match (signs.bare.load(Relaxed), ended) {
+        End::Closed(ended) => match (state.hyper_error.load(Relaxed), ended) {
             (0, Ok(())) => {
                 if served
                     .into_inner()
                     .is_ok_and(|served| app.options.limits.requests <= served)
                 {
-                    place.why = Closed::Requests;
+                    permit.reason = CloseReason::Requests;
                 }
                 return;
             }
@@ -161,7 +167,7 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
                 return;
             }
             (431 | 414, _) => (
-                Closed::HeaderSize,
+                CloseReason::HeaderSize,
                 Failure::new(
                     ErrorCode::HeaderTooLarge,
                     format!(
@@ -171,7 +177,7 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
                 ),
             ),
             (_, error) => (
-                Closed::Parse,
+                CloseReason::Parse,
                 Failure::new(
                     ErrorCode::BadRequest,
                     match error {
@@ -183,7 +189,7 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
         },
         End::Gone => return,
         End::OutOfPatience(Waiting::Head) => (
-            Closed::HeaderTimeout,
+            CloseReason::HeaderTimeout,
             Failure::new(
                 ErrorCode::Timeout,
                 format!(
@@ -193,7 +199,7 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
             ),
         ),
         End::OutOfPatience(Waiting::Body) => (
-            Closed::BodyTimeout,
+            CloseReason::BodyTimeout,
             Failure::new(
                 ErrorCode::Timeout,
                 format!(
@@ -203,20 +209,20 @@ pub(crate) async fn run(app: Arc<App>, socket: TcpStream, address: SocketAddr, m
             ),
         ),
         End::OutOfPatience(Waiting::Idle) => {
-            place.why = Closed::Idle;
+            permit.reason = CloseReason::Idle;
             return;
         }
         End::OutOfPatience(Waiting::Taking | Waiting::Nothing) => {
-            place.why = Closed::Stalled;
+            permit.reason = CloseReason::Stalled;
             return;
         }
     };
-    place.why = closed;
+    permit.reason = closed;
     turn_away(&mut socket, failure).await;
 }
 
 /// The socket under TLS, where the server speaks it.
-async fn secure(app: &App, socket: TcpStream) -> Option<Socket> {
+async fn secure<B: Backend>(app: &App<B>, socket: TcpStream) -> Option<Socket> {
     let Some(acceptor) = app.options.access.tls_acceptor() else {
         return Some(Socket::Plain(Arc::new(socket)));
     };
@@ -261,19 +267,19 @@ fn poll_gone(socket: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
 }
 
 /// How it came that hyper has no more to do with a connection.
-enum End {
+enum End<B: Backend> {
     Closed(hyper::Result<()>),
-    TakenOver(TakeOver),
+    TakenOver(TakeOver<B>),
     OutOfPatience(Waiting),
     /// The peer has closed its side while it was being answered.
     Gone,
 }
 
 /// A stream that is to begin: its answer's head, and what it is to be.
-struct TakeOver {
+struct TakeOver<B: Backend> {
     head: Response<()>,
     version: Version,
-    opening: Box<Opening>,
+    opening: Box<Opening<B>>,
 }
 
 /// What a connection waits for, as far as its peer is concerned.
@@ -318,20 +324,20 @@ impl<'a> Patience<'a> {
     }
 
     /// Ready when what is waited for has taken too long.
-    fn poll_out(&mut self, cx: &mut Context<'_>, signs: &Signs) -> Poll<Waiting> {
-        let waiting = if signs.blocked.load(Relaxed) {
+    fn poll_out(&mut self, cx: &mut Context<'_>, state: &SocketState) -> Poll<Waiting> {
+        let waiting = if state.blocked.load(Relaxed) {
             Waiting::Taking
-        } else if signs.reading.load(Relaxed) {
+        } else if state.reading.load(Relaxed) {
             Waiting::Body
-        } else if signs.busy.load(Relaxed) {
+        } else if state.busy.load(Relaxed) {
             Waiting::Nothing
-        } else if signs.heard.load(Relaxed) {
+        } else if state.received.load(Relaxed) {
             Waiting::Head
         } else {
             Waiting::Idle
         };
         // A head has to be complete in its time, however many bytes of it come.
-        self.moved |= signs.moved.swap(false, Relaxed) && waiting != Waiting::Head;
+        self.moved |= state.moved.swap(false, Relaxed) && waiting != Waiting::Head;
         // Whoever has said nothing at all yet is as late as with the rest of a first head.
         if waiting != self.waiting && (self.waiting, waiting) != (Waiting::Head, Waiting::Idle)
             || self.moved && self.waiting == Waiting::Head

@@ -33,6 +33,7 @@ mod socket;
 
 mod route;
 mod routes;
+mod readers;
 mod ticket;
 mod cors;
 mod calls;

@@ -26,8 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
-use tapline_api::ApiService;
-use tapline_events::Counts;
+use tapline_api::{Backend, BackendMetrics, Counts, Epoch};
 use tapline_oapi::{ByeReason, Category};
 
 use crate::route::Route;
@@ -67,8 +66,8 @@ pub(crate) struct Streams {
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     accepted: Counter,
-    closed: Counters<Closed>,
-    refused: Counters<Refused>,
+    closed: Counters<CloseReason>,
+    refused: Counters<RefusalReason>,
 }
 
 /// A request that is being answered. Counted when it is [answered](Self::answered), or when it is
@@ -122,8 +121,8 @@ label! {
 }
 
 label! {
-    /// Which limit turned somebody away.
-    Refused {
+    /// Which limit refused a client.
+    RefusalReason {
         /// So many connections were open.
         Connections "connections",
         /// So many were open from that address.
@@ -135,7 +134,7 @@ label! {
 
 label! {
     /// Why a connection was closed.
-    Closed {
+    CloseReason {
         /// As connections are: the peer left, or the last answer was given.
         Done "done",
         /// The head of a request took too long.
@@ -152,8 +151,10 @@ label! {
         Stalled "stalled",
         /// No TLS came about.
         Tls "tls",
-        /// What came was not HTTP.
+        /// What was received was not HTTP.
         Parse "parse",
+        /// The server failed to continue it: its task, or that of its group of streams, panicked.
+        Failed "failed",
     }
 }
 
@@ -196,10 +197,11 @@ impl Metrics {
     ///
     /// Takes a tenth of a millisecond, at 70 KB, and looks into `/proc`, for which it blocks: as long as
     /// the kernel takes to count the open files.
-    pub(crate) fn render(&self, api: &ApiService) -> String {
+    pub(crate) fn render(&self, backend: &impl Backend) -> String {
         let mut text = Text::default();
-        write_ledger(&mut text, api);
-        write_stream(&mut text, api);
+        let numbers = backend.metrics();
+        write_ledger(&mut text, &numbers);
+        write_stream(&mut text, &numbers, backend.epoch());
         self.streams.write(&mut text);
         self.write_calls(&mut text);
         self.connections.write(&mut text);
@@ -387,12 +389,12 @@ impl Connections {
     }
 
     /// A connection that was taken is gone.
-    pub(crate) fn closed(&self, why: Closed) {
+    pub(crate) fn closed(&self, why: CloseReason) {
         self.closed.add(why);
     }
 
     /// A connection was not taken, or a stream not begun.
-    pub(crate) fn refused(&self, why: Refused) {
+    pub(crate) fn refused(&self, why: RefusalReason) {
         self.refused.add(why);
     }
 
@@ -416,7 +418,7 @@ impl Connections {
 }
 
 /// What the session did with all that was offered.
-fn write_ledger(text: &mut Text, api: &ApiService) {
+fn write_ledger(text: &mut Text, numbers: &BackendMetrics) {
     fn by_category(family: &mut Family<'_>, counts: &Counts, reason: Option<&'static str>) {
         for category in Category::ALL {
             let labels = [("category", category.as_str())];
@@ -425,7 +427,7 @@ fn write_ledger(text: &mut Text, api: &ApiService) {
         }
     }
 
-    let ledger = api.session().ledger();
+    let ledger = &numbers.ledger;
     by_category(
         &mut text.counter("events_published_total", "Events that got a seq."),
         &ledger.published,
@@ -461,10 +463,9 @@ fn write_ledger(text: &mut Text, api: &ApiService) {
 }
 
 /// Where the stream is, and the session.
-fn write_stream(text: &mut Text, api: &ApiService) {
-    let stream = api.session().stream();
-    let (retained, bounds) = (stream.retained(), stream.retention());
-    let epoch = stream.epoch().to_string();
+fn write_stream(text: &mut Text, numbers: &BackendMetrics, epoch: Epoch) {
+    let (retained, bounds) = (numbers.retained, numbers.retention);
+    let epoch = epoch.to_string();
     text.gauge(
         "stream_info",
         "1, with the id of this incarnation of the stream.",
@@ -494,7 +495,7 @@ fn write_stream(text: &mut Text, api: &ApiService) {
     text.gauge("stream_max_bytes", "So many bytes are retained at most.")
         .value(bounds.bytes);
 
-    let start_seq = api.session().session_start_seq();
+    let start_seq = numbers.session_start_seq;
     text.gauge(
         "session_active",
         "1 while a telemetry session runs, else 0.",
@@ -830,7 +831,8 @@ impl Family<'_> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use tapline_events::{EventStream, Retention};
+    use tapline_api::{ApiService, Retention};
+    use tapline_events::EventStream;
     use tapline_oapi::{CategorySet, Event, KnownType};
     use tapline_telemetry::{TelemetryConfig, TelemetrySession};
 
@@ -1102,8 +1104,8 @@ mod tests {
         metrics.streams.deliveries.add(100);
         metrics.streams.grouped.add(5);
         metrics.streams.grouped.sub(1);
-        metrics.connections.closed(Closed::Idle);
-        metrics.connections.refused(Refused::Address);
+        metrics.connections.closed(CloseReason::Idle);
+        metrics.connections.refused(RefusalReason::Address);
 
         let scrape = Scrape::of(&metrics, &api);
         scrape.expect("tapline_streams_open", 1.0);

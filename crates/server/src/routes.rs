@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -19,10 +20,9 @@ use hyper::body::{Body, Incoming};
 use serde::de::DeserializeOwned;
 use tapline_access::{AccessError, Grant, Requirement, is_ticket};
 use tapline_api::{
-    ApiError, Page, PageQuery, Place as Account, PutAnswer, ReaderSpec, StreamQuery, Subscription,
-    WaitQuery,
+    ApiError, Backend, Delivery, EncodedEnvelope, Filter, Opened, Page, PageQuery, PutAnswer,
+    StreamQuery, Subscription, WaitQuery,
 };
-use tapline_events::{Filter, Item};
 use tapline_oapi::{
     BatchResult, ConfigRequest, ErrorCode, Health, OnLag, ReaderKind, ReaderPatch, from_json,
     openapi,
@@ -32,30 +32,35 @@ use tokio::time::timeout;
 use crate::answer::{Failure, Whole, empty, json, text};
 use crate::calls;
 use crate::cors;
-use crate::metrics::{self, Refused};
+use crate::metrics::{self, RefusalReason};
 use crate::page;
+use crate::readers::{PatchError, ReaderAccount, ReaderSpec};
 use crate::route::{Route, Unrouted};
 use crate::serve::App;
-use crate::socket::Signs;
-use crate::stream::{Counted, Opening};
+use crate::socket::SocketState;
+use crate::stream::{Opening, StreamPermit};
 use crate::ticket;
 
 /// What comes of a request.
-pub(crate) enum Answer {
+pub(crate) enum Answer<B: Backend> {
     Whole(Whole),
     /// A stream: the head of its answer, and what is to follow on the socket.
-    Stream(Response<()>, Box<Opening>),
+    Stream(Response<()>, Box<Opening<B>>),
 }
 
-/// Who asks, and how its connection fares.
+/// The client of a request.
 #[derive(Clone, Copy)]
-pub(crate) struct Peer<'a> {
+pub(crate) struct Client<'a> {
     pub(crate) address: SocketAddr,
-    pub(crate) signs: &'a Signs,
+    pub(crate) state: &'a SocketState,
 }
 
 /// Answers a request, whatever it is.
-pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer<B: Backend>(
+    app: &Arc<App<B>>,
+    client: Client<'_>,
+    request: Request<Incoming>,
+) -> Answer<B> {
     let (head, body) = request.into_parts();
     let found = Route::find(&head.method, head.uri.path());
     let route = found.map_or(Route::NotFound, |(route, _)| route);
@@ -63,9 +68,9 @@ pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Inco
     let id = route
         .is_platform_call()
         .then(|| calls::request_id(&head.headers));
-    let is_told = id.is_some() && calls::are_captured(app.api.session());
+    let is_told = id.is_some() && calls::are_captured(&*app.backend);
 
-    let mut answer = match dispatch(app, peer, found, &head, body).await {
+    let mut answer = match dispatch(app, client, found, &head, body).await {
         Ok(answer) => answer,
         Err(failure) => Answer::Whole(failure.into_response()),
     };
@@ -83,7 +88,7 @@ pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Inco
         // Who was not let in is no caller: or everybody could put events into the stream.
         let is_let_in = !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if is_told && is_let_in {
-            calls::tell(app.api.session(), route, &id, status, call.elapsed());
+            calls::publish(&*app.backend, route, &id, status, call.elapsed());
         }
         headers.insert(calls::REQUEST_ID, id.into_header());
     }
@@ -92,13 +97,13 @@ pub(crate) async fn answer(app: &Arc<App>, peer: Peer<'_>, request: Request<Inco
 }
 
 /// Lets the request in, if it may, and carries it out.
-async fn dispatch(
-    app: &Arc<App>,
-    peer: Peer<'_>,
+async fn dispatch<B: Backend>(
+    app: &Arc<App<B>>,
+    client: Client<'_>,
     found: Result<(Route, Option<&str>), Unrouted>,
     head: &Parts,
     body: Incoming,
-) -> Result<Answer, Failure> {
+) -> Result<Answer<B>, Failure> {
     check_framing(&head.headers)?;
     let access = &app.options.access;
     access.check(&head.headers)?;
@@ -118,23 +123,23 @@ async fn dispatch(
     let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
     let grant = access.admit(&head.headers, query(), requirement(route))?;
 
-    let body = Reading { app, peer, body };
+    let body = RequestBody { app, client, body };
     let whole = match route {
-        Route::GetTelemetry => json(StatusCode::OK, &app.api.state()?),
+        Route::GetTelemetry => json(StatusCode::OK, &app.backend.state().await?),
         Route::PutTelemetry => put(app, &head.headers, body).await?,
         Route::PatchTelemetry => patch(app, &head.headers, body).await?,
         Route::PublishEvents => publish(app, &head.headers, body).await?,
-        Route::ReadEvents => read_page(app, query())?,
-        Route::StreamEvents => return stream(app, peer, head, query(), &grant),
-        Route::WaitForEvent => wait(app, peer, query()).await?,
-        Route::ListReaders => json(StatusCode::OK, &app.api.readers()),
+        Route::ReadEvents => read_page(app, query()).await?,
+        Route::StreamEvents => return stream(app, client, head, query(), &grant).await,
+        Route::WaitForEvent => wait(app, client, query()).await?,
+        Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
         Route::PatchReader => {
             patch_reader(app, reader.unwrap_or_default(), &head.headers, body).await?
         }
         Route::IssueTicket => issue_ticket(app, &head.headers, body).await?,
         Route::GetHealth => json(StatusCode::OK, &Health::ok()),
         Route::GetReadiness => readiness(app)?,
-        Route::GetMetrics => typed(metrics::CONTENT_TYPE, app.metrics.render(&app.api)),
+        Route::GetMetrics => typed(metrics::CONTENT_TYPE, app.metrics.render(&*app.backend)),
         Route::GetOpenapi => document(),
         Route::ShowPage | Route::PageScript | Route::PageStyle => show_page(route),
         Route::NotFound => return Err(not_found(head.uri.path())),
@@ -179,10 +184,14 @@ fn requirement(route: Route) -> Requirement {
     }
 }
 
-async fn put(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
+async fn put<B: Backend>(
+    app: &Arc<App<B>>,
+    headers: &HeaderMap,
+    body: RequestBody<'_, B>,
+) -> Result<Whole, Failure> {
     let request: ConfigRequest = optional(headers, body).await?;
-    let api = app.api.clone();
-    let answer = configure(async move { api.put(&request).await }).await?;
+    let backend = app.backend.clone();
+    let answer = detached(async move { backend.put(&request).await }).await?;
     let (status, state) = match &answer {
         PutAnswer::Started(state) => (StatusCode::CREATED, state),
         PutAnswer::Replaced(state) | PutAnswer::Cleared(state) => (StatusCode::OK, state),
@@ -195,10 +204,14 @@ async fn put(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result<W
     Ok(json(status, state))
 }
 
-async fn patch(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
+async fn patch<B: Backend>(
+    app: &Arc<App<B>>,
+    headers: &HeaderMap,
+    body: RequestBody<'_, B>,
+) -> Result<Whole, Failure> {
     let request: ConfigRequest = optional(headers, body).await?;
-    let api = app.api.clone();
-    let state = configure(async move { api.patch(&request).await }).await?;
+    let backend = app.backend.clone();
+    let state = detached(async move { backend.patch(&request).await }).await?;
     tracing::info!(
         session = state.session_id,
         seq = state.seq,
@@ -208,9 +221,9 @@ async fn patch(app: &Arc<App>, headers: &HeaderMap, body: Reading<'_>) -> Result
 }
 
 /// Where a body is, it is JSON; none is the same as `{}`.
-async fn optional<T: DeserializeOwned + Default>(
+async fn optional<T: DeserializeOwned + Default, B: Backend>(
     headers: &HeaderMap,
-    body: Reading<'_>,
+    body: RequestBody<'_, B>,
 ) -> Result<T, Failure> {
     let body = body.whole().await?;
     if body.is_empty() {
@@ -226,8 +239,8 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Fai
     }
 }
 
-/// Runs an operation that may call the source, which takes what time it takes.
-async fn configure<T: Send + 'static>(
+/// Runs an operation in a task of its own: it is completed also where its client leaves meanwhile.
+async fn detached<T: Send + 'static>(
     operation: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::spawn(operation).await {
@@ -242,11 +255,15 @@ async fn configure<T: Send + 'static>(
     }
 }
 
-async fn publish(app: &App, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
+async fn publish<B: Backend>(
+    app: &App<B>,
+    headers: &HeaderMap,
+    body: RequestBody<'_, B>,
+) -> Result<Whole, Failure> {
     match media_type(headers)?.as_ref() {
         "" | "application/json" => {
             let request = from_json(&body.whole().await?).map_err(ApiError::from)?;
-            Ok(match app.api.publish(request)? {
+            Ok(match app.backend.publish(request).await? {
                 Some(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
                 None => empty(StatusCode::NO_CONTENT),
             })
@@ -262,28 +279,28 @@ async fn publish(app: &App, headers: &HeaderMap, body: Reading<'_>) -> Result<Wh
     }
 }
 
-/// Publishes line by line, and lets others have a turn now and then.
-async fn publish_lines(app: &App, body: &[u8]) -> BatchResult {
+/// Publishes line by line, and lets other tasks run now and then.
+async fn publish_lines<B: Backend>(app: &App<B>, body: &[u8]) -> BatchResult {
     /// Some hundred lines: a few hundred microseconds.
-    const TURN_BYTES: usize = 64 * 1024;
+    const PART_BYTES: usize = 64 * 1024;
     let mut result = BatchResult::default();
     let (mut rest, mut line) = (body, 1);
     while !rest.is_empty() {
-        let turn = rest.len().min(TURN_BYTES);
-        let end = match rest[turn..].iter().position(|byte| *byte == b'\n') {
-            Some(more) => turn + more + 1,
+        let part = rest.len().min(PART_BYTES);
+        let end = match rest[part..].iter().position(|byte| *byte == b'\n') {
+            Some(more) => part + more + 1,
             None => rest.len(),
         };
         let (lines, left) = rest.split_at(end);
-        line += app.api.publish_lines(lines, line, &mut result);
+        line += app.backend.publish_lines(lines, line, &mut result).await;
         rest = left;
         tokio::task::yield_now().await;
     }
     result
 }
 
-fn read_page<'a>(
-    app: &App,
+async fn read_page<'a, B: Backend>(
+    app: &App<B>,
     query: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<Whole, Failure> {
     let query = PageQuery::from_pairs(query)?;
@@ -292,7 +309,7 @@ fn read_page<'a>(
         next_offset,
         retained,
         lost,
-    } = app.api.page(&query);
+    } = app.backend.page(&query).await?;
 
     let mut body =
         String::with_capacity(2 + envelopes.iter().map(|e| e.json().len() + 1).sum::<usize>());
@@ -310,19 +327,19 @@ fn read_page<'a>(
     }
     headers.insert("x-head", retained.head.into());
     headers.insert("x-oldest", retained.oldest.into());
-    headers.insert("x-epoch", shown(app.api.session().stream().epoch()));
+    headers.insert("x-epoch", shown(app.backend.epoch()));
     headers.insert("x-lost", lost.into());
     Ok(answer)
 }
 
 /// Begins a stream; all that is left to do is done on its socket.
-fn stream<'a>(
-    app: &Arc<App>,
-    peer: Peer<'_>,
+async fn stream<'a, B: Backend>(
+    app: &Arc<App<B>>,
+    client: Client<'_>,
     head: &Parts,
     query: impl Iterator<Item = (&'a str, &'a str)>,
     grant: &Grant,
-) -> Result<Answer, Failure> {
+) -> Result<Answer<B>, Failure> {
     let mut query = StreamQuery::from_pairs(query.filter(|(name, _)| !is_ticket(name)))?;
     if let Some(id) = head
         .headers
@@ -335,9 +352,8 @@ fn stream<'a>(
     let asked = query.filter.clone();
     let (mut scope, mut until, mut expires) = (Filter::all(), None, None);
     if let Grant::Ticket(claims) = grant {
-        let session = app.api.session();
-        let epoch = session.stream().epoch();
-        ticket::narrow(&mut query, claims, epoch, session.seq()).map_err(AccessError::from)?;
+        let head = app.backend.retained().head;
+        ticket::narrow(&mut query, claims, app.backend.epoch(), head).map_err(AccessError::from)?;
         scope = ticket::filter(claims);
         until = claims.until();
         expires = Some(Instant::now() + claims.time_left());
@@ -361,10 +377,10 @@ fn stream<'a>(
     if app.stopping.is_cancelled() {
         return Err(stopping());
     }
-    let Some(counted) = Counted::take(app) else {
-        app.metrics.connections.refused(Refused::Streams);
+    let Some(permit) = StreamPermit::acquire(app) else {
+        app.metrics.connections.refused(RefusalReason::Streams);
         let most = app.options.limits.streams;
-        let failure = format!("all {most} streams of this server are taken");
+        let failure = format!("this server has {most} streams open, its limit");
         return Err(Failure::new(ErrorCode::Unavailable, failure).retry_after(2));
     };
     let gzip = app.options.compress && accepts_gzip(&head.headers);
@@ -374,64 +390,59 @@ fn stream<'a>(
     if gzip {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let subscription = app.api.subscribe(&query);
+    let opened = app.backend.subscribe(&query).await?;
     let spec = ReaderSpec {
         kind: ReaderKind::Stream,
-        peer: peer.address.to_string(),
+        peer: client.address.to_string(),
         asked,
         scope,
         notices: query.notices,
         overtaken: query.overtaken,
     };
-    let enrolled = app.api.enroll(spec, subscription.reader.ledger());
-    headers.insert("x-reader-id", shown(enrolled.id()));
+    let reader = app.readers.register(spec, opened.subscription.ledger());
+    headers.insert("x-reader-id", shown(reader.id()));
     let date = httpdate::HttpDate::from(std::time::SystemTime::now());
     headers.insert(header::DATE, shown(date));
     let opening = Opening {
-        subscription,
+        opened,
         notices: query.notices,
-        close_when_overtaken: query.overtaken == OnLag::Close,
+        close_on_lag: query.overtaken == OnLag::Close,
         until,
         expires: expires.map(Into::into),
         gzip,
-        enrolled,
-        counted,
+        reader,
+        permit,
     };
     Ok(Answer::Stream(answer, Box::new(opening)))
 }
 
 /// The first event after a place that matches, or nothing within the time.
-async fn wait<'a>(
-    app: &App,
-    peer: Peer<'_>,
+async fn wait<'a, B: Backend>(
+    app: &App<B>,
+    client: Client<'_>,
     query: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<Whole, Failure> {
     let query = WaitQuery::from_pairs(query)?;
-    let Subscription {
-        mut reader,
+    let Opened {
+        mut subscription,
         evicted,
         ..
-    } = app.api.subscribe(&query.start);
+    } = app.backend.subscribe(&query.start).await?;
     let spec = ReaderSpec {
         kind: ReaderKind::Wait,
-        peer: peer.address.to_string(),
+        peer: client.address.to_string(),
         asked: query.start.filter.clone(),
         scope: Filter::all(),
         notices: false,
         overtaken: OnLag::default(),
     };
-    let enrolled = app.api.enroll(spec, reader.ledger());
+    let reader = app.readers.register(spec, subscription.ledger());
     let found = poll_fn(|cx| {
-        loop {
-            match reader.poll_next(cx) {
-                Poll::Ready(Item::Envelope(envelope)) => return Poll::Ready(envelope),
-                Poll::Ready(Item::Lost(_)) => {}
-                Poll::Pending => {
-                    enrolled.place(Account::Own(reader.ledger()));
-                    return Poll::Pending;
-                }
-            }
+        let found = poll_first(&mut subscription, cx);
+        if found.is_pending() {
+            reader.store(ReaderAccount::Own(subscription.ledger()));
         }
+        found
     });
     let found = tokio::select! {
         biased;
@@ -439,29 +450,56 @@ async fn wait<'a>(
         () = app.stopping.cancelled() => return Err(stopping()),
     };
     let mut answer = match &found {
-        Some(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
+        Some(json) => text(StatusCode::OK, json.clone()),
         None => empty(StatusCode::NO_CONTENT),
     };
     let headers = answer.headers_mut();
-    // Where the next call goes on.
-    headers.insert("x-head", reader.position().into());
-    headers.insert("x-epoch", shown(app.api.session().stream().epoch()));
-    headers.insert("x-lost", (evicted + reader.ledger().lost).into());
+    // From where the next call continues.
+    headers.insert("x-head", subscription.position().into());
+    headers.insert("x-epoch", shown(app.backend.epoch()));
+    headers.insert("x-lost", (evicted + subscription.ledger().lost).into());
     Ok(answer)
 }
 
-/// Changes what an open stream is for.
-async fn patch_reader(
-    app: &App,
+/// The JSON of the first event that matches; wakes `cx` when there may be one.
+fn poll_first(subscription: &mut impl Subscription, cx: &mut Context<'_>) -> Poll<String> {
+    /// How many events one read looks at.
+    const BATCH: usize = 256;
+    /// After how many reads other tasks may run: some milliseconds.
+    const READS: usize = 64;
+    for _ in 0..READS {
+        let mut found = None;
+        let looked_at = subscription.read(BATCH, |delivery| match delivery {
+            Delivery::Envelope { json, .. } => {
+                found = Some(json.to_owned());
+                ControlFlow::Break(())
+            }
+            Delivery::Lost(_) | Delivery::Session(_) => ControlFlow::Continue(()),
+        });
+        if let Some(json) = found {
+            return Poll::Ready(json);
+        }
+        if looked_at < BATCH && subscription.poll_news(cx).is_pending() {
+            return Poll::Pending;
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Changes the filter of an open stream.
+async fn patch_reader<B: Backend>(
+    app: &App<B>,
     id: &str,
     headers: &HeaderMap,
-    body: Reading<'_>,
+    body: RequestBody<'_, B>,
 ) -> Result<Whole, Failure> {
     /// How long a stream may take to come to it: it does between two writes.
     const PATIENCE: Duration = Duration::from_secs(5);
     let patch: ReaderPatch = parse(headers, &body.whole().await?)?;
-    match timeout(PATIENCE, app.api.patch_reader(id, patch)?).await {
-        Ok(patched) => Ok(json(StatusCode::OK, &patched?)),
+    let no_such_reader = |_| PatchError::NoSuchReader;
+    match timeout(PATIENCE, app.readers.patch(id, patch)?).await {
+        Ok(patched) => Ok(json(StatusCode::OK, &patched.map_err(no_such_reader)?)),
         Err(_) => Err(Failure::new(
             ErrorCode::Unavailable,
             format!(
@@ -473,9 +511,13 @@ async fn patch_reader(
     }
 }
 
-async fn issue_ticket(app: &App, headers: &HeaderMap, body: Reading<'_>) -> Result<Whole, Failure> {
+async fn issue_ticket<B: Backend>(
+    app: &App<B>,
+    headers: &HeaderMap,
+    body: RequestBody<'_, B>,
+) -> Result<Whole, Failure> {
     let request = optional(headers, body).await?;
-    let epoch = app.api.session().stream().epoch().to_string();
+    let epoch = app.backend.epoch().to_string();
     let ticket = app.options.access.issue(&request, &epoch)?;
     let mut answer = json(StatusCode::CREATED, &ticket);
     let value = HeaderValue::from_static("no-store");
@@ -484,9 +526,13 @@ async fn issue_ticket(app: &App, headers: &HeaderMap, body: Reading<'_>) -> Resu
 }
 
 /// Whether requests should be sent here.
-fn readiness(app: &App) -> Result<Whole, Failure> {
+fn readiness<B: Backend>(app: &App<B>) -> Result<Whole, Failure> {
     if app.stopping.is_cancelled() {
         return Err(stopping());
+    }
+    if let Err(reason) = app.backend.readiness() {
+        let failure = Failure::new(ErrorCode::Unavailable, reason.to_string());
+        return Err(failure.retry_after(1));
     }
     Ok(json(StatusCode::OK, &Health::ok()))
 }
@@ -544,13 +590,13 @@ fn method_not_allowed(path: &str, allow: &'static str) -> Failure {
 }
 
 /// A body that is still to be read.
-struct Reading<'a> {
-    app: &'a App,
-    peer: Peer<'a>,
+struct RequestBody<'a, B: Backend> {
+    app: &'a App<B>,
+    client: Client<'a>,
     body: Incoming,
 }
 
-impl Reading<'_> {
+impl<B: Backend> RequestBody<'_, B> {
     /// All of it, if that is within the limit. How long it may take is the connection's business.
     async fn whole(mut self) -> Result<Bytes, Failure> {
         let limit = self.app.options.limits.body_bytes;
@@ -558,13 +604,13 @@ impl Reading<'_> {
         if size.lower() > limit as u64 {
             return Err(self.too_large().await);
         }
-        self.peer.signs.reading.store(true, Relaxed);
+        self.client.state.reading.store(true, Relaxed);
         // Most come in one piece, which is then not copied.
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         while let Some(frame) = self.body.frame().await {
             let Ok(frame) = frame else {
-                self.peer.signs.reading.store(false, Relaxed);
+                self.client.state.reading.store(false, Relaxed);
                 return Err(Failure::new(
                     ErrorCode::InvalidJson,
                     "the body ended before it was complete",
@@ -587,7 +633,7 @@ impl Reading<'_> {
             }
             whole.extend_from_slice(&piece);
         }
-        self.peer.signs.reading.store(false, Relaxed);
+        self.client.state.reading.store(false, Relaxed);
         Ok(if whole.is_empty() {
             first
         } else {
@@ -602,7 +648,7 @@ impl Reading<'_> {
         const TIME: Duration = Duration::from_secs(5);
         /// A client that has stopped writing is reading, most likely.
         const SILENCE: Duration = Duration::from_millis(200);
-        self.peer.signs.reading.store(false, Relaxed);
+        self.client.state.reading.store(false, Relaxed);
         let rest = async {
             let mut left = BYTES;
             while let Ok(Some(Ok(frame))) = timeout(SILENCE, self.body.frame()).await {

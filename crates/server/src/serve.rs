@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tapline_access::Access;
-use tapline_api::ApiService;
+use tapline_api::Backend;
 use tapline_oapi::ErrorCode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
@@ -20,30 +20,31 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::Failure;
 use crate::connection;
-use crate::metrics::{Closed, Metrics, Refused};
+use crate::metrics::{CloseReason, Metrics, RefusalReason};
+use crate::readers::Readers;
 use crate::stream::Fanout;
 
 /// How the server works.
 #[derive(Clone)]
 pub struct Options {
-    /// What peers may take of it.
+    /// What clients may use of it.
     pub limits: Limits,
-    /// After how long a silence a stream says that it is alive, and at which pace it beats where it
-    /// was asked to tell about itself. Default: 15 s.
+    /// After how long a silence a stream sends a comment as a sign that it is alive; with notices, how often
+    /// it sends a beat. Default: 15 s.
     pub beat: Duration,
-    /// How long streams may take to come to their end when the server stops. Default: 5 s.
+    /// How long streams may take to end when the server stops. Default: 5 s.
     pub drain: Duration,
-    /// Over how long a time streams that are sent away come back: each is given a moment of its own in it.
-    /// `None`, the default: a second for each thousand of them, and 4 s at least.
+    /// Within how long a time clients reconnect after their streams have ended: each is given a moment of its
+    /// own in it. `None`, the default: a second for each thousand streams, and 4 s at least.
     pub reconnect_window: Option<Duration>,
-    /// Whether streams are compressed for those who ask for it. Default: no
-    /// (`docs/streaming.md` tells what it costs).
+    /// Whether streams are compressed for clients that ask for it. Default: no
+    /// (`docs/streaming.md` has the costs).
     pub compress: bool,
     /// Who may call. Default: every client on loopback, without a token and without TLS.
     pub access: Arc<Access>,
 }
 
-/// What peers may take of the server. What goes beyond is answered: 413, 431, 408, 429 or 503.
+/// What clients may use of the server. What goes beyond is answered: 413, 431, 408, 429 or 503.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// The largest body of a request, in bytes. Default: 8 MiB.
@@ -56,17 +57,17 @@ pub struct Limits {
     pub header_time: Duration,
     /// How long a connection may be kept without a request. Default: 75 s.
     pub idle: Duration,
-    /// How long a peer may take no bytes at all of what is sent to it. Default: 2 min.
+    /// How long a client may take no bytes at all of what is sent to it. Default: 2 min.
     pub stall: Duration,
     /// How many connections there are at once. Default: 16,384.
     pub connections: usize,
     /// How many of them come from one address. Default: 16,384: behind a proxy, and on loopback, all do.
     pub connections_per_address: usize,
-    /// How many streams there are at once. Default: 16,000, so that there is always a connection left to
-    /// publish and to look.
+    /// How many streams there are at once. Default: 16,000, so that there are always connections left for
+    /// other requests.
     pub streams: usize,
-    /// How many bytes are made ready at once for a stream: what one that does not read costs. An event that is
-    /// larger goes alone. Default: 64 KiB.
+    /// How many bytes are encoded at once for a stream: the cost of a stream whose client does not read. A
+    /// larger event is sent alone. Default: 64 KiB.
     pub stream_bytes: usize,
     /// How many requests a connection carries. Default: 1,000,000.
     pub requests: u64,
@@ -104,49 +105,51 @@ impl Default for Limits {
 }
 
 /// What every connection works with.
-pub(crate) struct App {
-    pub(crate) api: Arc<ApiService>,
+pub(crate) struct App<B: Backend> {
+    pub(crate) backend: Arc<B>,
     pub(crate) options: Options,
     pub(crate) metrics: Metrics,
-    pub(crate) fanout: Fanout,
+    pub(crate) fanout: Fanout<B::Subscription>,
+    /// The readers that are connected.
+    pub(crate) readers: Readers,
     /// How many streams there are.
     pub(crate) streams: AtomicUsize,
-    /// How many of them were there when the server began to stop.
-    pub(crate) sent_away: AtomicUsize,
-    places: Mutex<Places>,
-    /// How many are being told that there is no room.
+    /// How many of them there were when the server began to stop.
+    pub(crate) streams_at_stop: AtomicUsize,
+    connections: Mutex<ConnectionCounts>,
+    /// How many connections are being refused with an answer.
     refusing: AtomicUsize,
     /// Cancelled when the server is to stop.
     pub(crate) stopping: CancellationToken,
     /// Set before `stopping` is cancelled: a look at it costs no lock.
     pub(crate) is_stopping: AtomicBool,
     tasks: TaskTracker,
-    /// To end those tasks that do not do so by themselves. Those that are over are taken out now and then.
+    /// To abort the tasks that have not ended in time.
     handles: Mutex<Handles>,
 }
 
-/// The connections that there are.
+/// How many connections there are.
 #[derive(Default)]
-struct Places {
+struct ConnectionCounts {
     all: usize,
-    /// An address that has none is not here.
+    /// Without the addresses that have none.
     of_address: HashMap<IpAddr, usize>,
 }
 
-/// Answers on `listener` until `shutdown` completes; then takes no new connection, brings every
-/// stream up to the head of that moment and tells it goodbye, and returns when all are done, or
-/// after [`Options::drain`].
+/// Answers on `listener` until `shutdown` completes. Then it accepts no further connection, brings every
+/// stream up to the head of that moment, ends it with a `bye`, and returns when all have ended, or after
+/// [`Options::drain`].
 ///
 /// # Errors
 ///
-/// None at present: a listener that cannot take a connection is tried again.
+/// None at present: a listener that cannot accept a connection is tried again.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future closes the listener; connections that are open go on until their peers leave.
-pub async fn serve(
+/// Dropping the future closes the listener. Open connections continue until their clients leave.
+pub async fn serve<B: Backend>(
     listener: TcpListener,
-    api: Arc<ApiService>,
+    backend: Arc<B>,
     options: Options,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
@@ -154,15 +157,16 @@ pub async fn serve(
     let app = Arc::new(App {
         metrics: Metrics::new(),
         fanout: Fanout::default(),
+        readers: Readers::default(),
         streams: AtomicUsize::new(0),
-        sent_away: AtomicUsize::new(0),
-        places: Mutex::default(),
+        streams_at_stop: AtomicUsize::new(0),
+        connections: Mutex::default(),
         refusing: AtomicUsize::new(0),
         stopping: CancellationToken::new(),
         is_stopping: AtomicBool::new(false),
         tasks: TaskTracker::new(),
         handles: Mutex::default(),
-        api,
+        backend,
         options,
     });
     tokio::select! {
@@ -172,7 +176,8 @@ pub async fn serve(
     drop(listener);
     tracing::info!("stopping");
     app.is_stopping.store(true, Relaxed);
-    app.sent_away.store(app.streams.load(Relaxed), Relaxed);
+    app.streams_at_stop
+        .store(app.streams.load(Relaxed), Relaxed);
     app.stopping.cancel();
     app.tasks.close();
     tokio::select! {
@@ -185,25 +190,25 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, app: &Arc<App>) {
-    /// Where the system has no more descriptors, the next connection ends one. Without a pause this would
-    /// spin until then.
+async fn accept<B: Backend>(listener: &TcpListener, app: &Arc<App<B>>) {
+    /// Where the process has no file descriptors left, accepting fails until a connection ends. Without a
+    /// pause this loop would spin until then.
     const PAUSE: Duration = Duration::from_millis(50);
     loop {
         match listener.accept().await {
             Ok((socket, address)) => app.take(socket, address),
             Err(error) => {
-                tracing::warn!(%error, "cannot take a connection");
+                tracing::warn!(%error, "cannot accept a connection");
                 sleep(PAUSE).await;
             }
         }
     }
 }
 
-/// The tasks that there are, and some that were.
+/// The handles of all tasks that run, and of some that have ended.
 struct Handles {
     all: Vec<AbortHandle>,
-    /// At this number of them, those that are over are taken out: so that each costs a look or two.
+    /// At this number of handles, those of ended tasks are removed: each costs a check or two.
     sweep_at: usize,
 }
 
@@ -218,22 +223,22 @@ impl Default for Handles {
     }
 }
 
-impl App {
-    /// Serves a connection, if there is room for it.
+impl<B: Backend> App<B> {
+    /// Serves a connection, if its limits allow it.
     fn take(self: &Arc<Self>, mut socket: TcpStream, address: SocketAddr) {
-        /// How many are told that there is no room at once: it should not cost what was to be saved.
-        const TOLD_AT_ONCE: usize = 64;
-        let (why, failure) = match Place::take(self, address.ip()) {
-            Ok(place) => {
-                self.spawn(connection::run(self.clone(), socket, address, place));
+        /// How many connections are refused with an answer at a time: refusing should cost less than serving.
+        const REFUSED_AT_ONCE: usize = 64;
+        let (why, failure) = match ConnectionPermit::acquire(self, address.ip()) {
+            Ok(permit) => {
+                self.spawn(connection::run(self.clone(), socket, address, permit));
                 return;
             }
             Err(refused) => refused,
         };
         self.metrics.connections.refused(why);
         tracing::debug!(%address, ?why, "connection refused");
-        // Under TLS nothing can be said before the handshake, which is what there is no room for.
-        if !self.options.access.has_tls() && self.refusing.fetch_add(1, Relaxed) < TOLD_AT_ONCE {
+        // Under TLS no answer can be sent before the handshake, which is what would cost too much.
+        if !self.options.access.has_tls() && self.refusing.fetch_add(1, Relaxed) < REFUSED_AT_ONCE {
             let app = self.clone();
             self.spawn(async move {
                 connection::turn_away(&mut socket, failure).await;
@@ -263,60 +268,69 @@ impl App {
     }
 }
 
-/// A connection's place among those that there may be.
-pub(crate) struct Place {
-    app: Arc<App>,
+/// One of the connections that there may be at once. Given back when it is dropped.
+pub(crate) struct ConnectionPermit<B: Backend> {
+    app: Arc<App<B>>,
     address: IpAddr,
-    /// Why it is given up, when it is.
-    pub(crate) why: Closed,
+    /// Why the connection is closed.
+    pub(crate) reason: CloseReason,
 }
 
-impl Place {
-    fn take(app: &Arc<App>, address: IpAddr) -> Result<Self, (Refused, Failure)> {
-        /// When it may be worth another try, in seconds.
+impl<B: Backend> ConnectionPermit<B> {
+    fn acquire(app: &Arc<App<B>>, address: IpAddr) -> Result<Self, (RefusalReason, Failure)> {
+        /// When a client may try again, in seconds.
         const RETRY_AFTER: u32 = 2;
         let Limits {
             connections,
             connections_per_address,
             ..
         } = app.options.limits;
-        let mut places = app.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.all >= connections {
+        let mut counts = app
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if counts.all >= connections {
             let failure = Failure::new(
                 ErrorCode::Unavailable,
-                format!("all {connections} connections of this server are taken"),
+                format!("this server has {connections} connections open, its limit"),
             );
-            return Err((Refused::Connections, failure.retry_after(RETRY_AFTER)));
+            return Err((RefusalReason::Connections, failure.retry_after(RETRY_AFTER)));
         }
-        let here = places.of_address.get(&address).copied().unwrap_or(0);
+        let here = counts.of_address.get(&address).copied().unwrap_or(0);
         if here >= connections_per_address {
             let failure = Failure::new(
                 ErrorCode::TooManyRequests,
-                format!("all {connections_per_address} connections for one address are taken"),
+                format!(
+                    "this server has {connections_per_address} connections open from your address, its limit"
+                ),
             );
-            return Err((Refused::Address, failure.retry_after(RETRY_AFTER)));
+            return Err((RefusalReason::Address, failure.retry_after(RETRY_AFTER)));
         }
-        places.all += 1;
-        places.of_address.insert(address, here + 1);
+        counts.all += 1;
+        counts.of_address.insert(address, here + 1);
         app.metrics.connections.accepted();
         Ok(Self {
             app: app.clone(),
             address,
-            why: Closed::Done,
+            reason: CloseReason::Done,
         })
     }
 }
 
-impl Drop for Place {
+impl<B: Backend> Drop for ConnectionPermit<B> {
     fn drop(&mut self) {
-        self.app.metrics.connections.closed(self.why);
-        let places = &self.app.places;
-        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.all -= 1;
-        if let Some(here) = places.of_address.get_mut(&self.address) {
+        if std::thread::panicking() {
+            tracing::error!(address = %self.address, "the task of a connection panicked; it is closed");
+            self.reason = CloseReason::Failed;
+        }
+        self.app.metrics.connections.closed(self.reason);
+        let counts = &self.app.connections;
+        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.all -= 1;
+        if let Some(here) = counts.of_address.get_mut(&self.address) {
             *here -= 1;
             if *here == 0 {
-                places.of_address.remove(&self.address);
+                counts.of_address.remove(&self.address);
             }
         }
     }

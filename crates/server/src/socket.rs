@@ -1,4 +1,4 @@
-//! The socket of a connection, in the clear or under TLS, and what the connection knows of it.
+//! The socket of a connection, with or without TLS, and what the connection knows of it.
 
 use std::io;
 use std::pin::Pin;
@@ -6,16 +6,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU16};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tapline_access::TlsStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-/// Bytes to and from a peer.
+/// Bytes to and from a client.
 pub(crate) enum Socket {
-    /// Shared, so that one task can write to it while another watches whether the peer is still there.
+    /// Shared, so that one task can write to it while another watches whether the client is still there.
     Plain(Arc<TcpStream>),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// Closes the sending side, and waits for the end of what is under way, within bounds: under TLS a
+    /// client that does not read would otherwise keep the closing handshake waiting.
+    pub(crate) async fn close(&mut self) {
+        const TIME: Duration = Duration::from_secs(2);
+        // Whether the client saw it makes no difference.
+        let _ = timeout(TIME, self.shutdown()).await;
+    }
 }
 
 impl AsyncRead for Socket {
@@ -72,31 +84,30 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A socket under HTTP, which notes what its connection goes by: whether the peer is saying
-/// something, and whether it takes what it is told.
+/// A socket under hyper, which records what its connection needs to know: whether the client sends
+/// something, and whether it takes what it is sent.
 pub(crate) struct Watched {
     pub(crate) socket: Socket,
-    pub(crate) signs: Arc<Signs>,
+    pub(crate) state: Arc<SocketState>,
 }
 
-/// What was seen of a peer. Everything about one connection happens in one task: the atomics are
-/// there because the pieces of it cannot borrow from each other.
+/// What is known of a connection's socket. Everything about one connection happens in one task: the
+/// atomics are there because its parts cannot borrow from each other.
 #[derive(Debug, Default)]
-pub(crate) struct Signs {
-    /// Bytes have come since the last request began to be answered.
-    pub(crate) heard: AtomicBool,
+pub(crate) struct SocketState {
+    /// Bytes were received since the last request began to be answered.
+    pub(crate) received: AtomicBool,
     /// A request is being answered.
     pub(crate) busy: AtomicBool,
-    /// The peer does not take its bytes.
+    /// The client does not take its bytes.
     pub(crate) blocked: AtomicBool,
     /// A request's body is being read.
     pub(crate) reading: AtomicBool,
-    /// Bytes went either way since that was last asked.
+    /// Bytes were sent or received since this flag was last cleared.
     pub(crate) moved: AtomicBool,
-    /// The status with which the HTTP library answered what it could not read, in place of us; 0 = it
-    /// did not. It says no more than that, so it is not sent: the connection says it as our errors are
-    /// said.
-    pub(crate) bare: AtomicU16,
+    /// The status with which hyper answered what it could not read; 0: it did not. Its answer has no body,
+    /// so it is not sent: the connection answers in its place.
+    pub(crate) hyper_error: AtomicU16,
 }
 
 impl AsyncRead for Watched {
@@ -109,8 +120,8 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(cx, buf);
         if buf.filled().len() > before {
-            this.signs.heard.store(true, Relaxed);
-            this.signs.moved.store(true, Relaxed);
+            this.state.received.store(true, Relaxed);
+            this.state.moved.store(true, Relaxed);
         }
         read
     }
@@ -124,13 +135,13 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let Some(status) = bare_status(bytes) {
-            this.signs.bare.store(status, Relaxed);
+            this.state.hyper_error.store(status, Relaxed);
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
-        this.signs.blocked.store(written.is_pending(), Relaxed);
+        this.state.blocked.store(written.is_pending(), Relaxed);
         if written.is_ready() {
-            this.signs.moved.store(true, Relaxed);
+            this.state.moved.store(true, Relaxed);
         }
         written
     }
@@ -141,15 +152,15 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // There is still something to be said.
-        if this.signs.bare.load(Relaxed) != 0 {
+        // The connection still has an answer to send.
+        if this.state.hyper_error.load(Relaxed) != 0 {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut this.socket).poll_shutdown(cx)
     }
 }
 
-/// The status of an error without a body: all of ours have one.
+/// The status of an error without a body: all of our own have one.
 fn bare_status(bytes: &[u8]) -> Option<u16> {
     let rest = bytes.strip_prefix(b"HTTP/1.1 4")?;
     if !bytes.ends_with(b"\r\n\r\n") {

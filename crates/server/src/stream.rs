@@ -1,9 +1,9 @@
-//! A live stream: from a reader's position straight to a socket.
+//! A live stream: from a position in the stream of events straight to a socket.
 //!
-//! A stream is a task with a position and a socket. Behind the head it reads for itself: a piece at a time,
-//! which is everything new up to a bound, in one write. Once it has caught up it follows with others who want
-//! the same ([`fanout`]), and its task only watches for what may happen to it. A peer that does not take its
-//! bytes costs the piece at hand, and falls behind in the ring: nothing is queued for it here.
+//! A stream is a task with a position and a socket. Behind the head it reads for itself, a batch at a time:
+//! everything new up to a bound, in one write. Once it has caught up it joins a group of streams that want
+//! the same ([`fanout`]), and its task only waits for what may happen to it. A client that does not take its
+//! bytes costs the batch at hand, and falls behind: nothing is queued for it here.
 
 mod frames;
 mod feed;
@@ -16,85 +16,107 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tapline_api::{Enrolled, FilterChange, Place as Account, Subscription};
+use tapline_api::{Backend, Opened};
 use tapline_oapi::{Bye, ByeReason, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::metrics::Closed;
-use crate::serve::{App, Place};
+use crate::metrics::{CloseReason, StreamEnd};
+use crate::readers::{FilterChange, ReaderAccount, RegisteredReader};
+use crate::serve::{App, ConnectionPermit};
 use crate::socket::Socket;
 pub(crate) use fanout::Fanout;
-use fanout::Seat;
+use fanout::{GroupFailed, Joining};
 use feed::Feed;
-use frames::Piece;
+use frames::FrameBuffer;
 use gzip::Gzip;
 
-/// What a stream is to be.
-pub(crate) struct Opening {
-    pub(crate) subscription: Subscription,
+/// A stream that is about to begin.
+pub(crate) struct Opening<B: Backend> {
+    pub(crate) opened: Opened<B::Subscription>,
     pub(crate) notices: bool,
-    /// Whether the stream ends when it is overtaken.
-    pub(crate) close_when_overtaken: bool,
-    /// The last seq that it may tell.
+    /// Whether the stream ends at its first loss.
+    pub(crate) close_on_lag: bool,
+    /// The last seq that it may send.
     pub(crate) until: Option<u64>,
     /// When it has to end.
     pub(crate) expires: Option<Instant>,
     pub(crate) gzip: bool,
-    pub(crate) enrolled: Enrolled,
-    /// Given back when the stream ends.
-    pub(crate) counted: Counted,
+    pub(crate) reader: RegisteredReader,
+    pub(crate) permit: StreamPermit<B>,
 }
 
-/// A stream among those that there may be: taken back when it is dropped.
-pub(crate) struct Counted(Arc<App>);
+/// One of the streams that there may be at once. Given back when it is dropped, which also counts the end of
+/// a stream that has begun.
+pub(crate) struct StreamPermit<B: Backend> {
+    app: Arc<App<B>>,
+    begun: bool,
+    end: Option<StreamEnd>,
+}
 
-impl Counted {
-    /// `None` where there is no room for another.
-    pub(crate) fn take(app: &Arc<App>) -> Option<Self> {
-        let counted = Self(app.clone());
+impl<B: Backend> StreamPermit<B> {
+    /// `None` where there are as many streams as there may be.
+    pub(crate) fn acquire(app: &Arc<App<B>>) -> Option<Self> {
+        let permit = Self {
+            app: app.clone(),
+            begun: false,
+            end: None,
+        };
         let before = app.streams.fetch_add(1, Relaxed);
-        (before < app.options.limits.streams).then_some(counted)
+        (before < app.options.limits.streams).then_some(permit)
+    }
+
+    fn begin(&mut self) {
+        self.begun = true;
+        self.app.metrics.streams.opened();
     }
 }
 
-impl Drop for Counted {
+impl<B: Backend> Drop for StreamPermit<B> {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Relaxed);
+        self.app.streams.fetch_sub(1, Relaxed);
+        if self.begun {
+            let end = self.end.unwrap_or(if std::thread::panicking() {
+                StreamEnd::Failed
+            } else {
+                // Its task was cancelled, which only the end of the server does.
+                StreamEnd::Shutdown
+            });
+            self.app.metrics.streams.ended(end);
+        }
     }
 }
 
-/// Serves a stream until it ends. `head` is its answer's head, not sent yet.
-pub(crate) async fn run(
-    app: Arc<App>,
+/// Serves a stream until it ends. `head` is the head of its answer, not sent yet.
+pub(crate) async fn run<B: Backend>(
+    app: Arc<App<B>>,
     socket: Socket,
     head: Vec<u8>,
     chunked: bool,
-    opening: Opening,
-    mut place: Place,
+    opening: Opening<B>,
+    mut permit: ConnectionPermit<B>,
 ) {
-    bound(&socket, app.options.limits.stall);
+    limit_buffers(&socket, app.options.limits.stall);
     let Opening {
-        subscription,
-        notices,
-        ..
+        opened, notices, ..
     } = opening;
-    let Subscription {
-        reader,
+    let Opened {
+        subscription,
         mut hello,
         evicted,
-    } = subscription;
-    let mut feed = Feed::new(app.api.clone(), reader, notices);
+    } = opened;
+    let mut feed = Feed::new(subscription, notices, app.backend.epoch());
     let now = Instant::now();
     let mut stream = Stream {
         socket,
-        out: Piece::new(chunked),
+        out: FrameBuffer::new(chunked),
         chunked,
         gzip: opening.gzip.then(Gzip::default),
-        enrolled: Arc::new(opening.enrolled),
-        _counted: opening.counted,
-        close_when_overtaken: opening.close_when_overtaken,
+        reader: Arc::new(opening.reader),
+        notices,
+        permit: opening.permit,
+        close_on_lag: opening.close_on_lag,
         last: opening.until.map(|seq| (seq, ByeReason::Complete)),
         expires: opening.expires,
         stopping: false,
@@ -103,31 +125,33 @@ pub(crate) async fn run(
         app,
     };
     if notices {
-        hello.reader = stream.enrolled.id();
+        hello.reader = stream.reader.id();
         let retry = stream.retry();
         let hello = Notice::Hello(hello);
         stream.out.notice_with_retry(&hello, retry);
     } else {
         stream.out.hello_comment(&hello, evicted);
     }
-    stream.app.metrics.streams.opened();
-    let ended = match stream.write_all(&mut feed, head.into()).await {
-        Ok(()) => stream.follow(feed).await.unwrap_or_else(|ended| ended),
-        Err(ended) => ended,
+    stream.permit.begin();
+    let end = match stream.write_all(Some(&mut feed), head.into()).await {
+        Ok(()) => stream.follow(feed).await.unwrap_or_else(|end| end),
+        Err(end) => end,
     };
-    stream.app.metrics.streams.ended(ended);
-    if ended == Ended::Stalled {
-        place.why = Closed::Stalled;
-    }
+    stream.permit.end = Some(end);
+    permit.reason = match end {
+        StreamEnd::Stalled => CloseReason::Stalled,
+        StreamEnd::Failed => CloseReason::Failed,
+        _ => CloseReason::Done,
+    };
 }
 
-/// Keeps the system from taking in much more for a peer than it can send, and from trying for a quarter of an
-/// hour to reach one that is gone without a word.
+/// Keeps the system from buffering much more for a client than it can send, and from trying for a quarter of
+/// an hour to reach one that vanished.
 ///
-/// Without it a socket takes megabytes for a peer that does not read: memory that nobody counts, and
-/// events that are told as delivered long before they are.
-fn bound(socket: &Socket, stall: Duration) {
-    /// Not sent yet: enough to be sent at full speed, since the peer's window counts on top of it.
+/// Without it a socket takes megabytes for a client that does not read: memory that nothing counts, and
+/// events that are counted as delivered long before they are.
+fn limit_buffers(socket: &Socket, stall: Duration) {
+    /// Not sent yet: enough for full speed, since the client's receive window comes on top of it.
     const UNSENT: u32 = 256 * 1024;
     let tcp = match socket {
         Socket::Plain(socket) => socket2::SockRef::from(&**socket),
@@ -137,23 +161,21 @@ fn bound(socket: &Socket, stall: Duration) {
         .set_tcp_notsent_lowat(UNSENT)
         .and_then(|()| tcp.set_tcp_user_timeout(Some(stall)));
     if let Err(error) = bounds {
-        tracing::debug!(%error, "cannot bound the socket");
+        tracing::debug!(%error, "cannot limit the buffers of the socket");
     }
 }
 
-/// How a stream came to its end.
-pub(crate) use crate::metrics::StreamEnd as Ended;
-
-struct Stream {
-    app: Arc<App>,
+struct Stream<B: Backend> {
+    app: Arc<App<B>>,
     socket: Socket,
     /// What is to be sent next.
-    out: Piece,
+    out: FrameBuffer,
     chunked: bool,
     gzip: Option<Gzip>,
-    enrolled: Arc<Enrolled>,
-    _counted: Counted,
-    close_when_overtaken: bool,
+    reader: Arc<RegisteredReader>,
+    notices: bool,
+    permit: StreamPermit<B>,
+    close_on_lag: bool,
     /// After which seq the stream ends, and why, where that is known.
     last: Option<(u64, ByeReason)>,
     expires: Option<Instant>,
@@ -162,7 +184,7 @@ struct Stream {
     beat_at: Instant,
 }
 
-/// What a stream that has nothing to do may be woken for.
+/// What wakes a stream that has nothing to do.
 enum Signal {
     News,
     Tick,
@@ -172,12 +194,12 @@ enum Signal {
     Expired,
 }
 
-impl Stream {
-    async fn follow(&mut self, mut feed: Feed) -> Result<Ended, Ended> {
+impl<B: Backend> Stream<B> {
+    async fn follow(&mut self, mut feed: Feed<B::Subscription>) -> Result<StreamEnd, StreamEnd> {
         loop {
             tokio::task::coop::consume_budget().await;
-            // A stream that always has something to send never waits for a signal: so these are looked for
-            // here, too.
+            // A stream that always has something to send never waits for a signal, so it checks these here,
+            // too.
             if self.expires.is_some_and(|at| at <= Instant::now()) {
                 return self.bye(&mut feed, ByeReason::Expired).await;
             }
@@ -188,13 +210,13 @@ impl Stream {
             let up_to = self.last.map_or(u64::MAX, |(seq, _)| seq);
             let written = feed.write(&mut self.out, up_to, self.app.options.limits.stream_bytes);
             let ledger = feed.ledger();
-            self.enrolled.place(Account::Own(ledger));
+            self.reader.store(ReaderAccount::Own(ledger));
             let delivered = ledger.delivered - before.delivered;
             self.app.metrics.streams.deliveries.add(delivered);
             if written.gaps > 0 {
                 let lost = ledger.lost - before.lost;
                 self.app.metrics.streams.gaps(written.gaps, lost);
-                if self.close_when_overtaken {
+                if self.close_on_lag {
                     return self.bye(&mut feed, ByeReason::Overtaken).await;
                 }
             }
@@ -208,50 +230,56 @@ impl Stream {
                 feed.write_beat(&mut self.out);
             }
             if !self.out.is_empty() {
-                self.send(&mut feed).await?;
+                self.send(Some(&mut feed)).await?;
                 continue;
             }
             if written.looked_at > 0 {
                 continue;
             }
             let signal;
-            (feed, signal) = self.rest(feed).await?;
+            (feed, signal) = match self.rest(feed).await? {
+                Ok(rested) => rested,
+                Err(failed) => return self.fail(failed).await,
+            };
             match signal {
                 Signal::News => {}
                 // Its beat is written above, when it is due.
                 Signal::Tick if feed.notices() => {}
                 Signal::Tick => self.out.comment("keep-alive"),
                 Signal::Change(change) => self.refilter(&mut feed, change),
-                Signal::Gone => return Err(Ended::Client),
-                // Seen to above.
+                Signal::Gone => return Err(StreamEnd::Client),
+                // Handled above.
                 Signal::Stopping | Signal::Expired => {}
             }
         }
     }
 
-    /// The server stops: what is published from here on is not waited for.
+    /// The server stops: the stream ends at the head of this moment.
     fn end_at_the_head(&mut self) {
         self.stopping = true;
-        let head = self.app.api.session().seq();
+        let head = self.app.backend.retained().head;
         if self.last.is_none_or(|(seq, _)| head < seq) {
             self.last = Some((head, ByeReason::Shutdown));
         }
     }
 
-    /// Waits until there is something to do: with others where that can be, otherwise alone.
-    async fn rest(&mut self, mut feed: Feed) -> Result<(Feed, Signal), Ended> {
+    /// Waits until there is something to do: in a group where that is possible, otherwise alone.
+    async fn rest(
+        &mut self,
+        mut feed: Feed<B::Subscription>,
+    ) -> Result<Result<(Feed<B::Subscription>, Signal), GroupFailed>, StreamEnd> {
         let Some(socket) = self.shared_socket() else {
             let signal = self.signal(Some(&mut feed)).await;
-            return Ok((feed, signal));
+            return Ok(Ok((feed, signal)));
         };
-        let seat = Seat {
+        let joining = Joining {
             feed,
             socket,
-            enrolled: self.enrolled.clone(),
+            reader: self.reader.clone(),
             wrote_at: self.wrote_at,
             beat_at: self.beat_at,
         };
-        let mut membership = Fanout::join(&self.app, seat);
+        let mut membership = Fanout::join(&self.app, joining);
         let (returned, signal) = tokio::select! {
             biased;
             returned = membership.returned() => (Some(returned), Signal::News),
@@ -261,21 +289,38 @@ impl Stream {
             Some(returned) => returned,
             None => membership.leave().await,
         };
+        let returned = match returned {
+            Ok(returned) => returned,
+            Err(failed) => return Ok(Err(failed)),
+        };
         (self.wrote_at, self.beat_at) = (returned.wrote_at, returned.beat_at);
         let mut feed = returned.feed;
-        self.write_all(&mut feed, returned.rest).await?;
-        Ok((feed, signal))
+        self.write_all(Some(&mut feed), returned.rest).await?;
+        Ok(Ok((feed, signal)))
     }
 
-    /// The socket, if what goes to it is nothing special: the same bytes as others get, for as long as there
-    /// are any.
+    /// Ends the stream because its group's task has ended.
+    async fn fail(&mut self, failed: GroupFailed) -> Result<StreamEnd, StreamEnd> {
+        match failed.last_seq {
+            Some(last_seq) => {
+                self.write_bye(ByeReason::Failed, last_seq);
+                self.finish(None).await?;
+            }
+            // The client may have received a part of a frame: all that is safe is to close.
+            None => {}
+        }
+        Ok(StreamEnd::Failed)
+    }
+
+    /// The socket, if the stream can be in a group: if its bytes are the same as those of others, and it
+    /// has no end of its own.
     fn shared_socket(&self) -> Option<Arc<TcpStream>> {
         match &self.socket {
             Socket::Plain(socket)
                 if self.chunked
                     && self.gzip.is_none()
                     && self.last.is_none()
-                    && !self.close_when_overtaken =>
+                    && !self.close_on_lag =>
             {
                 Some(socket.clone())
             }
@@ -284,11 +329,11 @@ impl Stream {
     }
 
     /// The next thing that happens to the stream; also news and ticks, where it reads for itself.
-    async fn signal(&mut self, feed: Option<&mut Feed>) -> Signal {
+    async fn signal(&mut self, feed: Option<&mut Feed<B::Subscription>>) -> Signal {
         let Self {
             app,
             socket,
-            enrolled,
+            reader,
             stopping,
             expires,
             wrote_at,
@@ -316,7 +361,7 @@ impl Stream {
             biased;
             () = app.stopping.cancelled(), if !*stopping => Signal::Stopping,
             () = expired => Signal::Expired,
-            change = poll_fn(|cx| enrolled.poll_change(cx)) => Signal::Change(change),
+            change = poll_fn(|cx| reader.poll_change(cx)) => Signal::Change(change),
             () = gone(socket) => Signal::Gone,
             () = sleep_until(tick), if alone => Signal::Tick,
             () = news => Signal::News,
@@ -324,7 +369,7 @@ impl Stream {
     }
 
     /// Changes what the stream is for, from here on.
-    fn refilter(&mut self, feed: &mut Feed, change: FilterChange) {
+    fn refilter(&mut self, feed: &mut Feed<B::Subscription>, change: FilterChange) {
         feed.refilter(change.filter().clone());
         let notice = change.applied(feed.position());
         if feed.notices() {
@@ -337,50 +382,66 @@ impl Stream {
     }
 
     /// Sends what is ready.
-    async fn send(&mut self, feed: &mut Feed) -> Result<(), Ended> {
+    async fn send(&mut self, feed: Option<&mut Feed<B::Subscription>>) -> Result<(), StreamEnd> {
         if let Some(gzip) = &mut self.gzip {
-            let compressed = gzip.piece(self.out.payload());
+            let compressed = gzip.compress(self.out.payload());
             self.out.replace(&compressed);
         }
-        let piece = self.out.take();
-        self.write_all(feed, piece).await
+        let batch = self.out.take();
+        self.write_all(feed, batch).await
     }
 
-    /// Writes all of these, for as long as the peer takes any.
-    async fn write_all(&mut self, feed: &mut Feed, mut bytes: Bytes) -> Result<(), Ended> {
+    /// Writes all of these bytes, for as long as the client takes any. Makes changes of the filter
+    /// meanwhile, where there is a feed.
+    async fn write_all(
+        &mut self,
+        mut feed: Option<&mut Feed<B::Subscription>>,
+        mut bytes: Bytes,
+    ) -> Result<(), StreamEnd> {
         let stall = self.app.options.limits.stall;
         self.app.metrics.streams.wrote(1, bytes.len() as u64);
         while !bytes.is_empty() {
-            let Self {
-                socket, enrolled, ..
-            } = self;
+            let Self { socket, reader, .. } = self;
             let step = tokio::select! {
                 biased;
                 written = timeout(stall, socket.write(&bytes)) => Ok(written),
-                // What it changes is what comes after these bytes.
-                change = poll_fn(|cx| enrolled.poll_change(cx)) => Err(change),
+                // It holds from the position on, which is behind these bytes.
+                change = poll_fn(|cx| reader.poll_change(cx)), if feed.is_some() => Err(change),
             };
             match step {
                 Ok(Ok(Ok(written))) if written > 0 => bytes.advance(written),
-                Ok(Ok(_)) => return Err(Ended::Client),
-                Ok(Err(_)) => return Err(Ended::Stalled),
-                Err(change) => self.refilter(feed, change),
+                Ok(Ok(_)) => return Err(StreamEnd::Client),
+                Ok(Err(_)) => return Err(StreamEnd::Stalled),
+                Err(change) => {
+                    if let Some(feed) = &mut feed {
+                        self.refilter(feed, change);
+                    }
+                }
             }
         }
         // Under TLS, what was taken may still be in a buffer on this side.
         match timeout(stall, self.socket.flush()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Ended::Client),
-            Err(_) => return Err(Ended::Stalled),
+            Ok(Err(_)) => return Err(StreamEnd::Client),
+            Err(_) => return Err(StreamEnd::Stalled),
         }
         self.wrote_at = Instant::now();
         Ok(())
     }
 
-    /// Says why the stream ends, and from where to go on.
-    async fn bye(&mut self, feed: &mut Feed, reason: ByeReason) -> Result<Ended, Ended> {
-        let last_seq = feed.position();
-        if feed.notices() {
+    /// Ends the stream, and sends why, and the last seq.
+    async fn bye(
+        &mut self,
+        feed: &mut Feed<B::Subscription>,
+        reason: ByeReason,
+    ) -> Result<StreamEnd, StreamEnd> {
+        self.write_bye(reason, feed.position());
+        self.finish(Some(feed)).await?;
+        Ok(reason.into())
+    }
+
+    fn write_bye(&mut self, reason: ByeReason, last_seq: u64) {
+        if self.notices {
             let retry = self.retry();
             let bye = Notice::Bye(Bye { reason, last_seq });
             self.out.notice_with_retry(&bye, retry);
@@ -389,52 +450,62 @@ impl Stream {
                 ByeReason::Expired => "the ticket has expired",
                 ByeReason::Overtaken => "events were lost",
                 ByeReason::Complete => "the ticket's range is complete",
-                _ => "the server stops",
+                ByeReason::Shutdown => "the server is stopping",
+                _ => "the server failed to continue this stream; its log has the cause",
             };
             self.out
                 .comment(&format!("bye: {why}, the last seq was {last_seq}"));
         }
-        self.send(feed).await?;
-        if let Some(gzip) = self.gzip.take() {
-            self.out.replace(&gzip.last());
-            let piece = self.out.take();
-            self.write_all(feed, piece).await?;
-        }
-        self.write_all(feed, self.out.last().into()).await?;
-        let _ = self.socket.shutdown().await;
-        Ok(reason.into())
     }
 
-    /// After how many milliseconds this peer is to come back, if its stream breaks: each has a moment of its
-    /// own within the window, so that they do not all come at once.
+    /// Sends what is ready, and the end of the body.
+    async fn finish(
+        &mut self,
+        mut feed: Option<&mut Feed<B::Subscription>>,
+    ) -> Result<(), StreamEnd> {
+        self.send(feed.as_deref_mut()).await?;
+        if let Some(gzip) = self.gzip.take() {
+            self.out.replace(&gzip.last());
+            let batch = self.out.take();
+            self.write_all(feed.as_deref_mut(), batch).await?;
+        }
+        self.write_all(feed, self.out.last().into()).await?;
+        self.socket.close().await;
+        Ok(())
+    }
+
+    /// After how many milliseconds the client should reconnect, if its stream breaks. Each client gets a
+    /// moment of its own within the window, so that they do not all reconnect at once.
     fn retry(&self) -> u64 {
-        /// What a restart takes at least.
+        /// A restart takes at least this long.
         const SOONEST: u64 = 1000;
         let window = self.app.options.reconnect_window.unwrap_or_else(|| {
-            /// A second's worth of new streams, with room to spare.
+            /// New streams that a server can take in a second, with a margin.
             const PER_SECOND: u64 = 1000;
             let App {
-                streams, sent_away, ..
+                streams,
+                streams_at_stop,
+                ..
             } = &*self.app;
-            // Of a crowd that is sent away the last one, too, gets a moment in the window of all.
-            let streams = streams.load(Relaxed).max(sent_away.load(Relaxed)) as u64;
+            // While the server stops, the last stream gets a moment in the window of all, too.
+            let streams = streams.load(Relaxed).max(streams_at_stop.load(Relaxed)) as u64;
             Duration::from_secs((streams / PER_SECOND).max(4))
         });
-        // Without randomness they do.
+        // Without randomness all get the same moment.
         let random = u64::from(getrandom::u32().unwrap_or(0));
         SOONEST + random % (window.as_millis() as u64).max(1)
     }
 }
 
-/// Ready when the peer has closed its side: nobody who reads a stream has anything more to say.
+/// Ready when the client has closed its side. What it sends on the way is ignored, within bounds: a client
+/// that reads a stream has nothing more to send.
 async fn gone(socket: &mut Socket) {
-    /// Who goes on talking is not listening.
-    const TALK: usize = 64 * 1024;
-    let mut heard = 0;
+    const IGNORED_BYTES: usize = 64 * 1024;
+    let mut received = 0;
     let mut bytes = [0; 64];
     while let Ok(read @ 1..) = socket.read(&mut bytes).await {
-        heard += read;
-        if heard > TALK {
+        received += read;
+        if received > IGNORED_BYTES {
             return;
         }
     }

@@ -1,8 +1,7 @@
 //! Applies the claims of a ticket to a query.
 
 use tapline_access::{Claims, TicketError};
-use tapline_api::{Replay, StreamQuery};
-use tapline_events::{Cursor, Epoch, Filter, TypePattern};
+use tapline_api::{Cursor, Epoch, Filter, Replay, StreamQuery, TypePattern};
 
 /// Removes from `query` what the ticket does not permit. `query` is complete: it includes the
 /// `Last-Event-ID`, where one was sent; `epoch` and `head` are the stream's.

@@ -12,14 +12,14 @@ mod page;
 mod query;
 mod subscribe;
 mod wait;
-mod readers;
 
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use tapline_api::{ApiError, ApiService, PutAnswer};
+use tapline_api::{ApiError, ApiService, Delivery, Lost, PutAnswer, Subscription};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, ErrorBody, from_json};
 use tapline_telemetry::{Envelope, TelemetrySession};
@@ -106,4 +106,30 @@ fn fill_to(api: &ApiService, head: u64) {
 fn told(error: &ApiError) -> (&'static str, String) {
     let ErrorBody { code, message, .. } = ErrorBody::from(error);
     (code.as_str(), message)
+}
+
+/// What a subscription delivered.
+#[derive(Debug)]
+enum Next {
+    Envelope(u64),
+    Lost(Lost),
+}
+
+/// What there is next, if there is anything now.
+fn next(subscription: &mut impl Subscription) -> Option<Next> {
+    let mut next = None;
+    while next.is_none() {
+        let looked_at = subscription.read(1, |delivery| {
+            next = match delivery {
+                Delivery::Envelope { seq, .. } => Some(Next::Envelope(seq)),
+                Delivery::Lost(lost) => Some(Next::Lost(lost)),
+                Delivery::Session(_) => None,
+            };
+            ControlFlow::Break(())
+        });
+        if looked_at == 0 {
+            break;
+        }
+    }
+    next
 }

@@ -1,10 +1,9 @@
 //! Where a live stream begins.
 
 use tapline_api::ApiService;
-use tapline_events::Item;
 use tapline_oapi::{ConfigRequest, HelloReason};
 
-use crate::{fill_to, idle, query, running};
+use crate::{Next, fill_to, idle, next, query, running};
 
 /// Why it begins there, after which seq, how many are lost, and the seqs that come.
 #[track_caller]
@@ -16,8 +15,8 @@ fn check(
     lost: impl Into<Option<u64>>,
     seqs: impl IntoIterator<Item = u64>,
 ) {
-    let mut subscription = api.subscribe(&query::stream(asked).unwrap());
-    let hello = &subscription.hello;
+    let mut opened = api.subscribe(&query::stream(asked).unwrap());
+    let hello = &opened.hello;
     assert_eq!(
         (hello.reason, hello.used, hello.lost),
         (reason, used, lost.into()),
@@ -36,10 +35,10 @@ fn check(
     assert_eq!(hello.epoch, api.session().stream().epoch());
 
     let mut got = Vec::new();
-    while let Some(item) = subscription.reader.try_next() {
+    while let Some(item) = next(&mut opened.subscription) {
         match item {
-            Item::Envelope(envelope) => got.push(envelope.seq()),
-            Item::Lost(lost) => panic!("{asked}: the hello should have told of {lost:?}"),
+            Next::Envelope(seq) => got.push(seq),
+            Next::Lost(lost) => panic!("{asked}: the hello should have told of {lost:?}"),
         }
     }
     assert_eq!(got, seqs.into_iter().collect::<Vec<_>>(), "{asked}");
@@ -203,10 +202,10 @@ fn under_a_filter_what_is_gone_is_not_claimed_to_be_lost() {
     fill_to(&api, 20);
     for filter in ["category=network", "type=network_*"] {
         let asked = format!("after=5&{filter}");
-        let subscription = api.subscribe(&query::stream(&asked).unwrap());
-        let hello = subscription.hello;
+        let opened = api.subscribe(&query::stream(&asked).unwrap());
+        let hello = opened.hello;
         assert_eq!((hello.reason, hello.lost), (HelloReason::Evicted, None));
-        assert_eq!((subscription.evicted, hello.used), (7, 12));
+        assert_eq!((opened.evicted, hello.used), (7, 12));
         // Nothing is gone: that is known, whatever is asked for.
         let asked = format!("after=15&{filter}");
         let hello = api.subscribe(&query::stream(&asked).unwrap()).hello;
@@ -219,13 +218,10 @@ fn under_a_filter_what_is_gone_is_not_claimed_to_be_lost() {
 fn hello_and_reader_tell_each_loss_once() {
     let api = running(8);
     fill_to(&api, 20);
-    let mut subscription = api.subscribe(&query::stream("after=5").unwrap());
-    assert_eq!(
-        (subscription.hello.lost.unwrap(), subscription.hello.used),
-        (7, 12)
-    );
+    let mut opened = api.subscribe(&query::stream("after=5").unwrap());
+    assert_eq!((opened.hello.lost.unwrap(), opened.hello.used), (7, 12));
     fill_to(&api, 30);
-    let Some(Item::Lost(lost)) = subscription.reader.try_next() else {
+    let Some(Next::Lost(lost)) = next(&mut opened.subscription) else {
         panic!("a loss comes first");
     };
     assert_eq!((lost.first, lost.last, lost.matching), (13, 22, Some(10)));
@@ -240,9 +236,9 @@ fn an_overtaken_stream_goes_on_where_it_asked_to() {
         ("overtaken=head", 20),
     ] {
         let api = running(8);
-        let mut reader = api.subscribe(&query::stream(asked).unwrap()).reader;
+        let mut subscription = api.subscribe(&query::stream(asked).unwrap()).subscription;
         fill_to(&api, 20);
-        let Some(Item::Lost(lost)) = reader.try_next() else {
+        let Some(Next::Lost(lost)) = next(&mut subscription) else {
             panic!("it was overtaken")
         };
         assert_eq!((lost.first, lost.last), (1, last), "{asked}");

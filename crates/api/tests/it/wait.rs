@@ -2,10 +2,10 @@
 
 use std::task::{Context, Waker};
 
-use tapline_events::Item;
+use tapline_api::Subscription;
 use tapline_oapi::HelloReason;
 
-use crate::{fill_to, publish, query, running};
+use crate::{Next, fill_to, next, publish, query, running};
 
 #[test]
 fn what_was_published_before_is_found() {
@@ -19,18 +19,20 @@ fn what_was_published_before_is_found() {
         "category=page&after=x",
     ] {
         let wait = query::wait(asked).unwrap();
-        let mut subscription = api.subscribe(&wait.start);
-        let Some(Item::Envelope(found)) = subscription.reader.try_next() else {
+        let mut opened = api.subscribe(&wait.start);
+        let Some(Next::Envelope(found)) = next(&mut opened.subscription) else {
             panic!("{asked}: it is there")
         };
-        assert_eq!(found.seq(), page.seq());
+        assert_eq!(found, page.seq());
     }
     let after = query::wait("type=page_load&after=4").unwrap();
-    let mut reader = api.subscribe(&after.start).reader;
+    let mut wait = api.subscribe(&after.start).subscription;
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(reader.poll_next(&mut cx).is_pending(), "and once only");
+    assert!(next(&mut wait).is_none(), "and once only");
+    assert!(wait.poll_news(&mut cx).is_pending());
     publish(&api, r#"{"type":"page_load"}"#).unwrap();
-    assert!(reader.poll_next(&mut cx).is_ready(), "what comes is, too");
+    assert!(wait.poll_news(&mut cx).is_ready(), "a later event is, too");
+    assert!(next(&mut wait).is_some());
 }
 
 #[test]
@@ -39,8 +41,8 @@ fn without_a_cursor_it_begins_at_the_sessions_start() {
     fill_to(&api, 3);
     let _ = crate::ready(api.delete());
     crate::ready(api.put(&Default::default())).unwrap();
-    let subscription = api.subscribe(&query::wait("").unwrap().start);
-    assert_eq!(subscription.hello.used, 3);
+    let opened = api.subscribe(&query::wait("").unwrap().start);
+    assert_eq!(opened.hello.used, 3);
 }
 
 #[test]
@@ -48,13 +50,13 @@ fn what_is_lost_on_the_way_is_known() {
     let api = running(8);
     fill_to(&api, 20);
     let wait = query::wait("after=2").unwrap();
-    let mut subscription = api.subscribe(&wait.start);
-    assert_eq!(subscription.hello.reason, HelloReason::Evicted);
-    assert_eq!(subscription.evicted, 10);
+    let mut opened = api.subscribe(&wait.start);
+    assert_eq!(opened.hello.reason, HelloReason::Evicted);
+    assert_eq!(opened.evicted, 10);
     fill_to(&api, 40);
     assert!(matches!(
-        subscription.reader.try_next(),
-        Some(Item::Lost(_))
+        next(&mut opened.subscription),
+        Some(Next::Lost(_))
     ));
-    assert_eq!(subscription.reader.ledger().lost, 20);
+    assert_eq!(opened.subscription.ledger().lost, 20);
 }

@@ -215,6 +215,8 @@ fn list_readers() {}
             example = json!({"id": "r17", "category": ["network"], "after": 42})),
         (status = 404, description = "There is no such reader, or it has disconnected.", body = ErrorBody,
             example = json!({"code": "not_found", "message": "there is no reader with this id; `GET /telemetry/readers` lists the open readers"})),
+        (status = 409, description = "The reader is a `wait`, whose filter cannot be changed.", body = ErrorBody,
+            example = json!({"code": "conflict", "message": "this reader is a `wait`, whose filter cannot be changed; send another `GET /telemetry/wait`"})),
         BadBody,
     ),
 )]

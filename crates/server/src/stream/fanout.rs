@@ -1,47 +1,52 @@
 //! Streams that follow the head together: [`Fanout`].
 //!
-//! Peers that want the same and stand at the same place get the same bytes. So they are read for once, by a
-//! *group*: one task with one reader makes a piece of all that is new and writes it to one socket after the
-//! other. What is paid per peer is a system call, and no task is woken for it.
+//! Clients that want the same and are at the same position get the same bytes. So one task reads for them:
+//! a *group* makes one batch of all that is new and writes it to one socket after the other. A client costs
+//! one system call, and no task is woken for it.
 //!
-//! A stream has one owner at any time. It joins a group when it has caught up, and its task then only waits;
-//! it is given back when its socket does not take a piece whole (with the bytes that are left), or when its
-//! task asks for it. What it lost and got meanwhile is worked out from the group's account.
+//! A stream has one owner at any time. It joins a group when it has caught up, and its own task then only
+//! waits. The group gives it back when its socket does not take a batch whole (with the bytes that are
+//! left), or when its task asks for it. What it lost and received meanwhile follows from the group's ledger.
 //!
-//! 1. A member has been sent exactly what the group's reader has passed: `member.position == group.position`.
-//! 2. Who joins ahead of the group waits, and the group's next piece ends there. Who joins behind it is given
-//!    back, and catches up by itself.
-//! 3. A member whose socket has not taken all of a piece gets nothing further from the group.
+//! # Invariants
+//!
+//! 1. A member was sent exactly what the group's reader has passed: `member.position == group.position`.
+//! 2. A stream that joins ahead of the group waits, and the group's next batch ends at its position. A
+//!    stream that joins behind the group is given back, and catches up by itself.
+//! 3. A member whose socket has not taken all of a batch gets nothing further from the group.
+//! 4. However a group's task ends, the group is out of the map, the streams that waited in it are given
+//!    back, and its members' tasks are woken with [`GroupFailed`]. The next stream that joins makes a new
+//!    group.
 
 use std::collections::HashMap;
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tapline_api::{Enrolled, LiveLedger, Place};
-use tapline_events::{Filter, LagPolicy, ReaderLedger};
+use tapline_api::{Backend, Filter, LagPolicy, ReaderLedger, Subscription};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::readers::{ReaderAccount, RegisteredReader, SharedLedger};
 use crate::serve::App;
 use crate::stream::feed::Feed;
-use crate::stream::frames::Piece;
+use crate::stream::frames::FrameBuffer;
 
 /// The groups.
-pub(crate) struct Fanout {
-    groups: Mutex<HashMap<Key, Arc<Group>>>,
-    /// Each member of a set of like streams goes to one of so many groups: as many as there are processors
-    /// to write at once.
+pub(crate) struct Fanout<S> {
+    groups: Mutex<HashMap<Key, Arc<Group<S>>>>,
+    /// Streams that want the same are spread over so many groups: as many as there are processors to write
+    /// at once.
     shards: u64,
     next_id: AtomicU64,
 }
 
-/// What members of a group have in common.
+/// What the members of a group have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     filter: Filter,
@@ -50,34 +55,42 @@ struct Key {
     shard: u64,
 }
 
-/// A stream that wants to follow with others.
-pub(crate) struct Seat {
-    pub(crate) feed: Feed,
+/// A stream that joins a group.
+pub(crate) struct Joining<S> {
+    pub(crate) feed: Feed<S>,
     pub(crate) socket: Arc<TcpStream>,
-    pub(crate) enrolled: Arc<Enrolled>,
+    pub(crate) reader: Arc<RegisteredReader>,
     /// When it was written to last.
     pub(crate) wrote_at: Instant,
     /// When its next beat is due, if it has beats.
     pub(crate) beat_at: Instant,
 }
 
-/// A stream that is its task's own again.
-pub(crate) struct Returned {
-    pub(crate) feed: Feed,
-    /// What is still to be sent, of a piece that the feed has passed.
+/// A stream that a group has given back to its task.
+pub(crate) struct Returned<S> {
+    pub(crate) feed: Feed<S>,
+    /// What is still to be sent of a batch that the feed has passed.
     pub(crate) rest: Bytes,
     pub(crate) wrote_at: Instant,
     pub(crate) beat_at: Instant,
 }
 
-/// A stream that follows with others, as its task sees it.
-pub(crate) struct Membership {
-    id: u64,
-    group: Arc<Group>,
-    returned: oneshot::Receiver<Returned>,
+/// The group's task ended while the stream was a member, because of a panic. The stream ends with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupFailed {
+    /// The last seq that was sent to each member. `None` where the task ended in the middle of writing,
+    /// so that a member may have received a part of a frame.
+    pub(crate) last_seq: Option<u64>,
 }
 
-impl Default for Fanout {
+/// A stream in a group, as its task sees it.
+pub(crate) struct Membership<S> {
+    id: u64,
+    group: Arc<Group<S>>,
+    returned: oneshot::Receiver<Returned<S>>,
+}
+
+impl<S> Default for Fanout<S> {
     fn default() -> Self {
         Self {
             groups: Mutex::default(),
@@ -87,130 +100,212 @@ impl Default for Fanout {
     }
 }
 
-impl Fanout {
-    /// Follows with the others that want the same.
-    pub(crate) fn join(app: &Arc<App>, seat: Seat) -> Membership {
+impl<S: Subscription> Fanout<S> {
+    /// Joins the group of the streams that want the same.
+    pub(crate) fn join<B: Backend<Subscription = S>>(
+        app: &Arc<App<B>>,
+        joining: Joining<S>,
+    ) -> Membership<S> {
         let fanout = &app.fanout;
         let id = fanout.next_id.fetch_add(1, Relaxed);
         let key = Key {
-            filter: seat.feed.filter().clone(),
-            notices: seat.feed.notices(),
-            lag_policy: seat.feed.lag_policy(),
+            filter: joining.feed.filter().clone(),
+            notices: joining.feed.notices(),
+            lag_policy: joining.feed.lag_policy(),
             shard: id % fanout.shards,
         };
         let (back, returned) = oneshot::channel();
-        let mut groups = fanout.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = groups.entry(key.clone()).or_insert_with(|| {
-            let group = Arc::new(Group::default());
-            app.spawn(run(app.clone(), key, group.clone()));
-            app.metrics.streams.groups.add(1);
-            group
-        });
-        // Under the lock: a group looks here, too, before it ends.
-        group.lobby().joining.push(Member {
+        let member = Member {
             id,
-            seat,
+            stream: joining,
             since: ReaderLedger::default(),
             back,
+        };
+        let mut is_new = false;
+        let mut groups = fanout.groups();
+        let group = groups.entry(key.clone()).or_insert_with(|| {
+            is_new = true;
+            Arc::new(Group::default())
         });
-        group.knock.notify_one();
+        let group = group.clone();
+        // Under the lock of the map: a group looks into its queue under it before it ends.
+        group.queue().joining.push(member);
+        drop(groups);
+        if is_new {
+            app.metrics.streams.groups.add(1);
+            let open = OpenGroup {
+                app: app.clone(),
+                key,
+                group: group.clone(),
+            };
+            app.spawn(run(open));
+        }
+        group.notify.notify_one();
         Membership {
             id,
-            group: group.clone(),
+            group,
             returned,
         }
     }
 
-    /// Ends a group that nobody is in and nobody is about to join.
-    fn close(&self, key: &Key, group: &Group) -> bool {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let empty = group.lobby().joining.is_empty();
+    fn groups(&self) -> MutexGuard<'_, HashMap<Key, Arc<Group<S>>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a group that has no member and no stream in its queue out of the map.
+    fn close_if_empty(&self, key: &Key, group: &Group<S>) -> bool {
+        let mut groups = self.groups();
+        let empty = group.queue().joining.is_empty();
         if empty {
             groups.remove(key);
         }
         empty
     }
+
+    /// Takes a group out of the map, whatever is in its queue, which is returned.
+    fn remove(&self, key: &Key, group: &Arc<Group<S>>) -> Vec<Member<S>> {
+        let mut groups = self.groups();
+        if groups
+            .get(key)
+            .is_some_and(|there| Arc::ptr_eq(there, group))
+        {
+            groups.remove(key);
+        }
+        std::mem::take(&mut group.queue().joining)
+    }
 }
 
-impl Membership {
+impl<S: Subscription> Membership<S> {
     /// When the group gives the stream back by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupFailed`] where the group's task has ended without giving the stream back.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost where this is given up.
-    pub(crate) async fn returned(&mut self) -> Returned {
-        match (&mut self.returned).await {
-            Ok(returned) => returned,
-            // The group is gone because the server is: so will this task be.
-            Err(_) => pending().await,
-        }
+    /// Nothing is lost where the future is dropped before it is ready.
+    pub(crate) async fn returned(&mut self) -> Result<Returned<S>, GroupFailed> {
+        (&mut self.returned).await.map_err(|_| GroupFailed {
+            last_seq: self.group.sent_up_to(),
+        })
     }
 
     /// Asks for the stream.
-    pub(crate) async fn leave(mut self) -> Returned {
-        self.group.lobby().leaving.push(self.id);
-        self.group.knock.notify_one();
+    ///
+    /// # Errors
+    ///
+    /// As [`returned`](Self::returned).
+    pub(crate) async fn leave(mut self) -> Result<Returned<S>, GroupFailed> {
+        self.group.queue().leaving.push(self.id);
+        self.group.notify.notify_one();
         self.returned().await
     }
 }
 
-/// Where streams come and go.
-#[derive(Default)]
-struct Group {
-    lobby: Mutex<Lobby>,
-    knock: Notify,
-    /// What became of the seqs that its reader has passed.
-    ledger: LiveLedger,
+/// Where streams join and leave.
+struct Group<S> {
+    queue: Mutex<Queue<S>>,
+    notify: Notify,
+    /// The last seq that was sent to each member; [`WRITING`](Self::WRITING) while that differs.
+    sent: AtomicU64,
 }
 
-#[derive(Default)]
-struct Lobby {
-    joining: Vec<Member>,
+/// What the group has not come to yet.
+struct Queue<S> {
+    joining: Vec<Member<S>>,
     leaving: Vec<u64>,
 }
 
-impl Group {
-    fn lobby(&self) -> std::sync::MutexGuard<'_, Lobby> {
-        self.lobby.lock().unwrap_or_else(PoisonError::into_inner)
+impl<S> Default for Queue<S> {
+    fn default() -> Self {
+        Self {
+            joining: Vec::new(),
+            leaving: Vec::new(),
+        }
     }
 }
 
-struct Member {
+impl<S> Default for Group<S> {
+    fn default() -> Self {
+        Self {
+            queue: Mutex::default(),
+            notify: Notify::new(),
+            sent: AtomicU64::new(Self::WRITING),
+        }
+    }
+}
+
+impl<S> Group<S> {
+    const WRITING: u64 = u64::MAX;
+
+    fn queue(&self) -> MutexGuard<'_, Queue<S>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent_up_to(&self) -> Option<u64> {
+        Some(self.sent.load(Relaxed)).filter(|seq| *seq != Self::WRITING)
+    }
+}
+
+struct Member<S> {
     id: u64,
-    seat: Seat,
-    /// The group's account when this one became a member.
+    stream: Joining<S>,
+    /// The group's ledger when this stream became a member.
     since: ReaderLedger,
-    back: oneshot::Sender<Returned>,
+    back: oneshot::Sender<Returned<S>>,
+}
+
+/// A group in the map. Dropping it, in whatever way the group's task ends, takes the group out of the map
+/// and gives back the streams in its queue.
+struct OpenGroup<B: Backend> {
+    app: Arc<App<B>>,
+    key: Key,
+    group: Arc<Group<B::Subscription>>,
+}
+
+impl<B: Backend> Drop for OpenGroup<B> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the task of a group of streams panicked; its streams end");
+        }
+        for member in self.app.fanout.remove(&self.key, &self.group) {
+            member.give_back(Bytes::new());
+        }
+        self.app.metrics.streams.groups.sub(1);
+    }
 }
 
 /// A group at work.
-struct Work<'a> {
-    app: &'a App,
-    group: &'a Group,
+struct Work<'a, B: Backend> {
+    app: &'a App<B>,
+    group: &'a Group<B::Subscription>,
     /// Reads for the members. `None` before the first.
-    feed: Option<Feed>,
-    members: Vec<Member>,
-    /// Those who are ahead of the group.
-    waiting: Vec<Member>,
+    feed: Option<Feed<B::Subscription>>,
+    /// The ledger of `feed`, for the list of readers.
+    ledger: SharedLedger,
+    members: Vec<Member<B::Subscription>>,
+    /// Streams that are ahead of the group.
+    waiting: Vec<Member<B::Subscription>>,
     wrote_at: Instant,
-    /// When it is looked next whose beat is due.
+    /// When the group looks next whose beat is due.
     beats_at: Instant,
-    /// For how long it has written without a rest.
+    /// How long it has written since its last rest.
     rest_due: Duration,
 }
 
-async fn run(app: Arc<App>, key: Key, group: Arc<Group>) {
-    let mut work = Work::new(&app, &group);
+async fn run<B: Backend>(open: OpenGroup<B>) {
+    let OpenGroup { app, key, group } = &open;
+    let mut work = Work::new(app, group);
     loop {
-        work.open_the_door();
+        work.update_members();
         if work.members.is_empty() && work.waiting.is_empty() {
-            if app.fanout.close(&key, &group) {
-                app.metrics.streams.groups.sub(1);
+            if app.fanout.close_if_empty(key, group) {
                 return;
             }
             continue;
         }
-        let Some(mut feed) = work.place() else {
+        let Some(mut feed) = work.take_feed() else {
             continue;
         };
         work.admit(&feed);
@@ -221,7 +316,7 @@ async fn run(app: Arc<App>, key: Key, group: Arc<Group>) {
     }
 }
 
-/// What a turn of a group came to.
+/// What one round of a group has sent.
 enum Sent {
     /// There was nothing new.
     Nothing,
@@ -231,13 +326,14 @@ enum Sent {
     Some,
 }
 
-impl<'a> Work<'a> {
-    fn new(app: &'a App, group: &'a Group) -> Self {
+impl<'a, B: Backend> Work<'a, B> {
+    fn new(app: &'a App<B>, group: &'a Group<B::Subscription>) -> Self {
         let now = Instant::now();
         Self {
             app,
             group,
             feed: None,
+            ledger: SharedLedger::default(),
             members: Vec::new(),
             waiting: Vec::new(),
             wrote_at: now,
@@ -246,18 +342,18 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Lets in who came, and lets go who wants to.
-    fn open_the_door(&mut self) {
-        let Lobby { joining, leaving } = std::mem::take(&mut *self.group.lobby());
+    /// Takes in the streams that have joined, and gives back those that leave.
+    fn update_members(&mut self) {
+        let Queue { joining, leaving } = std::mem::take(&mut *self.group.queue());
         self.waiting.extend(joining);
         if leaving.is_empty() {
             return;
         }
-        let leaves = |member: &mut Member| leaving.contains(&member.id);
+        let leaves = |member: &mut Member<_>| leaving.contains(&member.id);
         for member in self.waiting.extract_if(.., leaves) {
             member.give_back(Bytes::new());
         }
-        let left: Vec<Member> = self.members.extract_if(.., leaves).collect();
+        let left: Vec<_> = self.members.extract_if(.., leaves).collect();
         if let Some(feed) = &self.feed {
             for member in left {
                 self.let_go(member, feed, Bytes::new());
@@ -265,36 +361,41 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Where the group reads. With no member that may be chosen anew: at the first of those who wait.
-    fn place(&mut self) -> Option<Feed> {
+    /// What the group reads with. Without a member that is a new one, at the first position of the
+    /// streams that wait.
+    fn take_feed(&mut self) -> Option<Feed<B::Subscription>> {
         if !self.members.is_empty() {
             return self.feed.take();
         }
         let first =
-            (0..self.waiting.len()).min_by_key(|at| self.waiting[*at].seat.feed.position())?;
-        let feed = self.waiting[first].seat.feed.beside();
-        if feed.is_none() {
-            // Overtaken meanwhile: it finds that out by itself.
+            (0..self.waiting.len()).min_by_key(|at| self.waiting[*at].stream.feed.position())?;
+        let Some(feed) = self.waiting[first].stream.feed.beside() else {
+            // It has lagged meanwhile, and finds that out by itself.
             self.waiting.swap_remove(first).give_back(Bytes::new());
-        }
-        feed
+            return None;
+        };
+        // Not stored into the former one: that is the ledger of another feed.
+        self.ledger = SharedLedger::new(feed.ledger());
+        self.group.sent.store(feed.position(), Relaxed);
+        Some(feed)
     }
 
-    /// Sends the members what is new, up to where somebody waits.
-    async fn send_news(&mut self, feed: &mut Feed) -> Sent {
+    /// Sends the members what is new, up to the first position at which a stream waits.
+    async fn send_news(&mut self, feed: &mut Feed<B::Subscription>) -> Sent {
         let position = feed.position();
         let ahead = self
             .waiting
             .iter()
-            .map(|member| member.seat.feed.position());
+            .map(|member| member.stream.feed.position());
         let up_to = ahead.filter(|there| position < *there).min();
-        let mut piece = Piece::new(true);
+        let mut batch = FrameBuffer::new(true);
         let before = feed.ledger();
         let bytes = self.app.options.limits.stream_bytes;
-        let written = feed.write(&mut piece, up_to.unwrap_or(u64::MAX), bytes);
+        let written = feed.write(&mut batch, up_to.unwrap_or(u64::MAX), bytes);
         let ledger = feed.ledger();
-        self.group.ledger.store(ledger);
-        if piece.is_empty() {
+        self.ledger.store(ledger);
+        if batch.is_empty() {
+            self.group.sent.store(ledger.position(), Relaxed);
             return if written.looked_at == 0 {
                 Sent::Nothing
             } else {
@@ -309,7 +410,11 @@ impl<'a> Work<'a> {
             .deliveries
             .add(count * (ledger.delivered - before.delivered));
         streams.gaps(count * written.gaps, count * (ledger.lost - before.lost));
-        self.hand_out(feed, &piece.take()).await;
+        self.group
+            .sent
+            .store(Group::<B::Subscription>::WRITING, Relaxed);
+        self.write_to_all(feed, &batch.take()).await;
+        self.group.sent.store(ledger.position(), Relaxed);
         if up_to == Some(feed.position()) || written.is_full {
             Sent::Some
         } else {
@@ -319,64 +424,69 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Writes a piece to every member. Who does not take it whole is given back.
-    async fn hand_out(&mut self, feed: &Feed, piece: &Bytes) {
-        /// After how many writes, some microseconds each, others have a turn.
-        const TURN: usize = 64;
+    /// Writes a batch to every member. A member that does not take it whole is given back.
+    async fn write_to_all(&mut self, feed: &mut Feed<B::Subscription>, batch: &Bytes) {
+        /// After how many writes, some microseconds each, other tasks may run.
+        const YIELD_AFTER: usize = 64;
         let mut at = 0;
         while at < self.members.len() {
-            match self.members[at].write(piece) {
+            match self.members[at].write(batch) {
                 Ok(()) => at += 1,
                 Err(rest) => {
                     let member = self.members.swap_remove(at);
                     self.let_go(member, feed, rest);
                 }
             }
-            if at % TURN == 0 {
+            if at % YIELD_AFTER == 0 {
                 tokio::task::yield_now().await;
             }
         }
         let count = self.members.len() as u64;
         let streams = &self.app.metrics.streams;
-        streams.wrote(count, count * piece.len() as u64);
+        streams.wrote(count, count * batch.len() as u64);
     }
 
-    /// Gives back one that was a member, at the place to which `feed` has come.
-    fn let_go(&self, mut member: Member, feed: &Feed, rest: Bytes) {
+    /// Gives back one that was a member, at the position of `feed`.
+    fn let_go(
+        &self,
+        mut member: Member<B::Subscription>,
+        feed: &Feed<B::Subscription>,
+        rest: Bytes,
+    ) {
         self.app.metrics.streams.grouped.sub(1);
-        member.seat.feed.follow(feed, member.since);
-        member.seat.wrote_at = member.seat.wrote_at.max(self.wrote_at);
+        member.stream.feed.follow(feed, member.since);
+        member.stream.wrote_at = member.stream.wrote_at.max(self.wrote_at);
         member.give_back(rest);
     }
 
-    /// Makes members of those who are where the group is. Who is behind goes on alone for a while.
-    fn admit(&mut self, feed: &Feed) {
+    /// Makes members of the streams that are where the group is. Those that are behind are given back.
+    fn admit(&mut self, feed: &Feed<B::Subscription>) {
         let here = feed.position();
         for at in (0..self.waiting.len()).rev() {
-            let there = self.waiting[at].seat.feed.position();
+            let there = self.waiting[at].stream.feed.position();
             if here < there {
                 continue;
             }
             let mut member = self.waiting.swap_remove(at);
-            if !member.seat.feed.is_beside(feed) {
+            if !member.stream.feed.is_beside(feed) {
                 member.give_back(Bytes::new());
                 continue;
             }
             member.since = feed.ledger();
-            member.seat.enrolled.place(Place::Carried {
-                own: member.seat.feed.ledger(),
+            member.stream.reader.store(ReaderAccount::InGroup {
+                own: member.stream.feed.ledger(),
                 since: member.since,
-                leader: self.group.ledger.clone(),
+                group: self.ledger.clone(),
             });
-            self.wrote_at = self.wrote_at.min(member.seat.wrote_at);
-            self.beats_at = self.beats_at.min(member.seat.beat_at);
+            self.wrote_at = self.wrote_at.min(member.stream.wrote_at);
+            self.beats_at = self.beats_at.min(member.stream.beat_at);
             self.members.push(member);
             self.app.metrics.streams.grouped.add(1);
         }
     }
 
-    /// Tells members that their stream is alive, if it is time.
-    fn beat(&mut self, feed: &Feed) {
+    /// Sends members a sign that their stream is alive, if it is time.
+    fn beat(&mut self, feed: &Feed<B::Subscription>) {
         let now = Instant::now();
         let beat = self.app.options.beat;
         if now < self.beats_at {
@@ -389,52 +499,55 @@ impl<'a> Work<'a> {
                 return;
             }
             (self.wrote_at, self.beats_at) = (now, now + beat);
-            let mut piece = Piece::new(true);
-            piece.comment("keep-alive");
-            let piece = piece.take();
-            self.write_to_each(feed, |_| Some(piece.clone()));
+            let mut comment = FrameBuffer::new(true);
+            comment.comment("keep-alive");
+            let comment = comment.take();
+            self.write_to_each(feed, |_| Some(comment.clone()));
             return;
         }
-        // Each has a moment of its own. They are looked for a few times in each beat.
+        // Each has a moment of its own. The group looks for them a few times in each beat.
         self.beats_at = now + beat / 16;
         let ledger = feed.ledger();
         self.write_to_each(feed, |member| {
-            if now < member.seat.beat_at {
+            if now < member.stream.beat_at {
                 return None;
             }
-            member.seat.beat_at = now + beat;
-            let lost = member
-                .seat
-                .feed
-                .ledger()
-                .advanced_by(member.since, ledger)
-                .lost;
-            let mut piece = Piece::new(true);
-            feed.write_beat_of(&mut piece, lost);
-            Some(piece.take())
+            member.stream.beat_at = now + beat;
+            let own = member.stream.feed.ledger();
+            let mut notice = FrameBuffer::new(true);
+            feed.write_beat_of(&mut notice, own.advanced_by(member.since, ledger).lost);
+            Some(notice.take())
         });
     }
 
-    fn write_to_each(&mut self, feed: &Feed, mut piece: impl FnMut(&mut Member) -> Option<Bytes>) {
+    fn write_to_each(
+        &mut self,
+        feed: &Feed<B::Subscription>,
+        mut bytes: impl FnMut(&mut Member<B::Subscription>) -> Option<Bytes>,
+    ) {
+        self.group
+            .sent
+            .store(Group::<B::Subscription>::WRITING, Relaxed);
         for at in (0..self.members.len()).rev() {
-            if let Some(piece) = piece(&mut self.members[at])
-                && let Err(rest) = self.members[at].write(&piece)
+            if let Some(bytes) = bytes(&mut self.members[at])
+                && let Err(rest) = self.members[at].write(&bytes)
             {
                 let member = self.members.swap_remove(at);
                 self.let_go(member, feed, rest);
             }
         }
+        self.group.sent.store(feed.position(), Relaxed);
     }
 
     /// Waits for something to do.
     ///
-    /// It rests for as long as it has written, up to a bound: what comes meanwhile goes out together, and a
-    /// processor that is busy with writing has more to write at each turn instead of more turns. Where
-    /// news are few, the waiting for them is rest enough.
-    async fn rest(&mut self, feed: &mut Feed, sent: Sent) {
-        /// The timer's own grain: shorter rests than this are not to be had.
+    /// After writing it rests for as long as it has written, up to a bound. What is published meanwhile
+    /// goes out together, so a busy processor writes larger batches instead of more of them. Where events
+    /// are few, waiting for them is rest enough.
+    async fn rest(&mut self, feed: &mut Feed<B::Subscription>, sent: Sent) {
+        /// The timer's own resolution: it cannot measure shorter rests.
         const SHORTEST: Duration = Duration::from_millis(1);
-        /// What a rest may add to the time an event takes.
+        /// What a rest may add to an event's latency.
         const LONGEST: Duration = Duration::from_millis(10);
         match sent {
             Sent::Some => tokio::task::yield_now().await,
@@ -451,7 +564,7 @@ impl<'a> Work<'a> {
                 let start = Instant::now();
                 tokio::select! {
                     biased;
-                    () = self.group.knock.notified() => {}
+                    () = self.group.notify.notified() => {}
                     () = poll_fn(|cx| feed.poll_news(cx)) => {}
                     () = sleep_until(self.beats_at), if !self.members.is_empty() => {}
                 }
@@ -461,27 +574,38 @@ impl<'a> Work<'a> {
     }
 }
 
-impl Member {
-    /// Writes the piece, or says what of it is left.
-    fn write(&self, piece: &Bytes) -> Result<(), Bytes> {
-        match self.seat.socket.try_write(piece) {
-            Ok(written) if written == piece.len() => Ok(()),
-            Ok(written) => Err(piece.slice(written..)),
-            // Full, or broken: its own task will find out which.
-            Err(_) => Err(piece.clone()),
+/// Members whose group ends get no feed back: dropping their `back` wakes their tasks.
+impl<B: Backend> Drop for Work<'_, B> {
+    fn drop(&mut self) {
+        let members = self.members.len() as u64;
+        self.app.metrics.streams.grouped.sub(members);
+        for member in self.waiting.drain(..) {
+            member.give_back(Bytes::new());
+        }
+    }
+}
+
+impl<S: Subscription> Member<S> {
+    /// Writes all of these bytes, or returns those that are left.
+    fn write(&self, bytes: &Bytes) -> Result<(), Bytes> {
+        match self.stream.socket.try_write(bytes) {
+            Ok(written) if written == bytes.len() => Ok(()),
+            Ok(written) => Err(bytes.slice(written..)),
+            // Full, or broken: its own task finds out which.
+            Err(_) => Err(bytes.clone()),
         }
     }
 
     fn give_back(self, rest: Bytes) {
-        let Seat {
+        let Joining {
             feed,
-            enrolled,
+            reader,
             wrote_at,
             beat_at,
             ..
-        } = self.seat;
-        enrolled.place(Place::Own(feed.ledger()));
-        // A task that is gone needs nothing any more.
+        } = self.stream;
+        reader.store(ReaderAccount::Own(feed.ledger()));
+        // Where its task has ended, the stream has ended with it.
         let _ = self.back.send(Returned {
             feed,
             rest,

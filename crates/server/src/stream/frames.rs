@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use serde::Serialize;
-use tapline_events::{Counts, Epoch, Lost};
+use tapline_api::{Counts, Epoch, Lost};
 use tapline_oapi::{Gap, Hello, HelloReason, Notice};
 
 /// Bytes for a stream, in the making: whole frames, with room in front for the chunk's length.
@@ -12,12 +12,12 @@ use tapline_oapi::{Gap, Hello, HelloReason, Notice};
 /// An HTTP/1.1 body of unknown length goes in chunks. A piece is one chunk, so that the bytes of a shared
 /// piece go to every socket as they are.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct FrameBuffer {
     bytes: Vec<u8>,
     chunked: bool,
 }
 
-impl Piece {
+impl FrameBuffer {
     /// A length in hexadecimal digits, and a line break.
     const ROOM: usize = size_of::<u64>() * 2 + 2;
 

@@ -1,5 +1,4 @@
-//! A compressed stream that can be read as it comes: each piece ends where a decompressor can hand out
-//! all of it.
+//! Compression of a stream: each batch is flushed, so that a decompressor can pass on all of it at once.
 
 use std::io::Write as _;
 
@@ -17,7 +16,7 @@ impl Default for Gzip {
 
 impl Gzip {
     /// The bytes to send for these.
-    pub(crate) fn piece(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn compress(&mut self, bytes: &[u8]) -> Vec<u8> {
         let done = self.0.write_all(bytes).and_then(|()| self.0.flush());
         done.expect("writing to memory");
         std::mem::take(self.0.get_mut())

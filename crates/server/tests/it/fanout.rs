@@ -301,11 +301,11 @@ async fn whatever_streams_do_each_seq_is_told_once() {
     );
 
     // Those that stayed: whatever they ask for, from here on they get everything.
-    let mut readers = server.api.readers().readers;
+    let mut readers = server.readers().await;
     in_time(async {
         while readers.len() != 12 {
             tokio::task::yield_now().await;
-            readers = server.api.readers().readers;
+            readers = server.readers().await;
         }
     })
     .await;
@@ -324,7 +324,7 @@ async fn whatever_streams_do_each_seq_is_told_once() {
         told.check(&published, until);
     }
     // And the accounts close, for every one at every moment.
-    for reader in server.api.readers().readers {
+    for reader in server.readers().await {
         let passed = reader.delivered + reader.filtered + reader.lost;
         assert_eq!(passed, reader.position, "{reader:?}");
     }
@@ -368,7 +368,7 @@ async fn a_beat_tells_what_this_one_has_lost() {
             assert_eq!(beat, expected);
         }
     }
-    let list = server.api.readers().readers;
+    let list = server.readers().await;
     assert_eq!((list[0].lost, list[1].lost), (lost, 0));
     assert_eq!(list[0].delivered, 200 - lost);
 }

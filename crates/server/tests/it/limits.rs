@@ -255,7 +255,7 @@ async fn a_stream_that_takes_nothing_is_closed() {
         .await;
     server.until_metric(&closed("stalled"), 1).await;
     assert_eq!(server.metric("tapline_streams_open").await, 1);
-    assert_eq!(server.api.readers().readers.len(), 1);
+    assert_eq!(server.readers().await.len(), 1);
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ async fn what_others_send_is_not_carried_out() {
     // What a page embeds comes without an origin.
     let embedded = get("/telemetry/stream").header("sec-fetch-site", "cross-site");
     assert_eq!(server.call(&embedded).await.status(), 403);
-    assert_eq!(server.api.readers().readers.len(), 0);
+    assert_eq!(server.readers().await.len(), 0);
 }
 
 #[tokio::test]

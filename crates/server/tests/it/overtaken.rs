@@ -75,8 +75,8 @@ async fn read_to(stream: &mut Stream, head: u64) -> Told {
 }
 
 /// The list says the same, as soon as it is all sent.
-fn check_list(server: &Server, policy: &str, told: &Told) {
-    let readers = server.api.readers().readers;
+async fn check_list(server: &Server, policy: &str, told: &Told) {
+    let readers = server.readers().await;
     let reader = serde_json::to_value(&readers[0]).unwrap();
     assert_eq!(reader["overtaken"], policy);
     assert_eq!(reader["delivered"], told.delivered.len());
@@ -90,7 +90,7 @@ async fn oldest_goes_on_at_the_oldest_retained() {
     let told = read_to(&mut stream, EVENTS).await;
     let retained: Vec<_> = (EVENTS - RETAINED + 1..=EVENTS).collect();
     assert!(told.delivered.ends_with(&retained));
-    check_list(&server, "oldest", &told);
+    check_list(&server, "oldest", &told).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,7 +101,7 @@ async fn head_gives_up_what_is_retained_too() {
     for (from, to) in &told.gaps {
         assert!(RETAINED < to - from + 1, "{from} to {to}");
     }
-    check_list(&server, "head", &told);
+    check_list(&server, "head", &told).await;
     // From there it goes on as ever.
     server.publish(KnownType::PageLoad);
     assert_eq!(stream.seqs(1).await, [EVENTS + 1]);
@@ -124,7 +124,7 @@ async fn close_ends_with_the_place_to_go_on_from() {
     server
         .until_metric("tapline_streams_ended_total{reason=\"overtaken\"}", 1)
         .await;
-    assert_eq!(server.api.readers().readers.len(), 0);
+    assert_eq!(server.readers().await.len(), 0);
     // Who comes back has everything up to there accounted for.
     let query = "notices=true&overtaken=close";
     let mut again = Stream::resume(server.addr, query, last.to_string()).await;

@@ -21,7 +21,7 @@ async fn readers(server: &Server) -> Vec<Value> {
 /// Waits until the first reader is there.
 async fn until_position(server: &Server, position: u64) {
     in_time(async {
-        while server.api.readers().readers[0].position != position {
+        while server.readers().await[0].position != position {
             tokio::task::yield_now().await;
         }
     })
@@ -81,7 +81,7 @@ async fn each_is_listed_with_what_it_asks_for_and_where_it_is() {
     }
     drop(pages);
     in_time(async {
-        while server.api.readers().readers.len() == 2 {
+        while server.readers().await.len() == 2 {
             tokio::task::yield_now().await;
         }
     })

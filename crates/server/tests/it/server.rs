@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tapline_access::{AccessConfig, Token, TokenSource};
 use tapline_api::{ApiService, Source};
 use tapline_events::{EventStream, Retention};
-use tapline_oapi::{ConfigRequest, Event, KnownType};
+use tapline_oapi::{ConfigRequest, Event, KnownType, ReaderInfo, ReaderList};
 use tapline_server::{Limits, Options, serve};
 use tapline_telemetry::{Envelope, TelemetrySession};
 use tokio::net::TcpListener;
@@ -147,6 +147,13 @@ impl Server {
         while self.api.session().seq() < head {
             self.publish(KnownType::ConsoleLog);
         }
+    }
+
+    /// The readers that are connected.
+    pub(crate) async fn readers(&self) -> Vec<ReaderInfo> {
+        let answer = self.call(&get("/telemetry/readers").token(TOKEN)).await;
+        let list: ReaderList = serde_json::from_slice(&answer.body).unwrap();
+        list.readers
     }
 
     /// What `/metrics` tells under this name, labels included.

@@ -10,7 +10,7 @@ use crate::server::{Server, Setup, running};
 /// Waits until somebody does who asks the server for an event.
 async fn somebody_waits(server: &Server) {
     in_time(async {
-        while server.api.readers().readers.is_empty() {
+        while server.readers().await.is_empty() {
             tokio::task::yield_now().await;
         }
     })
@@ -50,13 +50,13 @@ async fn what_comes_later_is_waited_for() {
         .write(&get("/telemetry/wait?type=page_load").bytes())
         .await;
     somebody_waits(&server).await;
-    let reader = &server.api.readers().readers[0];
+    let reader = &server.readers().await[0];
     assert_eq!(serde_json::to_value(reader).unwrap()["kind"], "wait");
     server.fill_to(5);
     server.publish(KnownType::PageLoad);
     let answer = connection.answer("GET").await;
     assert_eq!((answer.status(), &answer.json()["seq"]), (200, &6.into()));
-    assert_eq!(server.api.readers().readers.len(), 0);
+    assert_eq!(server.readers().await.len(), 0);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn who_leaves_waits_no_longer_and_a_stop_is_told() {
     somebody_waits(&server).await;
     drop(gone);
     in_time(async {
-        while !server.api.readers().readers.is_empty() {
+        while !server.readers().await.is_empty() {
             tokio::task::yield_now().await;
         }
     })

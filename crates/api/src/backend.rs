@@ -1,0 +1,341 @@
+//! What a server serves: [`Backend`] and [`Subscription`].
+//!
+//! A server knows requests, sockets and connections. Where events are stored, what a session is and how
+//! a reader waits is the backend's part. [`ApiService`] is the backend in the process; a gateway over a
+//! message broker is another one.
+//!
+//! # Dispatch
+//!
+//! The server is generic over both traits, so each call is a direct call. [`Subscription::read`] is
+//! called for every batch of events of every group of streams: it takes a visitor, and it neither
+//! allocates nor makes an indirect call for an event.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::task::{Context, Poll};
+
+use tapline_events::{Behind, Epoch, Filter, LagPolicy, Lost, ReaderLedger, Retained, Retention};
+use tapline_oapi::data::PlatformApiCall;
+use tapline_oapi::{
+    BatchResult, Category, ConfigRequest, Event, Hello, KnownType, PublishRequest, SessionNotice,
+    Source, SourceKind, State,
+};
+use tapline_telemetry::{Envelope, SessionLedger};
+
+use crate::error::ApiError;
+use crate::page::{Page, PageQuery};
+use crate::service::{ApiService, PutAnswer};
+use crate::subscribe::{SessionSubscription, StreamQuery};
+
+/// Everything that a server needs to answer its routes.
+///
+/// # Cancel safety
+///
+/// A server spawns [`put`](Self::put), [`patch`](Self::patch) and [`delete`](Self::delete) as tasks of
+/// their own, so that a client that leaves does not cancel them half-way. Every other future may be
+/// dropped at any time; dropping one changes nothing that was already published.
+pub trait Backend: Send + Sync + 'static {
+    /// A published event with its JSON.
+    type Envelope: EncodedEnvelope;
+    /// An open position in the stream.
+    type Subscription: Subscription;
+
+    /// The id of this run of the stream.
+    fn epoch(&self) -> Epoch;
+
+    /// The oldest seq retained, the newest published, and the memory between them.
+    fn retained(&self) -> Retained;
+
+    /// How far a reader at `position` is behind the head.
+    fn behind(&self, position: u64) -> Behind;
+
+    /// The state as of one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::NotConfigured`] where no session is running.
+    fn state(&self) -> impl Future<Output = Result<State, ApiError>> + Send;
+
+    /// Starts a session, replaces the configuration of the running one, or ends it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Source`] where a source cannot start. The state before stands.
+    fn put(
+        &self,
+        request: &ConfigRequest,
+    ) -> impl Future<Output = Result<PutAnswer, ApiError>> + Send;
+
+    /// Changes what the running session captures.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::NotConfigured`] where no session is running.
+    fn patch(
+        &self,
+        request: &ConfigRequest,
+    ) -> impl Future<Output = Result<State, ApiError>> + Send;
+
+    /// Ends the running session. Returns the state after it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::NotConfigured`] where no session is running.
+    fn delete(&self) -> impl Future<Output = Result<State, ApiError>> + Send;
+
+    /// Publishes one event. `None`: it was not captured.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Event`], [`ApiError::ReservedSource`], [`ApiError::EventTooLarge`].
+    fn publish(
+        &self,
+        request: PublishRequest,
+    ) -> impl Future<Output = Result<Option<Self::Envelope>, ApiError>> + Send;
+
+    /// Publishes NDJSON, one event a line, and adds to `result` what became of each line.
+    ///
+    /// `first_line` is the number of the first line, from 1. Returns how many lines there were. A server
+    /// passes a long body in parts of some 64 KiB, so that one call does not hold its thread for long.
+    fn publish_lines(
+        &self,
+        lines: &[u8],
+        first_line: u64,
+        result: &mut BatchResult,
+    ) -> impl Future<Output = u64> + Send;
+
+    /// A page of retained events.
+    ///
+    /// # Errors
+    ///
+    /// Where the history cannot be read.
+    fn page(
+        &self,
+        query: &PageQuery,
+    ) -> impl Future<Output = Result<Page<Self::Envelope>, ApiError>> + Send;
+
+    /// Opens a position in the stream where `query` says. A `wait` reads from one, too.
+    ///
+    /// # Errors
+    ///
+    /// Where no position can be opened. A cursor that cannot be used is no error: the [`Hello`] reports it.
+    fn subscribe(
+        &self,
+        query: &StreamQuery,
+    ) -> impl Future<Output = Result<Opened<Self::Subscription>, ApiError>> + Send;
+
+    /// Whether events of this category are captured now.
+    fn captures(&self, category: Category) -> bool;
+
+    /// Publishes that a call of this API was answered, where `platform` is captured. Does not wait.
+    fn publish_call(&self, call: &PlatformApiCall);
+
+    /// The numbers that `/metrics` shows.
+    fn metrics(&self) -> BackendMetrics;
+
+    /// Whether requests should be sent here: what `/readyz` answers.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady`] with the reason, for operators.
+    fn readiness(&self) -> Result<(), NotReady> {
+        Ok(())
+    }
+}
+
+/// A published event, encoded.
+pub trait EncodedEnvelope: Send + Sync {
+    /// Its sequence number.
+    fn seq(&self) -> u64;
+
+    /// `{"seq": N, "event": {…}}`
+    fn json(&self) -> &str;
+}
+
+/// An open position in the stream. It belongs to one task; reading takes nothing from other readers.
+///
+/// At every moment `delivered + filtered + lost == position - start` in its [`ledger`](Self::ledger).
+///
+/// # Cancel safety
+///
+/// Nothing here waits but the caller of [`poll_news`](Self::poll_news); waiting moves no position.
+pub trait Subscription: Send + Sized + 'static {
+    /// What became of the seqs up to the position.
+    fn ledger(&self) -> ReaderLedger;
+
+    /// The last seq that was delivered, filtered or lost.
+    fn position(&self) -> u64 {
+        self.ledger().position()
+    }
+
+    /// The newest seq of the stream.
+    fn head(&self) -> u64;
+
+    /// The events that it delivers.
+    fn filter(&self) -> &Filter;
+
+    /// Delivers other events from the position on.
+    fn refilter(&mut self, filter: Filter);
+
+    /// Where it continues after a loss.
+    fn lag_policy(&self) -> LagPolicy;
+
+    /// Passes what there is now to `visit`, in order, until `visit` breaks or `limit` events have been
+    /// looked at, filtered ones included. Returns how many were looked at. Does not wait.
+    ///
+    /// The position moves over what was passed. `limit` is a few hundred at most: what is evicted during
+    /// the call may stay in memory until it returns.
+    fn read(&mut self, limit: usize, visit: impl FnMut(Delivery<'_>) -> ControlFlow<()>) -> usize;
+
+    /// Ready when there may be something to read; otherwise wakes `cx` when there may be.
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// A second subscription at the same position that delivers the same. `None` where that position is
+    /// no longer retained.
+    fn beside(&self) -> Option<Self>;
+
+    /// Whether this one and `other`, whose filters are the same, deliver the same from here on.
+    fn is_beside(&self, other: &Self) -> bool;
+
+    /// Moves to where `leader` is without reading. What the leader's ledger gained over `since` is added
+    /// to this one's. One reader can read for many this way.
+    ///
+    /// # Panics
+    ///
+    /// Where `since` is of another position than this subscription's.
+    fn follow(&mut self, leader: &Self, since: ReaderLedger);
+}
+
+/// What a subscription delivers.
+#[derive(Debug)]
+pub enum Delivery<'a> {
+    /// The next event that matches the filter.
+    Envelope {
+        /// Its sequence number.
+        seq: u64,
+        /// `{"seq": N, "event": {…}}`
+        json: &'a str,
+    },
+    /// Events that may have matched are no longer available. Comes before what follows them.
+    Lost(Lost),
+    /// Another state of the session holds from here on. Delivered only where the query asked for
+    /// notices. What the visitor returns for it is ignored: the event behind it follows in any case.
+    Session(Box<SessionNotice>),
+}
+
+/// A subscription, and what its reader should be sent first.
+#[derive(Debug)]
+pub struct Opened<S> {
+    /// Stands where the stream begins.
+    pub subscription: S,
+    /// Where that is, and why there. Its [`reader`](Hello::reader) is empty: who lists the readers
+    /// fills it in.
+    pub hello: Hello,
+    /// How many events were evicted between where the stream was to begin and where it begins, whether
+    /// they match or not: the most that can be lost.
+    pub evicted: u64,
+}
+
+/// What a backend counts.
+#[derive(Debug, Clone, Copy)]
+pub struct BackendMetrics {
+    /// What became of everything that producers offered.
+    pub ledger: SessionLedger,
+    /// What is retained now.
+    pub retained: Retained,
+    /// How much is retained at most.
+    pub retention: Retention,
+    /// The head when the running session began. `None` where none is running.
+    pub session_start_seq: Option<u64>,
+}
+
+/// Why no requests should be sent here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReady(pub String);
+
+impl EncodedEnvelope for Envelope {
+    fn seq(&self) -> u64 {
+        Self::seq(self)
+    }
+
+    fn json(&self) -> &str {
+        Self::json(self)
+    }
+}
+
+/// The backend in the process.
+impl Backend for ApiService {
+    type Envelope = Envelope;
+    type Subscription = SessionSubscription;
+
+    fn epoch(&self) -> Epoch {
+        self.session().stream().epoch()
+    }
+
+    fn retained(&self) -> Retained {
+        self.session().stream().retained()
+    }
+
+    fn behind(&self, position: u64) -> Behind {
+        self.session().stream().behind(position)
+    }
+
+    async fn state(&self) -> Result<State, ApiError> {
+        Self::state(self)
+    }
+
+    async fn put(&self, request: &ConfigRequest) -> Result<PutAnswer, ApiError> {
+        Self::put(self, request).await
+    }
+
+    async fn patch(&self, request: &ConfigRequest) -> Result<State, ApiError> {
+        Self::patch(self, request).await
+    }
+
+    async fn delete(&self) -> Result<State, ApiError> {
+        Self::delete(self).await
+    }
+
+    async fn publish(&self, request: PublishRequest) -> Result<Option<Envelope>, ApiError> {
+        Self::publish(self, request)
+    }
+
+    async fn publish_lines(&self, lines: &[u8], first_line: u64, result: &mut BatchResult) -> u64 {
+        Self::publish_lines(self, lines, first_line, result)
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
+        Ok(Self::page(self, query))
+    }
+
+    async fn subscribe(
+        &self,
+        query: &StreamQuery,
+    ) -> Result<Opened<SessionSubscription>, ApiError> {
+        Ok(Self::subscribe(self, query))
+    }
+
+    fn captures(&self, category: Category) -> bool {
+        let stream = self.session().stream();
+        stream.state(|state, _| state.captured().contains(category))
+    }
+
+    fn publish_call(&self, call: &PlatformApiCall) {
+        let data = serde_json::value::to_raw_value(call).expect("strings and numbers");
+        let event = Event::known(KnownType::PlatformApiCall, Some(data))
+            .with_source(Source::of(SourceKind::KernelApi));
+        // Where the session ended meanwhile it is filtered, and counted as such.
+        let _ = self.session().publish(event);
+    }
+
+    fn metrics(&self) -> BackendMetrics {
+        let session = self.session();
+        BackendMetrics {
+            ledger: session.ledger(),
+            retained: session.stream().retained(),
+            retention: session.stream().retention(),
+            session_start_seq: session.session_start_seq(),
+        }
+    }
+}
