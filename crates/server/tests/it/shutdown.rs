@@ -26,7 +26,7 @@ async fn streams_get_everything_and_then_bye() {
     assert_eq!(frames[0].seq(), 501);
     assert_eq!(
         frames[1].comment(),
-        "bye: the server stops, the last seq was 501"
+        "bye: the server is stopping, the last seq was 501"
     );
     assert_eq!(frames.len(), 2);
 
@@ -89,7 +89,9 @@ async fn events_published_while_it_stops_are_not_waited_for() {
 /// Far more than a socket holds is still to be sent when the stop begins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_behind_is_brought_up_to_the_head_first() {
-    let mut server = running().await;
+    // 20 MB through a narrow socket, beside other tests.
+    let setup = Setup::default().options(|options| options.drain = Duration::from_secs(60));
+    let mut server = setup.running().await;
     let connection = Connection::open_narrow(server.addr).await;
     let mut stream = Stream::over(connection, &get("/telemetry/stream")).await;
     publish_large(&server, 200);
