@@ -36,6 +36,9 @@ mod service;
 mod sources;
 mod source;
 mod publisher;
+mod sink;
+mod history;
+pub mod conformance;
 mod publish;
 mod page;
 mod subscribe;
@@ -48,10 +51,17 @@ pub use backend::{
     Backend, BackendMetrics, Delivery, EncodedEnvelope, NotReady, Opened, Subscription,
 };
 pub use error::ApiError;
+pub use history::{
+    History, HistoryBatch, HistoryBounds, HistoryError, MemoryHistory, ReadLimit, SharedEnvelope,
+};
 pub use page::{MAX_LIMIT, Order, Page, PageQuery};
 pub use publisher::Publisher;
 pub use query::QueryError;
 pub use service::{ApiService, PutAnswer};
+pub use sink::{
+    NotPending, Progress, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkLedger, SinkReader,
+    SinkStatus, StopSignal,
+};
 pub use source::{BoxFuture, Prepared, Running, Source, SourceError};
 pub use subscribe::{Replay, SessionSubscription, StreamQuery, WaitQuery};
 

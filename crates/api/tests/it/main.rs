@@ -6,6 +6,8 @@
 
 mod config;
 mod source;
+mod sink;
+mod history;
 mod publish;
 mod lines;
 mod page;
@@ -15,10 +17,9 @@ mod wait;
 
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
 
+use tapline_api::conformance::block_on;
 use tapline_api::{ApiError, ApiService, Delivery, Lost, PutAnswer, Subscription};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, ErrorBody, from_json};
@@ -48,27 +49,6 @@ fn ready<T>(operation: impl Future<Output = T>) -> T {
 fn poll_once<F: Future>(operation: &mut Pin<&mut F>) -> Poll<F::Output> {
     let mut cx = Context::from_waker(Waker::noop());
     operation.as_mut().poll(&mut cx)
-}
-
-/// Runs an operation to its end on this thread.
-fn block_on<T>(operation: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    let mut operation = pin!(operation);
-    loop {
-        match operation.as_mut().poll(&mut cx) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => thread::park(),
-        }
-    }
 }
 
 /// Nothing configured yet.

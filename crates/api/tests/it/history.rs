@@ -1,0 +1,129 @@
+//! Histories: the one in memory and broken ones, under the conformance check.
+
+use tapline_api::conformance::check_history;
+use tapline_api::{
+    BoxFuture, History, HistoryBatch, HistoryBounds, HistoryError, MemoryHistory, ReadLimit,
+    SharedEnvelope,
+};
+use tapline_oapi::{Category, Event, KnownType};
+use tapline_telemetry::{TelemetryConfig, TelemetrySession};
+
+use crate::session;
+
+/// Twenty events, of which the last sixteen are retained, and their JSON.
+fn filled() -> (TelemetrySession, Vec<String>) {
+    let session = session(16);
+    session.start("s-1", TelemetryConfig::default()).unwrap();
+    let published = (0..20).map(|_| {
+        let event = Event::known(KnownType::PageLoad, None);
+        session.publish(event).unwrap().json().to_owned()
+    });
+    let published: Vec<_> = published.collect();
+    let retained = published[4..].to_vec();
+    (session, retained)
+}
+
+#[test]
+fn the_history_in_memory_conforms() {
+    let (session, retained) = filled();
+    let history = MemoryHistory::new(session.stream().clone());
+    check_history(&history, &retained).unwrap();
+
+    let empty = MemoryHistory::new(crate::session(16).stream().clone());
+    check_history(&empty, &[]).unwrap();
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    Skips,
+    Repeats,
+    IgnoresEvents,
+    IgnoresBytes,
+    HidesWhatIsMissing,
+    ChangesJson,
+    Stalls,
+}
+
+struct Broken(MemoryHistory, Fault);
+
+impl History for Broken {
+    fn bounds(&self) -> BoxFuture<'_, Result<HistoryBounds, HistoryError>> {
+        self.0.bounds()
+    }
+
+    fn read(
+        &self,
+        after: u64,
+        mut limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<HistoryBatch, HistoryError>> {
+        Box::pin(async move {
+            match self.1 {
+                Fault::IgnoresEvents => limit.events = usize::MAX,
+                Fault::IgnoresBytes => limit.bytes = usize::MAX,
+                _ => {}
+            }
+            let mut batch = self.0.read(after, limit).await?;
+            let envelopes = &mut batch.envelopes;
+            match self.1 {
+                Fault::Skips if envelopes.len() > 2 => drop(envelopes.remove(1)),
+                Fault::Repeats if envelopes.len() > 1 => envelopes[1] = envelopes[0].clone(),
+                Fault::HidesWhatIsMissing => batch.missing = None,
+                Fault::ChangesJson => {
+                    for envelope in envelopes {
+                        let json = [envelope.json(), b" "].concat();
+                        *envelope = in_block(envelope, &json);
+                    }
+                }
+                Fault::Stalls if limit.bytes == 0 => envelopes.clear(),
+                _ => {}
+            }
+            Ok(batch)
+        })
+    }
+}
+
+/// A copy of the envelope whose JSON is in the middle of a block.
+fn in_block(envelope: &SharedEnvelope, json: &[u8]) -> SharedEnvelope {
+    let block = [b"before", json, b"after"].concat();
+    SharedEnvelope::in_block(
+        envelope.seq(),
+        envelope.ts(),
+        envelope.category(),
+        envelope.event_type(),
+        block.into(),
+        6..6 + json.len(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn the_conformance_check_finds_each_fault() {
+    let (session, retained) = filled();
+    for (fault, property) in [
+        (Fault::Skips, "reads in order"),
+        (Fault::Repeats, "reads in order"),
+        (Fault::IgnoresEvents, "keeps to the limit"),
+        (Fault::IgnoresBytes, "keeps to the limit"),
+        (Fault::HidesWhatIsMissing, "what is missing is exact"),
+        (Fault::ChangesJson, "reads in order"),
+        (Fault::Stalls, "makes progress"),
+    ] {
+        let history = Broken(MemoryHistory::new(session.stream().clone()), fault);
+        let found = check_history(&history, &retained).unwrap_err();
+        assert!(found.property.starts_with(property), "{found}");
+    }
+}
+
+#[test]
+fn an_envelope_in_a_block_is_a_part_of_it() {
+    let (session, _) = filled();
+    let of_memory = SharedEnvelope::from(session.stream().envelope(20).unwrap());
+    let of_block = in_block(&of_memory, of_memory.json());
+    assert_eq!(of_block.json(), of_memory.json());
+    assert_eq!(of_block.event_type(), "page_load");
+    let block: std::sync::Arc<[u8]> = b"\xff{}".as_slice().into();
+    for range in [0..3, 1..4, 2..9] {
+        let made = SharedEnvelope::in_block(1, 1, Category::Page, "x", block.clone(), range);
+        assert!(made.is_none(), "not UTF-8, or not in the block");
+    }
+}
