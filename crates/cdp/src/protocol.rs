@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
+use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -163,6 +164,27 @@ impl<'de> Deserialize<'de> for Float {
         let raw = <&RawValue>::deserialize(deserializer)?;
         raw.get().parse().map(Self).map_err(D::Error::custom)
     }
+}
+
+/// Reads a whole number, and zero for every other number and for one out of range: a strange number must
+/// not cost the message.
+fn lenient<'de, D: Deserializer<'de>, N: FromStr + Default>(
+    deserializer: D,
+) -> Result<N, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    if raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        Ok(raw.parse().unwrap_or_default())
+    } else {
+        Err(D::Error::custom("not a number"))
+    }
+}
+
+/// The same where the number may be missing; then it is `None`, as is every other number.
+fn lenient_option<'de, D: Deserializer<'de>, N: FromStr>(
+    deserializer: D,
+) -> Result<Option<N>, D::Error> {
+    let raw = Option::<&RawValue>::deserialize(deserializer)?;
+    Ok(raw.and_then(|raw| raw.get().parse().ok()))
 }
 
 /// A text of any length, which a page or a server chose: what is between the quotes in the message.
@@ -435,9 +457,9 @@ pub(crate) struct CallFrame<'a> {
     pub(crate) script_id: Text<'a>,
     #[serde(default)]
     pub(crate) url: PageText<'a>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) line_number: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) column_number: i64,
 }
 
@@ -456,7 +478,9 @@ pub(crate) struct ExceptionThrown<'a> {
 pub(crate) struct ExceptionDetails<'a> {
     #[serde(borrow, default)]
     pub(crate) text: PageText<'a>,
+    #[serde(default, deserialize_with = "lenient_option")]
     pub(crate) line_number: Option<i64>,
+    #[serde(default, deserialize_with = "lenient_option")]
     pub(crate) column_number: Option<i64>,
     pub(crate) url: Option<PageText<'a>>,
     pub(crate) stack_trace: Option<StackTrace<'a>>,
@@ -550,6 +574,8 @@ pub(crate) struct ResponseReceived<'a> {
 pub(crate) struct Response<'a> {
     #[serde(borrow)]
     pub(crate) url: PageText<'a>,
+    /// Zero if it does not fit.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) status: u16,
     #[serde(default)]
     pub(crate) status_text: PageText<'a>,
@@ -663,6 +689,7 @@ pub(crate) struct LcpDetails<'a> {
     #[serde(borrow)]
     pub(crate) element_id: Option<PageText<'a>>,
     pub(crate) url: Option<PageText<'a>>,
+    #[serde(default, deserialize_with = "lenient_option")]
     pub(crate) node_id: Option<i64>,
 }
 

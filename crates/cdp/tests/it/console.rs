@@ -204,3 +204,23 @@ fn objects_that_lines_keep_alive_are_released() {
     assert_eq!(browser.methods(), ["Runtime.releaseObjectGroup"]);
     assert!(browser.data("console_log").len() == 2500);
 }
+
+#[test]
+fn a_strange_line_number_does_not_cost_the_exception() {
+    let mut browser = tab(Options::default());
+    let frame = json!({"functionName": "f", "scriptId": "1", "url": "u", "lineNumber": 1e300, "columnNumber": 4});
+    let details = json!({"text": "Uncaught", "lineNumber": 1.5, "columnNumber": 4, "stackTrace": {"callFrames": [frame]}});
+    browser.reports(
+        Some("S"),
+        "Runtime.exceptionThrown",
+        json!({"timestamp": 1e15, "exceptionDetails": details}),
+    );
+    assert_eq!(browser.core.unreadable(), 0);
+    let data = browser.data("console_error").remove(0);
+    assert_eq!((data.get("line"), &data["column"]), (None, &json!(4)));
+    let frame = &data["stack_trace"]["callFrames"][0];
+    assert_eq!(
+        (&frame["lineNumber"], &frame["columnNumber"]),
+        (&json!(0), &json!(4))
+    );
+}

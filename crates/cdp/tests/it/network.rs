@@ -386,3 +386,27 @@ fn a_data_url_is_emitted_without_its_data() {
     };
     assert_eq!(data_of(&event)["url"].as_str().unwrap().len(), 256);
 }
+
+#[test]
+fn a_strange_status_does_not_cost_the_response() {
+    for (status, expected) in [
+        (json!(599), 599),
+        (json!(65_536), 0),
+        (json!(-1), 0),
+        (json!(200.5), 0),
+        (json!(1e300), 0),
+    ] {
+        let mut browser = tab(Options::default());
+        browser.request("S", "r", "L");
+        let response =
+            json!({"url": "http://h/", "status": status, "headers": {}, "mimeType": "image/png"});
+        browser.reports(
+            Some("S"),
+            "Network.responseReceived",
+            json!({"requestId": "r", "response": response}),
+        );
+        browser.finished("S", "r");
+        assert_eq!(browser.data("network_response")[0]["status"], expected);
+        assert_eq!(browser.core.unreadable(), 0);
+    }
+}
