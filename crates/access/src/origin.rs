@@ -219,7 +219,7 @@ fn check_fetch(headers: &HeaderMap) -> Result<(), Forbidden> {
 }
 
 /// Whether the page was loaded from the host to which it sends the request. A proxy may end TLS, so our
-/// own scheme does not tell the browser's.
+/// own scheme may differ from the browser's.
 fn is_same(origin: &HeaderValue, host: &HeaderValue) -> bool {
     let Some(host) = authority(host) else {
         return false;

@@ -87,7 +87,7 @@ async fn bytes_pass_unchanged_in_both_directions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_come_with_the_heads_are_not_lost() {
     let ends = Ends::new().await;
-    let mut told = ends.capture(CategorySet::ALL);
+    let mut events = ends.capture(CategorySet::ALL);
     let mut client = ends.client().await;
     let first = crate::ends::command(r#"{"id":1,"method":"Browser.getVersion"}"#);
     let eager = [UPGRADE.as_bytes(), &first].concat();
@@ -104,16 +104,16 @@ async fn bytes_that_come_with_the_heads_are_not_lost() {
     soon(browser.read_exact(&mut got)).await.unwrap();
     assert_eq!(got, first);
     drop(client);
-    let told = told.up_to("cdp_disconnect").await;
-    assert_eq!(told[1]["data"]["method"], "Browser.getVersion");
-    assert_eq!(told[2]["data"]["message_count"], 2);
+    let events = events.up_to("cdp_disconnect").await;
+    assert_eq!(events[1]["data"]["method"], "Browser.getVersion");
+    assert_eq!(events[2]["data"]["message_count"], 2);
     ends.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_frames_pass_unchanged() {
     let ends = Ends::new().await;
-    let mut told = ends.capture(CategorySet::of(&[Category::Control, Category::Connection]));
+    let mut events = ends.capture(CategorySet::of(&[Category::Control, Category::Connection]));
     let (mut client, mut browser) = ends.connected().await;
     let command = crate::ends::command(r#"{"id":1,"method":"Page.enable"}"#);
     let bytes = [&command[..], &noise(300_000, 4), &command].concat();
@@ -121,13 +121,16 @@ async fn unreadable_frames_pass_unchanged() {
     let noise = noise(300_000, 5);
     check(&mut browser, &mut client, &noise, &[usize::MAX]).await;
     drop(client);
-    let told = told.up_to("cdp_disconnect").await;
-    let types: Vec<_> = told.iter().map(|it| it["type"].as_str().unwrap()).collect();
+    let events = events.up_to("cdp_disconnect").await;
+    let types: Vec<_> = events
+        .iter()
+        .map(|it| it["type"].as_str().unwrap())
+        .collect();
     assert_eq!(types[0], "cdp_connect");
     assert!(types.contains(&"cdp_commands_missed"), "{types:?}");
-    let missed = told.iter().find(|it| it["type"] == "cdp_commands_missed");
+    let missed = events.iter().find(|it| it["type"] == "cdp_commands_missed");
     assert_eq!(missed.unwrap()["data"]["reason"], "unreadable");
-    assert_eq!(told.last().unwrap()["data"]["reason"], "unreadable");
+    assert_eq!(events.last().unwrap()["data"]["reason"], "unreadable");
     assert!(ends.counts().unreadable > 0);
     ends.stop().await;
 }

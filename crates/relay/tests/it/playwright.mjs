@@ -1,4 +1,4 @@
-// What an agent does: visits a page, clicks, types what nobody else may see, and looks.
+// An agent's work: visits a page, clicks, types a secret, and takes a screenshot.
 // node playwright.mjs PACKAGE RELAY TOKEN PAGE
 const [module, relay, token, address] = process.argv.slice(2);
 const { chromium } = await import(module);

@@ -120,7 +120,7 @@ async fn a_browser_answers_through_the_relay() {
         return;
     };
     let ends = ends(&browser).await;
-    let mut told = ends.capture(CategorySet::of(&[Category::Control, Category::Connection]));
+    let mut events = ends.capture(CategorySet::of(&[Category::Control, Category::Connection]));
     let relay = ends.address;
 
     // Its description has the relay's address, and no other.
@@ -163,12 +163,12 @@ async fn a_browser_answers_through_the_relay() {
     assert_eq!(answer[..2], [0x81, 127]);
     assert!(String::from_utf8_lossy(&answer).contains("xxxxxxxx"));
     drop(client);
-    let told = told.up_to("cdp_disconnect").await;
+    let events = events.up_to("cdp_disconnect").await;
     assert_eq!(
-        told[1]["data"].to_string(),
+        events[1]["data"].to_string(),
         r#"{"method":"Runtime.evaluate"}"#
     );
-    assert_eq!(told[2]["data"]["message_count"], 2);
+    assert_eq!(events[2]["data"]["message_count"], 2);
     ends.stop().await;
 }
 
@@ -218,7 +218,7 @@ async fn playwright_works_and_what_it_types_is_in_no_event() {
         allow(options, config);
     })
     .await;
-    let mut told = ends.capture(CategorySet::ALL);
+    let mut events = ends.capture(CategorySet::ALL);
     let relay = format!("http://{}", ends.address);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/playwright.mjs");
     let running = tokio::task::spawn_blocking(move || {
@@ -238,15 +238,16 @@ async fn playwright_works_and_what_it_types_is_in_no_event() {
     // The length of the typed text, as the page has it: the text arrived.
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "8");
 
-    let told = told.up_to("cdp_disconnect").await;
-    let all = format!("{told:?}");
-    assert_eq!(told.last().unwrap()["data"]["reason"], "client_closed");
+    let events = events.up_to("cdp_disconnect").await;
+    let all = format!("{events:?}");
+    assert_eq!(events.last().unwrap()["data"]["reason"], "client_closed");
     for secret in ["s3cret", "swordfis", "correct-horse"] {
         assert!(!all.contains(secret), "{secret}: {all}");
     }
     let of = |method: &str| {
         let of = |it: &&Value| it["data"]["method"] == method;
-        told.iter()
+        events
+            .iter()
             .filter(of)
             .map(|it| &it["data"])
             .collect::<Vec<_>>()
