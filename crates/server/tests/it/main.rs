@@ -26,6 +26,7 @@ mod compress;
 mod shutdown;
 mod connections;
 mod limits;
+mod attack;
 mod auth;
 mod tickets;
 mod origin;
