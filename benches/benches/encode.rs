@@ -1,4 +1,4 @@
-//! What an envelope's JSON costs whoever asks for it first, and those who come after.
+//! What an envelope's JSON costs the reader that asks for it first, and later readers.
 //!
 //! `small` is per event, `corpus` is one pass over all 313 recorded ones. **Measured:** making the
 //! bytes. **Not measured:** publishing, freeing the bytes again, and for the rival the owned

@@ -51,7 +51,7 @@ fn kept(c: &mut Criterion) {
     group.finish();
 }
 
-/// What nobody asked for should cost next to nothing.
+/// An event that no reader asked for should cost next to nothing.
 fn refused(c: &mut Criterion) {
     let mut group = c.benchmark_group("publish-refused");
     group.throughput(Throughput::Elements(1));

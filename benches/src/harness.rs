@@ -54,7 +54,7 @@ pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 
 fn run(options: &Options) -> io::Result<()> {
     let begin = Instant::now();
-    // Opened before anything is measured: a path that cannot be written is told at once.
+    // Opened before anything is measured: a path that cannot be written is reported at once.
     let mut lines = options.lines.as_ref().map(File::create).transpose()?;
     let cells = cell::plan(options);
     println!("{}\n", results::HOW_TO_READ);

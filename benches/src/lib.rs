@@ -5,7 +5,7 @@
 //!
 //! **Start at** [`small`] and [`corpus`]; then [`full_session`] for Tapline alone, and [`harness`] for the rivals.
 //!
-//! **Layer.** None: it may look at every floor, and ships nothing.
+//! **Layer.** None: it may use every crate, and ships nothing.
 
 pub mod harness;
 mod rival;

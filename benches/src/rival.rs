@@ -48,7 +48,7 @@ pub(crate) struct Opened<R: Rival + ?Sized> {
 pub(crate) struct CannotDo(pub(crate) &'static str);
 
 pub(crate) trait Producer: Send + 'static {
-    /// Hands the event over. The caller keeps its own reference, so whoever wants to keep the event
+    /// Hands the event over. The caller keeps its own reference, so a rival that keeps the event
     /// takes one more. Always inlined: what the compiler makes of a call is not to depend on how many rivals there are.
     fn publish(&mut self, event: &Arc<Event>);
 }

@@ -4,13 +4,13 @@
 //!
 //! | | stamps, filters, counts by category | a slow reader | a reader gets | wakes readers |
 //! |---|---|---|---|---|
-//! | `tapline` | yes | is overtaken, told by category | an envelope with seq and JSON | yes |
-//! | `ring` | no | is overtaken, told which seqs | a record with its seq | yes |
-//! | `tokio` | no | is overtaken, told how many | the event | yes |
-//! | `async-broadcast` | no | is overtaken, told how many | the event | yes |
+//! | `tapline` | yes | lags, losses by category | an envelope with seq and JSON | yes |
+//! | `ring` | no | lags, lost seqs | a record with its seq | yes |
+//! | `tokio` | no | lags, number lost | the event | yes |
+//! | `async-broadcast` | no | lags, number lost | the event | yes |
 //! | `disruptor` | no | **stops the producers** | the event, with nothing counted | no: it spins or naps |
-//! | `mutex-ring` | no | is overtaken, told how many | the event | yes |
-//! | `go-design` | stamps and filters | is overtaken, told how many | an envelope with seq and JSON | yes |
+//! | `mutex-ring` | no | lags, number lost | the event | yes |
+//! | `go-design` | stamps and filters | lags, number lost | an envelope with seq and JSON | yes |
 
 mod async_broadcast;
 mod disruptor;
@@ -66,7 +66,7 @@ mod tests {
     /// What each measurement takes for granted.
     fn check<R: Rival>() {
         reads_what_was_published_since_it_was_opened::<R>();
-        is_told_what_it_lost::<R>();
+        reports_what_a_reader_lost::<R>();
         sleeps_until_something_is_published::<R>();
     }
 
@@ -91,7 +91,7 @@ mod tests {
         }
     }
 
-    fn is_told_what_it_lost<R: Rival>() {
+    fn reports_what_a_reader_lost<R: Rival>() {
         const TOO_MANY: usize = 10;
         let event = Arc::new(small().with_ts(TS));
         let mut opened = open::<R>(1, false);

@@ -8,8 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
 
 use public_api::PublicApi;
 
@@ -17,30 +16,20 @@ use crate::cargo::{Cargo, Metadata, added_to};
 use crate::failure::{Failure, Outcome};
 use crate::files;
 use crate::options::Options;
-
-/// Set while cargo calls this program in place of rustdoc.
-const AS_RUSTDOC: &str = "TAPLINE_XTASK_AS_RUSTDOC";
+use crate::unstable;
 
 const SNAPSHOT: &str = "public-api.txt";
 
 pub(crate) fn run(options: &Options) -> Outcome {
     let workspace = Metadata::of_workspace()?;
-    let this_program = env::current_exe().map_err(|source| Failure::File {
-        path: PathBuf::from("xtask"),
-        source,
-    })?;
-    Cargo::new("doc --workspace --no-deps")
-        // With the variable set for cargo itself, build scripts of dependencies would run again.
-        .with("RUSTDOC", this_program.to_string_lossy())
-        .with(AS_RUSTDOC, "1")
-        .with(
+    let call = Cargo::new("doc --workspace --no-deps").with(
+        "RUSTDOCFLAGS",
+        added_to(
             "RUSTDOCFLAGS",
-            added_to(
-                "RUSTDOCFLAGS",
-                "-D warnings -Z unstable-options --output-format json",
-            ),
-        )
-        .run()?;
+            "-D warnings -Zunstable-options --output-format json",
+        ),
+    );
+    unstable::permitted_for_rustdoc(call)?.run()?;
 
     let mut findings = Vec::new();
     for package in &workspace.packages {
@@ -116,28 +105,6 @@ fn difference(golden: &str, actual: &str) -> Vec<String> {
         .difference(&in_golden)
         .map(|line| format!("+ {line}"));
     gone.chain(new).collect()
-}
-
-/// Whether cargo called this program as rustdoc.
-pub(crate) fn is_rustdoc() -> bool {
-    env::var_os(AS_RUSTDOC).is_some()
-}
-
-/// Runs rustdoc with the caller's arguments and with its unstable options permitted. Only rustdoc gets that permission.
-pub(crate) fn as_rustdoc() -> ExitCode {
-    let status = Command::new("rustdoc")
-        .args(env::args_os().skip(1))
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env_remove(AS_RUSTDOC)
-        .status();
-    match status {
-        Ok(status) if status.success() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("rustdoc could not be started: {error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 #[cfg(test)]

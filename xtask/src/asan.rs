@@ -1,30 +1,15 @@
 //! Building with AddressSanitizer: what `fuzz` and `sanitize` share.
 
-use crate::cargo::{Cargo, added_to};
+use crate::cargo::Cargo;
 use crate::failure::Failure;
+use crate::unstable;
 
-/// The variable by which AddressSanitizer, in a program that was built with it, is told what to do.
+/// The variable with the options of AddressSanitizer, for a program that was built with it.
 pub(crate) const OPTIONS: &str = "ASAN_OPTIONS";
 
-/// The call, for a build with AddressSanitizer and these flags, for the platform `host`. The platform has to be named, or
-/// the flags would hold for build scripts and macros, too, which the compiler could not load.
-pub(crate) fn built_with(call: Cargo, host: &str, flags: &str) -> Cargo {
+/// The call, for a build with AddressSanitizer and these flags.
+pub(crate) fn built_with(call: Cargo, flags: &str) -> Result<Cargo, Failure> {
     let flags = format!("-Zsanitizer=address {flags}");
-    call.and(&["--target".to_owned(), host.to_owned()])
-        // The sanitizers are part of the stable toolchain, but for leave to switch them on.
-        .with("RUSTC_BOOTSTRAP", "1")
-        .with("RUSTFLAGS", added_to("RUSTFLAGS", flags.trim_end()))
-}
-
-/// The platform that this runs on, as the compiler calls it.
-pub(crate) fn host() -> Result<String, Failure> {
-    let cargo = Cargo::new("--version --verbose");
-    let answer = cargo.answer()?;
-    match answer.lines().find_map(|line| line.strip_prefix("host: ")) {
-        Some(host) => Ok(host.to_owned()),
-        None => Err(Failure::Format {
-            what: format!("what `{cargo}` printed"),
-            source: "it names no host".into(),
-        }),
-    }
+    // The sanitizers are part of the stable toolchain, behind an unstable option.
+    unstable::permitted_for_rustc(call.built_with(flags.trim_end())?)
 }

@@ -40,6 +40,15 @@ impl Cargo {
         self
     }
 
+    /// Built apart from what has no such flags, within the same target directory. The platform is named, so that cargo uses
+    /// the flags for what runs on it and not for build scripts and macros: those are shared with every other build.
+    pub(crate) fn built_with(self, flags: &str) -> Result<Self, Failure> {
+        let platform = host()?;
+        Ok(self
+            .and(&["--target".to_owned(), platform])
+            .with("RUSTFLAGS", added_to("RUSTFLAGS", flags)))
+    }
+
     /// With an environment variable.
     pub(crate) fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
         self.variables.push((variable, value.into()));
@@ -157,7 +166,20 @@ pub(crate) fn added_to(variable: &str, flags: &str) -> String {
     }
 }
 
-/// The workspace's root, which is where xtask's package lies.
+/// The platform that this runs on, as the compiler calls it.
+pub(crate) fn host() -> Result<String, Failure> {
+    let cargo = Cargo::new("--version --verbose");
+    let answer = cargo.answer()?;
+    match answer.lines().find_map(|line| line.strip_prefix("host: ")) {
+        Some(host) => Ok(host.to_owned()),
+        None => Err(Failure::Format {
+            what: format!("what `{cargo}` printed"),
+            source: "it names no host".into(),
+        }),
+    }
+}
+
+/// The workspace's root, which holds xtask's package.
 pub(crate) fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().unwrap_or(package)

@@ -1,18 +1,58 @@
-//! `cargo xtask ci`: the parts in order, a heading and a time for each, and a table at the end.
+//! `cargo xtask ci` and `cargo xtask nightly`: their parts in order, a heading and a time for each, and a table at the end.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::failure::{self, Failure, Outcome};
 use crate::options::Options;
-use crate::{COMMANDS, Command};
+use crate::{COMMANDS, Command, fuzz, parts, weaken};
 
 pub(crate) fn run(options: &Options) -> Outcome {
     let parts: Vec<&'static Command> = COMMANDS
         .iter()
         .filter(|command| command.part_of_ci)
         .collect();
-    let rows = run_parts(&parts, options.keep_going);
+    run_and_report(&parts, options.keep_going)
+}
+
+/// What takes too long for every change: the same checks as in CI, for longer, and those that are no part of it.
+static NIGHTLY: &[Command] = &[
+    Command {
+        what: "some model of the ring fails without each of its memory orderings",
+        ..Command::nightly("weaken", |_| weaken::run(&Options::default()))
+    },
+    Command {
+        what: "the models hold with three preemptions",
+        ..Command::nightly("loom", |_| parts::loom_with("3", &Options::default()))
+    },
+    Command {
+        what: "the ring holds under 50,000 random schedules of each scenario",
+        ..Command::nightly("shuttle", |_| {
+            parts::shuttle_with(Some("50000"), &Options::default())
+        })
+    },
+    Command {
+        what: "every fuzz target holds for five minutes",
+        ..Command::nightly("fuzz", |_| {
+            fuzz::run(&Options {
+                seconds: Some(300),
+                ..Options::default()
+            })
+        })
+    },
+    Command {
+        what: "the program withstands crowds, floods, kills and stops",
+        ..Command::nightly("soak", |_| parts::soak(&Options::default()))
+    },
+];
+
+pub(crate) fn nightly(options: &Options) -> Outcome {
+    let parts: Vec<&'static Command> = NIGHTLY.iter().collect();
+    run_and_report(&parts, options.keep_going)
+}
+
+fn run_and_report(parts: &[&'static Command], keep_going: bool) -> Outcome {
+    let rows = run_parts(parts, keep_going);
     print!("\n{}", Table(&rows));
 
     let failed: Vec<&'static str> = rows
@@ -40,7 +80,7 @@ struct Row {
     end: End,
 }
 
-/// Runs the parts, up to the first that fails or all of them, and tells about each as it goes.
+/// Runs the parts, up to the first that fails or all of them, and prints the result of each.
 fn run_parts(parts: &[&'static Command], keep_going: bool) -> Vec<Row> {
     let mut rows = Vec::with_capacity(parts.len());
     let mut stopped = false;
@@ -99,7 +139,7 @@ impl fmt::Display for Table<'_> {
             }
         }
         let verdict = if all_passed { "passed" } else { "FAILED" };
-        writeln!(f, "{:<10} {verdict:<8} {:>9}", "ci", Seconds(total))
+        writeln!(f, "{:<10} {verdict:<8} {:>9}", "all", Seconds(total))
     }
 }
 
@@ -159,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn unless_told_to_keep_going() {
+    fn unless_the_caller_asks_to_keep_going() {
         assert_eq!(letters(true), "pfp");
     }
 
     #[test]
-    fn the_table_tells_how_each_part_ended() {
+    fn the_table_shows_how_each_part_ended() {
         let rows = [
             Row {
                 name: "fmt",
@@ -183,7 +223,7 @@ mod tests {
                      fmt        passed       1.2 s\n\
                      clippy     FAILED     130.0 s\n\
                      test       not run\n\
-                     ci         FAILED     131.2 s\n";
+                     all        FAILED     131.2 s\n";
         assert_eq!(Table(&rows).to_string(), table);
     }
 }

@@ -1,4 +1,4 @@
-//! Why a command of xtask failed, in words for whoever reads the log.
+//! Why a command of xtask failed, in words for the reader of the log.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -9,10 +9,10 @@ use std::process::ExitStatus;
 /// What every command of xtask ends with.
 pub(crate) type Outcome = Result<(), Failure>;
 
-/// Why a command of xtask failed. `Display` tells this level only; [`with_causes`] tells the chain, once, at the edge.
+/// Why a command of xtask failed. `Display` prints this level only; [`with_causes`] prints the chain, once, at the edge.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Cargo ended with a failure; what it had to say stands above in the log.
+    /// Cargo ended with a failure; its output is above in the log.
     Cargo { line: String, status: ExitStatus },
     /// Cargo could not be started at all.
     Start { line: String, source: io::Error },
@@ -28,7 +28,7 @@ pub(crate) enum Failure {
         findings: Vec<String>,
         advice: &'static str,
     },
-    /// Parts of CI failed; each has told why.
+    /// Parts of CI failed; each has printed why.
     Parts(Vec<&'static str>),
 }
 

@@ -2,10 +2,10 @@
 //!
 //! The targets are the binaries of crates/fuzz, a workspace of its own, because all that they are made of is built with
 //! AddressSanitizer and with counters for the engine, libFuzzer, to see where an input gets. That takes compiler flags
-//! which no stable toolchain grants; with [`RUSTC_BOOTSTRAP`](asan) this one does, so neither a nightly toolchain nor
+//! which are unstable; [`unstable`](crate::unstable) permits them, so neither a nightly toolchain nor
 //! cargo-fuzz has to be installed.
 //!
-//! Each target begins with every input of its committed corpus, whatever time it is given, and goes on with inputs of the
+//! Each target begins with every input of its committed corpus, whatever time it is given, and continues with inputs of the
 //! engine's own until the time is over. What leads somewhere new is kept below the target directory, where the next run
 //! begins with it, too; `--minimize` takes of it into the repository what the committed corpus does not reach.
 
@@ -23,7 +23,7 @@ use std::thread;
 use serde::Deserialize;
 
 use crate::asan;
-use crate::cargo::{Cargo, Metadata, root};
+use crate::cargo::{Cargo, Metadata, host, root};
 use crate::failure::{Failure, Outcome};
 use crate::options::Options;
 
@@ -37,7 +37,7 @@ const SECONDS: u64 = 5;
 /// the rest again within seconds.
 const MOST_FOUND: usize = 256;
 
-/// How many lines of a log are shown where it tells of a failure.
+/// How many lines of a log are shown where it reports a failure.
 const SHOWN_LINES: usize = 60;
 
 /// What the engine needs to see of a program: how often every edge was taken, where it lies, and what was compared.
@@ -55,6 +55,12 @@ const LIMITS: [&str; 4] = [
 ];
 
 pub(crate) fn run(options: &Options) -> Outcome {
+    if !has_cpp_compiler() && env::var_os("CI").is_none() {
+        println!(
+            "skipped: no C++ compiler is here (c++), which the engine of the fuzz targets needs"
+        );
+        return Ok(());
+    }
     let names = chosen(targets()?, options)?;
     let built = build()?;
     let targets = names.iter().map(|name| Target::new(name, &built));
@@ -75,7 +81,16 @@ pub(crate) fn run(options: &Options) -> Outcome {
     )
 }
 
-/// The part of the package's manifest that tells the targets.
+fn has_cpp_compiler() -> bool {
+    let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let mut call = Command::new(compiler);
+    call.arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    call.status().is_ok_and(|status| status.success())
+}
+
+/// The part of the package's manifest that lists the targets.
 #[derive(Deserialize)]
 struct Manifest {
     bin: Vec<Binary>,
@@ -116,22 +131,22 @@ fn chosen(targets: Vec<String>, options: &Options) -> Result<Vec<String>, Failur
 
 /// Where the built targets lie.
 struct Built {
-    /// The target directory that is ours alone.
+    /// For logs, and for inputs that were found.
     folder: PathBuf,
     binaries: PathBuf,
 }
 
 fn build() -> Result<Built, Failure> {
-    let folder = Metadata::of_workspace()?.target_directory.join("fuzz");
-    let host = asan::host()?;
+    let target = Metadata::of_workspace()?.target_directory;
     asan::built_with(
-        Cargo::new("build --locked --release --bins --manifest-path").and(&[MANIFEST.to_owned()]),
-        &host,
+        Cargo::new("build --locked --bins --manifest-path").and(&[MANIFEST.to_owned()]),
         COVERAGE,
-    )
-    .with("CARGO_TARGET_DIR", folder.to_string_lossy())
+    )?
+    // The workspace's own, where macros and build scripts are built already.
+    .with("CARGO_TARGET_DIR", target.to_string_lossy())
     .run()?;
-    let binaries = folder.join(host).join("release");
+    let binaries = target.join(host()?).join("debug");
+    let folder = target.join("fuzz");
     Ok(Built { folder, binaries })
 }
 
@@ -418,11 +433,11 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 /// In bytes.
 fn length(path: &Path) -> Result<u64, Failure> {
-    let told = path.metadata().map_err(|source| Failure::File {
+    let metadata = path.metadata().map_err(|source| Failure::File {
         path: path.to_owned(),
         source,
     })?;
-    Ok(told.len())
+    Ok(metadata.len())
 }
 
 fn make_folder(path: &Path) -> Outcome {
@@ -461,7 +476,7 @@ stat::average_exec_per_sec:     56
 ";
 
     #[test]
-    fn a_log_tells_what_happened_and_where_the_input_is() {
+    fn a_log_shows_what_happened_and_where_the_input_is() {
         assert_eq!(
             what_happened(LOG).as_deref(),
             Some("panicked at src/pattern.rs:30:9: assertion `left == right` failed")

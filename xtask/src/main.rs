@@ -26,6 +26,7 @@ mod cargo;
 mod failure;
 mod files;
 mod options;
+mod unstable;
 
 use std::env;
 use std::process::ExitCode;
@@ -44,6 +45,20 @@ struct Command {
     flags: &'static [Flag],
     part_of_ci: bool,
     run: fn(&Options) -> Outcome,
+}
+
+impl Command {
+    /// A part of [`ci::nightly`].
+    const fn nightly(name: &'static str, run: fn(&Options) -> Outcome) -> Self {
+        Self {
+            name,
+            what: "",
+            details: "",
+            flags: &[],
+            part_of_ci: false,
+            run,
+        }
+    }
 }
 
 /// In CI's order: what answers in a second first, then what compiles, and the tests last, where their result lines are
@@ -68,9 +83,9 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "graph",
-        what: "the crates see each other as the golden graph says, and only downwards",
+        what: "the crates use each other as the golden graph says, and only lower layers",
         details: "The golden file is xtask/crate-graph.txt; a new edge is a visible one-line change of it. The rules that no\n\
-                  golden file can lift (floors, siblings, the homes of heavy dependencies) are tables in xtask/src/graph.rs.",
+                  golden file can lift (layers, siblings, the homes of heavy dependencies) are tables in xtask/src/graph.rs.",
         flags: &[Flag::Write],
         part_of_ci: true,
         run: graph::run,
@@ -114,7 +129,7 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "clippy",
-        what: "rustc and clippy have nothing to say about any target",
+        what: "rustc and clippy warn about nothing in any target",
         details: "",
         flags: &[],
         part_of_ci: true,
@@ -133,8 +148,7 @@ static COMMANDS: &[Command] = &[
         name: "loom",
         what: "the ring and the session hold under every interleaving of their models",
         details: "Arguments after `--` go to `cargo test`, for instance the name of one model: cargo xtask loom -- append\n\
-                  LOOM_MAX_PREEMPTIONS is 2 unless it is set: more finds rarer schedules and takes far longer. The build is\n\
-                  kept apart, in target/loom, because its flags would otherwise make every other build start anew.",
+                  LOOM_MAX_PREEMPTIONS is 2 unless it is set: more finds rarer schedules and takes far longer.",
         flags: &[Flag::Rest],
         part_of_ci: true,
         run: parts::loom,
@@ -144,15 +158,14 @@ static COMMANDS: &[Command] = &[
         what: "the ring holds under random schedules of larger scenarios",
         details: "Arguments after `--` go to `cargo test`. A failure prints its schedule; to run that one again:\n\
                   TAPLINE_SCHEDULE=91010... cargo xtask shuttle -- name_of_the_test\n\
-                  TAPLINE_SCHEDULES is 2000 unless it is set: so many are drawn for each test. The build is kept apart, in\n\
-                  target/shuttle.",
+                  TAPLINE_SCHEDULES is 2000 unless it is set: so many are drawn for each test.",
         flags: &[Flag::Rest],
         part_of_ci: true,
         run: parts::shuttle,
     },
     Command {
         name: "openapi",
-        what: "crates/oapi/openapi.json is what the types say",
+        what: "crates/oapi/openapi.json agrees with the types",
         details: "",
         flags: &[Flag::Write],
         part_of_ci: true,
@@ -161,7 +174,7 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "fuzz",
         what: "whatever takes bytes holds what it promises on all of its corpus and on bytes of any kind",
-        details: "The targets are the binaries of crates/fuzz; 5 seconds each, unless told otherwise. Every input of the committed\n\
+        details: "The targets are the binaries of crates/fuzz; 5 seconds each without --seconds. Every input of the committed\n\
                   corpus is run in any case. What is found goes to crates/fuzz/artifacts, and the line that runs it again is\n\
                   printed with it. What leads somewhere new is kept in target/fuzz/corpus; --minimize takes the least of it\n\
                   into crates/fuzz/corpus. Arguments after `--` go to the one target: inputs to run, or options of libFuzzer\n\
@@ -173,10 +186,9 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "sanitize",
         what: "the tests of ring, events and telemetry pass under AddressSanitizer, and leak nothing",
-        details: "Arguments after `--` go to `cargo test`. ASAN_OPTIONS is detect_leaks=1 unless it is set. Built apart, in\n\
-                  target/sanitize.\n\
+        details: "Arguments after `--` go to `cargo test`. ASAN_OPTIONS is detect_leaks=1 unless it is set.\n\
                   Not ThreadSanitizer: the standard library of a stable toolchain is not built for it, so the compiler refuses;\n\
-                  made to go on, it takes for races what is ordered within Arc, JoinHandle and the test harness itself. Not Miri:\n\
+                  made to do it, it reports as races what is ordered within Arc, JoinHandle and the test harness itself. Not Miri:\n\
                   it is a component of nightly toolchains. Both take the standard library's sources besides. For orderings there\n\
                   is `cargo xtask loom`.",
         flags: &[Flag::Rest],
@@ -208,6 +220,14 @@ static COMMANDS: &[Command] = &[
         run: ci::run,
     },
     Command {
+        name: "nightly",
+        what: "the checks that take too long for every change: weaken, soak, and longer runs",
+        details: "weaken; loom with 3 preemptions; shuttle with 50,000 schedules; fuzz for 5 minutes each; soak. Some hours.",
+        flags: &[Flag::KeepGoing],
+        part_of_ci: false,
+        run: ci::nightly,
+    },
+    Command {
         name: "weaken",
         what: "some model of the ring fails without each of its memory orderings",
         details: "Relaxes one ordering at a time in a copy of the ring and runs the models: some ten minutes. After `--`, a\n\
@@ -219,8 +239,8 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "soak",
-        what: "the program stands crowds, floods, kills and stops, and grows by nothing",
-        details: "Five minutes of everyday use unless told otherwise, and some five more for the rest. Arguments after `--` go to\n\
+        what: "the program withstands crowds, floods, kills and stops, and its memory does not grow",
+        details: "Five minutes of everyday use without --minutes, and some five more for the rest. Arguments after `--` go to\n\
                   the test binary, for instance the name of one of its tests: cargo xtask soak -- c_a_crowd\n\
                   It takes both processors of a small machine and 10,000 open files on each side. More: docs/testing.md",
         flags: &[Flag::Minutes, Flag::Rest],
@@ -239,8 +259,8 @@ static COMMANDS: &[Command] = &[
 
 /// Leaves with 0 where all is well, 1 where a check failed, and 2 where the command line was not understood.
 fn main() -> ExitCode {
-    if api::is_rustdoc() {
-        return api::as_rustdoc();
+    if let Some(ended) = unstable::stand_in() {
+        return ended;
     }
     let words: Vec<String> = env::args().skip(1).collect();
     match options::parse(COMMANDS, &words) {

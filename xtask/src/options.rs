@@ -22,8 +22,6 @@ pub(crate) enum Flag {
     Target,
     /// `--minimize`: make the committed corpus as small as it can be, instead of running.
     Minimize,
-    /// `--shard <n/of>`: only that part of the work.
-    Shard,
     /// `-- <arguments>`: passed on as they are.
     Rest,
 }
@@ -37,8 +35,6 @@ pub(crate) struct Options {
     pub(crate) minutes: Option<u64>,
     pub(crate) target: Option<String>,
     pub(crate) minimize: bool,
-    /// Which part of how many, from 1.
-    pub(crate) shard: Option<(usize, usize)>,
     /// What followed `--`.
     pub(crate) rest: Vec<String>,
 }
@@ -95,20 +91,8 @@ pub(crate) fn parse<'a>(
             Long("target") if takes(Flag::Target) => {
                 options.target = Some(words.value()?.string()?);
             }
-            Long("shard") if takes(Flag::Shard) => {
-                options.shard = Some(words.value()?.parse_with(shard)?);
-            }
             other => return Err(other.unexpected()),
         }
-    }
-}
-
-/// `2/4`: the second of four.
-fn shard(text: &str) -> Result<(usize, usize), &'static str> {
-    let numbers = text.split_once('/');
-    match numbers.map(|(nth, of)| (nth.parse(), of.parse())) {
-        Some((Ok(nth), Ok(of))) if 1 <= nth && nth <= of => Ok((nth, of)),
-        _ => Err("expected two numbers, such as 1/4"),
     }
 }
 
@@ -167,7 +151,6 @@ pub(crate) fn help(command: &Command) -> String {
                 "--minimize",
                 "make the committed corpus as small as it can be, instead of running",
             ),
-            Flag::Shard => ("--shard <n/of>", "only that part of the work, such as 1/4"),
             Flag::Rest => ("-- <arguments>", "passed on as they are"),
         };
         let _ = write!(text, "\n  {flag:<16} {what}");
@@ -191,7 +174,6 @@ fn usage(command: &Command) -> String {
             Flag::Minutes => " [--minutes <n>]",
             Flag::Target => " [--target <name>]",
             Flag::Minimize => " [--minimize]",
-            Flag::Shard => " [--shard <n/of>]",
             Flag::Rest => " [-- …]",
         });
     }
@@ -260,10 +242,6 @@ mod tests {
             "soak --minutes",
         ] {
             assert!(run(line).is_err(), "{line}");
-        }
-        assert_eq!(shard("2/4"), Ok((2, 4)));
-        for text in ["0/4", "5/4", "2", "2/", "a/b"] {
-            assert!(shard(text).is_err(), "{text}");
         }
     }
 

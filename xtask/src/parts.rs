@@ -1,9 +1,10 @@
 //! The parts that are calls of cargo and nothing else.
 
 use std::env;
+use std::thread;
 
 use crate::asan;
-use crate::cargo::{Cargo, Metadata, added_to};
+use crate::cargo::{Cargo, Metadata};
 use crate::failure::{Failure, Outcome};
 use crate::fuzz;
 use crate::options::Options;
@@ -31,27 +32,39 @@ pub(crate) fn clippy(_: &Options) -> Outcome {
 
 pub(crate) fn loom(options: &Options) -> Outcome {
     let preemptions = env::var("LOOM_MAX_PREEMPTIONS").unwrap_or_else(|_| "2".to_owned());
+    loom_with(&preemptions, options)
+}
+
+pub(crate) fn loom_with(preemptions: &str, options: &Options) -> Outcome {
     models("loom", &["ring", "telemetry"], options, |call| {
         call.with("LOOM_MAX_PREEMPTIONS", preemptions)
     })
 }
 
 pub(crate) fn shuttle(options: &Options) -> Outcome {
-    models("shuttle", &["ring"], options, |call| call)
+    shuttle_with(None, options)
 }
 
-/// All models of that kind, or those that the arguments choose.
+/// With so many schedules of each test, or as many as the environment or the tests say.
+pub(crate) fn shuttle_with(schedules: Option<&str>, options: &Options) -> Outcome {
+    models("shuttle", &["ring"], options, |call| match schedules {
+        Some(schedules) => call.with("TAPLINE_SCHEDULES", schedules),
+        None => call,
+    })
+}
+
+/// All models of that kind, or those that the arguments choose. Optimized, since there are many schedules; in the profile of
+/// tests, so that macros and build scripts are shared with them.
 fn models(kind: &str, of: &[&str], options: &Options, set: impl FnOnce(Cargo) -> Cargo) -> Outcome {
-    let target = Metadata::of_workspace()?.target_directory.join(kind);
     let packages: String = of
         .iter()
         .map(|of| format!(" --package tapline-{of}"))
         .collect();
-    let call = format!("test{packages} --release --test {kind}");
-    let models = Cargo::new(&call)
-        .with("RUSTFLAGS", added_to("RUSTFLAGS", &format!("--cfg {kind}")))
-        .with("CARGO_TARGET_DIR", target.to_string_lossy());
-    let models = set(models);
+    let call = Cargo::new(&format!("test{packages} --test {kind}"))
+        .built_with(&format!("--cfg {kind}"))?
+        .with("CARGO_PROFILE_DEV_OPT_LEVEL", "2")
+        .with("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+    let models = set(call);
     expect_tests(&models)?;
     models.and(&options.rest).run()
 }
@@ -69,18 +82,22 @@ pub(crate) fn doctest(_: &Options) -> Outcome {
     Cargo::new("test --workspace --doc").run()
 }
 
-/// Neither `--all-targets`, which would run the benches, nor up to the first binary that fails: one run tells all.
+/// Neither `--all-targets`, which would run the benches, nor up to the first binary that fails: one run reports all.
+/// Most tests wait for timers and sockets, so more of them run at a time than there are processors.
 pub(crate) fn test(_: &Options) -> Outcome {
-    Cargo::new("test --workspace --lib --bins --tests --examples --no-fail-fast").run()
+    let mut tests = Cargo::new("test --workspace --lib --bins --tests --examples --no-fail-fast");
+    if env::var_os("RUST_TEST_THREADS").is_none() {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        tests = tests.with("RUST_TEST_THREADS", (2 * processors).to_string());
+    }
+    tests.run()
 }
 
 /// The tests of what is unsafe and of what stands on it. Not the examples in the documentation, which rustdoc builds.
 pub(crate) fn sanitize(options: &Options) -> Outcome {
-    let target = Metadata::of_workspace()?.target_directory.join("sanitize");
     let call = "test --package tapline-ring --package tapline-events --package tapline-telemetry \
                 --lib --tests --no-fail-fast";
-    let mut tests = asan::built_with(Cargo::new(call), &asan::host()?, "")
-        .with("CARGO_TARGET_DIR", target.to_string_lossy());
+    let mut tests = asan::built_with(Cargo::new(call), "")?;
     if env::var_os(asan::OPTIONS).is_none() {
         tests = tests.with(asan::OPTIONS, "detect_leaks=1");
     }

@@ -85,7 +85,7 @@ fn aims(results: &Results) -> Vec<Aim> {
         results.ratio(rival, tapline(at)?, metric)
     };
     add(
-        "kept, nobody reads: of tokio's send".to_owned(),
+        "kept, no readers: of tokio's send".to_owned(),
         Bound::AtMost(1.0),
         Shown::Times,
         beside(unread(1), Tokio::NAME, Metric::PerEvent).map(|times| 1.0 / times),
@@ -114,7 +114,7 @@ fn aims(results: &Results) -> Vec<Aim> {
             let at = cell(mode, 1, readers);
             let of_unread = || results.ratio(tapline(at)?, results.find(at, UNREAD)?, metric);
             add(
-                format!("{readers} asleep ({}): of nobody reading", mode.name()),
+                format!("{readers} asleep ({}): of no readers", mode.name()),
                 Bound::AtMost(at_most),
                 Shown::Times,
                 of_unread(),

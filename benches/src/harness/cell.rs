@@ -70,7 +70,7 @@ impl Mode {
         match self {
             Self::Harness => "what the harness itself costs",
             Self::Filtered => "the category is off: every event is refused",
-            Self::Unread => "nobody reads",
+            Self::Unread => "no readers",
             Self::Drain => "a full ring is drained in batches; publishing is not measured",
             Self::Corpus => {
                 "the recorded session is published, and every reader asks for each envelope's JSON; all on one thread, \
@@ -132,7 +132,7 @@ impl Mode {
     }
 }
 
-/// Tapline with nobody reading, beside those that have readers asleep: how much more do they cost?
+/// Tapline without readers, beside those that have readers asleep: how much more do they cost?
 pub(super) const UNREAD: &str = "tapline-unread";
 
 /// A rival in a cell.

@@ -54,7 +54,7 @@ pub(super) fn open<R: Rival>(cell: &Cell, events: Events) -> Ready {
     })
 }
 
-/// As [`open`], and whatever readers the cell asks for, nobody reads.
+/// As [`open`], and without readers, however many the cell asks for.
 pub(super) fn open_unread<R: Rival>(cell: &Cell, events: Events) -> Ready {
     let unread = Cell {
         mode: Mode::Unread,
@@ -519,7 +519,7 @@ impl<P: Producer, R: ReadsJson> Fixture for Json<P, R> {
         assert_eq!(
             delivered,
             events * self.readers.len() as u64,
-            "nobody is overtaken"
+            "no reader lags"
         );
         let mut sample = Sample::default();
         sample.set(Metric::PerEvent, nanos(took) / events as f64);
@@ -585,7 +585,7 @@ mod tests {
         let Ok(mut fixture) = open(&cell, Events::Small) else {
             panic!("Tapline can do it")
         };
-        // Twice, as with every round: what was paused goes on.
+        // Twice, as with every round: what was paused resumes.
         for _ in 0..2 {
             let sample = fixture.slice(Duration::from_millis(2));
             let measured = Metric::ALL
@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn where_somebody_reads_a_flow_measures_that_too() {
+    fn with_readers_a_flow_measures_their_part_too() {
         let all = [
             Metric::PerEvent,
             Metric::Delivered,

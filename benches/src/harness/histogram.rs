@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-/// Each power of two is cut into so many parts: a value is told within 1.6 %.
+/// Each power of two is cut into so many parts: a value is exact to 1.6 %.
 const PARTS: u64 = 64;
 
-/// The highest power of two that is told apart: 69 seconds, far beyond every patience here.
+/// The highest power of two that is distinguished: 69 seconds, far longer than any wait here.
 const HIGHEST: u32 = 36;
 
 const BUCKETS: usize = PARTS as usize * (HIGHEST as usize - 6 + 1);
@@ -94,9 +94,9 @@ mod tests {
         for nanos in 0..100_000 {
             let its = bucket(nanos);
             assert!(its == last || its == last + 1, "{nanos}");
-            let told = middle(its);
-            let off = (told - nanos as f64).abs();
-            assert!(off <= nanos as f64 / 64.0, "{nanos} is told as {told}");
+            let shown = middle(its);
+            let off = (shown - nanos as f64).abs();
+            assert!(off <= nanos as f64 / 64.0, "{nanos} is shown as {shown}");
             last = its;
         }
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);

@@ -48,7 +48,7 @@ pub(super) struct Followers {
 struct Progress {
     /// Events that it was given.
     delivered: AtomicU64,
-    /// Those, and what it was told it lost.
+    /// Those, and what was reported to it as lost.
     passed: AtomicU64,
     /// Only gives the others their turn when it stops next.
     yields: AtomicBool,
@@ -70,7 +70,7 @@ impl Followers {
                 gate: at_gate.clone(),
                 arrivals: arrivals.cloned(),
             };
-            let task = TellsWhenAtRest {
+            let task = SignalsWhenAtRest {
                 follow: Box::pin(follower.follow()),
                 progress: progress.clone(),
             };
@@ -119,7 +119,7 @@ impl Followers {
         self.wait_at_rest(0);
     }
 
-    /// They go on where they were.
+    /// They resume where they were.
     pub(super) fn resume(&self) {
         self.paused.store(false, Relaxed);
         self.gate.send_replace(false);
@@ -190,12 +190,12 @@ impl<R: Reader> Follower<R> {
     }
 }
 
-struct TellsWhenAtRest<F> {
+struct SignalsWhenAtRest<F> {
     follow: Pin<Box<F>>,
     progress: Arc<Progress>,
 }
 
-impl<F: Future<Output = ()>> Future for TellsWhenAtRest<F> {
+impl<F: Future<Output = ()>> Future for SignalsWhenAtRest<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -217,7 +217,7 @@ pub(super) struct Arrivals {
     last: AtomicU64,
 }
 
-/// Nobody there yet.
+/// No reader is there yet.
 const NOT_YET: u64 = u64::MAX;
 
 impl Arrivals {

@@ -163,7 +163,7 @@ impl Results {
         let measured: Vec<&Measured> = self.of(cell).collect();
         let mut text = heading(cell);
         let Some(first) = measured.iter().find_map(|one| one.first_metric()) else {
-            text.push_str("  nobody can\n");
+            text.push_str("  none can\n");
             return text;
         };
         // Not what only the row beside them has, where single calls are measured.
@@ -341,7 +341,7 @@ mod tests {
         results.leave_out(&UNREAD, "disruptor", CannotDo("it needs a reader"));
         let table = results.table(&UNREAD);
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines[0], "unread, 1 producer, 0 readers: nobody reads");
+        assert_eq!(lines[0], "unread, 1 producer, 0 readers: no readers");
         assert!(lines[2].starts_with("  tapline"), "{table}");
         assert!(lines[3].contains("50.0 ns  35.0-60.0"), "{table}");
         assert_eq!(lines[4], "  disruptor left out: it needs a reader");

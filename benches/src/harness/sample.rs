@@ -11,7 +11,7 @@ pub(super) enum Metric {
     Delivered,
     /// CPU time of the producers' threads per event.
     CpuPublishing,
-    /// CPU time of everybody else per event.
+    /// CPU time of all other threads per event.
     CpuReading,
     P50,
     P99,

@@ -2,10 +2,10 @@
 //!
 //! - A session takes a mutex around each publish, and reads its configuration under a lock of its own.
 //! - The event is copied and the copy stamped: a new map for the metadata, with the session's id.
-//! - The seq is given and the JSON is made at each publish, under that mutex, whether anybody reads it or not.
+//! - The seq is given and the JSON is made at each publish, under that mutex, whether it is read or not.
 //! - The envelopes, encoded, are in a ring behind a read-write lock.
 //! - Each publish makes a channel, puts it in the place of the last one, and closes that: this
-//!   wakes everybody who waits for it.
+//!   wakes every waiting reader.
 //! - A reader takes the read lock for one envelope, copies that out, or waits for the channel that is there.
 //!
 //! It is a port, not a caricature. What Go shares between an event and its copy (`data`, the type's name), this shares; the

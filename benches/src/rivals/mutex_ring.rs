@@ -28,7 +28,7 @@ pub(crate) struct Follower {
     ring: Arc<Mutex<Ring>>,
     position: u64,
     /// Its place among the sleepers, and in which list of them that is.
-    bed: (u64, usize),
+    waits_at: (u64, usize),
     batch: Vec<Arc<Event>>,
 }
 
@@ -59,7 +59,7 @@ impl Rival for MutexRing {
         let follower = |_| Follower {
             ring: ring.clone(),
             position: head,
-            bed: (0, 0),
+            waits_at: (0, 0),
             batch: Vec::with_capacity(BATCH),
         };
         let publisher = |_| Publisher {
@@ -99,7 +99,7 @@ impl Producer for Publisher {
 }
 
 impl Ring {
-    /// Copies a batch out, and tells how many were lost before it.
+    /// Copies a batch out, and returns how many were lost before it.
     fn copy(&self, position: u64, batch: &mut Vec<Arc<Event>>) -> u64 {
         let oldest = self.head - self.events.len() as u64 + 1;
         let next = oldest.max(position + 1);
@@ -135,11 +135,11 @@ impl Reader for Follower {
             if self.position < ring.head {
                 return Poll::Ready(ring.copy(self.position, &mut self.batch));
             }
-            let (list, place) = self.bed;
+            let (list, place) = self.waits_at;
             if list == ring.lists {
                 ring.sleepers[place].clone_from(cx.waker());
             } else {
-                self.bed = (ring.lists, ring.sleepers.len());
+                self.waits_at = (ring.lists, ring.sleepers.len());
                 ring.sleepers.push(cx.waker().clone());
             }
             Poll::Pending

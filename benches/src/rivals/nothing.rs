@@ -51,7 +51,7 @@ impl Rival for HandOver {
 fn none(wanted: &Wanted<'_>) -> Result<Vec<NoReader>, CannotDo> {
     match wanted.readers {
         0 => Ok(Vec::new()),
-        _ => Err(CannotDo("nobody could read it")),
+        _ => Err(CannotDo("no reader could read it")),
     }
 }
 

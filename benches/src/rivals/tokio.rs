@@ -1,7 +1,7 @@
 //! `tokio::sync::broadcast`, moving an `Arc` of the event.
 //!
 //! It keeps nothing where there is no receiver. So there always is one that never reads, and a full channel
-//! holds as many events as everybody else.
+//! holds as many events as the others.
 
 use std::future::pending;
 use std::hint::black_box;
