@@ -21,6 +21,7 @@ use crate::options::Options;
 /// Names in pages that are not ours: of the kernel, of other programs and of query languages.
 const EXTERNAL: &[&str] = &[
     "CAP_SYSLOG",
+    "CLOCK_MONOTONIC",
     "TCP_NOTSENT_LOWAT",
     "increase",
     "membarrier",
@@ -49,7 +50,7 @@ const ADVICE: &str = "Mend the page, or the code where the page is right. Names 
 pub(crate) fn run(_: &Options) -> Outcome {
     let code = Code::read()?;
     let pages = files::texts(|path| path.ends_with(".md"))?;
-    let mut findings: Vec<String> = pages.iter().flat_map(|page| dead_links(page)).collect();
+    let mut findings: Vec<String> = pages.iter().flat_map(dead_links).collect();
     let current: Vec<&Text> = pages.iter().filter(|page| is_current(&page.path)).collect();
     findings.extend(current.iter().flat_map(|page| wrong_names(page, &code)));
     findings.extend(undocumented(&current, &code));

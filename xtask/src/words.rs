@@ -122,7 +122,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
             &(BASELINE_HEADER.to_owned() + &lines.collect::<String>()),
         );
     }
-    let baseline = baseline(path)?;
+    let baseline = baseline(&path)?;
     let left: usize = counts.values().sum();
     if left != 0 {
         println!("{left} coined words are left, as {BASELINE} allows at most");
@@ -131,11 +131,11 @@ pub(crate) fn run(options: &Options) -> Outcome {
 }
 
 /// How many are left in each part of the repository.
-fn baseline(path: PathBuf) -> Result<BTreeMap<String, usize>, Failure> {
+fn baseline(path: &Path) -> Result<BTreeMap<String, usize>, Failure> {
     if !path.is_file() {
         return Ok(BTreeMap::new());
     }
-    let text = files::read(&path)?;
+    let text = files::read(path)?;
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let read = |line: &str| {
         let (part, count) = line.split_once(' ')?;
