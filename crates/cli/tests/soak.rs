@@ -561,7 +561,7 @@ async fn e_stopped_over_and_over() {
 
 /// 900 who read, with and without 100 who never do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f_who_never_reads_holds_nobody_up() {
+async fn f_clients_that_never_read_delay_no_other() {
     const READERS: usize = 900;
     const STUCK: usize = 100;
     /// In each measurement. 2 KB each, so that they do not fit into the sockets of those who are stuck.
