@@ -87,10 +87,7 @@ impl Code {
         let metrics: BTreeSet<String> = metrics
             .flat_map(|source| declared_metrics(&source.text))
             .collect();
-        let text: String = sources
-            .iter()
-            .map(|source| without_comments(source))
-            .collect();
+        let text: String = sources.iter().map(without_comments).collect();
         let mut words = BTreeSet::new();
         for word in text.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')) {
             words.insert(word.to_owned());

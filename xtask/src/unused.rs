@@ -34,7 +34,8 @@ pub(crate) fn run(_: &Options) -> Outcome {
         for (name, declaration) in manifest.dependencies() {
             if is_inherited(declaration) {
                 inherited.insert(name.clone());
-            } else {
+            } else if name != &package.name {
+                // A crate may name itself, to switch on a feature for its tests.
                 findings.push(format!(
                     "{}: `{name}` is not inherited (`{name}.workspace = true`)",
                     package.name

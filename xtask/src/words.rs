@@ -8,7 +8,7 @@
 //! line in it, it is zero.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::cargo::root;
 use crate::failure::{Failure, Outcome};
