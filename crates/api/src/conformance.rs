@@ -87,7 +87,7 @@ pub fn check_sink<T: SinkTarget>(
     bench.handle.on();
     bench.publish(300);
     bench.stop();
-    bench.expect("delivers in order", events(1..=300))?;
+    bench.expect("delivers in order", &events(1..=300))?;
     bench.expect_ledger("counts what it exports", 300, 0)?;
 
     let bench = begin(1024);
@@ -95,7 +95,7 @@ pub fn check_sink<T: SinkTarget>(
     bench.target.fail_next(3);
     bench.publish(100);
     bench.stop();
-    bench.expect("retries", events(1..=100))?;
+    bench.expect("retries", &events(1..=100))?;
     bench.expect_ledger("counts what it exports, with retries", 100, 0)?;
 
     // The sink does not run yet when the events of its window are evicted.
@@ -105,8 +105,10 @@ pub fn check_sink<T: SinkTarget>(
     bench.run(&spawn);
     bench.stop();
     let gap = Arrived::Gap { first: 1, last: 92 };
-    let expected = std::iter::once(gap).chain(events(93..=100)).collect();
-    bench.expect("reports gaps inside the data", expected)?;
+    let expected = std::iter::once(gap)
+        .chain(events(93..=100))
+        .collect::<Vec<_>>();
+    bench.expect("reports gaps inside the data", &expected)?;
     bench.expect_ledger("counts what it exports, with a gap", 8, 92)?;
 
     let bench = begin(1024);
@@ -116,16 +118,19 @@ pub fn check_sink<T: SinkTarget>(
     bench.off();
     bench.expect(
         "everything of a window has arrived when it is off",
-        events(11..=20),
+        &events(11..=20),
     )?;
     bench.publish(10);
     bench.handle.on();
     bench.publish(10);
     bench.stop();
-    let expected = events(11..=20).into_iter().chain(events(31..=40)).collect();
+    let expected = events(11..=20)
+        .into_iter()
+        .chain(events(31..=40))
+        .collect::<Vec<_>>();
     bench.expect(
         "nothing arrives from outside a window, and nothing twice",
-        expected,
+        &expected,
     )?;
     bench.expect_ledger("counts what it exports, with two windows", 20, 0)?;
 
@@ -135,7 +140,7 @@ pub fn check_sink<T: SinkTarget>(
         bench.publish(round);
     }
     bench.stop();
-    bench.expect("loses nothing in a clean stop", events(1..=28))?;
+    bench.expect("loses nothing in a clean stop", &events(1..=28))?;
 
     let has_cursor = block_on(bench.target.sink().resume()).is_ok_and(|it| it.is_some());
     if has_cursor {
@@ -144,7 +149,7 @@ pub fn check_sink<T: SinkTarget>(
         bench.handle.on();
         bench.run(&spawn);
         bench.stop();
-        bench.expect("resumes after its cursor", events(1..=40))?;
+        bench.expect("resumes after its cursor", &events(1..=40))?;
     }
     Ok(())
 }
@@ -158,7 +163,8 @@ pub fn check_sink<T: SinkTarget>(
 /// without holes, with the JSON as it was published; what is missing is exact; a limit holds, and there is progress
 /// whatever it is.
 pub fn check_history(history: &dyn History, envelopes: &[String]) -> Result<(), Violation> {
-    let bounds = block_on(history.bounds()).map_err(|error| violation("can be read", error))?;
+    let bounds =
+        block_on(history.bounds()).map_err(|error| violation("can be read", error.to_string()))?;
     let head = bounds.head;
     let oldest = match envelopes.len() as u64 {
         0 => 0,
@@ -169,7 +175,8 @@ pub fn check_history(history: &dyn History, envelopes: &[String]) -> Result<(), 
         return Err(violation("the bounds are right", detail));
     }
     let read = |after, limit| {
-        block_on(history.read(after, limit)).map_err(|error| violation("can be read", error))
+        block_on(history.read(after, limit))
+            .map_err(|error| violation("can be read", error.to_string()))
     };
     let largest = envelopes.iter().map(String::len).max().unwrap_or(0);
     for limit in [
@@ -330,12 +337,12 @@ impl<T: SinkTarget> Bench<T> {
         block_on(self.handle.shutdown(Instant::now() + PATIENCE));
     }
 
-    fn expect(&self, property: &'static str, expected: Vec<Arrived>) -> Result<(), Violation> {
+    fn expect(&self, property: &'static str, expected: &[Arrived]) -> Result<(), Violation> {
         let arrived = self.target.arrived();
         if arrived == expected {
             return Ok(());
         }
-        let at = arrived.iter().zip(&expected).take_while(|(a, b)| a == b);
+        let at = arrived.iter().zip(expected).take_while(|(a, b)| a == b);
         let at = at.count();
         let detail = format!(
             "item {at} of {} is {:?}, not {:?} of {}; the last error is {:?}",
@@ -372,9 +379,9 @@ fn events(seqs: std::ops::RangeInclusive<u64>) -> Vec<Arrived> {
     seqs.map(Arrived::Event).collect()
 }
 
-fn violation(property: &'static str, detail: impl ToString) -> Violation {
+fn violation(property: &'static str, detail: impl Into<String>) -> Violation {
     Violation {
         property,
-        detail: detail.to_string(),
+        detail: detail.into(),
     }
 }

@@ -8,13 +8,12 @@
 
 use std::ops::ControlFlow;
 
-use tapline_api::{ApiService, StreamQuery, Subscription};
+use tapline_api::{ApiService, Delivery, SessionSubscription, StreamQuery, Subscription};
 use tapline_events::{Cursor, Filter, Item, Lost, ReaderLedger};
 use tapline_oapi::{
     Category, CategorySet, ConfigRequest, Event, Hello, HelloReason, KnownType, PublishRequest,
     from_json,
 };
-use tapline_telemetry::Reader;
 
 /// Wherever a reader resumes, it receives the events that it asks for in order and once, and every loss is reported.
 pub fn resume(input: &[u8]) {
@@ -74,6 +73,22 @@ fn is_cursor(text: &str) -> bool {
     }
 }
 
+/// Reads what there is, up to `limit` items. Changes of the session are left out.
+fn read(reader: &mut SessionSubscription, limit: usize) -> (usize, Vec<Item<(u64, String)>>) {
+    let mut visited = Vec::new();
+    let looked_at = reader.read(limit, |delivery| {
+        match delivery {
+            Delivery::Envelope { seq, json } => {
+                visited.push(Item::Envelope((seq, json.to_owned())));
+            }
+            Delivery::Lost(lost) => visited.push(Item::Lost(lost)),
+            Delivery::Session(_) => {}
+        }
+        ControlFlow::Continue(())
+    });
+    (looked_at, visited)
+}
+
 /// A small stream, a list of all events ever published, and a reader that is compared with the list.
 struct Stage {
     api: ApiService,
@@ -85,7 +100,7 @@ struct Stage {
 
 struct Opened {
     query: StreamQuery,
-    reader: Reader,
+    reader: SessionSubscription,
     /// The account of all seqs up to this one was checked.
     checked: u64,
     ledger: ReaderLedger,
@@ -187,8 +202,8 @@ impl Stage {
 
     /// Opens a reader where its query says.
     fn open(&mut self, query: StreamQuery) {
-        let Subscription {
-            reader,
+        let tapline_api::Opened {
+            subscription: reader,
             hello,
             evicted,
         } = self.api.subscribe(&query);
@@ -269,16 +284,7 @@ impl Stage {
         let Some(mut opened) = self.opened.take() else {
             return;
         };
-        let mut visited = Vec::new();
-        let looked_at = opened.reader.read(limit, |item| {
-            visited.push(match item {
-                Item::Envelope(envelope) => {
-                    Item::Envelope((envelope.seq(), envelope.json().to_owned()))
-                }
-                Item::Lost(lost) => Item::Lost(lost),
-            });
-            ControlFlow::Continue(())
-        });
+        let (looked_at, visited) = read(&mut opened.reader, limit);
         assert!(looked_at <= limit);
         self.check(opened, visited);
     }
@@ -287,12 +293,13 @@ impl Stage {
         let Some(mut opened) = self.opened.take() else {
             return;
         };
-        let item = opened.reader.try_next().map(|item| match item {
-            Item::Envelope(envelope) => {
-                Item::Envelope((envelope.seq(), envelope.json().to_owned()))
+        // Filtered events are looked at, too: it reads until one matches or nothing is left.
+        let item = loop {
+            let (looked_at, mut visited) = read(&mut opened.reader, 1);
+            if looked_at == 0 || !visited.is_empty() {
+                break visited.pop();
             }
-            Item::Lost(lost) => Item::Lost(lost),
-        });
+        };
         let nothing = item.is_none();
         self.check(opened, Vec::from_iter(item));
         let opened = self.opened.as_ref().expect("the reader was put back");

@@ -301,13 +301,10 @@ impl<B: Backend> Stream<B> {
 
     /// Ends the stream because its group's task has ended.
     async fn fail(&mut self, failed: GroupFailed) -> Result<StreamEnd, StreamEnd> {
-        match failed.last_seq {
-            Some(last_seq) => {
-                self.write_bye(ByeReason::Failed, last_seq);
-                self.finish(None).await?;
-            }
-            // The client may have received a part of a frame: all that is safe is to close.
-            None => {}
+        // Without a last seq the client may have received a part of a frame: all that is safe is to close.
+        if let Some(last_seq) = failed.last_seq {
+            self.write_bye(ByeReason::Failed, last_seq);
+            self.finish(None).await?;
         }
         Ok(StreamEnd::Failed)
     }

@@ -150,7 +150,6 @@ impl TelemetrySession {
     /// # Errors
     ///
     /// [`PublishError`] says why the event has no seq. Callers may ignore the answer.
-
     #[inline]
     pub fn publish(&self, event: impl IntoEvent) -> Result<Envelope, PublishError> {
         // Acquire: the transition that stored it, for what this thread does next; pairs with the

@@ -333,7 +333,7 @@ fn started(sink: Memory) -> (tapline_telemetry::TelemetrySession, SinkHandle) {
 #[test]
 fn a_sink_cannot_settle_more_than_it_has_read() {
     let sink = Memory::new(Fault::CountsTwice);
-    let (session, handle) = started(sink.clone());
+    let (session, handle) = started(sink);
     handle.on();
     session
         .publish(Event::known(KnownType::PageLoad, None))
