@@ -18,7 +18,7 @@ async fn readers(server: &Server) -> Vec<Value> {
     list["readers"].as_array().unwrap().clone()
 }
 
-/// Waits until the first reader is there.
+/// Waits until the first reader has come to this seq.
 async fn until_position(server: &Server, position: u64) {
     in_time(async {
         while server.readers().await[0].position != position {
@@ -127,6 +127,7 @@ async fn a_reader_in_a_group_gets_another_filter_and_the_others_do_not() {
         .await;
     let id = id_of(&streams[0]);
     server.fill_to(3);
+    until_position(&server, 3).await;
     let answer = patch(&server, &id, r#"{"category":["page"],"type":["page_l*"]}"#).await;
     assert_eq!(answer.status(), 200);
     let told = answer.json();
