@@ -890,8 +890,8 @@ async fn unusual_chunks_are_one_request() {
         .into_iter()
         .map(|(name, body)| answered(&[200], 1, name, post_chunks(&body)))
         .collect();
-    // After the last chunk the HTTP library takes a line feed and a head without a fault for trailers. So the head of
-    // the hidden request is part of the first one, and its body is no request.
+    // The HTTP library takes what follows this line feed for trailers: the head of the hidden request becomes part of
+    // the first one, and its body is not a request.
     let feed = format!("{event}0\r\n\n{hidden}");
     cases.push(
         answered(
@@ -902,7 +902,16 @@ async fn unusual_chunks_are_one_request() {
         )
         .closes(),
     );
-    // What follows the last chunk is the next request; with junk before it, it is not a publish request.
+    // Without junk in between, the next request is executed: this server does read on, so the cases mean something.
+    let next = post(&format!("content-length: {}\r\n", OUTER.len()), OUTER);
+    let bytes = post_chunks(&format!("{event}0\r\n\r\n{next}"));
+    cases.push(answered(
+        &[200, 200],
+        2,
+        "a request behind a request",
+        bytes,
+    ));
+    // With junk before it, it is not a publish request.
     let end = format!("{event}0\r\n\r\n");
     cases.extend([
         answered(
@@ -979,7 +988,7 @@ async fn a_bad_head_is_refused() {
     ];
     let cases = requests.map(|(name, bytes)| refused(400, name, format!("{bytes}{hidden}")));
     run(&mut target, cases).await;
-    // The one thing that is closed without an answer: the HTTP library knows it for another protocol.
+    // Closed without an answer: the HTTP library recognizes another protocol.
     let preface = format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{hidden}");
     run(&mut target, [answered(&[], 0, "HTTP/2", preface).closes()]).await;
 }
