@@ -244,7 +244,7 @@ impl<M: Stamp> Reader<M> {
     }
 
     /// The next envelope or loss, if there is one now. Does not wait: where all that was there when it
-    /// was called is filtered, it returns, however much comes in meanwhile.
+    /// was called is filtered, it returns, however much is published meanwhile.
     pub fn try_next(&mut self) -> Option<Item<Envelope<M>>> {
         /// How many filtered events are skipped under one guard.
         const STRIDE: usize = 256;

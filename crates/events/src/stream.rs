@@ -312,7 +312,7 @@ fn now() -> u64 {
 ///
 /// # Panics
 ///
-/// If the system has no randomness to give: two runs of the stream could not be told apart then.
+/// If the system has no randomness to give: two runs of the stream could not be distinguished then.
 fn random_epoch() -> Epoch {
     Epoch::from_bits(getrandom::u64().expect("the system's source of randomness answers"))
 }

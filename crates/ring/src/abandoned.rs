@@ -1,8 +1,8 @@
-//! A producer that stops between any two of its steps, for ever, blocks nobody.
+//! A producer that stops for ever between any two of its steps blocks no other thread.
 //!
 //! Each test lets one thread do something and stops it before its first access to shared memory,
-//! then before its second, and so on to the last. While it stands there, others append, turn, read,
-//! sleep and are woken. Afterwards it goes on, and what it was about has either happened or not.
+//! then before its second, and so on to the last. While it is stopped, others append, read, change
+//! the state, sleep and are woken. Afterwards it continues, and its operation either happened or not.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,10 +40,10 @@ fn append(ring: &Counting, value: u64) -> u64 {
         assert_eq!(*count, seq);
         Ok::<(), ()>(())
     };
-    ring.append(value, count).expect("nobody refuses").seq()
+    ring.append(value, count).expect("nothing is refused").seq()
 }
 
-/// A thread that stands before its step number `at`, holding what it holds there.
+/// A thread that is stopped before its step number `at`.
 struct Abandoned {
     go_on: SyncSender<()>,
     thread: JoinHandle<()>,
@@ -59,7 +59,9 @@ impl Abandoned {
             each_step(move || {
                 if step == at {
                     stopped.send(true).expect("the test waits for it");
-                    may_go_on.recv().expect("the test lets it go on in the end");
+                    may_go_on
+                        .recv()
+                        .expect("the test lets it continue in the end");
                 }
                 step += 1;
             });
@@ -75,26 +77,24 @@ impl Abandoned {
         }
     }
 
-    fn go_on(self) {
+    fn resume(self) {
         self.go_on.send(()).expect("it waits for it");
-        self.thread
-            .join()
-            .expect("it goes on as if nothing had been");
+        self.thread.join().expect("it continues as usual");
     }
 }
 
-/// Whatever another thread is in the middle of: all of this goes on.
-fn everybody_else_goes_on(ring: &Arc<Counting>, reader: &mut Reader<u64, u64>) {
-    let laps = 3 * ring.bounds().records as u64;
-    for n in 0..laps {
+/// Whatever another thread was stopped in: all of this works.
+fn all_other_threads_continue(ring: &Arc<Counting>, reader: &mut Reader<u64, u64>) {
+    let rounds = 3 * ring.bounds().records as u64;
+    for n in 0..rounds {
         let before = ring.head();
         let seq = append(ring, n);
         assert_eq!(seq, before + 1, "the next seq, at once");
         drain(reader);
         assert_eq!(reader.position(), seq, "readable at once");
-        if n == laps / 2 {
+        if n == rounds / 2 {
             ring.transition(|count, _| Ok::<_, ()>(*count))
-                .expect("nobody refuses");
+                .expect("nothing is refused");
         }
     }
     let sleeper = {
@@ -107,7 +107,7 @@ fn everybody_else_goes_on(ring: &Arc<Counting>, reader: &mut Reader<u64, u64>) {
         is_asleep.recv().expect("it goes to sleep");
         thread
     };
-    append(ring, laps);
+    append(ring, rounds);
     assert!(
         sleeper.join().expect("it does not panic"),
         "a sleeper is woken"
@@ -136,7 +136,7 @@ fn drain(reader: &mut Reader<u64, u64>) {
     });
 }
 
-/// Abandons `work` before each of its steps in turn; returns how many there were.
+/// Abandons `work` before each of its steps, one after the other; returns how many there were.
 fn abandon_everywhere(
     ring: impl Fn() -> Arc<Counting>,
     work: impl Fn(&Arc<Counting>) + Clone + Send + 'static,
@@ -149,9 +149,9 @@ fn abandon_everywhere(
         let Some(abandoned) = Abandoned::at(at, move || work(&of_thread)) else {
             return at;
         };
-        everybody_else_goes_on(&ring, &mut reader);
-        abandoned.go_on();
-        everybody_else_goes_on(&ring, &mut reader);
+        all_other_threads_continue(&ring, &mut reader);
+        abandoned.resume();
+        all_other_threads_continue(&ring, &mut reader);
     }
     unreachable!("work has an end")
 }
@@ -182,32 +182,32 @@ fn a_producer_abandoned_while_it_evicts_for_weight() {
         };
         filled(Arc::new(Ring::bounded(bounds, 0).expect("bounds")), 5, 2)
     };
-    // Makes room for itself by evicting four.
+    // Has to evict four.
     let steps = abandon_everywhere(ring, |ring| {
         append(ring, 9);
     });
     assert!(steps >= 20, "{steps} steps: nothing was evicted");
 }
 
-/// Somebody slept before the producer came, and it may stop before, while or after it asks the
-/// notifier to call: the next append has them called, without the notifier looking by itself.
+/// A reader slept before the append. The producer may stop before, while or after it asks the notifier to
+/// wake it: the next append has it woken, without the notifier looking by itself.
 #[test]
 fn a_producer_abandoned_while_it_wakes() {
     let never = 1000 * PATIENCE;
     let steps = abandon_before_sleepers(never, |ring, sleepers, at| {
         append(ring, 2);
-        all_called(sleepers, at);
+        all_woken(sleepers, at);
     });
-    assert!(steps > 10, "{steps} steps: nobody was called");
+    assert!(steps > 10, "{steps} steps: no sleeper was woken");
 }
 
-/// The same, and nobody appends after it: if there is something to read, the notifier finds out.
+/// The same, and no thread appends after it: if there is something to read, the notifier finds out.
 #[test]
-fn a_producer_abandoned_while_it_wakes_and_nobody_comes_after_it() {
+fn a_producer_abandoned_while_it_wakes_and_none_appends_after_it() {
     let soon = Duration::from_millis(5);
     abandon_before_sleepers(soon, |ring, sleepers, at| {
         if ring.head() > 0 {
-            all_called(sleepers, at);
+            all_woken(sleepers, at);
         }
     });
 }
@@ -221,17 +221,17 @@ impl Wake for Called {
     }
 }
 
-fn all_called(sleepers: &[Arc<Called>], at: usize) {
+fn all_woken(sleepers: &[Arc<Called>], at: usize) {
     for called in sleepers {
         let begun = Instant::now();
         while !called.0.load(Ordering::SeqCst) {
-            assert!(begun.elapsed() < PATIENCE, "one sleeps on, step {at}");
+            assert!(begun.elapsed() < PATIENCE, "one is not woken, step {at}");
             thread::yield_now();
         }
     }
 }
 
-/// Abandons an append before each of its steps in turn, with three asleep; returns how many steps
+/// Abandons an append before each of its steps, one after the other, with three asleep; returns how many steps
 /// there were.
 fn abandon_before_sleepers(
     backstop: Duration,
@@ -260,18 +260,18 @@ fn abandon_before_sleepers(
             return at;
         };
         meanwhile(&ring, &sleepers, at);
-        abandoned.go_on();
+        abandoned.resume();
     }
     unreachable!("an append has an end")
 }
 
 #[test]
-fn a_controller_abandoned_in_a_turn() {
+fn a_controller_abandoned_in_a_transition() {
     for records in [1, 2, 8] {
         let ring = move || filled(empty(records), 1, 1);
         abandon_everywhere(ring, |ring| {
             ring.transition(|count, _| Ok::<_, ()>(*count))
-                .expect("nobody refuses");
+                .expect("nothing is refused");
         });
     }
 }
@@ -338,7 +338,7 @@ fn an_append_either_panics_or_appends_wherever_a_clone_begins_to_panic() {
         let put = |_: &Fragile, _| Ok::<_, ()>(state.clone());
         let head = ring.transition(put).expect("nothing is refused");
         state.panics.store(true, Ordering::SeqCst);
-        abandoned.go_on();
+        abandoned.resume();
         state.panics.store(false, Ordering::SeqCst);
         let has_returned = is_done.recv().expect("it is done");
         assert_eq!(has_returned, ring.head() == 6, "step {at}, head {head}");

@@ -10,7 +10,7 @@ use crate::sync::{AtomicPtr, UnsafeCell};
 /// Holds one value or none. Its owner puts a value in where there is none; the owner and one other
 /// thread take it out. Each operation is one exchange, and no thread waits.
 ///
-/// The value is in an [`UnsafeCell`] so that models see who reads it.
+/// The value is in an [`UnsafeCell`] so that models see which thread reads it.
 pub(crate) struct HandOff<T>(AtomicPtr<UnsafeCell<Option<T>>>);
 
 // SAFETY: values go in on one thread and come out on another, once each.

@@ -411,7 +411,7 @@ impl Litmus {
     }
 }
 
-/// A candidate: who reads from whom, and the order of the writes to each location.
+/// A candidate: which read reads from which write, and the order of the writes to each location.
 #[derive(Clone)]
 struct Execution {
     events: Vec<Event>,

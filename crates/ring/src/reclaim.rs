@@ -244,12 +244,11 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
     }
 
     /// Keeps the memory of a record that was not appended.
+    #[inline]
     pub(crate) fn put_back(&self, spare: Spare<T, S>) {
         if self.me.open.get() {
             let before = self.list(|list| list.spare.replace(spare));
             foreign::drop_caught(before);
-        } else {
-            foreign::drop_caught(spare);
         }
     }
 

@@ -46,7 +46,7 @@ impl<T, S> Record<T, S> {
         // SAFETY: it has the ring's reference.
         let refs = unsafe { &record.as_ref().refs };
         // Acquire [C1]: all that was done with it comes before; pairs with the drops of `Kept`s.
-        // With no `Kept` left, nobody can change the count: no exchange is needed.
+        // With no `Kept` left, no thread can change the count: no exchange is needed.
         if refs.load(Acquire) != 1 {
             // Release [C1]: as for a `Kept`.
             if refs.fetch_sub(1, Release) != 1 {
@@ -98,7 +98,7 @@ impl<T: fmt::Debug, S> fmt::Debug for Record<T, S> {
 /// (`Clone::clone_from`).
 pub(crate) struct Spare<T, S>(NonNull<Record<T, S>>);
 
-// SAFETY: a box with a state in it, and room for a value.
+// SAFETY: a box with a state in it, and memory for a value.
 unsafe impl<T: Send, S: Send> Send for Spare<T, S> {}
 
 impl<T, S: Clone> Record<T, S> {

@@ -14,14 +14,14 @@ pub(crate) struct Stack<T> {
 }
 
 struct Node<T> {
-    /// In an [`UnsafeCell`] so that models see who reads it. `None` once it was taken.
+    /// In an [`UnsafeCell`] so that models see which thread reads it. `None` once it was taken.
     item: UnsafeCell<Option<T>>,
     below: *mut Node<T>,
 }
 
 // SAFETY: items go in on one thread and come out on another, once each.
 unsafe impl<T: Send> Send for Stack<T> {}
-// SAFETY: as above; an item in here is borrowed by nobody.
+// SAFETY: as above; an item in here is borrowed by no thread.
 unsafe impl<T: Send> Sync for Stack<T> {}
 
 impl<T> Default for Stack<T> {

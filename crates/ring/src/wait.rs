@@ -244,8 +244,8 @@ impl Waiter {
 
     fn register(&mut self, waiters: &Waiters, notifier: &Thread, waker: &Waker) {
         let node = self.node.get_or_insert_with(|| waiters.free_node());
-        // A waker's `clone` is foreign and may panic: then nothing has changed but that the old waker is
-        // gone, and the caller, which has been polled, is told by the panic.
+        // A waker's `clone` is foreign and may panic. Then only the old waker is gone, and the caller gets the
+        // panic.
         let waker = match node.waker.take() {
             Some(old) if old.will_wake(waker) => old,
             old => {

@@ -1,5 +1,5 @@
 //! What is evicted is freed soon: what waits for it is a small part of the bound by weight, also when
-//! everybody has gone quiet.
+//! all threads are idle.
 #![allow(
     clippy::unwrap_used,
     reason = "clippy allows it in tests, but not in what they share"
@@ -52,7 +52,7 @@ fn memory_stays_within_the_bound_by_weight() {
 }
 
 #[test]
-fn what_was_evicted_is_freed_when_everybody_has_gone_quiet() {
+fn what_was_evicted_is_freed_when_all_threads_are_idle() {
     let live = Arc::new(AtomicUsize::new(0));
     let ring = Arc::new(Ring::new(64, ()).unwrap());
     let publish = |n: usize| {
@@ -78,7 +78,7 @@ fn what_was_evicted_is_freed_when_everybody_has_gone_quiet() {
         until("only 64 are alive", || live.load(Ordering::Relaxed) == 64);
         all_quiet.wait();
     });
-    // And what somebody keeps stays alive until they let go.
+    // A record that is kept stays alive until it is dropped.
     let kept: Vec<_> = (ring.retained().oldest..=ring.head())
         .map(|seq| ring.get(seq).unwrap())
         .collect();
@@ -92,9 +92,9 @@ fn what_was_evicted_is_freed_when_everybody_has_gone_quiet() {
     until("all are gone", || live.load(Ordering::Relaxed) == 0);
 }
 
-/// Evicted for their weight alone: the slots that they were in stay empty until the next lap.
+/// Evicted for their weight alone: the slots that they were in stay empty until the seqs have gone around the ring.
 #[test]
-fn what_was_evicted_for_its_weight_is_freed_when_everybody_has_gone_quiet() {
+fn what_was_evicted_for_its_weight_is_freed_when_all_threads_are_idle() {
     let live = Arc::new(AtomicUsize::new(0));
     let bounds = Bounds {
         records: 1024,
@@ -116,7 +116,7 @@ fn what_was_evicted_for_its_weight_is_freed_when_everybody_has_gone_quiet() {
 
 /// A thread that publishes only while it reads, as one that derives events from others does.
 #[test]
-fn what_is_published_within_a_visit_does_not_pile_up() {
+fn what_is_published_within_a_visit_does_not_accumulate() {
     let live = Arc::new(AtomicUsize::new(0));
     let ring = Arc::new(Ring::new(64, ()).unwrap());
     let publish = || {
@@ -137,10 +137,10 @@ fn what_is_published_within_a_visit_does_not_pile_up() {
     assert!(most < 64 + 128, "{most} were alive at once");
 }
 
-/// What a thread costs that stands still inside: what is evicted meanwhile, and not a record more.
-/// Once it goes on, all of that is freed.
+/// What a thread costs that stops inside: what is evicted meanwhile, and not a record more.
+/// Once it continues, all of that is freed.
 #[test]
-fn a_thread_that_stands_still_inside_keeps_what_is_evicted_meanwhile() {
+fn a_thread_that_stops_inside_keeps_what_is_evicted_meanwhile() {
     const RETAINED: usize = 64;
     const MEANWHILE: usize = 10_000;
     let live = Arc::new(AtomicUsize::new(0));
@@ -196,7 +196,7 @@ impl Drop for Counted {
 fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+        assert!(Instant::now() < deadline, "this never happened: {what}");
         thread::yield_now();
     }
 }

@@ -217,7 +217,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
         }
         thread::yield_now();
     }
-    panic!("in vain: {what}");
+    panic!("this never happened: {what}");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
     });
 }
 
-/// With room for all, so that the notifier has nothing to do but to wake.
+/// Large enough for all, so that the notifier only has to wake readers.
 #[test]
 fn nobody_sleeps_on() {
     explore(|| {
@@ -271,7 +271,7 @@ fn a_hand_over_between_sleepers_goes_round() {
             thread::spawn(move || {
                 for round in 1..=ROUNDS {
                     let ReadItem::Record(record) = block_on(|cx| reader.poll_next(cx)) else {
-                        panic!("nobody is so far ahead");
+                        panic!("no producer is so far ahead");
                     };
                     assert_eq!((record.seq(), record.value().get()), (round, round));
                     append(&next, Cell::new(round + u64::from(at + 1 == count)));
@@ -331,7 +331,7 @@ fn a_bound_by_weight_evicts_beside_producers_a_controller_and_readers() {
     });
 }
 
-/// Values are stamped with the state in force: after the turn at head `h`, the seqs up to `h` carry
+/// Values are stamped with the state in force: after the transition at head `h`, the seqs up to `h` carry
 /// the state before, and all others the state after.
 #[test]
 fn every_record_is_on_the_right_side_of_every_turn() {
@@ -354,7 +354,7 @@ fn every_record_is_on_the_right_side_of_every_turn() {
         let controllers = [(); 2].map(|()| {
             let ring = ring.clone();
             thread::spawn(move || {
-                let turn = |_| {
+                let transition = |_| {
                     let mut to = 0;
                     let next = |state: &Cell, _| {
                         to = state.get() + 1;
@@ -363,17 +363,20 @@ fn every_record_is_on_the_right_side_of_every_turn() {
                     let at = ring.transition(next).unwrap();
                     (to, at)
                 };
-                (0..4).map(turn).collect::<Vec<_>>()
+                (0..4).map(transition).collect::<Vec<_>>()
             })
         });
         let stamped: Vec<_> = producers.map(|thread| thread.join().unwrap()).concat();
-        let mut turns: Vec<_> = controllers.map(|thread| thread.join().unwrap()).concat();
-        turns.sort_unstable();
-        assert!(turns.iter().map(|(to, _)| *to).eq(1..=8), "none is undone");
-        assert!(turns.is_sorted_by_key(|(_, at)| *at));
+        let mut transitions: Vec<_> = controllers.map(|thread| thread.join().unwrap()).concat();
+        transitions.sort_unstable();
+        assert!(
+            transitions.iter().map(|(to, _)| *to).eq(1..=8),
+            "none is undone"
+        );
+        assert!(transitions.is_sorted_by_key(|(_, at)| *at));
         for (seq, stamp) in stamped {
-            let in_force = turns.partition_point(|(_, at)| *at < seq) as u64;
-            assert_eq!(stamp, in_force, "seq {seq}, turns {turns:?}");
+            let in_force = transitions.partition_point(|(_, at)| *at < seq) as u64;
+            assert_eq!(stamp, in_force, "seq {seq}, transitions {transitions:?}");
         }
     });
 }
@@ -436,7 +439,7 @@ fn producers_and_readers_come_and_go() {
     });
 }
 
-/// Whoever stops for good in the middle of something holds up nobody.
+/// A thread that stops for good in the middle of an operation holds up no other thread.
 #[test]
 fn everybody_goes_on_beside_a_thread_that_is_abandoned() {
     explore(|| {
@@ -461,11 +464,11 @@ fn everybody_goes_on_beside_a_thread_that_is_abandoned() {
                     drop(refused.unwrap_err());
                 }
                 1 => {
-                    let turn = |count: &Cell, _| {
+                    let transition = |count: &Cell, _| {
                         stop();
                         Ok::<_, ()>(count.clone())
                     };
-                    ring.transition(turn).unwrap();
+                    ring.transition(transition).unwrap();
                 }
                 _ => {
                     let mut reader = ring.reader(0);
@@ -473,7 +476,7 @@ fn everybody_goes_on_beside_a_thread_that_is_abandoned() {
                     read(&mut reader, 1, |_, payload: &Payload| {
                         let id = payload.id.get();
                         stop();
-                        assert!(ledger.is_live(id), "kept for who looks at it");
+                        assert!(ledger.is_live(id), "kept for the reader that looks at it");
                         assert_eq!(payload.id.get(), id, "the same as a moment ago");
                     });
                 }

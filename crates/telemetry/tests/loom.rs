@@ -1,12 +1,12 @@
 //! The session under every interleaving of small scenarios: `cargo xtask loom` runs them.
 //!
 //! Each ends with the same question: is there *one order* of all calls, true to the order in which each
-//! thread made its own, in which a session that nobody shares gives the same answers? Seqs, ids, heads and
+//! thread made its own, in which a session on one thread gives the same answers? Seqs, ids, heads and
 //! the reasons of refusals are all part of the answers. So whatever holds for calls one after the
-//! other holds for calls at the same time, and a transition is one moment for everybody.
+//! other holds for calls at the same time, and a transition is one moment for all threads.
 //!
-//! "Before" is what a thread knows to be before: what it did itself, and what it was told by a thread that
-//! it joins or hears from. There is no other clock in the memory model.
+//! "Before" is what a thread knows to be before: what it did itself, and what it learned from a thread that
+//! it joins or receives from. There is no other clock in the memory model.
 #![cfg(loom)]
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@
 )]
 #![allow(
     clippy::arc_with_non_send_sync,
-    reason = "loom's threads are turns of one thread, and so are its rings"
+    reason = "loom's threads run on one thread, and so are its rings"
 )]
 
 use std::cell::RefCell;
@@ -49,7 +49,7 @@ enum Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     /// Of a transition: the head at that moment.
-    Turned(u64),
+    Changed(u64),
     NoSession,
     Published(u64, Id),
     Refused(PublishError),
@@ -75,13 +75,13 @@ fn id_in(state: &SessionState) -> Option<Id> {
 fn make(session: &TelemetrySession, call: Call) -> Answer {
     match call {
         Start(id, categories) => {
-            Answer::Turned(session.start(&id.to_string(), config(categories)).unwrap())
+            Answer::Changed(session.start(&id.to_string(), config(categories)).unwrap())
         }
         Update(categories) => match session.update_config(config(categories)) {
-            Ok(head) => Answer::Turned(head),
+            Ok(head) => Answer::Changed(head),
             Err(Inactive) => Answer::NoSession,
         },
-        Stop => Answer::Turned(session.stop()),
+        Stop => Answer::Changed(session.stop()),
         Publish(category) => match session.publish(event(category)) {
             Ok(envelope) => Answer::Published(envelope.seq(), id_in(envelope.stamp()).unwrap()),
             Err(refused) => Answer::Refused(refused),
@@ -93,7 +93,7 @@ fn make(session: &TelemetrySession, call: Call) -> Answer {
     }
 }
 
-/// A session that nobody shares: what each call does and answers.
+/// A session on one thread: what each call does and answers.
 #[derive(Debug, Clone, Default)]
 struct Alone {
     session: Option<(Id, CategorySet)>,
@@ -106,12 +106,12 @@ impl Alone {
     fn make(&mut self, call: Call) -> Answer {
         let captured = |asked| CategorySet::of(asked).union(CategorySet::ALWAYS);
         match call {
-            Start(id, asked) => self.turn(Some((id, captured(asked)))),
+            Start(id, asked) => self.transition(Some((id, captured(asked)))),
             Update(asked) => match self.session {
-                Some((id, _)) => self.turn(Some((id, captured(asked)))),
+                Some((id, _)) => self.transition(Some((id, captured(asked)))),
                 None => Answer::NoSession,
             },
-            Stop => self.turn(None),
+            Stop => self.transition(None),
             Publish(category) => {
                 let [published, inactive, disabled] = &mut self.ledger;
                 let (entry, answer) = match self.session {
@@ -132,10 +132,10 @@ impl Alone {
         }
     }
 
-    fn turn(&mut self, session: Option<(Id, CategorySet)>) -> Answer {
+    fn transition(&mut self, session: Option<(Id, CategorySet)>) -> Answer {
         self.session = session;
         self.since = self.head;
-        Answer::Turned(self.head)
+        Answer::Changed(self.head)
     }
 
     fn entries(&self) -> [Counts; 3] {
@@ -163,10 +163,10 @@ struct Made {
 
 impl Made {
     fn now(session: &TelemetrySession, call: Call) -> Self {
-        Self::having_heard(session, call, (0, 0))
+        Self::having_received(session, call, (0, 0))
     }
 
-    fn having_heard(session: &TelemetrySession, call: Call, after: (usize, usize)) -> Self {
+    fn having_received(session: &TelemetrySession, call: Call, after: (usize, usize)) -> Self {
         let answer = make(session, call);
         Self {
             call,
@@ -313,9 +313,9 @@ fn published(made: &[Made]) -> impl Iterator<Item = (u64, Id)> {
 }
 
 /// The head at which the first of the calls has changed the state.
-fn turned_at(made: &[Made]) -> u64 {
+fn changed_at(made: &[Made]) -> u64 {
     match made[0].answer {
-        Answer::Turned(head) => head,
+        Answer::Changed(head) => head,
         other => panic!("not a transition: {other:?}"),
     }
 }
@@ -330,7 +330,7 @@ fn start_beside_a_publisher_is_one_moment() {
             &[Publish(Console), Publish(Page), Publish(Console)],
         ],
         |[controller, publisher]| {
-            let start = turned_at(controller);
+            let start = changed_at(controller);
             assert!(published(publisher).all(|(seq, id)| start < seq && id == 'a'));
         },
     );
@@ -342,7 +342,7 @@ fn stop_beside_a_publisher_is_one_moment_and_no_seq_comes_after_it() {
         &[Start('a', &[Page])],
         [&[Stop], &[Publish(Page), Publish(Console), Publish(Page)]],
         |[controller, publisher]| {
-            let end = turned_at(controller);
+            let end = changed_at(controller);
             assert!(published(publisher).all(|(seq, _)| seq <= end));
         },
     );
@@ -357,7 +357,7 @@ fn what_an_update_switches_off_gets_no_seq_after_it() {
             &[Publish(Console), Publish(Console), Publish(Page)],
         ],
         |[controller, publisher]| {
-            let off = turned_at(controller);
+            let off = changed_at(controller);
             assert!(published(&publisher[..2]).all(|(seq, _)| seq <= off));
             assert_eq!(published(&publisher[2..]).count(), 1, "`page` stays on");
         },
@@ -373,7 +373,7 @@ fn what_an_update_switches_on_is_published_from_one_moment_on() {
             &[Publish(Console), Publish(Page), Publish(Console)],
         ],
         |[controller, publisher]| {
-            let on = turned_at(controller);
+            let on = changed_at(controller);
             let console = [publisher[0], publisher[2]];
             assert!(published(&console).all(|(seq, _)| on < seq));
         },
@@ -389,7 +389,7 @@ fn nothing_falls_between_a_session_and_the_one_that_replaces_it() {
             &[Publish(Page), Publish(System), Publish(Page)],
         ],
         |[controller, publisher]| {
-            let start = turned_at(controller);
+            let start = changed_at(controller);
             assert_eq!(published(publisher).count(), 3, "captured at every moment");
             for (seq, id) in published(publisher) {
                 assert_eq!(id, if seq <= start { 'a' } else { 'b' }, "seq {seq}");
@@ -428,7 +428,7 @@ fn two_publishers_see_a_start_at_the_same_moment() {
         &[Start('a', &[Page])],
         [&[Start('b', &[Page])], &[Publish(Page)], &[Publish(Page)]],
         |[controller, one, other]| {
-            let start = turned_at(controller);
+            let start = changed_at(controller);
             for (seq, id) in published(one).chain(published(other)) {
                 assert_eq!(id, if seq <= start { 'a' } else { 'b' }, "seq {seq}");
             }
@@ -462,7 +462,7 @@ fn a_stop_beside_a_start_leaves_one_of_the_two() {
     );
 }
 
-/// An update that finds no session leaves everything as it was, also to those who publish meanwhile.
+/// An update that finds no session leaves everything as it was, also for producers that publish meanwhile.
 #[test]
 fn an_update_beside_a_start_or_a_stop_finds_a_session_or_none() {
     for (first, other) in [
@@ -481,9 +481,9 @@ fn an_update_beside_a_start_or_a_stop_finds_a_session_or_none() {
     }
 }
 
-/// Whoever has been told that a call has returned finds what it left.
+/// A thread that knows that a call has returned finds what it left.
 #[test]
-fn a_transition_that_has_returned_holds_for_whoever_hears_of_it() {
+fn a_transition_that_has_returned_holds_for_each_thread_that_knows_of_it() {
     let cases: [(&[Call], Call, Call); 4] = [
         (&[], Start('a', &[Page]), Publish(Page)),
         (&[Start('a', &[Page])], Stop, Publish(Page)),
@@ -506,8 +506,8 @@ fn a_transition_that_has_returned_holds_for_whoever_hears_of_it() {
                 }
                 _ => {
                     let early = Made::now(&session, publish);
-                    let heard = (0, usize::from(returned.load(Acquire)));
-                    vec![early, Made::having_heard(&session, publish, heard)]
+                    let received = (0, usize::from(returned.load(Acquire)));
+                    vec![early, Made::having_received(&session, publish, received)]
                 }
             });
             scenario.check(&history);
@@ -548,7 +548,7 @@ fn a_reader_sees_ids_in_the_order_of_the_windows() {
             });
             let (mut reader, mut seen) = Rc::into_inner(reader).unwrap().into_inner();
             read(&mut reader, &mut seen);
-            let start = turned_at(&history[0]);
+            let start = changed_at(&history[0]);
             let expected = [1, 2].map(|seq| (seq, if seq <= start { 'a' } else { 'b' }));
             assert_eq!(seen, expected);
             assert_eq!(seen, published(&history[1]).collect::<Vec<_>>());

@@ -73,17 +73,17 @@ fn what_only_might_be_over_it_is_not_cut() {
     assert!(!append(&stream, event).event().truncated);
 }
 
-/// The mark changes under an append that had cut the event for the longer stamp.
+/// The stamp changes during an append that had cut the event for the longer stamp.
 #[test]
 fn what_was_cut_for_a_stamp_that_it_does_not_get_is_whole() {
     let stream = stream::<TestStamp>(4);
     let long = TestStamp(Some("s".repeat(200).into()));
     stream.transition(|_, _| Ok::<_, ()>(long.clone())).unwrap();
     let around = append(&stream, with_data(2)).json().len() - 2;
-    let mut turned = false;
+    let mut changed = false;
     let appended = stream.append(with_data(MAX_ENVELOPE_BYTES - around + 1), |_| {
-        if !turned {
-            turned = true;
+        if !changed {
+            changed = true;
             stream
                 .transition(|_, _| Ok::<_, ()>(TestStamp(None)))
                 .unwrap();

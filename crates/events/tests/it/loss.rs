@@ -1,4 +1,4 @@
-//! What a reader is told it missed, against a log that remembers everything.
+//! The losses that a reader reports, compared with a log of everything that was published.
 
 use std::ops::ControlFlow;
 
@@ -246,7 +246,7 @@ impl Follower {
     fn got(&mut self, log: &Log, item: Item<u64>) {
         match item {
             Item::Envelope(seq) => {
-                self.passed_over(log, seq);
+                self.skipped(log, seq);
                 assert!(self.wants(log, seq));
                 self.ledger.delivered += 1;
                 self.checked = seq;
@@ -255,32 +255,32 @@ impl Follower {
         }
     }
 
-    /// What lies before `next` and was told by nothing was not asked for.
-    fn passed_over(&mut self, log: &Log, next: u64) {
+    /// What lies before `next` and was not reported was not asked for.
+    fn skipped(&mut self, log: &Log, next: u64) {
         for passed in self.checked + 1..next {
             assert!(
                 !self.wants(log, passed),
-                "{passed} was passed over in silence"
+                "{passed} was skipped without a report"
             );
             self.ledger.filtered += 1;
         }
     }
 
     fn lost(&mut self, log: &Log, lost: &Lost) {
-        self.passed_over(log, lost.first);
+        self.skipped(log, lost.first);
         assert_eq!(
             lost.first,
             self.checked + 1,
-            "told right after what was read"
+            "reported right after what was read"
         );
-        let goes_on_after = match self.lag_policy {
+        let continues_after = match self.lag_policy {
             LagPolicy::Oldest => log.oldest - 1,
             LagPolicy::Head => log.head(),
         };
-        assert_eq!(lost.last, goes_on_after);
+        assert_eq!(lost.last, continues_after);
         assert!(
             (lost.first..log.oldest).any(|seq| self.in_categories(log, seq)),
-            "nothing is given up unless something was evicted that may have been asked for"
+            "nothing is skipped unless something was evicted that may have been asked for"
         );
         let counts = lost
             .by_category
@@ -308,7 +308,7 @@ impl Follower {
     }
 
     fn close(&mut self, log: &Log, reader: &Reader) {
-        self.passed_over(log, reader.position() + 1);
+        self.skipped(log, reader.position() + 1);
         self.checked = reader.position();
         assert_eq!(reader.ledger(), self.ledger);
         let ReaderLedger {
@@ -402,9 +402,9 @@ proptest! {
     }
 }
 
-/// One large event pushes out all small ones, far from a lap.
+/// One large event pushes out all small ones, with most of the ring unused.
 #[test]
-fn what_is_evicted_for_its_bytes_is_told_as_exactly() {
+fn what_is_evicted_for_its_bytes_is_reported_as_exactly() {
     let stream = EventStream::<()>::new(Retention {
         events: 1024,
         bytes: 60_000,
@@ -506,7 +506,7 @@ fn only_a_loss_makes_a_reader_go_to_the_head() {
         panic!("5 is gone")
     };
     assert_eq!((lost.first, lost.last, lost.matching), (4, 7, Some(2)));
-    assert!(reader.try_next().is_none(), "7 was given up");
+    assert!(reader.try_next().is_none(), "7 was skipped");
     let expected = ReaderLedger {
         start: 0,
         delivered: 1,
@@ -534,7 +534,7 @@ fn a_filter_that_is_changed_judges_what_is_gone_already() {
 
 #[test]
 #[should_panic(expected = "both stood at the same position")]
-fn who_stood_elsewhere_cannot_be_followed() {
+fn a_reader_at_another_position_cannot_be_followed() {
     let stream = stream::<()>(8);
     for _ in 0..2 {
         append(&stream, event("x", Category::Page));

@@ -72,7 +72,7 @@ fn retention_is_bounded_by_bytes_too() {
             "data and JSON both count"
         );
     }
-    assert!(heaviest > MOST * 9 / 10, "and the room is used");
+    assert!(heaviest > MOST * 9 / 10, "and the bound is used");
 
     let Some(Item::Lost(lost)) = reader.try_next() else {
         panic!("most of it is gone")
@@ -186,7 +186,7 @@ fn a_change_of_the_mark_can_be_waited_for() {
     let stream = stream::<TestStamp>(8);
     let mut reader = stream.reader(0);
     let mut cx = Context::from_waker(Waker::noop());
-    let mut stamped = |cx: &mut Context<'_>| reader.poll_until(cx, |mark, _| mark.0.is_some());
+    let mut stamped = |cx: &mut Context<'_>| reader.poll_until(cx, |stamp, _| stamp.0.is_some());
     assert!(stamped(&mut cx).is_pending());
     stream
         .transition(|_, _| Ok::<_, ()>(TestStamp(Some("s".into()))))

@@ -1,4 +1,4 @@
-//! What is asked for that cannot be, and what goes wrong in a caller's hands.
+//! Requests that cannot be met, the bounds, and decisions that panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tapline_ring::{Bounds, CapacityError, ReadItem, Retained, Ring};
 
 #[test]
-fn capacities_that_cannot_be_are_errors_before_anything_is_allocated() {
+fn impossible_capacities_are_errors_before_anything_is_allocated() {
     assert_eq!(Ring::<u8>::new(0, ()).unwrap_err(), CapacityError::Zero);
     for capacity in [usize::MAX, usize::MAX / 2 + 2, isize::MAX as usize / 8 + 1] {
         assert_eq!(
@@ -135,17 +135,17 @@ fn what_is_heavier_than_the_whole_bound_is_retained_alone() {
 }
 
 #[test]
-fn a_turn_in_the_slot_of_what_must_go_does_not_keep_it() {
+fn a_transition_in_the_slot_of_a_record_to_evict_does_not_keep_it() {
     let bounds = Bounds {
         records: 2,
         weight: 100,
         weigh: |weight| *weight,
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
-    let turn = || ring.transition(|(), _| Ok::<_, ()>(())).unwrap();
+    let transition = || ring.transition(|(), _| Ok::<_, ()>(())).unwrap();
     append(&ring, 10);
     append(&ring, 10);
-    turn();
+    transition();
     assert_eq!(
         ring.retained(),
         Retained {
@@ -169,10 +169,10 @@ fn a_turn_in_the_slot_of_what_must_go_does_not_keep_it() {
 }
 
 #[test]
-fn a_reader_laps_behind_an_emptied_slot_is_told() {
-    // Whatever stands in its slot, and however many laps ago the reader was there.
+fn a_reader_far_behind_an_emptied_slot_gets_its_loss() {
+    // Whatever is in its slot, and however often the ring has gone around since the reader was there.
     for appends in 1..12 {
-        for turned in [false, true] {
+        for has_transition in [false, true] {
             let bounds = Bounds {
                 records: 4,
                 weight: 1,
@@ -183,7 +183,7 @@ fn a_reader_laps_behind_an_emptied_slot_is_told() {
             for _ in 0..appends {
                 append(&ring, 1);
             }
-            if turned {
+            if has_transition {
                 ring.transition(|(), _| Ok::<_, ()>(())).unwrap();
             }
             if appends > 1 {

@@ -170,8 +170,8 @@ proptest! {
                     prop_assert_eq!(ring.transition(|_, head| Err::<u64, _>(head)), Err(oracle.head));
                 }
                 Op::NewReader { after } => {
-                    let reader = ring.reader(after);
                     let after = start.saturating_sub(20) + after;
+                    let reader = ring.reader(after);
                     let position = after.max(oracle.first() - 1);
                     prop_assert_eq!(reader.position(), position);
                     readers.push((reader, position));

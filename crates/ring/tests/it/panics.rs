@@ -43,7 +43,7 @@ fn append(ring: &Ring<Bomb>, armed: bool, dropped: &Arc<AtomicUsize>) -> u64 {
 fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+        assert!(Instant::now() < deadline, "this never happened: {what}");
         thread::yield_now();
     }
 }

@@ -73,7 +73,7 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
                     let begun = Instant::now();
                     while reader.position() < PRODUCERS * EACH {
                         let patience = Duration::from_secs(120);
-                        assert!(begun.elapsed() < patience, "a producer does not get on");
+                        assert!(begun.elapsed() < patience, "a producer makes no progress");
                         let before = reader.position();
                         let shown = reader.read(batch, |item| {
                             match item {
@@ -106,10 +106,10 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
 }
 
 #[test]
-fn every_record_is_on_the_right_side_of_every_turn() {
+fn every_record_is_on_the_right_side_of_every_transition() {
     let ring = Arc::new(Ring::new(1 << 20, 0_u64).unwrap());
     let stop = AtomicBool::new(false);
-    let turns = thread::scope(|scope| {
+    let transitions = thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) && ring.head() < (1 << 20) - 8 {
@@ -122,27 +122,27 @@ fn every_record_is_on_the_right_side_of_every_turn() {
                 }
             });
         }
-        let mut turns = vec![0];
+        let mut transitions = vec![0];
         for number in 1..=2000_u64 {
-            turns.push(ring.transition(|_, _| Ok::<_, ()>(number)).unwrap());
+            transitions.push(ring.transition(|_, _| Ok::<_, ()>(number)).unwrap());
             thread::yield_now();
         }
         stop.store(true, Ordering::Relaxed);
-        turns
+        transitions
     });
     let retained = ring.retained();
     for seq in retained.oldest.max(1)..=retained.head {
-        let in_force = turns.partition_point(|at| *at < seq) as u64 - 1;
+        let in_force = transitions.partition_point(|at| *at < seq) as u64 - 1;
         assert_eq!(*ring.get(seq).unwrap().value(), in_force, "seq {seq}");
     }
 }
 
-/// Epochs free in batches and when somebody passes by, so this gives them occasion.
+/// Memory is freed with later appends, so this makes some.
 fn wait_until(what: &str, done: impl Fn() -> bool) {
     let ring = Ring::new(1, ()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+        assert!(Instant::now() < deadline, "this never happened: {what}");
         ring.append((), |(), (), _| Ok::<(), ()>(())).unwrap();
     }
 }

@@ -90,7 +90,7 @@ fn a_future_is_woken() {
 }
 
 #[test]
-fn a_dropped_future_has_moved_nothing_and_its_waker_is_let_go() {
+fn a_dropped_future_has_moved_nothing_and_its_waker_is_dropped() {
     let ring = ring();
     let mut reader = ring.reader(0);
     let calls = Arc::new(Calls::default());
@@ -108,7 +108,7 @@ fn a_dropped_future_has_moved_nothing_and_its_waker_is_let_go() {
     drop(reader);
     assert_eq!(Arc::strong_count(&calls), 1, "its waker went with it");
     until_called(&ring);
-    assert_eq!(calls.count(), 1, "nobody is called who is not there");
+    assert_eq!(calls.count(), 1, "a reader that is gone is not woken");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_panic_in_what_a_reader_waits_for_leaves_nothing_behind() {
     }));
     assert!(panicked.is_err());
     drop(waker);
-    assert_eq!(Arc::strong_count(&calls), 1, "its waker is let go");
+    assert_eq!(Arc::strong_count(&calls), 1, "its waker is dropped");
     assert!(poll(&mut reader, &calls).is_pending());
     append(&ring, 1);
     until("it is woken as before", || calls.count() == 1);
@@ -134,7 +134,7 @@ fn a_panic_in_what_a_reader_waits_for_leaves_nothing_behind() {
 }
 
 #[test]
-fn readers_that_come_and_go_while_nobody_publishes_leave_nothing_behind() {
+fn readers_that_come_and_go_while_nothing_is_published_leave_nothing_behind() {
     let ring = ring();
     let calls = Arc::new(Calls::default());
     for _ in 0..1000 {
@@ -167,13 +167,12 @@ fn a_waker_that_publishes_is_called_all_the_same() {
 fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
-        assert!(Instant::now() < deadline, "in vain: {what}");
+        assert!(Instant::now() < deadline, "this never happened: {what}");
         thread::yield_now();
     }
 }
 
-/// Publishes, and waits until everybody has been called who was asleep: the notifier calls those last
-/// who lay down first.
+/// Publishes, and waits until all sleepers have been woken: the notifier wakes last those that slept first.
 fn until_called(ring: &Arc<Ring<u64>>) {
     let calls = Arc::new(Calls::default());
     for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! Chaos: producers that pause and stop for good, a controller that toggles, readers that are lapped, and
-//! an onlooker. Afterwards every account is held against what the producers were answered.
+//! Chaos: producers that pause and stop for good, a controller that toggles, readers that lag, and
+//! an observer. Afterwards every account is compared with what the producers were answered.
 //!
 //! Nothing here takes time, all is bounded by events. Which thread does what comes from a seed; when it
 //! gets to do it does not, so a seed that failed may need a few runs: `TAPLINE_CHAOS_SEED=… cargo test chaos`.
@@ -48,7 +48,7 @@ fn every_account_closes_whatever_happens() {
 
 /// Answers with how much there was of everything that can happen.
 fn run(seed: u64, stock: &[Offer]) -> [u64; 9] {
-    let _seed = ToldOnFailure(seed);
+    let _seed = SeedOnFailure(seed);
     let mut rng = Rng(seed);
     // Some are bound by count, some by bytes, most by now the one and now the other.
     let retention = Retention {
@@ -83,13 +83,13 @@ fn run(seed: u64, stock: &[Offer]) -> [u64; 9] {
             let (session, done, rng) = (&session, &done, rng.fork());
             scope.spawn(move || follow(session, done, rng))
         });
-        let onlooker = {
+        let observer = {
             let (session, offers, done) = (&session, &offers, &done);
-            scope.spawn(move || look_on(session, offers, done))
+            scope.spawn(move || observe(session, offers, done))
         };
         let answers = producers.map(|producer| producer.join().unwrap());
         done.store(true, Release);
-        onlooker.join().unwrap();
+        observer.join().unwrap();
         let transitions = controller.join().unwrap();
         (
             answers,
@@ -169,7 +169,7 @@ fn stock() -> Vec<Offer> {
     stock
 }
 
-/// How many offers have been begun and how many were answered, for whoever looks on.
+/// How many offers have been begun and how many were answered, for the observer.
 #[derive(Default)]
 struct Offers {
     begun: AtomicU64,
@@ -248,7 +248,7 @@ fn produce(
             }
             Err(other) => panic!("a new reason: {other}"),
         }
-        // Release: whoever sees this finds the answer in the ledger.
+        // Release: a thread that sees this finds the answer in the ledger.
         offers.answered.fetch_add(1, Release);
         rng.pause(20);
     }
@@ -262,7 +262,7 @@ fn id_in(state: &SessionState) -> String {
 /// The session from a head on: its id and what it captures; `None` where there is none.
 type Transition = (u64, Option<(String, CategorySet)>);
 
-/// Starts, updates and stops, and tells what has been in force from where on.
+/// Starts, updates and stops, and answers with what was in force from which head on.
 fn control(session: &TelemetrySession, done: &AtomicBool, mut rng: Rng) -> Vec<Transition> {
     let mut transitions: Vec<Transition> = vec![(0, None)];
     while !done.load(Acquire) {
@@ -300,7 +300,7 @@ struct Reading {
     ledger: ReaderLedger,
 }
 
-/// A filter, told in another way than the one under test has it.
+/// A filter, written in another way than the one under test.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     categories: Option<CategorySet>,
@@ -332,7 +332,7 @@ impl Asked {
             }
     }
 
-    /// Whether it may have been wanted, as far as its category tells.
+    /// Whether it may have been wanted, as far as its category says.
     fn may_want(self, category: Category) -> bool {
         self.categories.is_none_or(|some| some.contains(category))
             && (self.types != Some("console_log") || category == Category::Console)
@@ -399,7 +399,7 @@ fn assert_closed(reader: &Reader) {
 
 /// Looks at the ledger all the time: it only grows, has all that was answered before, and nothing that was
 /// not begun.
-fn look_on(session: &TelemetrySession, offers: &Offers, done: &AtomicBool) {
+fn observe(session: &TelemetrySession, offers: &Offers, done: &AtomicBool) {
     let mut before = session.ledger();
     while !done.load(Acquire) {
         let answered = offers.answered.load(Acquire);
@@ -480,7 +480,7 @@ impl Log {
         }
     }
 
-    /// What a reader got is what it asked for, and of what it missed it was told exactly.
+    /// What a reader got is what it asked for, and its losses were reported exactly.
     fn check_reading(&self, reading: &Reading) {
         let asked = reading.asked;
         let start = reading.ledger.start;
@@ -489,7 +489,7 @@ impl Log {
             ..Default::default()
         };
         let mut position = start;
-        let pass_over = |from: u64, to: u64, ledger: &mut ReaderLedger| {
+        let skip = |from: u64, to: u64, ledger: &mut ReaderLedger| {
             for seq in from + 1..to {
                 assert!(!asked.wants(self.event(seq)), "{seq} for {asked:?}");
                 ledger.filtered += 1;
@@ -498,19 +498,19 @@ impl Log {
         for item in &reading.items {
             match *item {
                 Item::Envelope(seq) => {
-                    pass_over(position, seq, &mut ledger);
+                    skip(position, seq, &mut ledger);
                     assert!(asked.wants(self.event(seq)), "{seq} for {asked:?}");
                     ledger.delivered += 1;
                     position = seq;
                 }
                 Item::Lost(lost) => {
-                    pass_over(position, lost.first, &mut ledger);
+                    skip(position, lost.first, &mut ledger);
                     self.check_loss(asked, &lost, &mut ledger);
                     position = lost.last;
                 }
             }
         }
-        pass_over(position, reading.position + 1, &mut ledger);
+        skip(position, reading.position + 1, &mut ledger);
         assert_eq!(reading.ledger, ledger, "{asked:?}");
     }
 
@@ -561,7 +561,7 @@ impl Rng {
         &from[self.below(from.len() as u64) as usize]
     }
 
-    /// Once in `n` times it does nothing for a while: some turns of a loop, or of the other threads.
+    /// Once in `n` times it does nothing for a while: some rounds of a loop, or of the other threads.
     fn pause(&mut self, n: u64) {
         if !self.one_in(n) {
             return;
@@ -574,9 +574,9 @@ impl Rng {
     }
 }
 
-struct ToldOnFailure(u64);
+struct SeedOnFailure(u64);
 
-impl Drop for ToldOnFailure {
+impl Drop for SeedOnFailure {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("chaos failed with TAPLINE_CHAOS_SEED={}", self.0);
@@ -584,7 +584,7 @@ impl Drop for ToldOnFailure {
     }
 }
 
-/// Ends the threads that go on until then, also where a producer panics, or the scope would wait for them.
+/// Ends the threads that run until then, also where a producer panics, or the scope would wait for them.
 struct SetAtLast<'a>(&'a AtomicBool);
 
 impl Drop for SetAtLast<'_> {

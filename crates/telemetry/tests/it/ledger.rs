@@ -85,7 +85,7 @@ fn truncated_is_what_was_cut_here() {
         truncated: true,
         ..event
     };
-    // Published: as it came, as it came with its producer's own mark, cut, and cut with that mark.
+    // Published: as it came, as it came with its producer's own `truncated`, cut, and cut with that flag.
     session.publish(with_data(10)).unwrap();
     session.publish(marked(with_data(10))).unwrap();
     session

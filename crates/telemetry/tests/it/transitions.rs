@@ -207,7 +207,7 @@ fn nothing_falls_between_two_sessions() {
 }
 
 /// A session that captures a category does so from the moment that `start` has returned, for the
-/// thread that called it and for those that it tells.
+/// thread that called it and for those that learn of it.
 #[test]
 fn a_change_holds_once_it_has_returned() {
     let session = session(1 << 10);
