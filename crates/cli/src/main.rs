@@ -16,6 +16,7 @@ mod demo;
 mod chromium;
 mod site;
 mod record;
+mod reload;
 mod replay;
 mod player;
 mod publish;

@@ -23,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Access, Limits, Serve, Server, Streams};
 use crate::failure::Failure;
-use crate::{files, signals, token};
+use crate::{files, reload, signals, token};
 
 /// How long sources may take to stop when the program ends.
 const STOP_SOURCES_WITHIN: Duration = Duration::from_secs(3);
@@ -72,6 +72,7 @@ pub(crate) async fn serve(
     })?;
     // From here on a signal means stopping in good order.
     let stop = signals::stop_requested().map_err(Failure::Runtime)?;
+    reload::start(options.access.clone()).map_err(Failure::Runtime)?;
 
     let api = Arc::new(add_sources(ApiService::new(TelemetrySession::new(stream))));
     if start {

@@ -37,6 +37,36 @@ fn status(server: &Server, path: &str, headers: &str) -> u16 {
 }
 
 #[test]
+fn a_new_token_holds_after_sighup_and_a_file_that_is_no_token_changes_nothing() {
+    let (_directory, file) = secret("reload");
+    let mut server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--token-file",
+        &file,
+        "--start",
+    ]);
+    let old = format!("authorization: Bearer {TOKEN}\r\n");
+    let new = "authorization: Bearer another-long-and-secret-token\r\n";
+    assert_eq!(status(&server, "/telemetry", &old), 200);
+    assert_eq!(status(&server, "/telemetry", new), 401);
+
+    write_secret(&file, "another-long-and-secret-token\n");
+    server.running.signal(Signal::HUP);
+    server
+        .running
+        .err_line_with("reloaded the token: it has changed");
+    assert_eq!(status(&server, "/telemetry", &old), 401);
+    assert_eq!(status(&server, "/telemetry", new), 200);
+
+    write_secret(&file, "\n");
+    server.running.signal(Signal::HUP);
+    server.running.err_line_with("cannot reload the token");
+    assert_eq!(status(&server, "/telemetry", new), 200);
+}
+
+#[test]
 fn a_token_in_a_file_is_asked_for_and_shown() {
     let (_directory, file) = secret("file");
     let server = Server::with(&[
