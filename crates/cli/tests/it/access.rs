@@ -272,7 +272,7 @@ fn tls_from_end_to_end() {
     server.running.err_line_with("stopping");
     socket.read_to_string(&mut body).unwrap();
     assert!(
-        body.ends_with(": bye: the server stops, the last seq was 1\n\n"),
+        body.ends_with(": bye: the server is stopping, the last seq was 1\n\n"),
         "{body}"
     );
     assert_eq!(server.running.end().code, Some(0));
@@ -316,7 +316,7 @@ fn clients_say_that_they_speak_no_tls() {
     for args in [&["tail"][..], &["publish", "--type", "x"]] {
         let said = run(&[args, &["--url", &url]].concat());
         assert_eq!(said.code, Some(2), "{said:?}");
-        assert!(said.err.contains("no TLS"), "{said:?}");
+        assert!(said.err.contains("does not speak TLS"), "{said:?}");
     }
 }
 

@@ -254,7 +254,8 @@ fn a_file_that_holds_no_cursor_is_one_clear_line() {
     std::fs::write(&file, "hello\n").unwrap();
     let said = run(&["tail", "--url", &dead_url(), "--resume", &file]);
     assert_eq!(said.code, Some(1));
-    let reason = "`hello` is no cursor, which looks like `41` or `41-00000000c0ffee00`";
+    let reason =
+        "`hello` is not a cursor; write SEQ or SEQ-EPOCH, such as `41` or `41-00000000c0ffee00`";
     assert_eq!(
         said.err,
         format!("tapline: {file} holds no cursor: {reason}\n")
