@@ -22,6 +22,7 @@ use crate::options::Options;
 const EXTERNAL: &[&str] = &[
     "CAP_SYSLOG",
     "CLOCK_MONOTONIC",
+    "SIGHUP",
     "TCP_NOTSENT_LOWAT",
     "increase",
     "membarrier",
