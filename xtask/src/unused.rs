@@ -32,7 +32,9 @@ pub(crate) fn run(_: &Options) -> Outcome {
         read_sources(directory, &mut sources)?;
 
         for (name, declaration) in manifest.dependencies() {
-            if is_inherited(declaration) {
+            if *name == package.name {
+                // Itself, with features for its tests: without a version, so that `cargo package` leaves it out.
+            } else if is_inherited(declaration) {
                 inherited.insert(name.clone());
             } else if name != &package.name {
                 // A crate may name itself, to switch on a feature for its tests.
