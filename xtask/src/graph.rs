@@ -26,14 +26,27 @@ const CRATES: &[Crate] = &[
     Crate::on(4, "tapline-access", Sees::Only(&["tapline-oapi"])),
     // A program that only reads events does not build a ring.
     Crate::on(4, "tapline-client", Sees::Only(&["tapline-oapi"])),
-    Crate::on(4, "tapline-server", Sees::Below),
+    // The wire types and the facade. No server and no source needs the session, the stream or the ring.
+    Crate::on(
+        4,
+        "tapline-server",
+        Sees::Only(&["tapline-oapi", "tapline-api", "tapline-access"]),
+    ),
     Crate::on(
         4,
         "tapline-relay",
         Sees::Only(&["tapline-oapi", "tapline-api", "tapline-access"]),
     ),
-    Crate::on(4, "tapline-cdp", Sees::Below),
-    Crate::on(4, "tapline-sources", Sees::Below),
+    Crate::on(
+        4,
+        "tapline-cdp",
+        Sees::Only(&["tapline-oapi", "tapline-api"]),
+    ),
+    Crate::on(
+        4,
+        "tapline-sources",
+        Sees::Only(&["tapline-oapi", "tapline-api"]),
+    ),
     Crate::on(5, "tapline", Sees::Below),
     Crate::on(TOOLS, "tapline-benches", Sees::Below),
     // It has to build when the product does not.
