@@ -11,8 +11,8 @@ use crate::http::{Answer, ask};
 use crate::peer;
 use crate::program::{Directory, Running, Server};
 
-/// Far above the ten seconds that it takes, and still an end.
-const LONGEST: Duration = Duration::from_secs(90);
+/// It takes ten seconds on a quick machine and 131 s on one with a third of its speed. This only ends a run that hangs.
+const LONGEST: Duration = Duration::from_secs(400);
 
 #[test]
 fn schemathesis_finds_nothing() {
