@@ -61,7 +61,7 @@ pub trait Source: Send + Sync + 'static {
     /// different ones.
     fn name(&self) -> &str;
 
-    /// Gets ready to run, before the session begins. At most ten seconds: after that the future is
+    /// Gets ready to run, before the session begins. At most five seconds: after that the future is
     /// dropped, and the session does not begin.
     ///
     /// # Errors

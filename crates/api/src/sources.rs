@@ -15,8 +15,8 @@ use crate::publisher::Publisher;
 use crate::source::{BoxFuture, Prepared, Running, Source, SourceError};
 
 /// How long a source may take to be prepared.
-const PREPARE_WITHIN: Duration = Duration::from_secs(10);
-const NOT_READY: &str = "it was not ready within 10 s";
+const PREPARE_WITHIN: Duration = Duration::from_secs(5);
+const NOT_READY: &str = "it was not ready within 5 s";
 
 /// All sources of a service.
 #[derive(Default)]

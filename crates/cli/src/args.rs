@@ -17,7 +17,7 @@ use crate::player::Pace;
 use crate::units::{self, InvalidNumber};
 pub(crate) use server::{Access, Limits, Server, Streams};
 
-mod browser;
+pub(crate) mod browser;
 
 pub(crate) use browser::{Browser, Redact, Retries};
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Its names on the search path.
-const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+pub(crate) const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// How long it may take to start on a small machine.
 const START_WITHIN: Duration = Duration::from_secs(20);

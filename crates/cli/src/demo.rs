@@ -4,16 +4,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tapline_api::ApiService;
 use tapline_cdp::{CdpSource, Options, SourceOptions};
 use tapline_oapi::{Event, PublishRequest, from_json};
 use tokio::runtime::Handle;
 
 use crate::args::{Demo, Server};
 use crate::chromium::{self, Chromium};
-use crate::failure::{Failure, say};
+use crate::failure::Failure;
 use crate::player::{Pace, Player};
-use crate::{serve, site};
+use crate::serve::{self, Setup};
+use crate::site;
 
 /// One publish request a line, in the order of their `ts`. Recorded with Chromium: a small shop with
 /// errors, a redirect, a worker, a popup and a crash, then a large web application.
@@ -24,23 +24,24 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     if let Some(speed) = args.speed {
-        return recorded(args.server, speed).await;
+        return recorded(args.server, speed, "").await;
     }
     if let Some(program) = &args.browser {
         let chromium = start(program).await?;
         return live(args.server, &chromium).await;
     }
-    match chromium::find() {
-        None => recorded(args.server, 1.0).await,
+    let why = match chromium::find() {
+        None => format!(
+            "none of {} is on the search path",
+            chromium::NAMES.join(", ")
+        ),
         Some(program) => match start(&program).await {
-            Ok(chromium) => live(args.server, &chromium).await,
-            // Nobody asked for that one.
-            Err(failure) => {
-                say(&crate::failure::chain(&failure));
-                recorded(args.server, 1.0).await
-            }
+            Ok(chromium) => return live(args.server, &chromium).await,
+            Err(failure) => crate::failure::chain(&failure),
         },
-    }
+    };
+    let why = format!("no browser ({why}), so this shows a recording; --browser PATH starts one\n");
+    recorded(args.server, 1.0, &why).await
 }
 
 async fn start(program: &Path) -> Result<Chromium, Failure> {
@@ -61,15 +62,15 @@ async fn live(server: Server, chromium: &Chromium) -> Result<(), Failure> {
         ..SourceOptions::new(endpoint.parse().expect("an address with a port is one"))
     };
     let source = CdpSource::new(options, Handle::current());
-    let add = |api: ApiService| api.with_source(source);
-    serve::serve(server, add, None, true, |url| {
+    serve::serve(server, Setup::started(source), |url| {
         let what = format!("a browser visits a small shop, its DevTools are at {endpoint}");
         welcome(&what, url)
     })
     .await
 }
 
-async fn recorded(server: Server, speed: f64) -> Result<(), Failure> {
+/// `why` says why there is no browser, where one was wanted.
+async fn recorded(server: Server, speed: f64, why: &str) -> Result<(), Failure> {
     let pause = PAUSE.div_f64(speed);
     let player = Player::new(
         recording,
@@ -77,10 +78,9 @@ async fn recorded(server: Server, speed: f64) -> Result<(), Failure> {
         Some(pause),
         Handle::current(),
     );
-    let add = |api: ApiService| api.with_source(player);
-    serve::serve(server, add, None, true, |url| {
+    serve::serve(server, Setup::started(player), |url| {
         let what = format!(
-            "replaying {events} events of a browser, again every {seconds:.0} s",
+            "{why}replaying {events} events of a browser, again every {seconds:.0} s",
             events = RECORDING.lines().count(),
             seconds = (recording_length() + PAUSE).as_secs_f64() / speed,
         );
@@ -91,7 +91,7 @@ async fn recorded(server: Server, speed: f64) -> Result<(), Failure> {
 
 fn welcome(what: &str, url: &str) -> String {
     format!(
-        "{what}; try:\n  \
+        "{what}\n\nopen {url}/ in a browser, or try:\n  \
          tapline tail --url {url}\n  \
          curl -N {url}/telemetry/stream\n  \
          curl -N '{url}/telemetry/stream?replay=all&category=console&notices=true'\n  \
@@ -116,7 +116,7 @@ fn recording_length() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use tapline_api::PutAnswer;
+    use tapline_api::{ApiService, PutAnswer};
     use tapline_events::{EventStream, Retention};
     use tapline_oapi::ConfigRequest;
     use tapline_telemetry::TelemetrySession;

@@ -38,6 +38,13 @@ pub(crate) enum Failure {
     Output(#[source] io::Error),
     #[error("cannot read {what}")]
     Read { what: String, source: io::Error },
+    /// A line of a file that cannot be understood. Lines count from 1.
+    #[error("{}, line {line}: expected {expected}", path.display())]
+    Line {
+        path: PathBuf,
+        line: usize,
+        expected: &'static str,
+    },
     #[error("cannot write {what}")]
     Write { what: String, source: io::Error },
     #[error("cannot start {}", program.display())]

@@ -16,7 +16,6 @@ mod demo;
 mod chromium;
 mod site;
 mod record;
-mod reload;
 mod replay;
 mod player;
 mod publish;
@@ -24,6 +23,7 @@ mod tail;
 mod line;
 
 mod token;
+mod reload;
 mod files;
 mod signals;
 mod failure;

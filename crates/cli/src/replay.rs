@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::Path;
 
-use tapline_api::ApiService;
 use tapline_cdp::{Options, Recording};
 use tapline_oapi::Event;
 use tokio::runtime::Handle;
@@ -12,11 +11,11 @@ use tokio::runtime::Handle;
 use crate::args;
 use crate::failure::{Failure, chain, say};
 use crate::player::{Player, play};
-use crate::serve;
+use crate::serve::{self, Setup};
 
 pub(crate) async fn run(args: args::Recording) -> Result<(), Failure> {
     let (file, pace) = (args.file, args.speed);
-    let options = args.redaction.options();
+    let (options, redaction) = args.redaction.options()?;
     // Also looks whether it is there, before a server is.
     let first = events(&file, options.clone())?;
     if args.print {
@@ -32,8 +31,11 @@ pub(crate) async fn run(args: args::Recording) -> Result<(), Failure> {
             .flatten()
     };
     let player = Player::new(again, pace, None, Handle::current());
-    let add = |api: ApiService| api.with_source(player);
-    serve::serve(args.server, add, None, true, |_| {
+    let setup = Setup {
+        redaction,
+        ..Setup::started(player)
+    };
+    serve::serve(args.server, setup, |_| {
         format!("replaying {what} once; serving until stopped\n")
     })
     .await

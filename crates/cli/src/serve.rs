@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,48 +11,85 @@ use tapline_cdp::CdpSource;
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::ConfigRequest;
 use tapline_relay::{Relay, RelayOptions};
-use tapline_server::Options;
+use tapline_server::{Options, Shutdown};
 use tapline_sources::KernelLog;
 use tapline_telemetry::TelemetrySession;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::args::browser::Source;
 use crate::args::{Access, Limits, Serve, Server, Streams};
 use crate::failure::Failure;
-use crate::{files, reload, signals, token};
-
-/// How long sources may take to stop when the program ends.
-const STOP_SOURCES_WITHIN: Duration = Duration::from_secs(3);
-
-/// How long the relay's connections may take to end.
-const RELAY_DRAIN: Duration = Duration::from_secs(5);
+use crate::reload::{self, RedactionFile};
+use crate::{files, signals, token};
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
-    let (source, relay) = args.browser.source().unzip();
-    let add = |mut api: ApiService| {
-        if let Some(options) = source {
-            api = api.with_source(CdpSource::new(options, Handle::current()));
-        }
-        if let Some(path) = args.kernel_log {
-            api = api.with_source(KernelLog::new(path));
-        }
-        api
+    let browser = args.browser.source()?;
+    let (source, relay, redaction) = match browser {
+        None => (None, None, None),
+        Some(Source {
+            options,
+            relay,
+            redaction,
+        }) => (Some(options), relay, redaction),
     };
-    serve(args.server, add, relay.flatten(), args.start, |_| {
-        String::new()
+    let has_source = source.is_some() || args.kernel_log.is_some();
+    let setup = Setup {
+        sources: Box::new(|mut api: ApiService| {
+            if let Some(options) = source {
+                api = api.with_source(CdpSource::new(options, Handle::current()));
+            }
+            if let Some(path) = args.kernel_log {
+                api = api.with_source(KernelLog::new(path));
+            }
+            api
+        }),
+        relay,
+        redaction,
+        start: args.start,
+    };
+    serve(args.server, setup, |url| match has_source && !args.start {
+        true => format!(
+            "nothing is captured before a session starts: restart with --start, or run\n  \
+             curl -X PUT {url}/telemetry\n"
+        ),
+        false => String::new(),
     })
     .await
 }
 
-/// Serves until a signal comes. `welcome` is printed below the line that tells the address.
+/// What a server has besides its flags.
+pub(crate) struct Setup {
+    /// Adds the sources of events.
+    pub(crate) sources: Box<dyn FnOnce(ApiService) -> ApiService>,
+    /// Where the relay for DevTools clients listens.
+    pub(crate) relay: Option<(SocketAddr, RelayOptions)>,
+    /// More redaction rules, which can change.
+    pub(crate) redaction: Option<RedactionFile>,
+    /// Whether a session starts at once.
+    pub(crate) start: bool,
+}
+
+impl Setup {
+    /// With one source, and a session from the beginning.
+    pub(crate) fn started(source: impl tapline_api::Source) -> Self {
+        Self {
+            sources: Box::new(|api| api.with_source(source)),
+            relay: None,
+            redaction: None,
+            start: true,
+        }
+    }
+}
+
+/// Serves until a signal comes. `welcome` is printed below the line with the address.
 pub(crate) async fn serve(
     args: Server,
-    add_sources: impl FnOnce(ApiService) -> ApiService,
-    relay: Option<(SocketAddr, RelayOptions)>,
-    start: bool,
+    setup: Setup,
     welcome: impl FnOnce(&str) -> String,
 ) -> Result<(), Failure> {
     start_log(&args.log)?;
@@ -70,30 +106,28 @@ pub(crate) async fn serve(
         address: args.listen,
         source,
     })?;
-    // From here on a signal means stopping in good order.
-    let stop = signals::stop_requested().map_err(Failure::Runtime)?;
-    reload::start(options.access.clone()).map_err(Failure::Runtime)?;
+    // From here on a signal starts a graceful shutdown.
+    let signal = signals::stop_requested().map_err(Failure::Runtime)?;
+    reload::spawn(options.access.clone(), setup.redaction).map_err(Failure::Runtime)?;
 
-    let api = Arc::new(add_sources(ApiService::new(TelemetrySession::new(stream))));
-    if start {
+    let session = TelemetrySession::new(stream);
+    let api = Arc::new((setup.sources)(ApiService::new(session)));
+    if setup.start {
         api.put(&ConfigRequest::default())
             .await
             .map_err(Failure::Session)?;
     }
-    let (relayed, stop): (_, Pin<Box<dyn Future<Output = ()> + Send>>) = match relay {
-        None => (String::new(), Box::pin(stop)),
+    let (end_relay, relay_ends) = oneshot::channel();
+    let (relay, relay_line) = match setup.relay {
+        None => (None, String::new()),
         Some((address, relay)) => {
             let access = options.access.clone();
             let relay = Relay::bind(address, RelayOptions { access, ..relay }, api.publisher())
                 .await
                 .map_err(Failure::Relay)?;
             let line = format!("relaying DevTools on http://{}\n", relay.local_addr());
-            let deadline = async move {
-                stop.await;
-                Instant::now() + RELAY_DRAIN
-            };
-            // The relay ends first, so that streams carry the ends of its clients.
-            (line, Box::pin(relay.run(deadline)))
+            let ends = async { relay_ends.await.unwrap_or_else(|_| Instant::now()) };
+            (Some(tokio::spawn(relay.run(ends))), line)
         }
     };
     let scheme = if options.access.has_tls() {
@@ -102,15 +136,51 @@ pub(crate) async fn serve(
         "http"
     };
     let url = format!("{scheme}://{address}");
-    // The socket takes connections already: they wait for the few steps until they are answered.
+    // The socket accepts connections already: they wait for the few steps until they are answered.
     let mut out = io::stdout();
-    write!(out, "listening on {url}\n{relayed}{}", welcome(&url))
+    write!(out, "listening on {url}\n{relay_line}{}", welcome(&url))
         .and_then(|()| out.flush())
         .map_err(Failure::Output)?;
-    let served = tapline_server::serve(listener, api.clone(), options, stop).await;
-    // A browser that is not detached would keep running our script in its pages.
-    api.shutdown(Instant::now() + STOP_SOURCES_WITHIN).await;
-    served.map_err(Failure::Serve)
+
+    let budget = Budget(args.shutdown_timeout);
+    let producers = api.clone();
+    let shutdown = async move {
+        signal.await;
+        let begin = Instant::now();
+        Shutdown::by(begin + budget.whole()).after(async move {
+            if let Some(relay) = relay {
+                // An error says that the relay has ended.
+                let _ = end_relay.send(begin + budget.of_relay());
+                let _ = relay.await;
+            }
+            producers.shutdown(begin + budget.of_sources()).await;
+        })
+    };
+    tapline_server::serve(listener, api, options, shutdown)
+        .await
+        .map_err(Failure::Serve)
+}
+
+/// How the time for a shutdown is divided, counted from the signal. A part that ends early leaves the rest to
+/// those after it, and one that hangs takes nothing from them.
+#[derive(Clone, Copy)]
+struct Budget(Duration);
+
+impl Budget {
+    /// The relay is first: it publishes how its clients ended, and for that the session has to run.
+    fn of_relay(self) -> Duration {
+        self.0 / 4
+    }
+
+    /// The session and its sources.
+    fn of_sources(self) -> Duration {
+        self.0 / 2
+    }
+
+    /// Streams get what is left.
+    fn whole(self) -> Duration {
+        self.0
+    }
 }
 
 pub(crate) fn start_log(filter: &str) -> Result<(), Failure> {
@@ -156,7 +226,6 @@ fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options
     files::make_room(&mut limits);
     Ok(Options {
         limits,
-        drain: streams.drain,
         reconnect_window: streams.reconnect_window,
         compress: streams.compress,
         access,

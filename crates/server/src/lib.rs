@@ -43,4 +43,4 @@ mod stream;
 mod metrics;
 mod page;
 
-pub use serve::{Limits, Options, serve};
+pub use serve::{Limits, Options, Shutdown, serve};

@@ -1,20 +1,22 @@
 //! Answering on a listener, within bounds, and ending well.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tapline_access::Access;
 use tapline_api::Backend;
 use tapline_oapi::ErrorCode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,8 +34,6 @@ pub struct Options {
     /// After how long a silence a stream sends a comment as a sign that it is alive; with notices, how often
     /// it sends a beat. Default: 15 s.
     pub beat: Duration,
-    /// How long streams may take to end when the server stops. Default: 5 s.
-    pub drain: Duration,
     /// Within how long a time clients reconnect after their streams have ended: each is given a moment of its
     /// own in it. `None`, the default: a second for each thousand streams, and 4 s at least.
     pub reconnect_window: Option<Duration>,
@@ -78,7 +78,6 @@ impl Default for Options {
         Self {
             limits: Limits::default(),
             beat: Duration::from_secs(15),
-            drain: Duration::from_secs(5),
             reconnect_window: None,
             compress: false,
             access: Arc::default(),
@@ -100,6 +99,32 @@ impl Default for Limits {
             streams: 16_000,
             stream_bytes: 64 * 1024,
             requests: 1_000_000,
+        }
+    }
+}
+
+/// How a server ends: by when, and after what.
+pub struct Shutdown {
+    deadline: Instant,
+    producers: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Shutdown {
+    /// Everything has ended at the deadline.
+    pub fn by(deadline: Instant) -> Self {
+        Self {
+            deadline,
+            producers: Box::pin(async {}),
+        }
+    }
+
+    /// Streams end only once this is done, so that they carry the last events of the producers that it stops.
+    /// It should be done well before the deadline.
+    #[must_use]
+    pub fn after(self, producers: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self {
+            producers: Box::pin(producers),
+            ..self
         }
     }
 }
@@ -136,9 +161,9 @@ struct ConnectionCounts {
     of_address: HashMap<IpAddr, usize>,
 }
 
-/// Answers on `listener` until `shutdown` completes. Then it accepts no further connection, brings every
-/// stream up to the head of that moment, ends it with a `bye`, and returns when all have ended, or after
-/// [`Options::drain`].
+/// Answers on `listener` until `shutdown` completes. Then it accepts no further connection, waits for the
+/// producers to stop ([`Shutdown::after`]), brings every stream up to the head of that moment, ends it with a
+/// `bye`, and returns when all have ended, or at the deadline.
 ///
 /// # Errors
 ///
@@ -151,9 +176,8 @@ pub async fn serve<B: Backend>(
     listener: TcpListener,
     backend: Arc<B>,
     options: Options,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    shutdown: impl Future<Output = Shutdown> + Send + 'static,
 ) -> io::Result<()> {
-    let drain = options.drain;
     let app = Arc::new(App {
         metrics: Metrics::new(),
         fanout: Fanout::default(),
@@ -169,28 +193,34 @@ pub async fn serve<B: Backend>(
         backend,
         options,
     });
-    tokio::select! {
-        () = shutdown => {}
-        () = accept(&listener, &app) => {}
-    }
+    let Shutdown {
+        deadline,
+        producers,
+    } = tokio::select! {
+        shutdown = shutdown => shutdown,
+        never = accept(&listener, &app) => match never {},
+    };
     drop(listener);
     tracing::info!("stopping");
+    if timeout_at(deadline.into(), producers).await.is_err() {
+        tracing::warn!("some producers did not stop before the deadline");
+    }
     app.is_stopping.store(true, Relaxed);
     app.streams_at_stop
         .store(app.streams.load(Relaxed), Relaxed);
     app.stopping.cancel();
     app.tasks.close();
-    tokio::select! {
-        () = app.tasks.wait() => {}
-        () = sleep(drain) => {
-            tracing::warn!(after = ?drain, left = app.tasks.len(), "some connections did not end in time");
-            app.abort_all();
-        }
+    if timeout_at(deadline.into(), app.tasks.wait()).await.is_err() {
+        tracing::warn!(
+            left = app.tasks.len(),
+            "some connections did not end before the deadline"
+        );
+        app.abort_all();
     }
     Ok(())
 }
 
-async fn accept<B: Backend>(listener: &TcpListener, app: &Arc<App<B>>) {
+async fn accept<B: Backend>(listener: &TcpListener, app: &Arc<App<B>>) -> Infallible {
     /// Where the process has no file descriptors left, accepting fails until a connection ends. Without a
     /// pause this loop would spin until then.
     const PAUSE: Duration = Duration::from_millis(50);

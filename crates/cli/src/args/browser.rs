@@ -1,11 +1,15 @@
 //! Which browser to look at, and what is taken out of what it says.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use tapline_cdp::{Endpoint, Options, Redaction, SourceOptions};
 use tapline_relay::RelayOptions;
+
+use crate::failure::Failure;
+use crate::reload::RedactionFile;
 
 /// A browser as the source of events, where one is named.
 #[derive(Debug, clap::Args)]
@@ -43,7 +47,7 @@ pub(crate) struct Retries {
 pub(crate) struct Redact {
     /// Take nothing out: tell cookies, authorization headers and passwords in URLs as they are
     #[arg(long, value_parser = BoolishValueParser::new())]
-    #[arg(conflicts_with_all = ["redact_header", "redact_query", "redact_field"])]
+    #[arg(conflicts_with_all = ["redact_header", "redact_query", "redact_field", "redact_file"])]
     #[arg(env = "TAPLINE_NO_REDACTION", hide_env_values = true)]
     no_redaction: bool,
 
@@ -66,14 +70,33 @@ pub(crate) struct Redact {
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     #[arg(env = "TAPLINE_REDACT_FIELD", hide_env_values = true)]
     redact_field: Vec<String>,
+
+    /// Redact also the names in this file: a line is `header NAME`, `query NAME` or `field NAME`. It is read
+    /// again at SIGHUP and when it has changed
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "TAPLINE_REDACT_FILE", hide_env_values = true)]
+    redact_file: Option<PathBuf>,
+}
+
+/// A browser as a source of events.
+pub(crate) struct Source {
+    pub(crate) options: SourceOptions,
+    /// Where clients of the browser connect, if they do.
+    pub(crate) relay: Option<(SocketAddr, RelayOptions)>,
+    pub(crate) redaction: Option<RedactionFile>,
 }
 
 impl Browser {
-    /// The source to be made of it, and where clients are passed on to the browser, if they are; none
-    /// where no browser is named.
-    pub(crate) fn source(self) -> Option<(SourceOptions, Option<(SocketAddr, RelayOptions)>)> {
-        let core = self.redaction.options();
-        let endpoint = self.cdp?;
+    /// The source; `None` where no browser is named.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] where the file with redaction rules cannot be used.
+    pub(crate) fn source(self) -> Result<Option<Source>, Failure> {
+        let Some(endpoint) = self.cdp else {
+            return Ok(None);
+        };
+        let (core, redaction) = self.redaction.options()?;
         let relay = self.cdp_relay.map(|address| {
             let rules = core.redaction.clone();
             let options = RelayOptions {
@@ -87,13 +110,22 @@ impl Browser {
             retries: self.retries.cdp_retries,
             ..SourceOptions::new(endpoint)
         };
-        Some((options, relay))
+        Ok(Some(Source {
+            options,
+            relay,
+            redaction,
+        }))
     }
 }
 
 impl Redact {
-    pub(crate) fn options(self) -> Options {
-        let redaction = if self.no_redaction {
+    /// The options with these rules, and the file that can change them.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] where the file cannot be used.
+    pub(crate) fn options(self) -> Result<(Options, Option<RedactionFile>), Failure> {
+        let rules = if self.no_redaction {
             Redaction::off()
         } else {
             Redaction::default()
@@ -101,9 +133,17 @@ impl Redact {
                 .with_query_parameters(self.redact_query)
                 .with_json_fields(self.redact_field)
         };
-        Options {
-            redaction: redaction.into(),
+        let (redaction, file) = match self.redact_file {
+            None => (rules.into(), None),
+            Some(path) => {
+                let file = RedactionFile::load(path, rules)?;
+                (file.shared(), Some(file))
+            }
+        };
+        let options = Options {
+            redaction,
             ..Options::default()
-        }
+        };
+        Ok((options, file))
     }
 }

@@ -32,6 +32,12 @@ pub(crate) struct Server {
     #[arg(env = "TAPLINE_LOG", hide_env_values = true)]
     pub(crate) log: String,
 
+    /// The most time from a SIGTERM or Ctrl-C to the end of the program: for the browser to be detached, and
+    /// for streams to receive what is left
+    #[arg(long, value_name = "TIME", default_value = "9s", value_parser = units::time)]
+    #[arg(env = "TAPLINE_SHUTDOWN_TIMEOUT", hide_env_values = true)]
+    pub(crate) shutdown_timeout: Duration,
+
     #[command(flatten)]
     pub(crate) access: Access,
 
@@ -70,6 +76,13 @@ pub(crate) struct Access {
     #[arg(env = "TAPLINE_ALLOW_FILE", hide_env_values = true)]
     pub(crate) allow_file: Option<PathBuf>,
 
+    /// Allow also the origins and names in this file: a line is `origin https://app.example` or `host
+    /// tapline.internal`. It is read again at SIGHUP and when it has changed, as are the files of the
+    /// token, the certificate and the key
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "TAPLINE_ALLOW_FILE", hide_env_values = true)]
+    pub(crate) allow_file: Option<PathBuf>,
+
     /// Speak TLS, with the certificate in this file and those that lead to it, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     #[arg(env = "TAPLINE_TLS_CERT", hide_env_values = true)]
@@ -88,11 +101,6 @@ pub(crate) struct Streams {
     #[arg(long, value_parser = BoolishValueParser::new())]
     #[arg(env = "TAPLINE_COMPRESS", hide_env_values = true)]
     pub(crate) compress: bool,
-
-    /// How long streams may take to get what is there when the server stops
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::time)]
-    #[arg(env = "TAPLINE_DRAIN", hide_env_values = true)]
-    pub(crate) drain: Duration,
 
     /// Over how long a time those who are sent away come back; left out, as long as so many take
     #[arg(long, value_name = "TIME", value_parser = units::time)]

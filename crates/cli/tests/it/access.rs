@@ -37,36 +37,6 @@ fn status(server: &Server, path: &str, headers: &str) -> u16 {
 }
 
 #[test]
-fn a_new_token_holds_after_sighup_and_a_file_that_is_no_token_changes_nothing() {
-    let (_directory, file) = secret("reload");
-    let mut server = Server::with(&[
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--token-file",
-        &file,
-        "--start",
-    ]);
-    let old = format!("authorization: Bearer {TOKEN}\r\n");
-    let new = "authorization: Bearer another-long-and-secret-token\r\n";
-    assert_eq!(status(&server, "/telemetry", &old), 200);
-    assert_eq!(status(&server, "/telemetry", new), 401);
-
-    write_secret(&file, "another-long-and-secret-token\n");
-    server.running.signal(Signal::HUP);
-    server
-        .running
-        .err_line_with("reloaded the token: it has changed");
-    assert_eq!(status(&server, "/telemetry", &old), 401);
-    assert_eq!(status(&server, "/telemetry", new), 200);
-
-    write_secret(&file, "\n");
-    server.running.signal(Signal::HUP);
-    server.running.err_line_with("cannot reload the token");
-    assert_eq!(status(&server, "/telemetry", new), 200);
-}
-
-#[test]
 fn a_token_in_a_file_is_asked_for_and_shown() {
     let (_directory, file) = secret("file");
     let server = Server::with(&[
@@ -354,4 +324,134 @@ fn origins_and_names_are_let_in() {
         assert_eq!(said.code, Some(2), "{said:?}");
         assert!(said.err.contains(flag), "{said:?}");
     }
+}
+
+/// Reads an open stream until it contains `text`.
+#[track_caller]
+fn read_until(socket: &mut TcpStream, text: &str) {
+    let mut body = String::new();
+    while !body.contains(text) {
+        let mut bytes = [0; 1024];
+        let read = socket.read(&mut bytes).unwrap();
+        assert!(0 < read, "the stream has ended: {body}");
+        body.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+}
+
+#[test]
+fn a_token_file_is_read_again_and_open_streams_survive() {
+    let (_directory, file) = secret("reload");
+    let mut server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--token-file",
+        &file,
+    ]);
+    let old = format!("authorization: Bearer {TOKEN}\r\n");
+    let new = "authorization: Bearer another-token-of-24-bytes\r\n";
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    write!(
+        stream,
+        "GET /telemetry/stream HTTP/1.1\r\nhost: localhost\r\n{old}\r\n"
+    )
+    .unwrap();
+    read_until(&mut stream, "\r\n\r\n");
+
+    // A file that cannot be used changes nothing.
+    write_secret(&file, "short\n");
+    server.running.signal(Signal::HUP);
+    server.running.err_line_with("cannot reload the token");
+    assert_eq!(status(&server, "/telemetry", &old), 200);
+
+    write_secret(&file, "another-token-of-24-bytes\n");
+    server.running.signal(Signal::HUP);
+    server
+        .running
+        .err_line_with("reloaded the token: it has changed");
+    assert_eq!(status(&server, "/telemetry", &old), 401);
+    assert_eq!(status(&server, "/telemetry", new), 200);
+
+    // Also without the signal.
+    write_secret(&file, TOKEN);
+    server
+        .running
+        .err_line_with("reloaded the token: it has changed");
+    assert_eq!(status(&server, "/telemetry", &old), 200);
+
+    let publish = ["publish", "--url", &server.url, "--type", "page_load"];
+    let published = run(&[&publish[..], &["--token-file", &file]].concat());
+    assert_eq!(published.code, Some(0), "{published:?}");
+    read_until(&mut stream, "\"seq\":1,");
+}
+
+#[test]
+fn a_bad_certificate_keeps_the_old_one_and_a_good_one_replaces_it() {
+    let (directory, first) = certificate("reload-tls");
+    let (cert, key) = (directory.path("cert.pem"), directory.path("key.pem"));
+    let mut server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--tls-cert",
+        &cert,
+        "--tls-key",
+        &key,
+    ]);
+    let address = server.url.strip_prefix("https://").unwrap().to_owned();
+    // The certificate that the server shows, where the client trusts this one alone.
+    let trusts = |certified: &CertifiedKey<rcgen::KeyPair>| {
+        let mut roots = RootCertStore::empty();
+        roots.add(certified.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut socket = StreamOwned::new(tls, TcpStream::connect(&address).unwrap());
+        write!(socket, "GET /healthz HTTP/1.0\r\n\r\n").is_ok()
+            && socket.read(&mut [0; 12]).is_ok_and(|read| read > 0)
+    };
+    assert!(trusts(&first));
+
+    std::fs::write(&cert, "this is no certificate").unwrap();
+    server.running.signal(Signal::HUP);
+    server
+        .running
+        .err_line_with("cannot reload the TLS certificate");
+    assert!(trusts(&first));
+
+    let second = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    write_secret(&key, &second.signing_key.serialize_pem());
+    std::fs::write(&cert, second.cert.pem()).unwrap();
+    server.running.signal(Signal::HUP);
+    server
+        .running
+        .err_line_with("reloaded the TLS certificate: it has changed");
+    assert!(trusts(&second));
+    assert!(!trusts(&first));
+}
+
+#[test]
+fn an_allow_file_is_read_again() {
+    let directory = Directory::new("reload-allow");
+    let file = directory.path("allow");
+    std::fs::write(&file, "# nothing yet\n").unwrap();
+    let mut server = Server::with(&["serve", "--listen", "127.0.0.1:0", "--allow-file", &file]);
+    let origin = "host: localhost\r\norigin: https://app.example\r\n";
+    assert_eq!(status(&server, "/telemetry", origin), 403);
+    std::fs::write(&file, "origin https://app.example\n").unwrap();
+    server.running.signal(Signal::HUP);
+    server
+        .running
+        .err_line_with("reloaded the allow-list: it has changed");
+    assert_eq!(
+        status(&server, "/telemetry", origin),
+        404,
+        "no session, but allowed"
+    );
 }

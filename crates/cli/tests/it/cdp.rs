@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::program::{DEADLINE, Directory, Running, Server, run, tapline};
 
 /// Where it is, unless the test is skipped.
-fn chromium() -> Option<PathBuf> {
+pub(crate) fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = ["chromium", "chromium-browser", "google-chrome"]
         .iter()
@@ -32,7 +32,7 @@ fn chromium() -> Option<PathBuf> {
 }
 
 /// A browser that will listen on a free port, and visits a page there.
-fn browser(chromium: &PathBuf, directory: &Directory, page: &str) -> (Running, u16) {
+pub(crate) fn browser(chromium: &PathBuf, directory: &Directory, page: &str) -> (Running, u16) {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -87,7 +87,7 @@ const REDACT: [&str; 6] = [
 ];
 
 /// A page that has secrets; its address.
-fn site() -> String {
+pub(crate) fn site() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -1,6 +1,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::program::{Running, Server};
+use crate::program::{Running, Server, tapline};
 
 #[test]
 fn real_events_happen_now() {
@@ -11,10 +11,13 @@ fn real_events_happen_now() {
     let mut demo = Server::with(&["demo", "--listen", "127.0.0.1:0", "--speed", "20"]);
     let said = demo.running.line();
     assert!(said.starts_with("replaying 313 events"), "{said}");
+    let url = demo.url.clone();
+    assert_eq!(demo.running.line(), "");
     assert_eq!(
         demo.running.line(),
-        format!("  tapline tail --url {}", demo.url)
+        format!("open {url}/ in a browser, or try:")
     );
+    assert_eq!(demo.running.line(), format!("  tapline tail --url {url}"));
 
     let said = Running::start(demo.tail(&["--json", "--limit", "20"])).end();
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -29,4 +32,18 @@ fn real_events_happen_now() {
         );
         assert!(before <= envelope.event.ts, "{line}");
     }
+}
+
+#[test]
+fn without_a_browser_it_says_why_there_is_a_recording() {
+    let mut command = tapline(&["demo", "--listen", "127.0.0.1:0"]);
+    command.env("PATH", "");
+    let mut demo = Running::start(command);
+    assert!(demo.line().starts_with("listening on http://"));
+    assert_eq!(
+        demo.line(),
+        "no browser (none of chromium, chromium-browser, google-chrome is on the search path), so this shows a \
+         recording; --browser PATH starts one"
+    );
+    assert!(demo.line().starts_with("replaying 313 events"));
 }

@@ -15,5 +15,6 @@ mod demo;
 mod help;
 mod publish;
 mod serve;
+mod sources;
 mod stop;
 mod tail;

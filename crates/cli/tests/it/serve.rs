@@ -103,7 +103,7 @@ fn wrong_values_are_wrong_usage_and_name_the_flag() {
     check("--idle-timeout", "soon");
     check("--stall-timeout", "1.5s");
     check("--reconnect-window", "10");
-    check("--drain", "9000h");
+    check("--shutdown-timeout", "9000h");
 }
 
 /// A shell lowers the limits before it becomes the program.

@@ -3,14 +3,14 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tapline_api::ApiService;
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{Event, KnownType};
-use tapline_server::Options;
+use tapline_server::{Options, Shutdown};
 use tapline_telemetry::TelemetrySession;
 use tokio::sync::oneshot;
 
@@ -205,7 +205,10 @@ fn outlives_silence(sdk: Sdk) {
         ..Options::default()
     };
     let (stop, stopped) = oneshot::channel();
-    let stopped = async { stopped.await.unwrap_or(()) };
+    let stopped = async {
+        let _ = stopped.await;
+        Shutdown::by(Instant::now() + Duration::from_secs(5))
+    };
     let server = runtime.spawn(tapline_server::serve(
         listener,
         api.clone(),

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use tapline_access::{AccessConfig, Token, TokenSource};
 use tapline_api::{ApiService, Source};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, Event, KnownType, ReaderInfo, ReaderList};
-use tapline_server::{Limits, Options, serve};
+use tapline_server::{Limits, Options, Shutdown, serve};
 use tapline_telemetry::{Envelope, TelemetrySession};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -36,6 +37,8 @@ pub(crate) fn token() -> TokenSource {
 pub(crate) struct Setup {
     pub(crate) events: usize,
     pub(crate) options: Options,
+    /// How long the server may take to end.
+    pub(crate) drain: Duration,
 }
 
 impl Default for Setup {
@@ -43,6 +46,7 @@ impl Default for Setup {
         Self {
             events: 1024,
             options: Options::default(),
+            drain: Duration::from_secs(5),
         }
     }
 }
@@ -93,7 +97,11 @@ impl Setup {
     }
 
     async fn start(self, add: impl FnOnce(ApiService) -> ApiService) -> Server {
-        let Self { events, options } = self;
+        let Self {
+            events,
+            options,
+            drain,
+        } = self;
         let stream = EventStream::new(Retention {
             events,
             bytes: u64::MAX,
@@ -103,9 +111,10 @@ impl Setup {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let shutdown = async {
+        let shutdown = async move {
             // An error is a server that was dropped: its test is over.
             let _ = stopped.await;
+            Shutdown::by(Instant::now() + drain)
         };
         let task = tokio::spawn(serve(listener, api.clone(), options, shutdown));
         Server {

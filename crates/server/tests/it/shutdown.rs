@@ -120,10 +120,11 @@ fn publish_large(server: &Server, count: usize) {
 /// Who does not read may not keep the server from stopping.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_stuck_is_left_after_the_deadline() {
-    let mut server = Setup::default()
-        .options(|options| options.drain = Duration::from_millis(100))
-        .running()
-        .await;
+    let setup = Setup {
+        drain: Duration::from_millis(100),
+        ..Setup::default()
+    };
+    let mut server = setup.running().await;
     let connection = Connection::open_narrow(server.addr).await;
     let _stuck = Stream::over(connection, &get("/telemetry/stream")).await;
     publish_large(&server, 300);
