@@ -71,11 +71,6 @@ pub(crate) struct Access {
     #[arg(env = "TAPLINE_HOST", hide_env_values = true)]
     pub(crate) host: Vec<String>,
 
-    /// Allow the origins and hosts in this file, too: each line is `origin ORIGIN` or `host NAME`
-    #[arg(long, value_name = "FILE")]
-    #[arg(env = "TAPLINE_ALLOW_FILE", hide_env_values = true)]
-    pub(crate) allow_file: Option<PathBuf>,
-
     /// Allow also the origins and names in this file: a line is `origin https://app.example` or `host
     /// tapline.internal`. It is read again at SIGHUP and when it has changed, as are the files of the
     /// token, the certificate and the key
