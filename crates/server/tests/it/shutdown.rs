@@ -90,7 +90,10 @@ async fn events_published_while_it_stops_are_not_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_behind_is_brought_up_to_the_head_first() {
     // 20 MB through a narrow socket, beside other tests.
-    let setup = Setup::default().options(|options| options.drain = Duration::from_secs(60));
+    let setup = Setup {
+        drain: Duration::from_secs(60),
+        ..Setup::default()
+    };
     let mut server = setup.running().await;
     let connection = Connection::open_narrow(server.addr).await;
     let mut stream = Stream::over(connection, &get("/telemetry/stream")).await;
