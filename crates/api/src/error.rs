@@ -59,18 +59,12 @@ impl ApiError {
     }
 }
 
-/// The code, and the message with the whole chain of sources; cut where the caller's own text in it
-/// makes it too long, so that an answer does not grow with the request.
+/// The code, and the error's own message without its causes. Cut where the caller's own text in it makes it
+/// too long, so that an answer does not grow with the request.
 impl From<&ApiError> for ErrorBody {
     fn from(error: &ApiError) -> Self {
         const MAX_CHARS: usize = 800;
         let mut message = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
         if let Some((end, _)) = message.char_indices().nth(MAX_CHARS) {
             message.truncate(end);
             message.push('…');

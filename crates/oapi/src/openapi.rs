@@ -47,6 +47,7 @@ pub fn document() -> OpenApi {
             &mut item.put,
             &mut item.post,
             &mut item.patch,
+            &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {
             // utoipa writes `Option<T>` as "or null", but a body of `null` is not accepted.
@@ -96,6 +97,7 @@ pub fn document_json() -> String {
         operations::get_telemetry,
         operations::put_telemetry,
         operations::patch_telemetry,
+        operations::delete_telemetry,
         operations::publish_events,
         operations::read_events,
         operations::stream_events,

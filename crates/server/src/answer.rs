@@ -1,5 +1,6 @@
-//! What goes back: JSON, with a status for each error code.
+//! Answers: JSON, with a status for each error code.
 
+use std::error::Error;
 use std::io::Write as _;
 
 use bytes::Bytes;
@@ -10,17 +11,22 @@ use tapline_access::{AccessError, Forbidden, IssueError};
 use tapline_api::{ApiError, QueryError};
 use tapline_oapi::{ErrorBody, ErrorCode};
 
+use crate::calls::{REQUEST_ID, RequestId};
 use crate::readers::PatchError;
 
-/// An answer: all of ours are whole, but for a stream's, whose body is not HTTP's business.
+/// An answer with all of its body: every answer but that of a stream.
 pub(crate) type Whole = Response<Full<Bytes>>;
 
-/// An error on its way out.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An error that is to be answered.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) body: ErrorBody,
-    /// What goes with it, such as `retry-after`.
+    /// Further headers, such as `retry-after`.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// The chain of causes, for the log. It is not sent: it may name what only operators should see.
+    cause: Option<String>,
 }
 
 impl Failure {
@@ -33,26 +39,48 @@ impl Failure {
         self
     }
 
-    /// For what may well be possible a little later.
+    /// For a request that may succeed a little later.
     pub(crate) fn retry_after(self, seconds: u32) -> Self {
         self.with(header::RETRY_AFTER, seconds.into())
     }
 
-    pub(crate) fn into_response(self) -> Whole {
-        let mut answer = json(status(self.body.code), &self.body);
+    /// With its causes, which are logged.
+    pub(crate) fn caused_by(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// The answer to the request with this id. Logs the causes of the error, where there are any.
+    pub(crate) fn into_response(self, id: &RequestId) -> Whole {
+        self.encode(id).map(|body| Full::new(body.into()))
+    }
+
+    fn encode(mut self, id: &RequestId) -> Response<Vec<u8>> {
+        if let Some(cause) = &self.cause {
+            let code = self.body.code;
+            tracing::error!(request_id = id.as_str(), %code, cause, "a request failed");
+            let hint = format!("; the log has the cause under request id {}", id.as_str());
+            self.body.message.push_str(&hint);
+        }
+        self.body = self.body.with_request_id(id.as_str());
+        let body = serde_json::to_vec(&self.body).expect("our own types serialize");
+        let mut answer = Response::new(body);
+        *answer.status_mut() = status(self.body.code);
+        answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
         answer.headers_mut().extend(self.headers);
         answer
     }
 
-    /// The whole answer as it goes over the wire, the last one of its connection.
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        let body = serde_json::to_vec(&self.body).expect("our own types serialize");
-        let mut answer = self.into_response();
-        answer
-            .headers_mut()
-            .insert(header::CONTENT_LENGTH, body.len().into());
+    /// The whole answer as it is sent, the last one of its connection. Where no request could be read,
+    /// the id is a new one.
+    pub(crate) fn into_bytes(self, id: RequestId) -> Vec<u8> {
+        let mut answer = self.encode(&id);
+        let length = answer.body().len().into();
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, length);
+        headers.insert(REQUEST_ID, id.into_header());
         let mut bytes = encode_head(&answer, false);
-        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(answer.body());
         bytes
     }
 }
@@ -62,13 +90,18 @@ impl From<ErrorBody> for Failure {
         Self {
             body,
             headers: Vec::new(),
+            cause: None,
         }
     }
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        ErrorBody::from(&error).into()
+        let failure = Self::from(ErrorBody::from(&error));
+        match error.source() {
+            None => failure,
+            Some(_) => failure.caused_by(chain(&error)),
+        }
     }
 }
 
@@ -118,6 +151,18 @@ impl From<QueryError> for Failure {
     }
 }
 
+/// The error and all its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
 /// The status of each code.
 pub(crate) fn status(code: ErrorCode) -> StatusCode {
     match code {
@@ -149,12 +194,11 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Whole {
     text(status, body)
 }
 
-/// JSON that is text already.
+/// JSON that is already encoded.
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Whole {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
     answer
 }
 
@@ -165,8 +209,8 @@ pub(crate) fn empty(status: StatusCode) -> Whole {
     answer
 }
 
-/// The head of an answer as it goes over the wire, for those that hyper does not write. The body comes
-/// in chunks, or it ends with the connection.
+/// The head of an answer as it is sent, for answers that hyper does not write. The body is sent in chunks, or
+/// ends with the connection.
 pub(crate) fn encode_head(answer: &Response<impl Sized>, chunked: bool) -> Vec<u8> {
     let mut head = Vec::with_capacity(1024);
     let status = answer.status();

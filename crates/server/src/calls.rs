@@ -1,24 +1,29 @@
-//! Tapline's own calls, told as `platform_api_call` events, and the ids by which a request is found
-//! again.
+//! Request ids, and the server's own calls as `platform_api_call` events.
 //!
-//! Which calls are told is [`Route::is_platform_call`]'s to say: those that change something. Those
-//! that publish and read are not: each event published would bring another along, and a reader of
-//! `platform` would be told of its own reading.
+//! # Request ids
 //!
-//! # Which session it lands in
+//! Every request has an id: in its answer, in the log, in the body of an error, and in the event of a call.
+//! The client's own id is kept; otherwise the server makes one, which costs no system call.
 //!
-//! The event is published when the call has done its work, and before it is answered:
+//! # Calls as events
 //!
-//! A call is told where `platform` is captured both when it comes in and when it is done:
+//! Calls that change something become events ([`Route::is_platform_call`]). Calls that publish or read do
+//! not: each published event would add another one, and a reader of `platform` would receive its own reading.
 //!
-//! - A `PUT` that starts a session leaves no event: that session's events are those of its producers, from
-//!   the first one on, and the session itself is told in another way.
-//! - A `PATCH` or `PUT` that ends the session leaves no event: there is no session to carry it.
+//! The event is published after the call has done its work and before it is answered. So the client finds
+//! it in the stream once it has the answer. There is an event where `platform` is captured both when the
+//! request arrives and when it is done:
+//!
+//! - A `PUT` that starts a session leaves no event. That session's events are those of its producers, from
+//!   the first one on, and the session itself is reported in another way.
+//! - A `PATCH`, `PUT` or `DELETE` that ends the session leaves no event: no session is left to carry it.
 //! - A call while no session runs, or while `platform` is not captured, leaves none either. It is not
-//!   offered, and so not in the ledger as filtered: a probe of the state is no loss to anybody.
-//! - A call that was not let in (`401`, `403`) leaves none: it would be a way for everybody to publish.
-//! - Who has the answer finds the event in the stream.
+//!   offered to the session, so the session's ledger does not count it as filtered.
+//! - A call that was refused (`401`, `403`) leaves none. Otherwise every client could publish.
 
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -28,19 +33,45 @@ use tapline_oapi::data::PlatformApiCall;
 
 use crate::route::Route;
 
-/// The header in which a request's id comes and goes.
+/// The header with the id of a request, in the request and in its answer.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// By what a request is found again: in its answer, in the log and in its event.
-///
-/// Calls that publish or read have none. Nothing would be found by it, since they are no events, and a
-/// random one costs half a microsecond, most of it a call of the system. What they have is a seq, or a cursor.
+/// The id of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
+    /// The client's own id, where it sent one id of 1 to 128 visible ASCII characters; otherwise a new one.
+    /// An id that cannot be kept is no error: the answer has the one that is used.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        const LENGTH: std::ops::RangeInclusive<usize> = 1..=128;
+        let mut given = headers.get_all(REQUEST_ID).iter();
+        match (given.next(), given.next()) {
+            (Some(id), None)
+                if LENGTH.contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic) =>
+            {
+                Self(id.clone())
+            }
+            _ => Self::new(),
+        }
+    }
+
+    /// An id that no other request of this process has: 64 random bits of the process, and a number. Some
+    /// 50 ns.
+    pub(crate) fn new() -> Self {
+        static PROCESS: LazyLock<u64> =
+            LazyLock::new(|| getrandom::u64().expect("the system's source of randomness answers"));
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Relaxed) + 1;
+        let mut id = [0; 32];
+        let (process, request) = id.split_at_mut(16);
+        write_hex(*PROCESS, process);
+        write_hex(number, request);
+        Self(HeaderValue::from_bytes(&id).expect("hexadecimal digits"))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
-        self.0.to_str().expect("visible ASCII, as it was taken for")
+        self.0.to_str().expect("visible ASCII, as checked above")
     }
 
     /// The value for the answer's [`REQUEST_ID`].
@@ -49,27 +80,12 @@ impl RequestId {
     }
 }
 
-/// The caller's own id where it has a good one, 1 to 128 visible ASCII characters; otherwise 128
-/// random bits. One that is not good is not an error: the call is right, and the answer tells the
-/// id under which it is known.
-pub(crate) fn request_id(headers: &HeaderMap) -> RequestId {
-    const LENGTH: std::ops::RangeInclusive<usize> = 1..=128;
-    let mut given = headers.get_all(REQUEST_ID).iter();
-    RequestId(match (given.next(), given.next()) {
-        (Some(id), None)
-            if LENGTH.contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic) =>
-        {
-            id.clone()
-        }
-        _ => random(),
-    })
-}
-
-fn random() -> HeaderValue {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).expect("the system's source of randomness answers");
-    let id = format!("{:032x}", u128::from_ne_bytes(random));
-    HeaderValue::try_from(id).expect("hexadecimal digits")
+/// Fills `digits` with the hexadecimal digits of `number`, the lowest last.
+fn write_hex(mut number: u64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number % 16) as usize];
+        number /= 16;
+    }
 }
 
 /// Whether calls are captured at this moment.
@@ -113,10 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_id_is_kept_if_it_is_good() {
+    fn an_id_of_the_client_is_kept_if_it_is_valid() {
         let longest = [b'x'; 128];
         for good in [&b"7"[..], b"a-b_c/9~!", &longest] {
-            let id = request_id(&headers(&[good]));
+            let id = RequestId::of(&headers(&[good]));
             assert_eq!(id.as_str().as_bytes(), good);
             assert_eq!(id.into_header().as_bytes(), good);
         }
@@ -129,17 +145,17 @@ mod tests {
             b"caf\xc3\xa9",
             &too_long,
         ] {
-            check_random(&request_id(&headers(&[bad])));
+            check_new(&RequestId::of(&headers(&[bad])));
         }
-        check_random(&request_id(&headers(&[])));
-        // Which of the two would it be?
-        check_random(&request_id(&headers(&[b"a", b"b"])));
+        check_new(&RequestId::of(&headers(&[])));
+        // Which of the two it should be is unknown.
+        check_new(&RequestId::of(&headers(&[b"a", b"b"])));
     }
 
-    fn check_random(id: &RequestId) {
+    fn check_new(id: &RequestId) {
         assert_eq!(id.as_str().len(), 32);
         assert!(id.as_str().bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_ne!(*id, request_id(&HeaderMap::new()));
+        assert_ne!(*id, RequestId::of(&HeaderMap::new()));
     }
 
     fn api(categories: &[Category]) -> ApiService {
@@ -152,7 +168,7 @@ mod tests {
     }
 
     fn call(api: &ApiService, route: Route) {
-        let id = request_id(&headers(&[b"r-1"]));
+        let id = RequestId::of(&headers(&[b"r-1"]));
         let took = Duration::from_micros(12_900);
         publish(api, route, &id, StatusCode::CREATED, took);
     }
@@ -182,7 +198,7 @@ mod tests {
     #[test]
     fn only_calls_that_change_something_are_published() {
         let api = api(&[Category::Platform]);
-        for route in Route::ALL {
+        for &route in Route::ALL {
             let before = api.retained().head;
             call(&api, route);
             let published = api.retained().head - before;

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::answer::{Failure, encode_head};
+use crate::calls::RequestId;
 use crate::metrics::CloseReason;
 use crate::routes::{self, Answer, Client};
 use crate::serve::{App, ConnectionPermit, Limits};
@@ -247,7 +248,10 @@ pub(crate) async fn turn_away(
     const BYTES: u64 = 1024 * 1024;
     const TIME: Duration = Duration::from_secs(2);
 
-    let bytes = failure.into_bytes();
+    let id = RequestId::new();
+    let code = failure.body.code;
+    tracing::debug!(request_id = id.as_str(), %code, "a connection is closed with an error");
+    let bytes = failure.into_bytes(id);
     let polite = async {
         socket.write_all(&bytes).await?;
         socket.shutdown().await?;

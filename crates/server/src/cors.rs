@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use tapline_access::Access;
 
-const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH");
+const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 const ALLOW_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, last-event-id, x-request-id");
 /// Ten minutes: a changed allow-list soon takes effect, and a page asks rarely.
@@ -114,7 +114,7 @@ mod tests {
         );
         assert_eq!(
             value_of("access-control-allow-methods"),
-            "GET, POST, PUT, PATCH"
+            "GET, POST, PUT, PATCH, DELETE"
         );
         assert_eq!(
             value_of("access-control-allow-headers"),

@@ -513,7 +513,7 @@ fn write_stream(text: &mut Text, numbers: &BackendMetrics, epoch: Epoch) {
 fn labels_of(route: Route) -> [Option<(&'static str, &'static str)>; 2] {
     [
         route.method().map(|method| ("method", method.as_str())),
-        Some(("route", route.as_str())),
+        Some(("route", route.path())),
     ]
 }
 

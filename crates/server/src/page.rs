@@ -93,8 +93,9 @@ mod tests {
     #[test]
     fn only_the_pages_routes_have_a_file() {
         let files: Vec<_> = Route::ALL
-            .into_iter()
-            .filter(|r| asset(*r).is_some())
+            .iter()
+            .copied()
+            .filter(|route| asset(*route).is_some())
             .collect();
         let expected = [Route::ShowPage, Route::PageScript, Route::PageStyle];
         assert_eq!(files, expected);

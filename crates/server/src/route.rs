@@ -1,71 +1,112 @@
-//! Which operation a request is for: [`Route`].
+//! The table of routes: [`Route`].
+//!
+//! A route is one line of the table and an arm of the dispatch in [`routes`](crate::routes). Everything
+//! else derives from the line: which path and method it answers, the header `allow`, who may call it, the
+//! labels of its metrics, and whether a call of it becomes an event. The types of its request and its
+//! answers are those of its operation in the OpenAPI document; a test compares the two.
 
 use http::Method;
+use tapline_access::Requirement;
 
-/// What is answered, and under which name it is counted.
-///
-/// `HEAD` is no route of its own: it is the `GET` without a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Route {
-    GetTelemetry,
-    PutTelemetry,
-    PatchTelemetry,
-    PublishEvents,
-    ReadEvents,
-    StreamEvents,
-    WaitForEvent,
-    ListReaders,
-    PatchReader,
-    IssueTicket,
-    GetHealth,
-    GetReadiness,
-    GetMetrics,
-    GetOpenapi,
-    ShowPage,
-    PageScript,
-    PageStyle,
-    /// Everything else, whether the path is unknown or only the method.
-    NotFound,
+/// Whether a route is an operation of the OpenAPI document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Document {
+    Described,
+    /// A file of the live page.
+    File,
+}
+
+/// Whether a call becomes a `platform_api_call` event. Calls that change something do. Calls that read or
+/// publish do not: a client that asks for the state every second would fill the stream with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Event,
+    Silent,
+}
+
+/// What the table has of a route.
+struct Entry {
+    method: Method,
+    path: &'static str,
+    operation: &'static str,
+    requirement: Requirement,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a test compares the document with it")
+    )]
+    document: Document,
+    call: Call,
+}
+
+macro_rules! routes {
+    ($($route:ident $method:ident $path:literal $operation:literal $requirement:ident $document:ident $call:ident;)*) => {
+        /// What is answered, and under which name it is counted.
+        ///
+        /// `HEAD` is no route of its own: it is the `GET` without a body.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub(crate) enum Route {
+            $($route,)*
+            /// Every request that is for no route, whether the path is unknown or only the method.
+            NotFound,
+        }
+
+        /// In the order of [`Route::index`].
+        static TABLE: &[Entry] = &[$(Entry {
+            method: Method::$method,
+            path: $path,
+            operation: $operation,
+            requirement: Requirement::$requirement,
+            document: Document::$document,
+            call: Call::$call,
+        },)*];
+
+        impl Route {
+            /// Every route, in the order of [`index`](Self::index).
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$route,)* Self::NotFound];
+        }
+    };
+}
+
+// The most frequent first: a path is looked for from the top. A path may end with one `{id}`.
+routes! {
+    // route       method path                      operation            who may call   document   as an event
+    PublishEvents   POST   "/telemetry/events"       "publish_events"     Token          Described  Silent;
+    ReadEvents      GET    "/telemetry/events"       "read_events"        Token          Described  Silent;
+    StreamEvents    GET    "/telemetry/stream"       "stream_events"      TokenOrTicket  Described  Silent;
+    WaitForEvent    GET    "/telemetry/wait"         "wait_for_event"     Token          Described  Silent;
+    GetTelemetry    GET    "/telemetry"              "get_telemetry"      Token          Described  Silent;
+    PutTelemetry    PUT    "/telemetry"              "put_telemetry"      Token          Described  Event;
+    PatchTelemetry  PATCH  "/telemetry"              "patch_telemetry"    Token          Described  Event;
+    DeleteTelemetry DELETE "/telemetry"              "delete_telemetry"   Token          Described  Event;
+    ListReaders     GET    "/telemetry/readers"      "list_readers"       Token          Described  Silent;
+    PatchReader     PATCH  "/telemetry/readers/{id}" "patch_reader"       Token          Described  Event;
+    IssueTicket     POST   "/telemetry/tickets"      "create_ticket"      Token          Described  Event;
+    GetHealth       GET    "/healthz"                "get_health"         Open           Described  Silent;
+    GetReadiness    GET    "/readyz"                 "get_readiness"      Open           Described  Silent;
+    GetMetrics      GET    "/metrics"                "get_metrics"        Token          Described  Silent;
+    GetOpenapi      GET    "/openapi.json"           "get_openapi"        Open           Described  Silent;
+    ShowPage        GET    "/"                       "get_page"           Open           Described  Silent;
+    PageScript      GET    "/page.js"                "page_script"        Open           File       Silent;
+    PageStyle       GET    "/page.css"               "page_style"         Open           File       Silent;
 }
 
 /// Why a request is for no route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unrouted {
-    /// There is nothing at the path.
+    /// The path does not exist.
     NotFound,
-    /// There is something, but not with this method.
+    /// The path exists, but not with this method.
     MethodNotAllowed {
-        /// The methods that there are: the value of the header `allow`.
-        allow: &'static str,
+        /// The methods that it has: the value of the header `allow`.
+        allow: String,
     },
 }
 
 impl Route {
-    pub(crate) const COUNT: usize = 18;
+    /// How many routes there are.
+    pub(crate) const COUNT: usize = Self::ALL.len();
 
-    /// Every route, in the order of [`index`](Self::index).
-    pub(crate) const ALL: [Self; Self::COUNT] = [
-        Self::GetTelemetry,
-        Self::PutTelemetry,
-        Self::PatchTelemetry,
-        Self::PublishEvents,
-        Self::ReadEvents,
-        Self::StreamEvents,
-        Self::WaitForEvent,
-        Self::ListReaders,
-        Self::PatchReader,
-        Self::IssueTicket,
-        Self::GetHealth,
-        Self::GetReadiness,
-        Self::GetMetrics,
-        Self::GetOpenapi,
-        Self::ShowPage,
-        Self::PageScript,
-        Self::PageStyle,
-        Self::NotFound,
-    ];
-
-    /// The route for a request, and the reader's id where the path names one, as it stands there.
+    /// The route of a request, and the `{id}` in its path, as it is written there, where it has one.
     ///
     /// # Errors
     ///
@@ -74,122 +115,77 @@ impl Route {
         method: &Method,
         path: &'a str,
     ) -> Result<(Self, Option<&'a str>), Unrouted> {
-        let mut reader = None;
-        let (routes, allow): (&[Self], _) = match path {
-            "/telemetry/events" => (&[Self::PublishEvents, Self::ReadEvents], "GET, HEAD, POST"),
-            "/telemetry/stream" => (&[Self::StreamEvents], "GET, HEAD"),
-            "/telemetry/wait" => (&[Self::WaitForEvent], "GET, HEAD"),
-            "/telemetry" => (
-                &[Self::GetTelemetry, Self::PutTelemetry, Self::PatchTelemetry],
-                "GET, HEAD, PUT, PATCH",
-            ),
-            "/telemetry/readers" => (&[Self::ListReaders], "GET, HEAD"),
-            "/telemetry/tickets" => (&[Self::IssueTicket], "POST"),
-            "/healthz" => (&[Self::GetHealth], "GET, HEAD"),
-            "/readyz" => (&[Self::GetReadiness], "GET, HEAD"),
-            "/metrics" => (&[Self::GetMetrics], "GET, HEAD"),
-            "/openapi.json" => (&[Self::GetOpenapi], "GET, HEAD"),
-            "/" => (&[Self::ShowPage], "GET, HEAD"),
-            "/page.js" => (&[Self::PageScript], "GET, HEAD"),
-            "/page.css" => (&[Self::PageStyle], "GET, HEAD"),
-            _ => match path.strip_prefix("/telemetry/readers/") {
-                Some(id) if !id.is_empty() && !id.contains('/') => {
-                    reader = Some(id);
-                    (&[Self::PatchReader], "PATCH")
-                }
-                _ => return Err(Unrouted::NotFound),
-            },
-        };
         let method = match *method {
             Method::HEAD => &Method::GET,
             _ => method,
         };
-        routes
-            .iter()
-            .find(|route| route.method() == Some(method))
-            .map(|route| (*route, reader))
-            .ok_or(Unrouted::MethodNotAllowed { allow })
+        let mut allow = String::new();
+        for (entry, route) in TABLE.iter().zip(Self::ALL) {
+            let Some(id) = entry.matches(path) else {
+                continue;
+            };
+            if entry.method == *method {
+                return Ok((*route, id));
+            }
+            if !allow.is_empty() {
+                allow.push_str(", ");
+            }
+            allow.push_str(match entry.method {
+                Method::GET => "GET, HEAD",
+                ref other => other.as_str(),
+            });
+        }
+        Err(if allow.is_empty() {
+            Unrouted::NotFound
+        } else {
+            Unrouted::MethodNotAllowed { allow }
+        })
     }
 
-    /// The place of this route in an array with one entry for each: `0..COUNT`.
+    /// The position of this route in an array with one element for each: `0..COUNT`.
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
 
-    /// The method; none for what is not there.
-    pub(crate) const fn method(self) -> Option<&'static Method> {
-        Some(match self {
-            Self::PutTelemetry => &Method::PUT,
-            Self::PatchTelemetry | Self::PatchReader => &Method::PATCH,
-            Self::PublishEvents | Self::IssueTicket => &Method::POST,
-            Self::GetTelemetry
-            | Self::ReadEvents
-            | Self::StreamEvents
-            | Self::WaitForEvent
-            | Self::ListReaders
-            | Self::GetHealth
-            | Self::GetReadiness
-            | Self::GetMetrics
-            | Self::GetOpenapi
-            | Self::ShowPage
-            | Self::PageScript
-            | Self::PageStyle => &Method::GET,
-            Self::NotFound => return None,
-        })
+    /// `None` for [`NotFound`](Self::NotFound).
+    fn entry(self) -> Option<&'static Entry> {
+        TABLE.get(self.index())
     }
 
-    /// The path, as a template: a name that does not grow with what callers ask for.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::GetTelemetry | Self::PutTelemetry | Self::PatchTelemetry => "/telemetry",
-            Self::PublishEvents | Self::ReadEvents => "/telemetry/events",
-            Self::StreamEvents => "/telemetry/stream",
-            Self::WaitForEvent => "/telemetry/wait",
-            Self::ListReaders => "/telemetry/readers",
-            Self::PatchReader => "/telemetry/readers/{id}",
-            Self::IssueTicket => "/telemetry/tickets",
-            Self::GetHealth => "/healthz",
-            Self::GetReadiness => "/readyz",
-            Self::GetMetrics => "/metrics",
-            Self::GetOpenapi => "/openapi.json",
-            Self::ShowPage => "/",
-            Self::PageScript => "/page.js",
-            Self::PageStyle => "/page.css",
-            Self::NotFound => "not_found",
-        }
+    pub(crate) fn method(self) -> Option<&'static Method> {
+        self.entry().map(|entry| &entry.method)
     }
 
-    /// The name of the operation in the OpenAPI document, or one of its kind for what is not in it.
-    pub(crate) const fn operation_id(self) -> &'static str {
-        match self {
-            Self::GetTelemetry => "get_telemetry",
-            Self::PutTelemetry => "put_telemetry",
-            Self::PatchTelemetry => "patch_telemetry",
-            Self::PublishEvents => "publish_events",
-            Self::ReadEvents => "read_events",
-            Self::StreamEvents => "stream_events",
-            Self::WaitForEvent => "wait_for_event",
-            Self::ListReaders => "list_readers",
-            Self::PatchReader => "patch_reader",
-            Self::IssueTicket => "create_ticket",
-            Self::GetHealth => "get_health",
-            Self::GetReadiness => "get_readiness",
-            Self::GetMetrics => "get_metrics",
-            Self::GetOpenapi => "get_openapi",
-            Self::ShowPage => "get_page",
-            Self::PageScript => "page_script",
-            Self::PageStyle => "page_style",
-            Self::NotFound => "not_found",
-        }
+    /// The path with `{id}` in place of an id: a label that does not grow with what clients ask for.
+    pub(crate) fn path(self) -> &'static str {
+        self.entry().map_or("not_found", |entry| entry.path)
     }
 
-    /// Whether a call of it is told as an event: those that change something are. Those that only look, or
-    /// publish, are not: somebody who asks for the state every second would fill the stream with it.
-    pub(crate) const fn is_platform_call(self) -> bool {
-        matches!(
-            self,
-            Self::PutTelemetry | Self::PatchTelemetry | Self::PatchReader | Self::IssueTicket
-        )
+    /// The name of the operation in the OpenAPI document, or one of the same form.
+    pub(crate) fn operation_id(self) -> &'static str {
+        self.entry().map_or("not_found", |entry| entry.operation)
+    }
+
+    /// What the route requires of its callers.
+    pub(crate) fn requirement(self) -> Requirement {
+        self.entry()
+            .map_or(Requirement::Open, |entry| entry.requirement)
+    }
+
+    /// Whether a call becomes a `platform_api_call` event.
+    pub(crate) fn is_platform_call(self) -> bool {
+        self.entry().is_some_and(|entry| entry.call == Call::Event)
+    }
+}
+
+impl Entry {
+    /// Whether the path is this one, and its id, where this one has an `{id}`.
+    fn matches<'a>(&self, path: &'a str) -> Option<Option<&'a str>> {
+        let Some(start) = self.path.strip_suffix("{id}") else {
+            return (self.path == path).then_some(None);
+        };
+        let id = path.strip_prefix(start)?;
+        (!id.is_empty() && !id.contains('/')).then_some(Some(id))
     }
 }
 
@@ -203,33 +199,33 @@ mod tests {
 
     /// A path that the route answers.
     fn path(route: Route) -> String {
-        route.as_str().replace("{id}", "r-1")
+        route.path().replace("{id}", "r-1")
     }
 
     #[test]
-    fn every_route_is_found_by_its_method_and_path_and_stands_at_its_index() {
-        for (n, route) in Route::ALL.into_iter().enumerate() {
+    fn every_route_is_found_by_its_method_and_path() {
+        for (n, &route) in Route::ALL.iter().enumerate() {
             assert_eq!(route.index(), n);
             let Some(method) = route.method() else {
                 assert_eq!(route, Route::NotFound);
                 continue;
             };
             let path = path(route);
-            let reader = (route == Route::PatchReader).then_some("r-1");
-            assert_eq!(Route::find(method, &path), Ok((route, reader)));
+            let id = route.path().contains("{id}").then_some("r-1");
+            assert_eq!(Route::find(method, &path), Ok((route, id)));
             if *method == Method::GET {
-                assert_eq!(Route::find(&Method::HEAD, &path), Ok((route, reader)));
+                assert_eq!(Route::find(&Method::HEAD, &path), Ok((route, id)));
             }
         }
     }
 
     #[test]
-    fn another_method_is_told_which_there_are() {
-        for route in Route::ALL.into_iter().filter(|r| r.method().is_some()) {
-            let path = path(route);
-            let Err(Unrouted::MethodNotAllowed { allow }) = Route::find(&Method::DELETE, &path)
+    fn a_method_that_a_path_does_not_have_is_answered_with_those_that_it_has() {
+        for route in Route::ALL.iter().filter(|route| route.method().is_some()) {
+            let path = path(*route);
+            let Err(Unrouted::MethodNotAllowed { allow }) = Route::find(&Method::TRACE, &path)
             else {
-                panic!("{path} takes DELETE");
+                panic!("{path} takes TRACE");
             };
             let all = [
                 Method::GET,
@@ -250,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_found() {
+    fn an_unknown_path_is_not_found() {
         for path in [
             "",
             "/telemetry/",
@@ -267,31 +263,37 @@ mod tests {
     }
 
     #[test]
-    fn two_routes_differ_in_what_they_are_counted_under() {
+    fn every_route_has_metric_labels_of_its_own() {
         let labels: BTreeSet<_> = Route::ALL
             .iter()
-            .map(|route| (route.method().map(Method::as_str), route.as_str()))
+            .map(|route| (route.method().map(Method::as_str), route.path()))
             .collect();
         assert_eq!(labels.len(), Route::COUNT);
         let names: BTreeSet<_> = Route::ALL.iter().map(|r| r.operation_id()).collect();
         assert_eq!(names.len(), Route::COUNT);
     }
 
+    /// The OpenAPI document and the table have the same operations, with the same names.
     #[test]
-    fn an_operation_is_called_as_in_the_document() {
+    fn the_table_and_the_document_agree() {
         let document = serde_json::to_value(openapi::document()).unwrap();
-        let mut described = 0;
+        let mut described = BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let Some(id) = operation["operationId"].as_str() else {
                     continue; // not an operation: parameters or a description of the path
                 };
-                let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-                let (route, _) = Route::find(&method, path).expect(path);
-                assert_eq!(route.operation_id(), id);
-                described += 1;
+                described.insert((method.to_uppercase(), path.clone(), id.to_owned()));
             }
         }
-        assert!(described >= 8, "{described}");
+        let table: BTreeSet<_> = TABLE
+            .iter()
+            .filter(|entry| entry.document == Document::Described)
+            .map(|entry| {
+                let method = entry.method.as_str().to_owned();
+                (method, entry.path.to_owned(), entry.operation.to_owned())
+            })
+            .collect();
+        assert_eq!(table, described);
     }
 }

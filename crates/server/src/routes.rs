@@ -1,10 +1,13 @@
 //! Each route, a thin cover over an operation.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -18,7 +21,7 @@ use http::{
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde::de::DeserializeOwned;
-use tapline_access::{AccessError, Grant, Requirement, is_ticket};
+use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
     ApiError, Backend, Delivery, EncodedEnvelope, Filter, Opened, Page, PageQuery, PutAnswer,
     StreamQuery, Subscription, WaitQuery,
@@ -30,7 +33,7 @@ use tapline_oapi::{
 use tokio::time::timeout;
 
 use crate::answer::{Failure, Whole, empty, json, text};
-use crate::calls;
+use crate::calls::{self, RequestId};
 use crate::cors;
 use crate::metrics::{self, RefusalReason};
 use crate::page;
@@ -63,40 +66,68 @@ pub(crate) async fn answer<B: Backend>(
 ) -> Answer<B> {
     let (head, body) = request.into_parts();
     let found = Route::find(&head.method, head.uri.path());
-    let route = found.map_or(Route::NotFound, |(route, _)| route);
+    let route = found.as_ref().map_or(Route::NotFound, |(route, _)| *route);
     let call = app.metrics.call(route);
-    let id = route
-        .is_platform_call()
-        .then(|| calls::request_id(&head.headers));
-    let is_told = id.is_some() && calls::are_captured(&*app.backend);
+    let id = RequestId::of(&head.headers);
+    // It becomes an event only where calls are captured before and after it.
+    let may_be_event = route.is_platform_call() && calls::are_captured(&*app.backend);
 
-    let mut answer = match dispatch(app, client, found, &head, body).await {
+    let handled = catch_panic(dispatch(app, client, found, &head, body)).await;
+    let mut answer = match handled {
         Ok(answer) => answer,
-        Err(failure) => Answer::Whole(failure.into_response()),
+        Err(failure) => Answer::Whole(failure.into_response(&id)),
     };
     let (status, headers) = match &mut answer {
         Answer::Whole(whole) => (whole.status(), whole.headers_mut()),
         Answer::Stream(head, _) => (head.status(), head.headers_mut()),
     };
     let origin = head.headers.get(header::ORIGIN);
-    // Browsers say where a page comes from with every request that is more than a look. What goes with
-    // an answer for them would be work for nothing with every event that somebody else publishes.
+    // Browsers send `origin` with every request that is not a plain `GET`. The headers for browsers would
+    // be wasted work for every event that another program publishes.
     if origin.is_some() || matches!(head.method, Method::GET | Method::HEAD) {
         cors::decorate(&app.options.access, origin, headers);
     }
-    if let Some(id) = id {
-        // Who was not let in is no caller: or everybody could put events into the stream.
-        let is_let_in = !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if is_told && is_let_in {
+    if may_be_event {
+        // Otherwise every client could put events into the stream.
+        let is_admitted = !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if is_admitted {
             calls::publish(&*app.backend, route, &id, status, call.elapsed());
         }
-        headers.insert(calls::REQUEST_ID, id.into_header());
     }
+    tracing::debug!(
+        request_id = id.as_str(),
+        method = head.method.as_str(),
+        path = head.uri.path(),
+        status = status.as_u16(),
+        "answered"
+    );
+    headers.insert(calls::REQUEST_ID, id.into_header());
     call.answered(status);
     answer
 }
 
-/// Lets the request in, if it may, and carries it out.
+/// A panic of a handler ends its request with 500, and nothing else.
+async fn catch_panic<T>(handler: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut handler = pin!(handler);
+    let poll = |cx: &mut Context<'_>| {
+        // What a handler has changed belongs to its request, or is behind a lock that says what a panic
+        // leaves there.
+        let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(failed(panic))))
+    };
+    poll_fn(poll).await
+}
+
+fn failed(panic: Box<dyn Any + Send>) -> Failure {
+    let text = match panic.downcast_ref::<&str>() {
+        Some(text) => Some(*text),
+        None => panic.downcast_ref::<String>().map(|text| &**text),
+    };
+    let cause = format!("a panic: {}", text.unwrap_or("without a text"));
+    Failure::new(ErrorCode::Internal, "the server failed to answer").caused_by(cause)
+}
+
+/// Checks whether the request is admitted, and handles it.
 async fn dispatch<B: Backend>(
     app: &Arc<App<B>>,
     client: Client<'_>,
@@ -112,29 +143,30 @@ async fn dispatch<B: Backend>(
     {
         return Ok(Answer::Whole(preflight));
     }
-    let (route, reader) = match found {
+    let (route, id) = match found {
         Ok(found) => found,
         Err(Unrouted::NotFound) => return Err(not_found(head.uri.path())),
         Err(Unrouted::MethodNotAllowed { allow }) => {
-            return Err(method_not_allowed(head.uri.path(), allow));
+            return Err(method_not_allowed(head.uri.path(), &allow));
         }
     };
     let pairs = pairs(&head.uri);
     let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
-    let grant = access.admit(&head.headers, query(), requirement(route))?;
+    let grant = access.admit(&head.headers, query(), route.requirement())?;
 
     let body = RequestBody { app, client, body };
     let whole = match route {
         Route::GetTelemetry => json(StatusCode::OK, &app.backend.state().await?),
         Route::PutTelemetry => put(app, &head.headers, body).await?,
         Route::PatchTelemetry => patch(app, &head.headers, body).await?,
+        Route::DeleteTelemetry => delete(app).await?,
         Route::PublishEvents => publish(app, &head.headers, body).await?,
         Route::ReadEvents => read_page(app, query()).await?,
         Route::StreamEvents => return stream(app, client, head, query(), &grant).await,
         Route::WaitForEvent => wait(app, client, query()).await?,
         Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
         Route::PatchReader => {
-            patch_reader(app, reader.unwrap_or_default(), &head.headers, body).await?
+            patch_reader(app, id.unwrap_or_default(), &head.headers, body).await?
         }
         Route::IssueTicket => issue_ticket(app, &head.headers, body).await?,
         Route::GetHealth => json(StatusCode::OK, &Health::ok()),
@@ -147,10 +179,10 @@ async fn dispatch<B: Backend>(
     Ok(Answer::Whole(whole))
 }
 
-/// Lets through what everybody reads as one request.
+/// Refuses a request whose end two programs may read differently.
 ///
-/// `chunked` is the one transfer coding that there is here. Where others stand beside it, or it stands there
-/// twice, the body is not what it seems, and two programs in a row may not agree on where it ends.
+/// `chunked` is the only transfer coding that is supported. With another one beside it, or with two of it, a
+/// proxy in front and this server may not agree on where the body ends.
 fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_plain = match (codings.next(), codings.next()) {
@@ -163,25 +195,10 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     }
     let failure = Failure::new(
         ErrorCode::BadRequest,
-        "header `transfer-encoding`: `chunked` alone is taken, and once",
+        "header `transfer-encoding`: only `chunked` is supported, and only once",
     );
-    // Where the next request begins is anybody's guess.
+    // Where the next request begins is unknown.
     Err(failure.with(header::CONNECTION, HeaderValue::from_static("close")))
-}
-
-/// What a route requires of its callers.
-fn requirement(route: Route) -> Requirement {
-    match route {
-        Route::StreamEvents => Requirement::TokenOrTicket,
-        Route::GetHealth
-        | Route::GetReadiness
-        | Route::GetOpenapi
-        | Route::ShowPage
-        | Route::PageScript
-        | Route::PageStyle
-        | Route::NotFound => Requirement::Open,
-        _ => Requirement::Token,
-    }
 }
 
 async fn put<B: Backend>(
@@ -220,7 +237,14 @@ async fn patch<B: Backend>(
     Ok(json(StatusCode::OK, &state))
 }
 
-/// Where a body is, it is JSON; none is the same as `{}`.
+async fn delete<B: Backend>(app: &Arc<App<B>>) -> Result<Whole, Failure> {
+    let backend = app.backend.clone();
+    let state = detached(async move { backend.delete().await }).await?;
+    tracing::info!(seq = state.seq, "telemetry session ended");
+    Ok(json(StatusCode::OK, &state))
+}
+
+/// A JSON body; none is the same as `{}`.
 async fn optional<T: DeserializeOwned + Default, B: Backend>(
     headers: &HeaderMap,
     body: RequestBody<'_, B>,
@@ -245,13 +269,11 @@ async fn detached<T: Send + 'static>(
 ) -> Result<T, Failure> {
     match tokio::spawn(operation).await {
         Ok(answer) => Ok(answer?),
-        Err(panic) => {
-            tracing::error!(%panic, "an operation failed");
-            Err(Failure::new(
-                ErrorCode::Internal,
-                "the operation failed; the log says why",
-            ))
-        }
+        Err(error) => Err(match error.try_into_panic() {
+            Ok(panic) => failed(panic),
+            // Its task was cancelled with the server's runtime.
+            Err(_) => stopping(),
+        }),
     }
 }
 
@@ -572,21 +594,18 @@ fn not_found(path: &str) -> Failure {
     Failure::new(
         ErrorCode::NotFound,
         format!(
-            "there is nothing at `{}`; `/openapi.json` tells what there is",
+            "`{}` does not exist; `/openapi.json` lists the paths that do",
             short(path)
         ),
     )
 }
 
-fn method_not_allowed(path: &str, allow: &'static str) -> Failure {
+fn method_not_allowed(path: &str, allow: &str) -> Failure {
     Failure::new(
         ErrorCode::MethodNotAllowed,
-        format!(
-            "`{}` does not take this method; the header `allow` tells which",
-            short(path)
-        ),
+        format!("`{}` does not have this method, only {allow}", short(path)),
     )
-    .with(header::ALLOW, HeaderValue::from_static(allow))
+    .with(header::ALLOW, shown(allow))
 }
 
 /// A body that is still to be read.

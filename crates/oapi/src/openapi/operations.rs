@@ -69,6 +69,19 @@ fn put_telemetry() {}
 )]
 fn patch_telemetry() {}
 
+/// End the session
+///
+/// The configuration is cleared. Retained events stay, and readers continue.
+#[utoipa::path(
+    delete, path = "/telemetry", tag = "telemetry",
+    responses(
+        (status = 200, description = "The state after the session ended.", body = State, example = cleared_state_example),
+        (status = 404, description = "No session is running.", body = ErrorBody,
+            example = json!({"code": "not_configured", "message": "telemetry is not configured: `PUT /telemetry` starts a session"})),
+    ),
+)]
+fn delete_telemetry() {}
+
 /// Publish
 ///
 /// One event as `application/json`, or many as `application/x-ndjson`, one per line. An invalid line
@@ -420,6 +433,19 @@ fn state_example() -> serde_json::Value {
         "applied_at": "2026-11-22T12:09:18.733796Z",
         "session_id": "s1",
         "session_start_seq": 0,
+        "epoch": "5f0c2b9e00c0ffee",
+    })
+}
+
+fn cleared_state_example() -> serde_json::Value {
+    let disabled = json!({"enabled": false});
+    json!({
+        "config": {"browser": {
+            "console": disabled, "network": disabled, "page": disabled, "interaction": disabled,
+            "control": disabled, "platform": disabled, "connection": disabled, "screenshot": disabled,
+            "captcha": disabled,
+        }},
+        "seq": 42,
         "epoch": "5f0c2b9e00c0ffee",
     })
 }

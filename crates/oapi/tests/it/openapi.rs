@@ -78,6 +78,7 @@ fn these_are_the_operations() {
     assert_eq!(
         found,
         [
+            "delete /telemetry = delete_telemetry",
             "get / = get_page",
             "get /healthz = get_health",
             "get /metrics = get_metrics",

@@ -75,7 +75,7 @@ async fn probes_the_page_and_what_is_not_there_are_open() {
         ("GET", "/page.js", 200),
         ("GET", "/page.css", 200),
         ("GET", "/nothing", 404),
-        ("DELETE", "/telemetry", 405),
+        ("TRACE", "/telemetry", 405),
         ("OPTIONS", "/telemetry", 405),
         ("POST", "/healthz", 405),
     ] {

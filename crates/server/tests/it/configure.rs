@@ -184,9 +184,9 @@ async fn a_source_that_cannot_start_is_named_and_leaves_no_session() {
         (
             false,
             "source_failed",
-            "the source `faulty` could not start: no browser at the other end",
+            "the source `faulty` could not start",
         ),
-        (true, "internal", "the operation failed; the log says why"),
+        (true, "internal", "the server failed to answer"),
     ] {
         let well = Arc::new(AtomicBool::new(false));
         let source = Faulty {
@@ -194,11 +194,37 @@ async fn a_source_that_cannot_start_is_named_and_leaves_no_session() {
             panics,
         };
         let server = Setup::default().with(source).await;
-        let expected = (500, json!({"code": code, "message": message}));
-        assert_eq!(put(&server, "{}").await, expected);
+        let answer = server.call(&request("PUT", "/telemetry").json("{}")).await;
+        let id = answer.header("x-request-id").unwrap();
+        let message = format!("{message}; the log has the cause under request id {id}");
+        let expected = json!({"code": code, "message": message});
+        assert_eq!((answer.status(), answer.json()), (500, expected));
         assert_eq!(state(&server).await.0, 404);
         assert!(!server.api.session().active());
         well.store(true, SeqCst);
         assert_eq!(put(&server, "{}").await.0, 201);
     }
+}
+
+#[tokio::test]
+async fn delete_ends_the_session() {
+    let server = running().await;
+    server.fill_to(3);
+    let delete = request("DELETE", "/telemetry");
+    let answer = server.call(&delete).await;
+    assert_eq!(answer.status(), 200);
+    let typed: State = serde_json::from_value(answer.json()).unwrap();
+    assert_eq!(typed.config.browser.enabled(), CategorySet::EMPTY);
+    assert_eq!((typed.seq, typed.session_id), (3, None));
+    assert!(!server.api.session().active());
+
+    let again = server.call(&delete).await;
+    assert_eq!(
+        (again.status(), &again.json()["code"]),
+        (404, &json!("not_configured"))
+    );
+    // Retained events stay, and the next session begins after them.
+    let events = server.call(&get("/telemetry/events")).await;
+    assert_eq!(events.json().as_array().unwrap().len(), 3);
+    assert_eq!(put(&server, "{}").await.1["session_start_seq"], 3);
 }

@@ -258,7 +258,7 @@ fn cases() -> Vec<(&'static str, Request)> {
             "no such path, with a body",
             request("POST", "/events").json("{}"),
         ),
-        ("no such method, telemetry", request("DELETE", "/telemetry")),
+        ("no such method, telemetry", request("TRACE", "/telemetry")),
         (
             "no such method, events",
             request("PUT", "/telemetry/events").json("{}"),

@@ -123,14 +123,21 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The body, which says that it is JSON, and is.
+    /// The body, which is JSON and declared as such. The request id of an error, which every error has, is
+    /// checked and left out.
     pub(crate) fn json(&self) -> Value {
         assert_eq!(
             self.header("content-type"),
             Some("application/json"),
             "{self:?}"
         );
-        serde_json::from_slice(&self.body).unwrap()
+        let mut body: Value = serde_json::from_slice(&self.body).unwrap();
+        if self.status() >= 400 {
+            let id = body.as_object_mut().unwrap().remove("request_id");
+            let id = id.unwrap_or_else(|| panic!("an error without a request id: {self:?}"));
+            assert_eq!(id.as_str(), self.header("x-request-id"));
+        }
+        body
     }
 }
 
@@ -201,6 +208,7 @@ impl Connection {
         Answer { head, body }
     }
 
+    /// The head of an answer. Every answer has a request id.
     pub(crate) async fn head(&mut self) -> Head {
         let line = self.line().await;
         let status = line
@@ -216,10 +224,16 @@ impl Connection {
             let (name, value) = line.split_once(':').unwrap();
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        Head {
+        let head = Head {
             status: status.unwrap_or_else(|| panic!("no answer: {line:?}")),
             headers,
-        }
+        };
+        let id = head.header("x-request-id");
+        assert!(
+            id.is_some_and(|id| !id.is_empty()),
+            "no request id: {head:?}"
+        );
+        head
     }
 
     /// Appends what has come of a chunked body; false at its end.

@@ -13,6 +13,7 @@ mod configure;
 mod publish;
 mod page;
 mod errors;
+mod request_id;
 mod stream;
 mod frames;
 mod notices;
