@@ -113,12 +113,12 @@ async fn catch_panic<T>(handler: impl Future<Output = Result<T, Failure>>) -> Re
         // What a handler has changed belongs to its request, or is behind a lock that says what a panic
         // leaves there.
         let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
-        polled.unwrap_or_else(|panic| Poll::Ready(Err(failed(panic))))
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(failed(&*panic))))
     };
     poll_fn(poll).await
 }
 
-fn failed(panic: Box<dyn Any + Send>) -> Failure {
+fn failed(panic: &(dyn Any + Send)) -> Failure {
     let text = match panic.downcast_ref::<&str>() {
         Some(text) => Some(*text),
         None => panic.downcast_ref::<String>().map(|text| &**text),
@@ -270,7 +270,7 @@ async fn detached<T: Send + 'static>(
     match tokio::spawn(operation).await {
         Ok(answer) => Ok(answer?),
         Err(error) => Err(match error.try_into_panic() {
-            Ok(panic) => failed(panic),
+            Ok(panic) => failed(&*panic),
             // Its task was cancelled with the server's runtime.
             Err(_) => stopping(),
         }),
