@@ -20,16 +20,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tapline_api::Backend;
 use tapline_oapi::ErrorCode;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Interval, Sleep, interval, sleep_until, timeout};
 
 use crate::answer::{Failure, encode_head};
 use crate::calls::RequestId;
 use crate::metrics::CloseReason;
 use crate::routes::{self, Answer, Client};
 use crate::serve::{App, ConnectionPermit, Limits};
-use crate::socket::{Socket, SocketState, Watched};
+use crate::socket::{Shared, Socket, SocketState, Watched};
 use crate::stream::{self, Opening};
 
 /// Serves what comes over the socket until either side closes it.
@@ -87,10 +87,7 @@ pub(crate) async fn run<B: Backend>(
             }
         }
     });
-    let watch = match &socket {
-        Socket::Plain(socket) => Some(socket.clone()),
-        Socket::Tls(_) => None,
-    };
+    let mut watch = Watch::new(&socket);
     let watched = Watched {
         socket,
         state: state.clone(),
@@ -124,10 +121,7 @@ pub(crate) async fn run<B: Backend>(
         {
             return Poll::Ready(End::TakenOver(taken));
         }
-        if state.busy.load(Relaxed)
-            && let Some(socket) = &watch
-            && poll_gone(socket, cx).is_ready()
-        {
+        if state.busy.load(Relaxed) && watch.poll_gone(cx).is_ready() {
             return Poll::Ready(End::Gone);
         }
         patience.poll_out(cx, &state).map(End::OutOfPatience)
@@ -224,8 +218,9 @@ pub(crate) async fn run<B: Backend>(
 
 /// The socket under TLS, where the server speaks it.
 async fn secure<B: Backend>(app: &App<B>, socket: TcpStream) -> Option<Socket> {
+    let socket = Shared(Arc::new(socket));
     let Some(acceptor) = app.options.access.tls_acceptor() else {
-        return Some(Socket::Plain(Arc::new(socket)));
+        return Some(Socket::Plain(socket));
     };
     match timeout(app.options.limits.header_time, acceptor.accept(socket)).await {
         Ok(Ok(socket)) => Some(Socket::Tls(Box::new(socket))),
@@ -261,12 +256,46 @@ pub(crate) async fn turn_away(
     let _ = timeout(TIME, polite).await;
 }
 
-/// Ready when the peer has closed its side; bytes that are there are left there.
-fn poll_gone(socket: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
-    let mut byte = [0];
-    match socket.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
-        Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
-        Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+/// Whether the client is still there while its request is being answered.
+struct Watch {
+    socket: Arc<TcpStream>,
+    /// Under TLS the closing of a client begins with a message that stays unread here, and no byte behind it
+    /// says that the end has come. So the socket is asked now and then.
+    ask: Option<Interval>,
+}
+
+impl Watch {
+    /// How long a client under TLS can have left before that is noticed.
+    const ASK_EVERY: Duration = Duration::from_secs(1);
+
+    fn new(socket: &Socket) -> Self {
+        let (socket, ask) = match socket {
+            Socket::Plain(socket) => (socket, None),
+            Socket::Tls(socket) => (socket.get_ref().0, Some(interval(Self::ASK_EVERY))),
+        };
+        Self {
+            socket: socket.0.clone(),
+            ask,
+        }
+    }
+
+    /// Ready when the client has closed its side; bytes that are there are left there.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(ask) = &mut self.ask else {
+            let mut byte = [0];
+            return match self.socket.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+                Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+            };
+        };
+        while ask.poll_tick(cx).is_ready() {
+            match pin!(self.socket.ready(Interest::READABLE)).poll(cx) {
+                Poll::Ready(Ok(ready)) if !ready.is_read_closed() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
     }
 }
 

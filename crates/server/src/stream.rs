@@ -154,8 +154,8 @@ fn limit_buffers(socket: &Socket, stall: Duration) {
     /// Not sent yet: enough for full speed, since the client's receive window comes on top of it.
     const UNSENT: u32 = 256 * 1024;
     let tcp = match socket {
-        Socket::Plain(socket) => socket2::SockRef::from(&**socket),
-        Socket::Tls(socket) => socket2::SockRef::from(socket.get_ref().0),
+        Socket::Plain(socket) => socket2::SockRef::from(&*socket.0),
+        Socket::Tls(socket) => socket2::SockRef::from(&*socket.get_ref().0.0),
     };
     let bounds = tcp
         .set_tcp_notsent_lowat(UNSENT)
@@ -319,7 +319,7 @@ impl<B: Backend> Stream<B> {
                     && self.last.is_none()
                     && !self.close_on_lag =>
             {
-                Some(socket.clone())
+                Some(socket.0.clone())
             }
             _ => None,
         }

@@ -71,6 +71,23 @@ impl Secure {
         Stream::over(self.open().await, &request).await
     }
 
+    /// Waits until so many readers are listed.
+    async fn until_readers(&self, count: usize) {
+        let mut connection = self.open().await;
+        let list = get("/telemetry/readers");
+        in_time(async {
+            while connection.call(&list).await.json()["readers"]
+                .as_array()
+                .unwrap()
+                .len()
+                != count
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// What `/metrics` tells of this, once it is so.
     async fn until_metric(&self, line: &str) {
         let mut connection = self.open().await;
@@ -168,4 +185,20 @@ async fn a_stream_that_takes_nothing_is_closed() {
         .await;
     // What was on its way is there.
     assert_eq!(stalled.seqs(1).await, [1]);
+}
+
+/// A client that leaves during a `wait` is noticed, with and without a closing message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_during_a_wait_is_noticed() {
+    let secure = Secure::start("wait", Setup::default()).await;
+    let wait = get("/telemetry/wait?timeout_ms=300000&type=never");
+    let mut closing = secure.open().await;
+    let mut vanishing = secure.open().await;
+    for connection in [&mut closing, &mut vanishing] {
+        connection.write(&wait.bytes()).await;
+    }
+    secure.until_readers(2).await;
+    closing.end().await;
+    drop(vanishing);
+    secure.until_readers(0).await;
 }
