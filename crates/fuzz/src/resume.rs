@@ -293,15 +293,16 @@ impl Stage {
         let Some(mut opened) = self.opened.take() else {
             return;
         };
-        // Filtered events are looked at, too: it reads until one matches or nothing is left.
-        let item = loop {
-            let (looked_at, mut visited) = read(&mut opened.reader, 1);
+        // Filtered events are looked at, too: it reads until one matches or nothing is left. A loss comes
+        // with the event that follows it.
+        let items = loop {
+            let (looked_at, visited) = read(&mut opened.reader, 1);
             if looked_at == 0 || !visited.is_empty() {
-                break visited.pop();
+                break visited;
             }
         };
-        let nothing = item.is_none();
-        self.check(opened, Vec::from_iter(item));
+        let nothing = items.is_empty();
+        self.check(opened, items);
         let opened = self.opened.as_ref().expect("the reader was put back");
         assert!(!nothing || opened.reader.position() == self.head());
     }
