@@ -48,6 +48,8 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
             column: None,
             source_url: None,
             stack_trace,
+            log_source: None,
+            exception_id: None,
         };
         out.emit(KnownType::ConsoleError, cause, &data);
     } else {
@@ -57,6 +59,9 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
             text,
             args,
             stack_trace,
+            log_source: None,
+            source_url: None,
+            exception_id: None,
         };
         out.emit(KnownType::ConsoleLog, cause, &data);
     }
@@ -82,6 +87,8 @@ pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &m
         column: details.column_number,
         source_url: details.url.as_ref().map(|url| out.url(url)),
         stack_trace: stack_trace.map(|trace| trace_of(trace, MAX_PARENTS, out)),
+        log_source: None,
+        exception_id: None,
     };
     let cause = Some("Runtime.exceptionThrown");
     out.emit(KnownType::ConsoleError, cause, &data);

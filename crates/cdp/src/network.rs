@@ -106,7 +106,7 @@ struct Request {
 
 #[derive(Debug)]
 struct Received {
-    status: u16,
+    status: u32,
     status_text: String,
     headers: BTreeMap<String, String>,
     mime_type: String,
@@ -258,6 +258,8 @@ impl Requests {
             initiator_type: sent.initiator.kind.to_string(),
             resource_type: resource_type.clone(),
             post_data: request.post_data.as_ref().map(|body| out.text(body)),
+            post_data_bytes: None,
+            post_data_omitted: None,
             is_redirect: redirected.map(|_| true),
             redirect_url: redirected.map(|from| out.url(&from.url)),
         };
@@ -372,6 +374,14 @@ impl Requests {
             mime_type: non_empty(received.mime_type),
             resource_type: request.resource_type,
             body: None,
+            body_bytes: None,
+            protocol: None,
+            remote_ip: None,
+            from_cache: None,
+            encoded_bytes: None,
+            duration_ms: None,
+            timing: None,
+            open: None,
         };
         let ts = out.now.wall;
         if !wants_body {
@@ -460,6 +470,12 @@ fn fail(
         error_text,
         canceled,
         resource_type: request.resource_type,
+        status: None,
+        headers: None,
+        mime_type: None,
+        blocked_reason: None,
+        cors_error: None,
+        duration_ms: None,
     };
     out.emit(KnownType::NetworkLoadingFailed, cause, &data);
 }

@@ -576,7 +576,7 @@ pub(crate) struct Response<'a> {
     pub(crate) url: PageText<'a>,
     /// Zero if it does not fit.
     #[serde(deserialize_with = "lenient")]
-    pub(crate) status: u16,
+    pub(crate) status: u32,
     #[serde(default)]
     pub(crate) status_text: PageText<'a>,
     #[serde(default)]

@@ -13,7 +13,7 @@ pub(crate) struct ProxyFailure {
 }
 
 /// The proxy's error, if the response is its error page.
-pub(crate) fn error(status: u16, headers: &BTreeMap<String, String>) -> Option<ProxyFailure> {
+pub(crate) fn error(status: u32, headers: &BTreeMap<String, String>) -> Option<ProxyFailure> {
     if status < 400 {
         return None;
     }

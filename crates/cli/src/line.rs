@@ -154,11 +154,36 @@ fn known(data: EventData) -> (String, bool) {
             if let Some(mime_type) = it.mime_type {
                 let _ = write!(text, " {mime_type}");
             }
+            if it.open == Some(true) {
+                text.push_str(" (still open)");
+            }
             (text, 400 <= it.status)
+        }
+        EventData::NetworkResponseEnd(it) => {
+            let url = it.context.url.unwrap_or_default();
+            let text = format!("{url} after {:.0} ms", it.duration_ms);
+            match it.error_text {
+                Some(error) => (format!("{error} {text}"), true),
+                None => (text, false),
+            }
+        }
+        EventData::NetworkWebsocketClosed(it) => {
+            let url = it.context.url.unwrap_or_default();
+            let (received, sent) = (it.messages_received, it.messages_sent);
+            let code = it.code.map(|code| format!("{code} ")).unwrap_or_default();
+            let text = format!("{code}{url} received {received} messages, sent {sent}");
+            match it.error_text {
+                Some(error) => (format!("{error} {text}"), true),
+                None => (text, false),
+            }
         }
         EventData::NetworkLoadingFailed(it) => {
             let url = it.context.url.unwrap_or_default();
-            (format!("{} {url}", it.error_text), !it.canceled)
+            let mut text = format!("{} {url}", it.error_text);
+            if let Some(reason) = it.blocked_reason.or(it.cors_error) {
+                let _ = write!(text, " ({reason})");
+            }
+            (text, !it.canceled)
         }
         EventData::NetworkIdle(it) => (it.context.url.unwrap_or_default(), false),
         EventData::ProxyError(it) => (format!("{} {}", it.status, it.code), true),

@@ -163,23 +163,32 @@ payloads! {
     struct ConsoleLog: Context {
         /// The browser's name of the call: `log`, `info`, `warning`, `debug`, `table`, `assert` …
         level: String,
-        /// The message: the first argument as text.
+        /// The message: all arguments as a console shows them, with format specifiers applied.
         text: String,
     } optional {
-        /// All arguments as text.
+        /// Each argument as text.
         args: Vec<String>,
         /// The stack of the call.
         stack_trace: StackTrace,
+        /// For a line of the browser itself: the part of the browser that wrote it, such as `security`,
+        /// `network`, `deprecation` or `intervention`.
+        log_source: String,
+        /// For a line of the browser itself: the address that it is about.
+        source_url: String,
+        /// The `exception_id` of a [`ConsoleError`] that this line takes back: the rejection was handled
+        /// later.
+        exception_id: u64,
     }
 
     /// `data` of `console_error`.
     struct ConsoleError: Context {
-        /// The message, or the exception as text.
+        /// The message, or the exception as text. That of an unhandled rejection begins with
+        /// `Uncaught (in promise)`.
         text: String,
     } optional {
-        /// `error` for a console call, absent for an exception.
+        /// `error` for a console call or a line of the browser itself, absent for an exception.
         level: String,
-        /// All arguments of a console call as text.
+        /// Each argument of a console call as text.
         args: Vec<String>,
         /// Where an exception was thrown: line within the script, from 0.
         line: i64,
@@ -189,6 +198,11 @@ payloads! {
         source_url: String,
         /// The stack of the call or of the exception.
         stack_trace: StackTrace,
+        /// For a line of the browser itself: the part of the browser that wrote it, such as `security` or
+        /// `network`.
+        log_source: String,
+        /// The browser's number of the exception within its target.
+        exception_id: u64,
     }
 }
 
@@ -209,8 +223,13 @@ payloads! {
     } optional {
         /// The kind of resource: `Document`, `Stylesheet`, `Script`, `Fetch` …
         resource_type: String,
-        /// The body.
+        /// The body; truncated if it is long.
         post_data: String,
+        /// The length of the body in bytes, if it is longer than `post_data`, or if it is not known as
+        /// text and its length is.
+        post_data_bytes: u64,
+        /// `true` if the request has a body that is not in `post_data`.
+        post_data_omitted: bool,
         /// Whether it follows a redirect.
         is_redirect: bool,
         /// The address that redirected here.
@@ -223,8 +242,8 @@ payloads! {
         request_id: String,
         /// The request's HTTP method.
         method: String,
-        /// The HTTP status.
-        status: u16,
+        /// The HTTP status; 0 if the answer has none, such as one of a `data:` URL.
+        status: u32,
         /// The response's headers; several of one name are joined by line breaks.
         headers: BTreeMap<String, String>,
     } optional {
@@ -236,19 +255,105 @@ payloads! {
         resource_type: String,
         /// The body, if it is text; truncated if it is long.
         body: String,
+        /// The length of the whole body in bytes, if `body` was truncated.
+        body_bytes: u64,
+        /// The protocol, as the browser names it: `http/1.1`, `h2`, `h3` …
+        protocol: String,
+        /// The IP address of the server, or of the proxy.
+        remote_ip: String,
+        /// The cache that answered: `memory`, `disk`, `prefetch` or `service_worker`. Absent if the
+        /// network answered.
+        from_cache: String,
+        /// Bytes that came over the network, headers included.
+        encoded_bytes: u64,
+        /// From the request to the end of the response, in milliseconds; for one that is `open`, so far.
+        duration_ms: f64,
+        /// The phases of the request.
+        timing: NetworkTiming,
+        /// `true` if the response lasts: this event was emitted before its end, and a
+        /// [`NetworkResponseEnd`] follows.
+        open: bool,
+    }
+
+    /// The phases of a request, each in milliseconds. A phase that did not take place is absent: a
+    /// connection that is used again needs no `connect`.
+    struct NetworkTiming {} optional {
+        /// In a queue of the browser, or waiting for a connection.
+        blocked: f64,
+        /// Finding the address of the server.
+        dns: f64,
+        /// Connecting, TLS included.
+        connect: f64,
+        /// The part of `connect` that is TLS.
+        tls: f64,
+        /// Sending the request.
+        send: f64,
+        /// From the end of sending to the first byte of the answer.
+        wait: f64,
+        /// From the first byte of the answer to its end; for one that is `open`, so far.
+        receive: f64,
+    }
+
+    /// `data` of `network_response_end`: the end of a response that was emitted with `open: true`.
+    struct NetworkResponseEnd: Context {
+        /// The id of the request.
+        request_id: String,
+        /// From the request to the end, in milliseconds.
+        duration_ms: f64,
+    } optional {
+        /// Bytes that came over the network, headers included.
+        encoded_bytes: u64,
+        /// Why the body broke off, if it did: the browser's name for the failure.
+        error_text: String,
+    }
+
+    /// `data` of `network_websocket_closed`. Its opening is a `network_request` with the resource type
+    /// `WebSocket` and a `network_response` with status 101.
+    struct NetworkWebsocketClosed: Context {
+        /// The id of the request that opened it.
+        request_id: String,
+        /// From the request to the end, in milliseconds.
+        duration_ms: f64,
+        /// Messages that the page sent.
+        messages_sent: u64,
+        /// Messages that the page received.
+        messages_received: u64,
+        /// Bytes of the messages that the page sent.
+        bytes_sent: u64,
+        /// Bytes of the messages that the page received.
+        bytes_received: u64,
+    } optional {
+        /// The code of the close frame that came first (RFC 6455, section 7.4).
+        code: u32,
+        /// The reason in that close frame.
+        reason: String,
+        /// Why the connection broke, if it did.
+        error_text: String,
     }
 
     /// `data` of `network_loading_failed`.
     struct NetworkLoadingFailed: Context {
         /// The request that failed.
         request_id: String,
-        /// The browser's name for the failure, such as `net::ERR_ABORTED`.
+        /// The browser's name for the failure, such as `net::ERR_ABORTED`. Never empty.
         error_text: String,
         /// Whether the request was cancelled.
         canceled: bool,
     } optional {
         /// The kind of resource: `Document`, `Stylesheet`, `Script`, `Fetch` …
         resource_type: String,
+        /// The HTTP status, if an answer was received before its body broke off.
+        status: u32,
+        /// The headers of that answer.
+        headers: BTreeMap<String, String>,
+        /// The media type of that answer.
+        mime_type: String,
+        /// Why the browser refused the request: `csp`, `mixed-content`, `origin` … (`Network.BlockedReason`).
+        blocked_reason: String,
+        /// The CORS rule that the answer broke, such as `MissingAllowOriginHeader` (`Network.CorsError`).
+        cors_error: String,
+        /// From the request to the failure, in milliseconds.
+        duration_ms: f64,
     }
 
     /// `data` of `network_idle`.
@@ -261,7 +366,7 @@ payloads! {
         /// The request that the proxy answered.
         request_id: String,
         /// The HTTP status of its answer.
-        status: u16,
+        status: u32,
     } optional {
         /// The request's HTTP method.
         method: String,
@@ -484,7 +589,7 @@ payloads! {
         /// The operation's id in the API's document.
         operation_id: String,
         /// The HTTP status of the answer.
-        status: u16,
+        status: u32,
         /// How long it took, in milliseconds.
         duration_ms: u64,
     }

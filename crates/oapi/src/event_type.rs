@@ -16,8 +16,10 @@ macro_rules! with_known_types {
             ConsoleLog "console_log" Console "A page wrote to its console, at any level except error.";
             ConsoleError "console_error" Console "A page wrote an error to its console, or has an uncaught exception.";
             NetworkRequest "network_request" Network "A request was sent.";
-            NetworkResponse "network_response" Network "A response was received completely.";
-            NetworkLoadingFailed "network_loading_failed" Network "A request failed, or was cancelled.";
+            NetworkResponse "network_response" Network "A response has ended, or lasts already for some seconds.";
+            NetworkResponseEnd "network_response_end" Network "A response that was reported while it lasted has ended.";
+            NetworkWebsocketClosed "network_websocket_closed" Network "A WebSocket was closed, or its connection broke.";
+            NetworkLoadingFailed "network_loading_failed" Network "A request failed before it was answered, or the body of its answer broke off.";
             NetworkIdle "network_idle" Network "No request was in flight for 500 ms.";
             PageNavigation "page_navigation" Page "A frame navigated to another document.";
             PageDomContentLoaded "page_dom_content_loaded" Page "The document was parsed.";

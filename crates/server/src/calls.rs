@@ -107,7 +107,7 @@ pub(crate) fn publish(
     backend.publish_call(&PlatformApiCall {
         request_id: id.as_str().to_owned(),
         operation_id: route.operation_id().to_owned(),
-        status: status.as_u16(),
+        status: status.as_u16().into(),
         duration_ms: took.as_millis().try_into().unwrap_or(u64::MAX),
     });
 }

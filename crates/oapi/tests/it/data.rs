@@ -66,18 +66,24 @@ fn every_known_type_has_its_fields() {
     };
     let example = |known| {
         match known {
-        KnownType::ConsoleLog => with_context(&format!(r#""level":"log","text":"x","args":["x"],{STACK}"#)),
+        KnownType::ConsoleLog => with_context(&format!(r#""level":"log","text":"x","args":["x"],{STACK},"log_source":"security","source_url":"u","exception_id":7"#)),
         KnownType::ConsoleError => with_context(&format!(
-            r#""text":"x","level":"error","args":["x"],"line":1,"column":2,"source_url":"u",{STACK}"#
+            r#""text":"x","level":"error","args":["x"],"line":1,"column":2,"source_url":"u",{STACK},"log_source":"network","exception_id":7"#
         )),
         KnownType::NetworkRequest => with_context(
-            r#""request_id":"r","method":"GET","document_url":"u","headers":{"A":"b"},"initiator_type":"other","resource_type":"Document","post_data":"p","is_redirect":true,"redirect_url":"v""#,
+            r#""request_id":"r","method":"GET","document_url":"u","headers":{"A":"b"},"initiator_type":"other","resource_type":"Document","post_data":"p","post_data_bytes":9,"post_data_omitted":true,"is_redirect":true,"redirect_url":"v""#,
         ),
         KnownType::NetworkResponse => with_context(
-            r#""request_id":"r","method":"GET","status":200,"headers":{"A":"b"},"status_text":"OK","mime_type":"text/css","resource_type":"Stylesheet","body":"b""#,
+            r#""request_id":"r","method":"GET","status":200,"headers":{"A":"b"},"status_text":"OK","mime_type":"text/css","resource_type":"Stylesheet","body":"b","body_bytes":9,"protocol":"h2","remote_ip":"::1","from_cache":"disk","encoded_bytes":9,"duration_ms":9.5,"timing":{"blocked":0.5,"dns":0.5,"connect":0.5,"tls":0.5,"send":0.5,"wait":0.5,"receive":0.5},"open":true"#,
+        ),
+        KnownType::NetworkResponseEnd => with_context(
+            r#""request_id":"r","duration_ms":9.5,"encoded_bytes":9,"error_text":"e""#,
+        ),
+        KnownType::NetworkWebsocketClosed => with_context(
+            r#""request_id":"r","duration_ms":9.5,"messages_sent":1,"messages_received":2,"bytes_sent":3,"bytes_received":4,"code":1000,"reason":"x","error_text":"e""#,
         ),
         KnownType::NetworkLoadingFailed => {
-            with_context(r#""request_id":"r","error_text":"e","canceled":true,"resource_type":"Script""#)
+            with_context(r#""request_id":"r","error_text":"e","canceled":true,"resource_type":"Script","status":200,"headers":{"A":"b"},"mime_type":"text/css","blocked_reason":"csp","cors_error":"c","duration_ms":9.5"#)
         }
         KnownType::NetworkIdle
         | KnownType::PageLayoutSettled
