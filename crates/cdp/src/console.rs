@@ -5,10 +5,11 @@ use tapline_oapi::KnownType;
 use tapline_oapi::data::{CallFrame, ConsoleError, ConsoleLog, StackTrace};
 
 use crate::outbox::Outbox;
+use crate::preview;
 use crate::protocol::{
-    self, Beginning, ConsoleApiCalled, ExceptionDetails, PageText, RemoteObject,
+    self, ConsoleApiCalled, ExceptionDetails, ExceptionRevoked, PageText, RemoteObject,
 };
-use crate::redact::MARGIN;
+use crate::redact::cut;
 use crate::targets::Target;
 
 /// How many parents of a stack trace are kept: the traces of what scheduled it.
@@ -21,19 +22,35 @@ const MAX_NAME: usize = 1024;
 /// browser itself keeps that many lines.
 const MAX_HELD: u32 = 1000;
 
+/// How many rejections are remembered for each target, in case they are handled later.
+const MAX_REJECTIONS: usize = 100;
+
+/// How the browser's text of an unhandled rejection begins.
+const IN_PROMISE: &str = "Uncaught (in promise)";
+
 pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut Outbox) {
     // One limit for all arguments together.
     let mut left = out.options.text_limit;
     let mut args = Vec::with_capacity(call.args.items.len());
     for arg in &call.args.items {
-        let arg = text_of(arg, left, out);
+        let arg = preview::text_of(arg, left, out);
         left -= arg.len();
         args.push(arg);
         if left == 0 {
             break;
         }
     }
-    let text = args.first().cloned().unwrap_or_default();
+    let first = call.args.items.first();
+    let is_format = first.is_some_and(|first| &*first.kind == "string");
+    let mut text = preview::joined(&args, is_format, out.options.text_limit, out);
+    if &*call.level == "assert" {
+        // What the browser sends for an assertion without a message.
+        let has_message = text != "console.assert";
+        let message = if has_message { &*text } else { "" };
+        let separator = if has_message { ": " } else { "" };
+        text = format!("Assertion failed{separator}{message}");
+        text.truncate(cut(&text, out.options.text_limit).len());
+    }
     let args = Some(args).filter(|args| !args.is_empty());
     let stack_trace = call.stack_trace.as_ref();
     let stack_trace = stack_trace.map(|trace| trace_of(trace, MAX_PARENTS, out));
@@ -74,9 +91,16 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
 pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &mut Outbox) {
     let exception = details.exception.as_ref();
     let text = match exception {
-        Some(exception) => text_of(exception, out.options.text_limit, out),
+        Some(exception) => uncaught(&details.text, exception, out),
         None => out.text(&details.text),
     };
+    let exception_id = details.exception_id;
+    if let Some(id) = exception_id.filter(|_| details.text.starts_with(IN_PROMISE)) {
+        if target.rejections.len() == MAX_REJECTIONS {
+            target.rejections.pop_front();
+        }
+        target.rejections.push_back(id);
+    }
     let stack_trace = details.stack_trace.as_ref();
     let data = ConsoleError {
         context: target.context(),
@@ -88,12 +112,53 @@ pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &m
         source_url: details.url.as_ref().map(|url| out.url(url)),
         stack_trace: stack_trace.map(|trace| trace_of(trace, MAX_PARENTS, out)),
         log_source: None,
-        exception_id: None,
+        exception_id,
     };
     let cause = Some("Runtime.exceptionThrown");
     out.emit(KnownType::ConsoleError, cause, &data);
     let held = exception.is_some_and(|exception| exception.object_id.is_some());
     hold(target, usize::from(held), out);
+}
+
+/// An exception as the browser writes it: `Uncaught`, and what was thrown.
+fn uncaught(text: &PageText<'_>, exception: &RemoteObject<'_>, out: &Outbox) -> String {
+    // In a worker, the browser's text may have the message already.
+    let prefixes = [IN_PROMISE, "Uncaught"].into_iter();
+    let mut begins = prefixes.filter(|prefix| text.starts_with(prefix));
+    let prefix = match begins.next() {
+        Some(prefix) => prefix.to_owned(),
+        None => out.text_within(text, MAX_NAME),
+    };
+    if prefix.is_empty() {
+        return preview::text_of(exception, out.options.text_limit, out);
+    }
+    let left = out.options.text_limit.saturating_sub(prefix.len() + 1);
+    let exception = preview::text_of(exception, left, out);
+    let mut text = format!("{prefix} {exception}");
+    text.truncate(cut(&text, out.options.text_limit).len());
+    text
+}
+
+/// A rejection that was emitted is handled now. The browser repeats this, too, so it is emitted only for
+/// the last rejections that were not taken back yet.
+pub(crate) fn revoked(target: &mut Target, revoked: &ExceptionRevoked<'_>, out: &mut Outbox) {
+    let rejections = &mut target.rejections;
+    let Some(at) = rejections.iter().position(|id| *id == revoked.exception_id) else {
+        return;
+    };
+    rejections.remove(at);
+    let data = ConsoleLog {
+        context: target.context(),
+        level: "revoked".to_owned(),
+        text: out.text(&revoked.reason),
+        args: None,
+        stack_trace: None,
+        log_source: None,
+        source_url: None,
+        exception_id: Some(revoked.exception_id),
+    };
+    let cause = Some("Runtime.exceptionRevoked");
+    out.emit(KnownType::ConsoleLog, cause, &data);
 }
 
 /// A line or an exception that is not captured. It is not read, so it counts as one object.
@@ -110,27 +175,6 @@ fn hold(target: &mut Target, objects: usize, out: &mut Outbox) {
         let group = json!({"objectGroup": "console"});
         out.send(Some(&target.session), "Runtime.releaseObjectGroup", &group);
     }
-}
-
-/// A value as a console shows it in one line: without secrets, and no longer than `limit` bytes.
-fn text_of(value: &RemoteObject<'_>, limit: usize, out: &Outbox) -> String {
-    let string = value
-        .value
-        .filter(|_| &*value.kind == "string")
-        .and_then(PageText::of);
-    let text = string
-        .as_ref()
-        .or(value.description.as_ref())
-        .or(value.unserializable_value.as_ref());
-    if let Some(text) = text {
-        return out.text_within(text, limit);
-    }
-    if let Some(json) = value.value {
-        let json = Beginning::of(json.get(), limit.saturating_add(MARGIN));
-        return out.redacted(&json, limit);
-    }
-    let kind = value.subtype.as_ref().unwrap_or(&value.kind);
-    out.plain_text(kind, limit)
 }
 
 fn trace_of(trace: &protocol::StackTrace<'_>, parents: usize, out: &Outbox) -> StackTrace {

@@ -16,10 +16,10 @@ use crate::options::Options;
 use crate::outbox::{Outbox, Output, Pending, Purpose};
 use crate::protocol::{
     self, Answer, AttachedToTarget, BindingCalled, CommandError, ConsoleApiCalled,
-    DetachedFromTarget, ExceptionThrown, ExecutionContextCreated, ExecutionContextDestroyed, Fired,
-    FrameNavigated, Frames, Head, LayoutMetrics, LoadingFailed, LoadingFinished, Message,
-    NavigatedWithinDocument, RequestWillBeSent, ResponseBody, ResponseReceived, Screenshot,
-    ScriptAdded, TimelineEventAdded,
+    DetachedFromTarget, ExceptionRevoked, ExceptionThrown, ExecutionContextCreated,
+    ExecutionContextDestroyed, Fired, FrameNavigated, Frames, Head, LayoutMetrics, LoadingFailed,
+    LoadingFinished, Message, NavigatedWithinDocument, RequestWillBeSent, ResponseBody,
+    ResponseReceived, Screenshot, ScriptAdded, TimelineEventAdded,
 };
 use crate::targets::{FROM_BROWSER, Target, Targets};
 use crate::time::{Time, micros};
@@ -413,6 +413,11 @@ impl Core {
                     && is_new(thrown.timestamp, since.console, now)
                 {
                     console::threw(target, &thrown.exception_details, out);
+                }
+            }
+            "Runtime.exceptionRevoked" if out.captures(Category::Console) => {
+                if let Some((target, revoked)) = read::<ExceptionRevoked<'_>>(targets, message)? {
+                    console::revoked(target, &revoked, out);
                 }
             }
             // Not captured, but sent: the runtime is enabled for the interactions.

@@ -53,6 +53,7 @@ mod outbox;
 mod targets;
 mod network;
 mod page;
+mod preview;
 mod console;
 mod interaction;
 mod screenshot;

@@ -24,6 +24,10 @@ const MAX_ARGS: usize = 1000;
 /// The most calls of a stack trace that are read.
 const MAX_FRAMES: usize = 64;
 
+/// The most properties or entries of a preview that are read. The browser sends no more, except for
+/// `console.table`.
+const MAX_PROPERTIES: usize = 100;
+
 /// The most headers of a request or response that are read.
 const MAX_HEADERS: usize = 1000;
 
@@ -434,8 +438,49 @@ pub(crate) struct RemoteObject<'a> {
     pub(crate) subtype: Option<Text<'a>>,
     pub(crate) value: Option<&'a RawValue>,
     pub(crate) unserializable_value: Option<PageText<'a>>,
+    pub(crate) class_name: Option<PageText<'a>>,
     pub(crate) description: Option<PageText<'a>>,
     pub(crate) object_id: Option<IgnoredAny>,
+    /// An [`ObjectPreview`], which is read only if there is space for it.
+    pub(crate) preview: Option<&'a RawValue>,
+}
+
+/// The first properties of an object, or the first entries of a map or a set.
+#[derive(Deserialize)]
+pub(crate) struct ObjectPreview<'a> {
+    #[serde(borrow, rename = "type", default)]
+    pub(crate) kind: Text<'a>,
+    pub(crate) subtype: Option<Text<'a>>,
+    #[serde(default)]
+    pub(crate) description: PageText<'a>,
+    /// Whether there are more properties or entries.
+    #[serde(default)]
+    pub(crate) overflow: bool,
+    #[serde(default)]
+    pub(crate) properties: FirstN<PropertyPreview<'a>, MAX_PROPERTIES>,
+    pub(crate) entries: Option<FirstN<EntryPreview<'a>, MAX_PROPERTIES>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PropertyPreview<'a> {
+    #[serde(borrow, default)]
+    pub(crate) name: PageText<'a>,
+    #[serde(rename = "type", default)]
+    pub(crate) kind: Text<'a>,
+    pub(crate) subtype: Option<Text<'a>>,
+    /// As text, abbreviated; of an object, what it is.
+    pub(crate) value: Option<PageText<'a>>,
+    /// An [`ObjectPreview`]. Only `console.table` sends it.
+    pub(crate) value_preview: Option<&'a RawValue>,
+}
+
+/// An entry of a map, or of a set, whose entries have no key. Both are an [`ObjectPreview`].
+#[derive(Deserialize)]
+pub(crate) struct EntryPreview<'a> {
+    #[serde(borrow)]
+    pub(crate) key: Option<&'a RawValue>,
+    pub(crate) value: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -476,6 +521,8 @@ pub(crate) struct ExceptionThrown<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExceptionDetails<'a> {
+    #[serde(default, deserialize_with = "lenient_option")]
+    pub(crate) exception_id: Option<u64>,
     #[serde(borrow, default)]
     pub(crate) text: PageText<'a>,
     #[serde(default, deserialize_with = "lenient_option")]
@@ -485,6 +532,15 @@ pub(crate) struct ExceptionDetails<'a> {
     pub(crate) url: Option<PageText<'a>>,
     pub(crate) stack_trace: Option<StackTrace<'a>>,
     pub(crate) exception: Option<RemoteObject<'a>>,
+}
+
+/// A rejection was handled after it was reported as an exception.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ExceptionRevoked<'a> {
+    #[serde(borrow, default)]
+    pub(crate) reason: PageText<'a>,
+    pub(crate) exception_id: u64,
 }
 
 #[derive(Deserialize)]

@@ -169,6 +169,12 @@ impl Redaction {
         self.on && self.headers.iter().any(is)
     }
 
+    /// Whether what a property or an entry of this name contains is a secret: the name is that of a secret
+    /// field or of a secret header.
+    pub(crate) fn is_secret_name(&self, name: &str) -> bool {
+        self.is_secret_header(name) || self.on && is_one_of(name, &self.fields)
+    }
+
     /// A text without its secrets: userinfo in URLs, and the values of the configured query parameters and
     /// JSON fields. Borrowed where there is none.
     #[must_use]

@@ -1,6 +1,6 @@
 //! Pages, frames and workers, and the state of each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use tapline_oapi::data::{Context, PageTabOpened, TargetType};
@@ -46,6 +46,8 @@ pub(crate) struct Target {
     pub(crate) in_flight: usize,
     /// Objects that the console's lines keep alive in the page.
     pub(crate) held_objects: u32,
+    /// The ids of the last rejections that were emitted as exceptions and may be handled later.
+    pub(crate) rejections: VecDeque<u64>,
     pub(crate) interactions: Interactions,
     /// When the last screenshot was requested.
     pub(crate) last_screenshot: Option<Duration>,
@@ -108,6 +110,7 @@ impl Target {
             loading: Loading::default(),
             in_flight: 0,
             held_objects: 0,
+            rejections: VecDeque::new(),
             interactions: Interactions::default(),
             last_screenshot: None,
         }

@@ -109,6 +109,21 @@ fn a_large_text_costs_less_than_a_mebibyte() {
                 r#""}],"timestamp":1e15},"sessionId":"S"}"#,
             ),
             (
+                "console_log",
+                r#"{"method":"Runtime.consoleAPICalled","params":{"type":"log","args":[{"type":"object","preview":{"type":"object","description":"Object","properties":[{"type":"string","value":"v","name":""#,
+                r#""}]}}],"timestamp":1e15},"sessionId":"S"}"#,
+            ),
+            (
+                "console_log",
+                r#"{"method":"Runtime.consoleAPICalled","params":{"type":"log","args":[{"type":"object","preview":{"type":"object","description":"Object","properties":[{"name":"n","type":"string","value":""#,
+                r#""}]}}],"timestamp":1e15},"sessionId":"S"}"#,
+            ),
+            (
+                "console_log",
+                r#"{"method":"Runtime.consoleAPICalled","params":{"type":"log","args":[{"type":"string","value":"%s"},{"type":"string","value":""#,
+                r#""}],"timestamp":1e15},"sessionId":"S"}"#,
+            ),
+            (
                 "console_error",
                 r#"{"method":"Runtime.exceptionThrown","params":{"timestamp":1e15,"exceptionDetails":{"text":"Uncaught","exception":{"type":"object","description":""#,
                 r#""}}},"sessionId":"S"}"#,
@@ -213,6 +228,23 @@ fn many_parts_cost_less_than_a_mebibyte() {
         r#"{{"method":"Runtime.consoleAPICalled","params":{{"type":"log","args":[{args}],"timestamp":1e15}},"sessionId":"S"}}"#
     );
     check(&mut core, &message, "console_log");
+
+    // Objects of many properties, many of which are objects.
+    let properties = r#"{"name":"n","type":"object","value":"Object","valuePreview":{"type":"object","properties":[{},{},{}]}},"#;
+    for count in [1, 20] {
+        let whole = LARGE / properties.len() / count + 1;
+        let preview = properties.repeat(whole);
+        let preview = preview.trim_end_matches(',');
+        let arg = format!(
+            r#"{{"type":"object","preview":{{"type":"object","description":"Object","properties":[{preview}]}}}},"#
+        );
+        let mut args = arg.repeat(count);
+        args.pop();
+        let message = format!(
+            r#"{{"method":"Runtime.consoleAPICalled","params":{{"type":"log","args":[{args}],"timestamp":1e15}},"sessionId":"S"}}"#
+        );
+        check(&mut core, &message, "console_log");
+    }
 
     let frames = list("{},");
     let message = format!(

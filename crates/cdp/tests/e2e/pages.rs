@@ -29,8 +29,8 @@ async fn everything_that_a_page_does_is_emitted() {
     // The console.
     let lines = scene.all("console_log");
     let line = |text: &str| lines.iter().find(|it| it["text"] == text).cloned();
-    let hello = line("hello").unwrap();
-    assert_eq!(hello["args"], json!(["hello", "Object", "7"]));
+    let hello = line("hello {a: 1} 7").unwrap();
+    assert_eq!(hello["args"], json!(["hello", "{a: 1}", "7"]));
     assert_eq!(hello["level"], "log");
     assert_eq!(
         (&hello["url"], &hello["target_id"]),
@@ -42,7 +42,11 @@ async fn everything_that_a_page_does_is_emitted() {
     assert_eq!(line("in a worker").unwrap()["target_type"], "worker");
     assert!(line("in a frame").is_some());
     let errors = scene.all("console_error");
-    for message in ["bad", "Error: thrown", "Error: rejected"] {
+    for message in [
+        "bad",
+        "Uncaught Error: thrown",
+        "Uncaught (in promise) Error: rejected",
+    ] {
         let emitted = |it: &Value| it["text"].as_str().unwrap().starts_with(message);
         assert_eq!(
             errors.iter().filter(|it| emitted(it)).count(),
