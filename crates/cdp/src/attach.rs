@@ -4,10 +4,12 @@ use serde_json::json;
 use tapline_oapi::data::{PageTabOpened, TargetType};
 use tapline_oapi::{Category, KnownType};
 
+use crate::frames::Frames;
 use crate::interaction;
 use crate::network;
 use crate::outbox::{Outbox, Purpose};
 use crate::protocol::AttachedToTarget;
+use crate::repeats::Past;
 use crate::targets::{Domains, Target, Targets};
 
 /// The longest title that is kept, in bytes.
@@ -25,6 +27,7 @@ pub(crate) fn attached(
     targets: &mut Targets,
     session: Option<&str>,
     found: &AttachedToTarget<'_>,
+    past: &mut Past,
     out: &mut Outbox,
 ) {
     let info = &found.target_info;
@@ -65,14 +68,15 @@ pub(crate) fn attached(
     let mut target = Target {
         is_paused: found.waiting_for_debugger,
         tab,
+        frames: Frames::of_target(&info.target_id, past),
         ..Target::new(key, &found.session_id, &info.target_id, kind, parent, url)
     };
-    configure(&mut target, out);
+    configure(&mut target, past, out);
     targets.insert(target);
 }
 
 /// Enables and disables in the target what follows from the captured categories.
-pub(crate) fn configure(target: &mut Target, out: &mut Outbox) {
+pub(crate) fn configure(target: &mut Target, past: &mut Past, out: &mut Outbox) {
     let wanted = target.domains_for(out.captured);
     let enabled = target.domains;
     let on = |domain| wanted.has(domain) && !enabled.has(domain);
@@ -83,18 +87,22 @@ pub(crate) fn configure(target: &mut Target, out: &mut Outbox) {
         out.call(key, session, method, &params, Purpose::Setup);
     };
 
-    if on(Domains::RUNTIME) {
-        set_up(out, "Runtime.enable", json!({}));
-    }
     if on(Domains::NETWORK) {
         let params = network::enable(out);
         set_up(out, "Network.enable", params);
     }
+    // Before the runtime and the log, so that it is known which documents wrote their stored entries.
     if on(Domains::PAGE) {
         set_up(out, "Page.enable", json!({}));
         let new = target.is_paused;
         let purpose = Purpose::Frames { new };
         out.call(key, session, "Page.getFrameTree", &json!({}), purpose);
+    }
+    if on(Domains::RUNTIME) {
+        set_up(out, "Runtime.enable", json!({}));
+    }
+    if on(Domains::LOG) {
+        set_up(out, "Log.enable", json!({}));
     }
     if on(Domains::TIMELINE) {
         let types = json!({"eventTypes": ["layout-shift", "largest-contentful-paint"]});
@@ -120,16 +128,19 @@ pub(crate) fn configure(target: &mut Target, out: &mut Outbox) {
         let none = json!({"eventTypes": []});
         out.send(session, "PerformanceTimeline.enable", &none);
     }
+    if off(Domains::LOG) {
+        out.send(session, "Log.disable", &json!({}));
+    }
+    if off(Domains::RUNTIME) {
+        out.send(session, "Runtime.disable", &json!({}));
+        // The browser reports them again when the runtime is enabled.
+        target.frames.cleared(past);
+    }
     if off(Domains::PAGE) {
         out.send(session, "Page.disable", &json!({}));
     }
     if off(Domains::NETWORK) {
         out.send(session, "Network.disable", &json!({}));
-    }
-    if off(Domains::RUNTIME) {
-        out.send(session, "Runtime.disable", &json!({}));
-        // The browser reports them again when the runtime is enabled.
-        target.interactions.worlds.clear();
     }
     target.domains = wanted;
     if target.is_paused {

@@ -7,7 +7,7 @@ use tapline_oapi::data::{CallFrame, ConsoleError, ConsoleLog, StackTrace};
 use crate::outbox::Outbox;
 use crate::preview;
 use crate::protocol::{
-    self, ConsoleApiCalled, ExceptionDetails, ExceptionRevoked, PageText, RemoteObject,
+    self, ConsoleApiCalled, ExceptionDetails, ExceptionRevoked, LogEntry, PageText, RemoteObject,
 };
 use crate::redact::cut;
 use crate::targets::Target;
@@ -57,7 +57,7 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
     let cause = Some("Runtime.consoleAPICalled");
     if &*call.level == "error" {
         let data = ConsoleError {
-            context: target.context(),
+            context: target.context_in(call.execution_context_id),
             text,
             level: Some(call.level.to_string()),
             args,
@@ -71,7 +71,7 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
         out.emit(KnownType::ConsoleError, cause, &data);
     } else {
         let data = ConsoleLog {
-            context: target.context(),
+            context: target.context_in(call.execution_context_id),
             level: call.level.to_string(),
             text,
             args,
@@ -103,7 +103,7 @@ pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &m
     }
     let stack_trace = details.stack_trace.as_ref();
     let data = ConsoleError {
-        context: target.context(),
+        context: target.context_in(details.execution_context_id),
         text,
         level: None,
         args: None,
@@ -159,6 +159,58 @@ pub(crate) fn revoked(target: &mut Target, revoked: &ExceptionRevoked<'_>, out: 
     };
     let cause = Some("Runtime.exceptionRevoked");
     out.emit(KnownType::ConsoleLog, cause, &data);
+}
+
+/// A line of the browser itself, such as the reason why it blocked a request.
+pub(crate) fn logged(target: &mut Target, entry: &LogEntry<'_>, out: &mut Outbox) {
+    let limit = out.options.text_limit;
+    let mut texts = vec![out.text(&entry.text)];
+    let mut left = limit.saturating_sub(texts[0].len());
+    for arg in &entry.args.items {
+        let arg = preview::text_of(arg, left, out);
+        left -= arg.len();
+        texts.push(arg);
+        if left == 0 {
+            break;
+        }
+    }
+    let text = preview::joined(&texts, true, limit, out);
+    let context = target.page_context();
+    let log_source = Some(out.plain_text(&entry.source, MAX_NAME));
+    let source_url = entry.url.as_ref().map(|url| out.url(url));
+    let stack_trace = entry.stack_trace.as_ref();
+    let stack_trace = stack_trace.map(|trace| trace_of(trace, MAX_PARENTS, out));
+    let cause = Some("Log.entryAdded");
+    if &*entry.level == "error" {
+        let data = ConsoleError {
+            context,
+            text,
+            level: Some(entry.level.to_string()),
+            args: None,
+            line: entry.line_number,
+            column: None,
+            source_url,
+            stack_trace,
+            log_source,
+            exception_id: None,
+        };
+        out.emit(KnownType::ConsoleError, cause, &data);
+    } else {
+        let data = ConsoleLog {
+            context,
+            level: entry.level.to_string(),
+            text,
+            args: None,
+            stack_trace,
+            log_source,
+            source_url,
+            exception_id: None,
+        };
+        out.emit(KnownType::ConsoleLog, cause, &data);
+    }
+    let items = entry.args.items.iter();
+    let objects = items.filter(|arg| arg.object_id.is_some()).count();
+    hold(target, objects + entry.args.skipped, out);
 }
 
 /// A line or an exception that is not captured. It is not read, so it counts as one object.

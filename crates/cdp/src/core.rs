@@ -17,10 +17,11 @@ use crate::outbox::{Outbox, Output, Pending, Purpose};
 use crate::protocol::{
     self, Answer, AttachedToTarget, BindingCalled, CommandError, ConsoleApiCalled,
     DetachedFromTarget, ExceptionRevoked, ExceptionThrown, ExecutionContextCreated,
-    ExecutionContextDestroyed, Fired, FrameNavigated, Frames, Head, LayoutMetrics, LoadingFailed,
-    LoadingFinished, Message, NavigatedWithinDocument, RequestWillBeSent, ResponseBody,
-    ResponseReceived, Screenshot, ScriptAdded, TimelineEventAdded,
+    ExecutionContextDestroyed, Fired, FrameChanged, FrameNavigated, Frames, Head, LayoutMetrics,
+    LoadingFailed, LoadingFinished, LogEntryAdded, Message, NavigatedWithinDocument,
+    RequestWillBeSent, ResponseBody, ResponseReceived, Screenshot, ScriptAdded, TimelineEventAdded,
 };
+use crate::repeats::{Moment, Past};
 use crate::targets::{FROM_BROWSER, Target, Targets};
 use crate::time::{Time, micros};
 use crate::timers::Wait;
@@ -94,28 +95,23 @@ pub struct Core {
     requests: Requests,
     out: Outbox,
     since: Since,
+    past: Past,
     unreadable: u64,
 }
 
-/// From when on the browser's stored entries are emitted. The browser keeps the last ones, and
-/// repeats them whenever a domain is enabled; older ones were emitted already, or were not captured.
+/// From when on the browser's stored entries are emitted: what is older was not captured, or, of what has
+/// no writer that is remembered (see [`repeats`](crate::repeats)), was emitted already.
 #[derive(Debug, Clone, Copy, Default)]
 struct Since {
-    /// Console lines and exceptions.
-    console: Option<Time>,
+    /// Console lines, exceptions and log entries.
+    console: Option<Moment>,
     /// Layout shifts and paints.
-    page: Option<Time>,
+    page: Option<Moment>,
 }
 
 /// Whether an entry with this timestamp, in milliseconds since the Unix epoch, is not older than `since`.
-///
-/// If the wall clock was set back meanwhile, new entries have timestamps before `since`. So the
-/// earlier one counts of `since` as the clock showed it then, and as it shows it now.
-fn is_new(timestamp: f64, since: Option<Time>, now: Time) -> bool {
-    since.is_none_or(|since| {
-        let since = since.wall.min(now.wall_at(since.monotonic));
-        milliseconds(since) <= timestamp
-    })
+fn is_since(timestamp: f64, since: Option<Moment>, now: Time) -> bool {
+    since.is_none_or(|since| since.timestamp(now) <= timestamp)
 }
 
 /// The connection to the browser. Times are monotonic.
@@ -141,6 +137,7 @@ impl Core {
             requests: Requests::default(),
             out: Outbox::new(options),
             since: Since::default(),
+            past: Past::default(),
             unreadable: 0,
         }
     }
@@ -180,14 +177,15 @@ impl Core {
                 target,
                 Closed::BrowserGone,
                 &mut self.requests,
+                &mut self.past,
                 &mut self.out,
             );
         }
         self.targets.clear();
         self.out.forget(|_| true);
-        // What was captured was emitted, up to now.
-        let captured = self.out.captured;
-        self.restart(|category| captured.contains(category));
+        // Layout shifts and paints up to now were emitted. The writers of the others are remembered.
+        let captures_pages = self.out.captures(Category::Page);
+        self.restart(|category| category == Category::Page && captures_pages);
         let data = MonitorDisconnected { reason };
         self.out.emit(KnownType::MonitorDisconnected, None, &data);
     }
@@ -233,7 +231,7 @@ impl Core {
                     self.out.timers.cancel(target.key, wait);
                 }
             }
-            attach::configure(target, &mut self.out);
+            attach::configure(target, &mut self.past, &mut self.out);
         }
         self.attach();
     }
@@ -304,7 +302,7 @@ impl Core {
 
     /// Entries of these categories that are older than now are not emitted any more.
     fn restart(&mut self, of: impl Fn(Category) -> bool) {
-        let now = Some(self.out.now);
+        let now = Some(Moment::now(self.out.now));
         if of(Category::Console) {
             self.since.console = now;
         }
@@ -375,6 +373,7 @@ impl Core {
         let Self {
             targets,
             requests,
+            past,
             out,
             ..
         } = self;
@@ -403,14 +402,18 @@ impl Core {
 
             "Runtime.consoleAPICalled" if out.captures(Category::Console) => {
                 if let Some((target, call)) = read::<ConsoleApiCalled<'_>>(targets, message)?
-                    && is_new(call.timestamp, since.console, now)
+                    && is_since(call.timestamp, since.console, now)
+                    && let written = target.frames.written(call.execution_context_id)
+                    && written.is_new(call.timestamp, now)
                 {
                     console::called(target, &call, out);
                 }
             }
             "Runtime.exceptionThrown" if out.captures(Category::Console) => {
                 if let Some((target, thrown)) = read::<ExceptionThrown<'_>>(targets, message)?
-                    && is_new(thrown.timestamp, since.console, now)
+                    && is_since(thrown.timestamp, since.console, now)
+                    && let context = thrown.exception_details.execution_context_id
+                    && target.frames.written(context).is_new(thrown.timestamp, now)
                 {
                     console::threw(target, &thrown.exception_details, out);
                 }
@@ -418,6 +421,16 @@ impl Core {
             "Runtime.exceptionRevoked" if out.captures(Category::Console) => {
                 if let Some((target, revoked)) = read::<ExceptionRevoked<'_>>(targets, message)? {
                     console::revoked(target, &revoked, out);
+                }
+            }
+            "Log.entryAdded" if out.captures(Category::Console) => {
+                if let Some((target, added)) = read::<LogEntryAdded<'_>>(targets, message)?
+                    // What a worker logs, which its own runtime reports.
+                    && &*added.entry.source != "worker"
+                    && is_since(added.entry.timestamp, since.console, now)
+                    && target.frames.logged().is_new(added.entry.timestamp, now)
+                {
+                    console::logged(target, &added.entry, out);
                 }
             }
             // Not captured, but sent: the runtime is enabled for the interactions.
@@ -440,27 +453,53 @@ impl Core {
                 if let Some((target, created)) =
                     read::<ExecutionContextCreated<'_>>(targets, message)?
                 {
-                    interaction::world_created(target, &created.context, out);
+                    let context = &created.context;
+                    let is_ours = interaction::is_ours(context);
+                    let main = &*target.id;
+                    target.is_restoring |= target.frames.created(context, is_ours, main, past);
+                    if is_ours {
+                        interaction::world_created(target, context, out);
+                    }
                 }
             }
             "Runtime.executionContextDestroyed" => {
                 if let Some((target, gone)) = read::<ExecutionContextDestroyed>(targets, message)? {
-                    interaction::world_destroyed(target, gone.execution_context_id);
+                    target.frames.destroyed(gone.execution_context_id, past);
                 }
             }
             "Runtime.executionContextsCleared" => {
                 if let Some((target, IgnoredAny)) = read(targets, message)? {
-                    target.interactions.worlds.clear();
+                    target.frames.cleared(past);
                 }
             }
 
             "Page.frameNavigated" => {
                 if let Some((target, to)) = read::<FrameNavigated<'_>>(targets, message)? {
+                    let (is_main, is_restored) = (target.has_main(&to.frame), to.is_restored());
+                    let frames = &mut target.frames;
+                    frames.navigated(&to.frame, is_main, is_restored, past, out);
                     page::navigated(target, &to.frame, "Page.frameNavigated", requests, out);
+                }
+            }
+            "Page.documentOpened" => {
+                if let Some((target, opened)) = read::<FrameNavigated<'_>>(targets, message)? {
+                    target.frames.opened(&opened.frame, out);
+                    page::opened(target, &opened.frame, out);
+                }
+            }
+            "Page.frameAttached" => {
+                if let Some((target, changed)) = read::<FrameChanged<'_>>(targets, message)? {
+                    target.frames.attached(&changed.frame_id);
+                }
+            }
+            "Page.frameDetached" => {
+                if let Some((target, changed)) = read::<FrameChanged<'_>>(targets, message)? {
+                    target.frames.detached(&changed.frame_id);
                 }
             }
             "Page.navigatedWithinDocument" => {
                 if let Some((target, to)) = read::<NavigatedWithinDocument<'_>>(targets, message)? {
+                    target.frames.moved(&to.frame_id, &to.url, out);
                     page::navigated_within(target, &to, out);
                 }
             }
@@ -477,7 +516,7 @@ impl Core {
             }
             "PerformanceTimeline.timelineEventAdded" if out.captures(Category::Page) => {
                 if let Some((target, added)) = read::<TimelineEventAdded<'_>>(targets, message)?
-                    && is_new(added.event.time.0 * 1000.0, since.page, now)
+                    && is_since(added.event.time.0 * 1000.0, since.page, now)
                 {
                     page::timeline(target, &added.event, out);
                 }
@@ -486,19 +525,19 @@ impl Core {
             "Target.attachedToTarget" => {
                 let message: Message<'_, AttachedToTarget<'_>> = protocol::read(message)?;
                 let session = message.session_id.as_deref();
-                attach::attached(targets, session, &message.params, out);
+                attach::attached(targets, session, &message.params, past, out);
             }
             "Target.detachedFromTarget" => {
                 let message: Message<'_, DetachedFromTarget<'_>> = protocol::read(message)?;
                 for mut target in targets.remove(&message.params.session_id) {
-                    abandon(&mut target, Closed::TargetGone, requests, out);
+                    abandon(&mut target, Closed::TargetGone, requests, past, out);
                 }
             }
             // The tab is still there, and may be loaded again.
             "Inspector.targetCrashed" => {
                 if let Some((target, IgnoredAny)) = read(targets, message)? {
                     page::crashed(target, out);
-                    abandon(target, Closed::TargetCrashed, requests, out);
+                    abandon(target, Closed::TargetCrashed, requests, past, out);
                 }
             }
             _ => {}
@@ -523,6 +562,7 @@ impl Core {
                 let frames = result::<Frames<'_>>(message);
                 if let (Some(target), Ok(frames)) = (target, &frames) {
                     let frame = &frames.frame_tree.frame;
+                    target.frames.found(&frames.frame_tree, &mut self.past, out);
                     page::found(target, frame, new, &mut self.requests, out);
                 }
                 frames.err()
@@ -569,7 +609,13 @@ impl Core {
 
 /// Ends what a target waits for when it is closed or has crashed: its requests, and the responses
 /// whose bodies will not come.
-fn abandon(target: &mut Target, why: Closed, requests: &mut Requests, out: &mut Outbox) {
+fn abandon(
+    target: &mut Target,
+    why: Closed,
+    requests: &mut Requests,
+    past: &mut Past,
+    out: &mut Outbox,
+) {
     for pending in out.forget(|pending| pending.key == Some(target.key)) {
         match pending.purpose {
             Purpose::Body { response, ts } => network::emit_with_body(*response, ts, None, out),
@@ -582,7 +628,7 @@ fn abandon(target: &mut Target, why: Closed, requests: &mut Requests, out: &mut 
     }
     requests.close_all(target, why, out);
     out.timers.cancel_all(target.key);
-    target.interactions.worlds.clear();
+    target.frames.gone(&target.id, past);
 }
 
 /// A message that does not have the shape of its method.
@@ -629,12 +675,4 @@ fn result<'m, R: Deserialize<'m>>(message: Option<&'m str>) -> Result<R, Failure
             error: None,
         } => result.ok_or(Failure::Unreadable),
     }
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "exact for some 280 years from 1970"
-)]
-fn milliseconds(micros: u64) -> f64 {
-    micros as f64 / 1000.0
 }

@@ -28,9 +28,6 @@ const STOP: &str = "globalThis.__taplineStop?.()";
 /// key held down.
 const MAX_PER_SECOND: u32 = 50;
 
-/// Worlds that are remembered for each target, one for each frame.
-const MAX_WORLDS: usize = 1000;
-
 /// The longest report of the script that is read, in bytes. The script keeps to much less.
 const MAX_REPORT: usize = 64 * 1024;
 
@@ -63,8 +60,8 @@ pub(crate) fn enable(target: &mut Target, out: &mut Outbox) {
 
 pub(crate) fn disable(target: &mut Target, out: &mut Outbox) {
     let session = &*target.session;
-    for world in &target.interactions.worlds {
-        stop(session, *world, out);
+    for world in target.frames.worlds() {
+        stop(session, world, out);
     }
     match &mut target.interactions.script {
         Script::Requested { wanted } => *wanted = false,
@@ -101,23 +98,16 @@ fn stop(session: &str, world: i64, out: &mut Outbox) {
     out.send(Some(session), "Runtime.evaluate", &stop);
 }
 
-/// A world was created; it may be one of ours.
-pub(crate) fn world_created(target: &mut Target, context: &ExecutionContext<'_>, out: &mut Outbox) {
-    if !context.name.is(WORLD) {
-        return;
-    }
-    let worlds = &mut target.interactions.worlds;
-    if worlds.len() < MAX_WORLDS && !worlds.contains(&context.id) {
-        worlds.push(context.id);
-    }
-    // The script was on its way there when it was disabled.
+/// Whether the script runs in this context, or will.
+pub(crate) fn is_ours(context: &ExecutionContext<'_>) -> bool {
+    context.name.is(WORLD)
+}
+
+/// A world of ours was created. The script may have been on its way there when it was disabled.
+pub(crate) fn world_created(target: &Target, context: &ExecutionContext<'_>, out: &mut Outbox) {
     if !out.captures(Category::Interaction) {
         stop(&target.session, context.id, out);
     }
-}
-
-pub(crate) fn world_destroyed(target: &mut Target, id: i64) {
-    target.interactions.worlds.retain(|world| *world != id);
 }
 
 /// A report of the script: `kind`, and the fields of that kind.
@@ -167,7 +157,7 @@ pub(crate) fn reported(
     }
     ours.emitted += 1;
 
-    let context = target.context();
+    let context = target.context_in(call.execution_context_id);
     let cause = Some("Runtime.bindingCalled");
     let selector = out.plain_text(&report.selector, MAX_TEXT);
     let tag = out.plain_text(&report.tag, MAX_TEXT);

@@ -50,6 +50,8 @@ mod proxy;
 mod options;
 mod timers;
 mod outbox;
+mod repeats;
+mod frames;
 mod targets;
 mod network;
 mod page;

@@ -29,9 +29,9 @@ pub(crate) fn navigated(
     out: &mut Outbox,
 ) {
     let url = out.url_with_fragment(&frame.url, frame.url_fragment.as_ref());
-    // A frame with a process of its own has a parent, and is the main frame of its target.
-    if target.is_main(&frame.id) || frame.parent_id.is_none() {
+    if target.has_main(frame) {
         target.nav_seq += 1;
+        target.is_restoring = false;
         target.url.clone_from(&url);
         target.loader = Some(frame.loader_id.to_string());
         target.loading = Loading::default();
@@ -72,6 +72,14 @@ pub(crate) fn found(
         navigated(target, frame, "Page.getFrameTree", requests, out);
     } else {
         target.loader = Some(frame.loader_id.to_string());
+    }
+}
+
+/// The document was opened to be written, which gives it the URL of the document that opened it. This is
+/// not a navigation.
+pub(crate) fn opened(target: &mut Target, frame: &Frame<'_>, out: &Outbox) {
+    if target.has_main(frame) {
+        target.url = out.url_with_fragment(&frame.url, frame.url_fragment.as_ref());
     }
 }
 

@@ -28,6 +28,9 @@ const MAX_FRAMES: usize = 64;
 /// `console.table`.
 const MAX_PROPERTIES: usize = 100;
 
+/// The most frames within a frame that are read.
+const MAX_CHILDREN: usize = 1000;
+
 /// The most headers of a request or response that are read.
 const MAX_HEADERS: usize = 1000;
 
@@ -428,6 +431,8 @@ pub(crate) struct ConsoleApiCalled<'a> {
     #[serde(default)]
     pub(crate) timestamp: f64,
     pub(crate) stack_trace: Option<StackTrace<'a>>,
+    #[serde(default, deserialize_with = "lenient_option")]
+    pub(crate) execution_context_id: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -532,6 +537,8 @@ pub(crate) struct ExceptionDetails<'a> {
     pub(crate) url: Option<PageText<'a>>,
     pub(crate) stack_trace: Option<StackTrace<'a>>,
     pub(crate) exception: Option<RemoteObject<'a>>,
+    #[serde(default, deserialize_with = "lenient_option")]
+    pub(crate) execution_context_id: Option<i64>,
 }
 
 /// A rejection was handled after it was reported as an exception.
@@ -550,10 +557,25 @@ pub(crate) struct ExecutionContextCreated<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ExecutionContext<'a> {
+    /// Unique in the process of its target.
     pub(crate) id: i64,
     #[serde(borrow, default)]
     pub(crate) name: PageText<'a>,
+    /// Unique in the browser.
+    #[serde(default)]
+    pub(crate) unique_id: Text<'a>,
+    #[serde(default)]
+    pub(crate) aux_data: AuxData<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AuxData<'a> {
+    /// None in a worker.
+    #[serde(borrow)]
+    pub(crate) frame_id: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -563,10 +585,41 @@ pub(crate) struct ExecutionContextDestroyed {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct BindingCalled<'a> {
     #[serde(borrow)]
     pub(crate) name: Text<'a>,
     pub(crate) payload: PageText<'a>,
+    #[serde(default, deserialize_with = "lenient_option")]
+    pub(crate) execution_context_id: Option<i64>,
+}
+
+// Log.
+
+#[derive(Deserialize)]
+pub(crate) struct LogEntryAdded<'a> {
+    #[serde(borrow)]
+    pub(crate) entry: LogEntry<'a>,
+}
+
+/// A line that the browser itself writes to the console.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LogEntry<'a> {
+    #[serde(borrow)]
+    pub(crate) source: Text<'a>,
+    pub(crate) level: Text<'a>,
+    #[serde(default)]
+    pub(crate) text: PageText<'a>,
+    /// Milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub(crate) timestamp: f64,
+    pub(crate) url: Option<PageText<'a>>,
+    #[serde(default, deserialize_with = "lenient_option")]
+    pub(crate) line_number: Option<i64>,
+    pub(crate) stack_trace: Option<StackTrace<'a>>,
+    #[serde(default)]
+    pub(crate) args: FirstN<RemoteObject<'a>, MAX_ARGS>,
 }
 
 // Network.
@@ -679,6 +732,23 @@ pub(crate) struct ResponseBody<'a> {
 pub(crate) struct FrameNavigated<'a> {
     #[serde(borrow)]
     pub(crate) frame: Frame<'a>,
+    #[serde(rename = "type", default)]
+    pub(crate) kind: Text<'a>,
+}
+
+impl FrameNavigated<'_> {
+    /// Whether the page comes from the back/forward cache.
+    pub(crate) fn is_restored(&self) -> bool {
+        &*self.kind == "BackForwardCacheRestore"
+    }
+}
+
+/// A frame was inserted into its page or removed from it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FrameChanged<'a> {
+    #[serde(borrow)]
+    pub(crate) frame_id: Text<'a>,
 }
 
 /// The answer to `Page.getFrameTree`.
@@ -686,7 +756,17 @@ pub(crate) struct FrameNavigated<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Frames<'a> {
     #[serde(borrow)]
-    pub(crate) frame_tree: FrameNavigated<'a>,
+    pub(crate) frame_tree: FrameTree<'a>,
+}
+
+/// A frame, and the frames in it that the same target has.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FrameTree<'a> {
+    #[serde(borrow)]
+    pub(crate) frame: Frame<'a>,
+    #[serde(default = "FirstN::default")]
+    pub(crate) child_frames: FirstN<FrameTree<'a>, MAX_CHILDREN>,
 }
 
 #[derive(Deserialize)]

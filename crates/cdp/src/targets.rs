@@ -6,7 +6,9 @@ use std::time::Duration;
 use tapline_oapi::data::{Context, PageTabOpened, TargetType};
 use tapline_oapi::{Category, CategorySet};
 
+use crate::frames::Frames;
 use crate::key::Key;
+use crate::protocol::Frame;
 
 /// The most targets that are followed.
 const MAX_TARGETS: usize = 2000;
@@ -42,6 +44,9 @@ pub(crate) struct Target {
     /// The main frame's document, once it is known.
     pub(crate) loader: Option<String>,
     pub(crate) loading: Loading,
+    pub(crate) frames: Frames,
+    /// Whether a page from the back/forward cache is there, whose navigation is not reported yet.
+    pub(crate) is_restoring: bool,
     /// Requests of the present navigation that have not ended.
     pub(crate) in_flight: usize,
     /// Objects that the console's lines keep alive in the page.
@@ -66,8 +71,6 @@ pub(crate) struct Loading {
 #[derive(Debug, Default)]
 pub(crate) struct Interactions {
     pub(crate) script: Script,
-    /// The execution contexts in which the script runs.
-    pub(crate) worlds: Vec<i64>,
     /// When the present second of the rate limit began.
     pub(crate) second: Duration,
     /// Interactions that were emitted in that second.
@@ -108,6 +111,8 @@ impl Target {
             url,
             loader: None,
             loading: Loading::default(),
+            frames: Frames::default(),
+            is_restoring: false,
             in_flight: 0,
             held_objects: 0,
             rejections: VecDeque::new(),
@@ -143,6 +148,55 @@ impl Target {
         }
     }
 
+    /// The context of an event that happened in a script context: that of its frame, if it has one.
+    pub(crate) fn context_in(&self, script_context: Option<i64>) -> Context {
+        let Some(place) = self.frames.place(script_context) else {
+            return self.context();
+        };
+        let is_main = self.is_main(place.frame);
+        let (loader_id, url) = match place.document {
+            Some(document) => {
+                let loader = Some(&*document.loader).filter(|it| !it.is_empty());
+                (loader.map(str::to_owned), Some(document.url.clone()))
+            }
+            None if is_main => (self.loader.clone(), Some(self.url.clone())),
+            None => (None, None),
+        };
+        Context {
+            session_id: Some(self.session.to_string()),
+            target_id: Some(self.id.to_string()),
+            target_type: Some(self.kind),
+            nav_seq: Some(self.coming_nav_seq()),
+            frame_id: Some(place.frame.to_owned()),
+            loader_id,
+            url,
+        }
+    }
+
+    /// The context of an event that belongs to the page that is there, even if its navigation is not
+    /// reported yet.
+    pub(crate) fn page_context(&self) -> Context {
+        let mut context = self.context();
+        if self.is_restoring {
+            context.nav_seq = Some(self.coming_nav_seq());
+            if let Some(document) = self.frames.document(&self.id) {
+                context.url = Some(document.url.clone());
+            }
+        }
+        context
+    }
+
+    /// The number of the navigation to the page that is there.
+    fn coming_nav_seq(&self) -> u64 {
+        self.nav_seq + u64::from(self.is_restoring)
+    }
+
+    /// Whether it is the target's main frame. One with a process of its own has a parent, and is the
+    /// main frame of its target.
+    pub(crate) fn has_main(&self, frame: &Frame<'_>) -> bool {
+        self.is_main(&frame.id) || frame.parent_id.is_none()
+    }
+
     /// Whether the frame is the target's main one. The browser gives both the same id.
     pub(crate) fn is_main(&self, frame: &str) -> bool {
         *self.id == *frame
@@ -159,6 +213,7 @@ impl Target {
                 Domains::NONE
                     // The script reports through a binding of the runtime.
                     .with(Domains::RUNTIME, console || interaction)
+                    .with(Domains::LOG, console)
                     .with(Domains::NETWORK, network)
                     // The context of every event counts navigations.
                     .with(Domains::PAGE, any)
@@ -169,6 +224,7 @@ impl Target {
             TargetType::Worker | TargetType::SharedWorker | TargetType::ServiceWorker => {
                 Domains::NONE
                     .with(Domains::RUNTIME, console)
+                    .with(Domains::LOG, console)
                     .with(Domains::NETWORK, network)
                     // Only dedicated workers have workers of their own.
                     .with(Domains::CHILDREN, any && self.kind == TargetType::Worker)
@@ -192,6 +248,7 @@ impl Domains {
     pub(crate) const INTERACTION: Self = Self(1 << 4);
     /// Attaching to the frames and workers within.
     pub(crate) const CHILDREN: Self = Self(1 << 5);
+    pub(crate) const LOG: Self = Self(1 << 6);
 
     const fn with(self, domain: Self, on: bool) -> Self {
         if on { Self(self.0 | domain.0) } else { self }

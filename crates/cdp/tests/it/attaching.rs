@@ -32,16 +32,21 @@ fn check(categories: &[Category], kind: &str, expected: &[&str]) {
 #[test]
 fn the_captured_categories_decide_which_domains_are_enabled() {
     const PAGE: [&str; 3] = ["Page.enable", "Page.getFrameTree", "Target.setAutoAttach"];
-    let with = |first: &[&'static str], last: &[&'static str]| [first, &PAGE, last].concat();
     check(
         &[Category::Console],
         "page",
-        &with(&["Runtime.enable"], &[]),
+        &[
+            "Page.enable",
+            "Page.getFrameTree",
+            "Runtime.enable",
+            "Log.enable",
+            "Target.setAutoAttach",
+        ],
     );
     check(
         &[Category::Network],
         "iframe",
-        &with(&["Network.enable"], &[]),
+        &[&["Network.enable"], &PAGE[..]].concat(),
     );
     check(&[Category::Screenshot], "page", &PAGE);
     check(
@@ -57,18 +62,19 @@ fn the_captured_categories_decide_which_domains_are_enabled() {
     check(
         &[Category::Interaction],
         "page",
-        &with(
-            &["Runtime.enable"],
-            &[
-                "Runtime.addBinding",
-                "Page.addScriptToEvaluateOnNewDocument",
-            ],
-        ),
+        &[
+            "Page.enable",
+            "Page.getFrameTree",
+            "Runtime.enable",
+            "Target.setAutoAttach",
+            "Runtime.addBinding",
+            "Page.addScriptToEvaluateOnNewDocument",
+        ],
     );
     check(
         &[Category::Console],
         "worker",
-        &["Runtime.enable", "Target.setAutoAttach"],
+        &["Runtime.enable", "Log.enable", "Target.setAutoAttach"],
     );
     check(&[Category::Network], "service_worker", &["Network.enable"]);
     check(&[Category::Page], "shared_worker", &[]);
@@ -142,7 +148,7 @@ fn with_all_categories_off_the_browser_is_as_it_was_before() {
     let mut commands = browser.commands();
     assert_eq!(
         Left::after(&commands).0.len(),
-        1 + 7 + 3 + 7 + 2,
+        1 + 8 + 4 + 8 + 3,
         "everything is enabled"
     );
 
@@ -199,7 +205,7 @@ fn a_change_of_one_category_touches_nothing_else() {
         .core
         .reconfigure(browser.now, CategorySet::of(&[Category::Network]));
     browser.settle();
-    assert_eq!(browser.methods(), ["Runtime.disable"]);
+    assert_eq!(browser.methods(), ["Log.disable", "Runtime.disable"]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod timing;
 mod clock;
 mod network;
 mod console;
+mod frames;
 mod interaction;
 mod screenshot;
 mod secrets;
