@@ -63,6 +63,7 @@ pub(crate) fn attached(
             url: url.clone(),
             title: Some(out.text_within(&info.title, MAX_TITLE)),
             opener_id: info.opener_id.as_deref().map(str::to_owned),
+            ..Default::default()
         })
     });
     let mut target = Target {

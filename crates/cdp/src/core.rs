@@ -156,6 +156,7 @@ impl Core {
             let duration = self.out.now.monotonic.saturating_sub(since);
             let data = MonitorReconnected {
                 reconnect_duration_ms: micros(duration) / 1000,
+                ..Default::default()
             };
             self.out.emit(KnownType::MonitorReconnected, None, &data);
         }
@@ -186,7 +187,10 @@ impl Core {
         // Layout shifts and paints up to now were emitted. The writers of the others are remembered.
         let captures_pages = self.out.captures(Category::Page);
         self.restart(|category| category == Category::Page && captures_pages);
-        let data = MonitorDisconnected { reason };
+        let data = MonitorDisconnected {
+            reason,
+            ..Default::default()
+        };
         self.out.emit(KnownType::MonitorDisconnected, None, &data);
     }
 
@@ -197,7 +201,10 @@ impl Core {
         if let Link::Down(since) = self.link {
             self.link = Link::GivenUp(since);
             let reason = ReconnectFailure::ReconnectExhausted;
-            let data = MonitorReconnectFailed { reason };
+            let data = MonitorReconnectFailed {
+                reason,
+                ..Default::default()
+            };
             self.out
                 .emit(KnownType::MonitorReconnectFailed, None, &data);
         }

@@ -166,8 +166,8 @@ pub(crate) fn reported(
             let text = report.text.as_deref().filter(|text| !text.is_empty());
             let data = InteractionClick {
                 context,
-                x: report.x,
-                y: report.y,
+                x: whole(report.x),
+                y: whole(report.y),
                 selector,
                 tag,
                 text: text.map(|text| out.plain_text(text, MAX_TEXT)),
@@ -186,10 +186,10 @@ pub(crate) fn reported(
         "scroll" => {
             let data = InteractionScrollSettled {
                 context,
-                from_x: report.from_x,
-                from_y: report.from_y,
-                to_x: report.x,
-                to_y: report.y,
+                from_x: whole(report.from_x),
+                from_y: whole(report.from_y),
+                to_x: whole(report.x),
+                to_y: whole(report.y),
                 target_selector: selector,
             };
             out.emit(KnownType::InteractionScrollSettled, cause, &data);
@@ -197,4 +197,9 @@ pub(crate) fn reported(
         _ => {}
     }
     Ok(())
+}
+/// The nearest whole pixel: the published SDKs read no fractions here.
+#[allow(clippy::cast_possible_truncation, reason = "the cast saturates")]
+fn whole(pixels: f64) -> i64 {
+    pixels.round() as i64
 }

@@ -511,6 +511,7 @@ fn of_document(
         frame_id: frame,
         loader_id: loader,
         url: Some(url.to_owned()),
+        ..Context::default()
     }
 }
 

@@ -194,7 +194,10 @@ impl Outbox {
 
     pub(crate) fn emit_init_failed(&mut self, step: &str) {
         let step = self.plain_text(step, self.options.text_limit);
-        let data = MonitorInitFailed { step };
+        let data = MonitorInitFailed {
+            step,
+            ..Default::default()
+        };
         self.emit(KnownType::MonitorInitFailed, None, &data);
     }
 

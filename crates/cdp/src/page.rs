@@ -47,6 +47,7 @@ pub(crate) fn navigated(
         target_id: Some(target.id.to_string()),
         target_type: Some(target.kind),
         nav_seq: None,
+        ..Default::default()
     };
     out.emit(KnownType::PageNavigation, Some(cause), &data);
 }

@@ -136,6 +136,7 @@ impl Target {
             frame_id: None,
             loader_id: None,
             url: Some(self.url.clone()),
+            ..Context::default()
         }
     }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use anstyle::{AnsiColor, Style};
 use tapline_client::StreamedEvent;
-use tapline_oapi::data::{EventData, MonitorDisconnected};
+use tapline_oapi::data::EventData;
 use tapline_oapi::{Category, Event};
 
 /// The longest text of an event that is shown, in characters: a line of it, most of the time.
@@ -239,23 +239,26 @@ fn known(data: EventData) -> (String, bool) {
                 false,
             )
         }
-        EventData::MonitorDisconnected(MonitorDisconnected { reason }) => {
-            (wire_name(&reason), true)
-        }
+        EventData::MonitorDisconnected(it) => (words(it.reason.as_str()), true),
         EventData::MonitorReconnected(it) => {
             (format!("after {} ms", it.reconnect_duration_ms), false)
         }
-        EventData::MonitorReconnectFailed(it) => (wire_name(&it.reason), true),
+        EventData::MonitorReconnectFailed(it) => (words(it.reason.as_str()), true),
         EventData::MonitorInitFailed(it) => (format!("at step {}", it.step), true),
 
         EventData::ApiCall(it) | EventData::PlatformApiCall(it) => {
-            let text = format!("{} {} in {} ms", it.status, it.operation_id, it.duration_ms);
+            let text = format!(
+                "{} {} in {} ms",
+                it.status,
+                it.operation_id,
+                ms(it.duration_ms)
+            );
             (text, 400 <= it.status)
         }
         EventData::CdpCommand(it) => (it.method, false),
         EventData::CdpConnect(_) => (String::new(), false),
         EventData::CdpDisconnect(it) => {
-            let (messages, ms) = (it.message_count, it.duration_ms);
+            let (messages, ms) = (it.message_count, ms(it.duration_ms));
             (
                 format!("{}, {messages} messages in {ms} ms", it.reason),
                 false,
@@ -263,7 +266,7 @@ fn known(data: EventData) -> (String, bool) {
         }
         EventData::LiveViewConnect(it) => (it.session_id, false),
         EventData::LiveViewDisconnect(it) => (
-            format!("{} after {} ms", it.session_id, it.duration_ms),
+            format!("{} after {} ms", it.session_id, ms(it.duration_ms)),
             false,
         ),
 
@@ -276,13 +279,15 @@ fn known(data: EventData) -> (String, bool) {
             false,
         ),
         EventData::CaptchaChallengeResult(it) => {
-            (format!("{} after {} ms", it.status, it.duration_ms), false)
+            let status = words(it.status.as_str());
+            (format!("{status} after {} ms", ms(it.duration_ms)), false)
         }
         EventData::CaptchaSolveResult(it) => {
-            let (status, code) = (wire_name(&it.status), it.error_code.unwrap_or_default());
+            let (status, code) = (words(it.status.as_str()), it.error_code.unwrap_or_default());
             let text = format!(
                 "{} {status} after {} ms {code}",
-                it.captcha_type, it.duration_ms
+                it.captcha_type,
+                ms(it.duration_ms)
             );
             (text, status != "success")
         }
@@ -292,18 +297,20 @@ fn known(data: EventData) -> (String, bool) {
             true,
         ),
         EventData::ServiceCrashed(it) => (
-            format!("{}, {}", it.service_name, wire_name(&it.phase)),
+            format!("{}, {}", it.service_name, words(it.phase.as_str())),
             true,
         ),
     }
 }
 
-/// The name that a value has on the wire, as words.
-fn wire_name(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name.replace('_', " "),
-        _ => String::new(),
-    }
+/// The name of a kind, as words.
+fn words(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// Milliseconds, with a tenth where there is one.
+fn ms(duration: f64) -> f64 {
+    (duration * 10.0).round() / 10.0
 }
 
 #[cfg(test)]

@@ -1,19 +1,27 @@
 //! The typed `data` of each known event type: one struct with the type's name, and [`EventData`], an enum
 //! over all of them.
 //!
-//! These types are for reading. Publishing does not check `data` and carries it unchanged, so the types
-//! are lenient: an unknown field is ignored, and a field that the taxonomy does not require is an
-//! `Option`. All fields of [`Context`] are optional, because only a browser has them. A field that is
-//! `None` is omitted when written.
+//! **Made by a producer**, a payload is written field by field; a field that is `None` is omitted.
+//!
+//! **Read**, it is lenient, because publishing does not check `data` and carries it unchanged. Only a field
+//! that every producer sends is required: a missing one is an error, and so is a text where a number
+//! belongs. Any other field may be absent or null, and is `None` or its default then. Nothing is lost:
+//! what no field holds (a key that this version does not know, the name of an unknown kind) is in the payload's
+//! [`Rest`], and is written back.
 //!
 //! Times called `cdp_timestamp`, `time`, `render_time` and `load_time`, and `duration` without a
 //! unit in its name, are in seconds, as the browser gives them. Coordinates are CSS pixels.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Error, Map, Value};
 
 use crate::event_type::{KnownType, with_known_types};
+pub use crate::rest::Rest;
+use crate::rest::{Base, Read, exactly, lenient, optional, required};
 
 macro_rules! event_data {
     ($($variant:ident $name:literal $category:ident $doc:literal;)*) => {
@@ -49,35 +57,247 @@ macro_rules! event_data {
 }
 with_known_types!(event_data);
 
-/// Where in the browser something happened. Its fields are among the other fields of `data`; each is
-/// present if the producer knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Context {
-    /// The collector's DevTools session for the target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session_id: Option<String>,
-    /// The browser's id of the tab, frame or worker.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_id: Option<String>,
-    /// The kind of target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_type: Option<TargetType>,
-    /// Counts the top-level navigations of the target, from 0: events of one page share it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nav_seq: Option<u64>,
-    /// The frame.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub frame_id: Option<String>,
-    /// The document within the frame.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loader_id: Option<String>,
-    /// The address: of the request for network events, of the page for others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
+/// Declares structs that are read and written by the rules above:
+/// `struct Name(base) { fields } required { … } optional { … }`.
+///
+/// The fields in the first braces are always written, and have their default where they were absent. With a
+/// base (a [`Context`] or only a [`Rest`]), the struct keeps what its fields cannot hold; without one, the
+/// payload that it is a part of does.
+macro_rules! payloads {
+    ($(
+        $(#[$meta:meta])*
+        struct $name:ident $(($base:ident: $base_type:ident))? {
+            $($(#[$written_meta:meta])* $written:ident: $written_type:ty,)*
+        }
+        $(required {
+            $($(#[$required_meta:meta])* $required:ident: $required_type:ty,)*
+        })?
+        $(optional {
+            $($(#[$optional_meta:meta])* $optional:ident: $optional_type:ty,)*
+        })?
+    )*) => { $(
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Default)]
+        pub struct $name {
+            $(#[doc = concat!("What it has in common with other payloads: see [`", stringify!($base_type), "`].")]
+            pub $base: $base_type,)?
+            $($(#[$written_meta])* pub $written: $written_type,)*
+            $($($(#[$required_meta])* pub $required: $required_type,)*)?
+            $($($(#[$optional_meta])* pub $optional: Option<$optional_type>,)*)?
+        }
+
+        impl $name {
+            #[allow(unused_variables, reason = "some have no fields")]
+            fn read_fields(object: &Map<String, Value>) -> Result<Self, Error> {
+                Ok(Self {
+                    $($base: <$base_type as Base>::read(object)?,)?
+                    $($written: lenient(object, wire_name(stringify!($written)))?,)*
+                    $($($required: required(object, wire_name(stringify!($required)))?,)*)?
+                    $($($optional: optional(object, wire_name(stringify!($optional)))?,)*)?
+                })
+            }
+
+            #[allow(unused_variables, reason = "some have no fields")]
+            fn write_fields<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+                $(Base::write(&self.$base, map)?;)?
+                $(map.serialize_entry(const { wire_name(stringify!($written)) }, &self.$written)?;)*
+                $($(map.serialize_entry(const { wire_name(stringify!($required)) }, &self.$required)?;)*)?
+                $($(if let Some(value) = &self.$optional {
+                    map.serialize_entry(const { wire_name(stringify!($optional)) }, value)?;
+                })*)?
+                Ok(())
+            }
+
+            fn written(&self) -> Result<Map<String, Value>, Error> {
+                let mut map = serde_json::value::Serializer.serialize_map(None)?;
+                self.write_fields(&mut map)?;
+                match SerializeMap::end(map)? {
+                    Value::Object(object) => Ok(object),
+                    _ => Err(Error::custom("a map is written as an object")),
+                }
+            }
+
+            fn rest(&self) -> Option<&Rest> {
+                let rest = None;
+                $(let rest = rest.or(Some(Base::rest(&self.$base)));)?
+                rest.filter(|rest: &&Rest| !rest.is_empty())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let object = Map::deserialize(deserializer)?;
+                #[allow(unused_mut, reason = "some have no base")]
+                let mut payload = Self::read_fields(&object).map_err(D::Error::custom)?;
+                $(
+                    let written = payload.written().map_err(D::Error::custom)?;
+                    *Base::rest_mut(&mut payload.$base) = Rest::between(object, written);
+                )?
+                Ok(payload)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let Some(rest) = self.rest() else {
+                    let mut map = serializer.serialize_map(None)?;
+                    self.write_fields(&mut map)?;
+                    return map.end();
+                };
+                let mut written = self.written().map_err(serde::ser::Error::custom)?;
+                rest.apply(&mut written);
+                written.serialize(serializer)
+            }
+        }
+
+        impl Read for $name {
+            fn read(value: &Value) -> Result<Self, Error> {
+                exactly(value)
+            }
+        }
+    )* };
+}
+
+/// The name of a field on the wire. A stack trace keeps the names of the DevTools protocol.
+const fn wire_name(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        b"call_frames" => "callFrames",
+        b"function_name" => "functionName",
+        b"script_id" => "scriptId",
+        b"line_number" => "lineNumber",
+        b"column_number" => "columnNumber",
+        _ => field,
+    }
+}
+
+/// Declares kinds that have a name on the wire. One that this version does not know is `Other`, with its name.
+macro_rules! kinds {
+    ($(
+        $(#[$meta:meta])*
+        enum $name:ident { $($(#[$kind_meta:meta])* $kind:ident $wire:literal,)* }
+    )*) => { $(
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$kind_meta])* $kind,)*
+            /// A kind that this version does not know, by its name.
+            Other(String),
+        }
+
+        impl $name {
+            /// The name on the wire.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$kind => $wire,)*
+                    Self::Other(name) => name,
+                }
+            }
+        }
+
+        /// A kind without a name: of an event that does not say it.
+        impl Default for $name {
+            fn default() -> Self {
+                Self::Other(String::new())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                match &*name {
+                    $($wire => Self::$kind,)*
+                    _ => Self::Other(name),
+                }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(Self::from)
+            }
+        }
+
+        impl Read for $name {
+            fn read(value: &Value) -> Result<Self, Error> {
+                exactly(value)
+            }
+        }
+    )* };
+}
+
+// What payloads have in common.
+payloads! {
+    /// Where in the browser something happened. Its fields are among the other fields of `data`; each is
+    /// present if the producer knows it.
+    struct Context(rest: Rest) {} optional {
+        /// The collector's DevTools session for the target.
+        session_id: String,
+        /// The browser's id of the tab, frame or worker.
+        target_id: String,
+        /// The kind of target.
+        target_type: TargetType,
+        /// Counts the top-level navigations of the target, from 0: events of one page share it.
+        nav_seq: u64,
+        /// The frame.
+        frame_id: String,
+        /// The document within the frame.
+        loader_id: String,
+        /// The address: of the request for network events, of the page for others.
+        url: String,
+    }
+
+    /// A stack trace, with the names that the DevTools protocol uses: `callFrames`, `functionName` …
+    struct StackTrace {
+        /// The calls, innermost first.
+        call_frames: Vec<CallFrame>,
+    } optional {
+        /// What the trace belongs to, such as `setTimeout` for one that a timer started.
+        description: String,
+        /// The trace of the code that scheduled this one.
+        parent: Box<StackTrace>,
+    }
+
+    /// One call of a [`StackTrace`].
+    struct CallFrame {
+        /// The function; empty for an anonymous one.
+        function_name: String,
+        /// The browser's id of the script.
+        script_id: String,
+        /// Where the script came from.
+        url: String,
+        /// Line in the script, from 0; -1 if there is none.
+        line_number: i64,
+        /// Column in the line, from 0; -1 if there is none.
+        column_number: i64,
+    }
+}
+
+impl Base for Context {
+    fn read(object: &Map<String, Value>) -> Result<Self, Error> {
+        Self::read_fields(object)
+    }
+
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        self.write_fields(map)
+    }
+
+    fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    fn rest_mut(&mut self) -> &mut Rest {
+        &mut self.rest
+    }
 }
 
 /// The kind of a target in the browser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetType {
     /// A tab or popup.
@@ -92,75 +312,41 @@ pub enum TargetType {
     ServiceWorker,
     /// A shared worker.
     SharedWorker,
-    /// Any other kind, including kinds that this version does not know.
+    /// Any other kind. One that this version does not know is in the [`Rest`], by its name.
+    #[default]
     #[serde(other)]
     Other,
 }
 
-/// A stack trace, with the names that the DevTools protocol uses.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StackTrace {
-    /// What the trace belongs to, such as `setTimeout` for one that a timer started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// The calls, innermost first.
-    pub call_frames: Vec<CallFrame>,
-    /// The trace of the code that scheduled this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Box<StackTrace>>,
+impl Read for TargetType {
+    fn read(value: &Value) -> Result<Self, Error> {
+        exactly(value)
+    }
 }
 
-/// One call of a [`StackTrace`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CallFrame {
-    /// The function; empty for an anonymous one.
-    pub function_name: String,
-    /// The browser's id of the script.
-    pub script_id: String,
-    /// Where the script came from.
-    pub url: String,
-    /// Line in the script, from 0; -1 if there is none.
-    pub line_number: i64,
-    /// Column in the line, from 0; -1 if there is none.
-    pub column_number: i64,
+impl Read for Vec<CallFrame> {
+    fn read(value: &Value) -> Result<Self, Error> {
+        exactly(value)
+    }
 }
 
-/// Declares payloads: `struct Name: Context { required fields } optional { fields that may be absent }`. All
-/// of them derive the same traits, and an absent optional field is omitted when written.
-macro_rules! payloads {
-    ($(
-        $(#[$meta:meta])*
-        struct $name:ident $(: $context:ident)? {
-            $($(#[$promised_meta:meta])* $promised:ident: $promised_type:ty,)*
+/// Version 0.1 called the name `process_name`, as it is called elsewhere in that event.
+impl Read for Vec<OomTask> {
+    fn read(value: &Value) -> Result<Self, Error> {
+        let mut tasks: Self = exactly(value)?;
+        for (task, json) in tasks.iter_mut().zip(value.as_array().into_iter().flatten()) {
+            if json.get("name").is_none() {
+                task.name = json["process_name"].as_str().unwrap_or_default().to_owned();
+            }
         }
-        $(optional {
-            $($(#[$optional_meta:meta])* $optional:ident: $optional_type:ty,)*
-        })?
-    )*) => { $(
-        $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        pub struct $name {
-            $(
-                /// Where in the browser it happened.
-                #[serde(flatten)]
-                pub context: $context,
-            )?
-            $($(#[$promised_meta])* pub $promised: $promised_type,)*
-            $($(
-                $(#[$optional_meta])*
-                #[serde(default, skip_serializing_if = "Option::is_none")]
-                pub $optional: Option<$optional_type>,
-            )*)?
-        }
-    )* };
+        Ok(tasks)
+    }
 }
 
 // Console.
 payloads! {
     /// `data` of `console_log`.
-    struct ConsoleLog: Context {
+    struct ConsoleLog(context: Context) {
         /// The browser's name of the call: `log`, `info`, `warning`, `debug`, `table`, `assert` …
         level: String,
         /// The message: all arguments as a console shows them, with format specifiers applied.
@@ -181,7 +367,7 @@ payloads! {
     }
 
     /// `data` of `console_error`.
-    struct ConsoleError: Context {
+    struct ConsoleError(context: Context) {
         /// The message, or the exception as text. That of an unhandled rejection begins with
         /// `Uncaught (in promise)`.
         text: String,
@@ -209,7 +395,7 @@ payloads! {
 // Network.
 payloads! {
     /// `data` of `network_request`. The address is the context's `url`.
-    struct NetworkRequest: Context {
+    struct NetworkRequest(context: Context) {
         /// The id that a request shares with its response or failure; a redirect keeps it.
         request_id: String,
         /// The HTTP method.
@@ -237,7 +423,7 @@ payloads! {
     }
 
     /// `data` of `network_response`. The address is the context's `url`.
-    struct NetworkResponse: Context {
+    struct NetworkResponse(context: Context) {
         /// The id of the request.
         request_id: String,
         /// The request's HTTP method.
@@ -295,7 +481,7 @@ payloads! {
     }
 
     /// `data` of `network_response_end`: the end of a response that was emitted with `open: true`.
-    struct NetworkResponseEnd: Context {
+    struct NetworkResponseEnd(context: Context) {
         /// The id of the request.
         request_id: String,
         /// From the request to the end, in milliseconds.
@@ -309,7 +495,7 @@ payloads! {
 
     /// `data` of `network_websocket_closed`. Its opening is a `network_request` with the resource type
     /// `WebSocket` and a `network_response` with status 101.
-    struct NetworkWebsocketClosed: Context {
+    struct NetworkWebsocketClosed(context: Context) {
         /// The id of the request that opened it.
         request_id: String,
         /// From the request to the end, in milliseconds.
@@ -332,7 +518,7 @@ payloads! {
     }
 
     /// `data` of `network_loading_failed`.
-    struct NetworkLoadingFailed: Context {
+    struct NetworkLoadingFailed(context: Context) {
         /// The request that failed.
         request_id: String,
         /// The browser's name for the failure, such as `net::ERR_ABORTED`. Never empty.
@@ -357,10 +543,10 @@ payloads! {
     }
 
     /// `data` of `network_idle`.
-    struct NetworkIdle: Context {}
+    struct NetworkIdle(context: Context) {}
 
     /// `data` of `proxy_error`.
-    struct ProxyError: Context {
+    struct ProxyError(context: Context) {} required {
         /// The error, as a uniform code for all proxies.
         code: String,
         /// The request that the proxy answered.
@@ -380,7 +566,7 @@ payloads! {
 // Page.
 payloads! {
     /// `data` of `page_navigation`.
-    struct PageNavigation {
+    struct PageNavigation(rest: Rest) {
         /// The new address.
         url: String,
         /// The frame that navigated.
@@ -401,19 +587,19 @@ payloads! {
     }
 
     /// `data` of `page_dom_content_loaded`.
-    struct PageDomContentLoaded: Context {
+    struct PageDomContentLoaded(context: Context) {
         /// When, on the browser's monotonic clock, in seconds.
         cdp_timestamp: f64,
     }
 
     /// `data` of `page_load`.
-    struct PageLoad: Context {
+    struct PageLoad(context: Context) {
         /// When, on the browser's monotonic clock, in seconds.
         cdp_timestamp: f64,
     }
 
     /// `data` of `page_tab_opened`.
-    struct PageTabOpened {
+    struct PageTabOpened(rest: Rest) {
         /// The new tab.
         target_id: String,
         /// What kind of target: a page.
@@ -428,7 +614,7 @@ payloads! {
     }
 
     /// `data` of `page_layout_shift`.
-    struct PageLayoutShift: Context {
+    struct PageLayoutShift(context: Context) {
         /// The frame in which something moved.
         source_frame_id: String,
         /// When, in seconds since the Unix epoch.
@@ -448,7 +634,7 @@ payloads! {
     }
 
     /// `data` of `page_lcp`.
-    struct PageLcp: Context {
+    struct PageLcp(context: Context) {
         /// The frame in which it was painted.
         source_frame_id: String,
         /// When, in seconds since the Unix epoch.
@@ -478,23 +664,23 @@ payloads! {
     }
 
     /// `data` of `page_layout_settled`.
-    struct PageLayoutSettled: Context {}
+    struct PageLayoutSettled(context: Context) {}
 
     /// `data` of `page_navigation_settled`.
-    struct PageNavigationSettled: Context {}
+    struct PageNavigationSettled(context: Context) {}
 
     /// `data` of `page_crashed`. The context names the page.
-    struct PageCrashed: Context {}
+    struct PageCrashed(context: Context) {}
 }
 
 // Interaction.
 payloads! {
     /// `data` of `interaction_click`.
-    struct InteractionClick: Context {
+    struct InteractionClick(context: Context) {
         /// From the left of the view, in CSS pixels.
-        x: f64,
+        x: i64,
         /// From the top of the view, in CSS pixels.
-        y: f64,
+        y: i64,
         /// A selector of the element.
         selector: String,
         /// The element's tag.
@@ -505,7 +691,7 @@ payloads! {
     }
 
     /// `data` of `interaction_key`.
-    struct InteractionKey: Context {
+    struct InteractionKey(context: Context) {
         /// The key, as the DOM names it.
         key: String,
         /// A selector of the element that has the focus.
@@ -515,15 +701,15 @@ payloads! {
     }
 
     /// `data` of `interaction_scroll_settled`.
-    struct InteractionScrollSettled: Context {
+    struct InteractionScrollSettled(context: Context) {
         /// The start, in CSS pixels from the left.
-        from_x: f64,
+        from_x: i64,
         /// The start, in CSS pixels from the top.
-        from_y: f64,
+        from_y: i64,
         /// The end, in CSS pixels from the left.
-        to_x: f64,
+        to_x: i64,
         /// The end, in CSS pixels from the top.
-        to_y: f64,
+        to_y: i64,
         /// A selector of the scrolled element.
         target_selector: String,
     }
@@ -532,58 +718,56 @@ payloads! {
 // Screenshots, and the collector itself.
 payloads! {
     /// `data` of `monitor_screenshot`.
-    struct MonitorScreenshot: Context {
+    struct MonitorScreenshot(context: Context) {
         /// The picture as PNG, in base64.
         png: String,
     }
 
     /// `data` of `monitor_disconnected`.
-    struct MonitorDisconnected {
+    struct MonitorDisconnected(rest: Rest) {
         /// Why.
         reason: DisconnectReason,
     }
 
     /// `data` of `monitor_reconnected`.
-    struct MonitorReconnected {
+    struct MonitorReconnected(rest: Rest) {
         /// How long the collector was without a browser, in milliseconds.
         reconnect_duration_ms: u64,
     }
 
     /// `data` of `monitor_reconnect_failed`.
-    struct MonitorReconnectFailed {
+    struct MonitorReconnectFailed(rest: Rest) {
         /// Why.
         reason: ReconnectFailure,
     }
 
     /// `data` of `monitor_init_failed`.
-    struct MonitorInitFailed {
+    struct MonitorInitFailed(rest: Rest) {
         /// The step that failed.
         step: String,
     }
 }
 
-/// Why the collector lost the browser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DisconnectReason {
-    /// The browser was restarted.
-    ChromeRestarted,
-    /// The connection broke.
-    ConnectionLost,
-}
+kinds! {
+    /// Why the collector lost the browser.
+    enum DisconnectReason {
+        /// The browser was restarted.
+        ChromeRestarted "chrome_restarted",
+        /// The connection broke.
+        ConnectionLost "connection_lost",
+    }
 
-/// Why the collector stopped trying to reconnect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReconnectFailure {
-    /// All attempts failed.
-    ReconnectExhausted,
+    /// Why the collector stopped trying to reconnect.
+    enum ReconnectFailure {
+        /// All attempts failed.
+        ReconnectExhausted "reconnect_exhausted",
+    }
 }
 
 // APIs and connections.
 payloads! {
     /// `data` of `api_call`.
-    struct ApiCall {
+    struct ApiCall(rest: Rest) {} required {
         /// The id of the call.
         request_id: String,
         /// The operation's id in the API's document.
@@ -591,44 +775,128 @@ payloads! {
         /// The HTTP status of the answer.
         status: u32,
         /// How long it took, in milliseconds.
-        duration_ms: u64,
+        duration_ms: f64,
+    } optional {
+        /// The code that the call had the browser run, cut where it is long.
+        code: String,
     }
 
-    /// `data` of `cdp_command`.
-    struct CdpCommand {
-        /// The command, such as `Page.navigate`.
-        method: String,
-        /// The arguments on the allow-list: never typed text, scripts, cookies or headers. They are
-        /// fields beside `method`.
-        #[serde(flatten)]
-        arguments: serde_json::Map<String, serde_json::Value>,
+    /// `data` of `cdp_connect`.
+    struct CdpConnect(rest: Rest) {} optional {
+        /// The connection, as in the events of its commands and of its end.
+        connection_id: String,
     }
-
-    /// `data` of `cdp_connect`: there is none.
-    struct CdpConnect {}
 
     /// `data` of `cdp_disconnect`.
-    struct CdpDisconnect {
+    struct CdpDisconnect(rest: Rest) {} required {
         /// How long it was connected, in milliseconds.
-        duration_ms: u64,
+        duration_ms: f64,
         /// How many messages were sent in both directions.
         message_count: u64,
-        /// Why it ended.
+        /// Why it ended: `client_close`, `upstream_changed`, `upstream_error` or `context_cancelled`.
         reason: String,
+    } optional {
+        /// The connection, as in the events of its beginning and of its commands.
+        connection_id: String,
+        /// Which side ended it, and how; more exact than `reason`.
+        detail: String,
+        /// How many commands have no event because the configuration excludes their method.
+        telemetry_excluded: u64,
+        /// How many messages of the client were not read, because too many were waiting, or because they
+        /// could not be read: at least as many as commands that have no event.
+        telemetry_dropped: u64,
     }
 
     /// `data` of `live_view_connect`.
-    struct LiveViewConnect {
+    struct LiveViewConnect(rest: Rest) {} required {
         /// The viewer's session.
         session_id: String,
     }
 
     /// `data` of `live_view_disconnect`.
-    struct LiveViewDisconnect {
+    struct LiveViewDisconnect(rest: Rest) {} required {
         /// The viewer's session.
         session_id: String,
         /// How long it lasted, in milliseconds.
-        duration_ms: u64,
+        duration_ms: f64,
+    }
+}
+
+/// `data` of `cdp_command`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CdpCommand {
+    /// The command, such as `Page.navigate`.
+    pub method: String,
+    /// The connection that it came on, as in the events of its beginning and of its end.
+    pub connection_id: Option<String>,
+    /// The DevTools session that it was sent in; absent for one to the browser or to a page's own connection.
+    pub session_id: Option<String>,
+    /// The target of that session or connection, where it is known.
+    pub target_id: Option<String>,
+    /// The client's number of the command.
+    pub command_id: Option<i64>,
+    /// The approved arguments, in snake_case: never typed text, scripts, cookies or headers. They are fields
+    /// beside the others.
+    pub arguments: Map<String, Value>,
+}
+
+impl Serialize for CdpCommand {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("method", &self.method)?;
+        for (name, value) in self.ids() {
+            if let Some(value) = value {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        if let Some(id) = self.command_id {
+            map.serialize_entry("command_id", &id)?;
+        }
+        for (name, value) in &self.arguments {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for CdpCommand {
+    /// A field that is null or of another kind is among the arguments.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut arguments = Map::<String, Value>::deserialize(deserializer)?;
+        let method = required(&arguments, "method").map_err(D::Error::custom)?;
+        arguments.remove("method");
+        let mut id = |name| match arguments.get_mut(name) {
+            Some(Value::String(id)) => {
+                let id = std::mem::take(id);
+                arguments.remove(name);
+                Some(id)
+            }
+            _ => None,
+        };
+        let (connection_id, session_id, target_id) =
+            (id("connection_id"), id("session_id"), id("target_id"));
+        let command_id = arguments.get("command_id").and_then(Value::as_i64);
+        if command_id.is_some() {
+            arguments.remove("command_id");
+        }
+        Ok(Self {
+            method,
+            connection_id,
+            session_id,
+            target_id,
+            command_id,
+            arguments,
+        })
+    }
+}
+
+impl CdpCommand {
+    fn ids(&self) -> [(&'static str, Option<&String>); 3] {
+        [
+            ("connection_id", self.connection_id.as_ref()),
+            ("session_id", self.session_id.as_ref()),
+            ("target_id", self.target_id.as_ref()),
+        ]
     }
 }
 
@@ -638,14 +906,20 @@ pub type PlatformApiCall = ApiCall;
 // Captchas.
 payloads! {
     /// `data` of `captcha_solve_started`.
-    struct CaptchaSolveStarted {
+    struct CaptchaSolveStarted(rest: Rest) {} required {
         /// What kind of captcha.
         captcha_type: String,
     } optional {
+        /// The product that the challenge belongs to.
+        captcha_provider: String,
         /// The solver's task.
         task_id: String,
+        /// What the task produces: a token, an image challenge …
+        task_kind: String,
         /// The challenge.
         challenge_id: String,
+        /// Whether the challenge is about images or a video.
+        media: String,
         /// The host of the page with the captcha.
         website_host: String,
         /// The path of the page with the captcha.
@@ -653,26 +927,47 @@ payloads! {
     }
 
     /// `data` of `captcha_challenge_result`.
-    struct CaptchaChallengeResult {
-        /// The challenge.
-        challenge_id: String,
+    struct CaptchaChallengeResult(rest: Rest) {} required {
         /// How it ended.
-        status: String,
+        status: ChallengeStatus,
         /// How long it took, in milliseconds.
-        duration_ms: u64,
+        duration_ms: f64,
+    } optional {
+        /// The challenge; absent where the result is inferred.
+        challenge_id: String,
+        /// What kind of captcha.
+        captcha_type: String,
+        /// The product that the challenge belongs to.
+        captcha_provider: String,
+        /// `true` if it follows from a task of the solver, without a look at the page.
+        inferred: bool,
+        /// The solver's task that an inferred result follows from.
+        task_id: String,
+        /// The host of the page with the captcha.
+        website_host: String,
+        /// The path of the page with the captcha.
+        website_path: String,
     }
 
     /// `data` of `captcha_solve_result`.
-    struct CaptchaSolveResult {
+    struct CaptchaSolveResult(rest: Rest) {} required {
         /// What kind of captcha.
         captcha_type: String,
         /// How it ended.
         status: CaptchaStatus,
         /// How long it took, in milliseconds.
-        duration_ms: u64,
+        duration_ms: f64,
     } optional {
+        /// The product that the challenge belongs to.
+        captcha_provider: String,
         /// The solver's task.
         task_id: String,
+        /// What the task produces: a token, an image challenge …
+        task_kind: String,
+        /// The challenge.
+        challenge_id: String,
+        /// Whether the challenge is about images or a video.
+        media: String,
         /// The host of the page with the captcha.
         website_host: String,
         /// The path of the page with the captcha.
@@ -682,24 +977,36 @@ payloads! {
     }
 }
 
-/// How solving a captcha ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CaptchaStatus {
-    /// Solved.
-    Success,
-    /// Not solved.
-    Failure,
-    /// Not solved in time.
-    Timeout,
-    /// Abandoned, usually because the page was closed or navigated.
-    Abandoned,
+kinds! {
+    /// How solving a captcha ended.
+    enum CaptchaStatus {
+        /// Solved.
+        Success "success",
+        /// Not solved.
+        Failure "failure",
+        /// Not solved in time.
+        Timeout "timeout",
+        /// Abandoned, usually because the page was closed or navigated.
+        Abandoned "abandoned",
+    }
+
+    /// How a challenge ended, whatever was tried.
+    enum ChallengeStatus {
+        /// The challenge is gone after a solution.
+        Solved "solved",
+        /// The challenge remained after all attempts.
+        Failure "failure",
+        /// The challenge remained for too long.
+        Timeout "timeout",
+        /// It is not known how it ended, usually because the page was closed or navigated.
+        Abandoned "abandoned",
+    }
 }
 
 // The machine.
 payloads! {
     /// `data` of `system_oom_kill`. Sizes are in KiB.
-    struct SystemOomKill {
+    struct SystemOomKill(rest: Rest) {} required {
         /// The process that was killed.
         process_name: String,
         /// Its id.
@@ -724,7 +1031,7 @@ payloads! {
     /// A process as the kernel listed it when memory ran out.
     struct OomTask {
         /// The process.
-        process_name: String,
+        name: String,
         /// Its id.
         pid: u64,
         /// The memory it held.
@@ -732,7 +1039,7 @@ payloads! {
     }
 
     /// `data` of `service_crashed`.
-    struct ServiceCrashed {
+    struct ServiceCrashed(rest: Rest) {} required {
         /// The service.
         service_name: String,
         /// When it crashed.
@@ -743,14 +1050,14 @@ payloads! {
     }
 }
 
-/// When a service crashed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CrashPhase {
-    /// Before it was ready.
-    Startup,
-    /// While it ran.
-    Running,
-    /// It crashed again and is not restarted.
-    GaveUp,
+kinds! {
+    /// When a service crashed.
+    enum CrashPhase {
+        /// Before it was ready.
+        Startup "startup",
+        /// While it ran.
+        Running "running",
+        /// It crashed again and is not restarted.
+        GaveUp "gave_up",
+    }
 }

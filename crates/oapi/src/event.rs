@@ -67,7 +67,11 @@ pub struct Event {
     #[cfg_attr(feature = "openapi", schema(value_type = Value))]
     pub data: Option<Box<RawValue>>,
     /// Whether `data` was dropped because the envelope would be over 1,000,000 bytes. Omitted if false.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "is_false"
+    )]
     pub truncated: bool,
 }
 
@@ -203,7 +207,11 @@ pub struct Source {
     )]
     pub event: Option<String>,
     /// More about the origin of the event. Publishing adds `telemetry_session_id`.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub metadata: BTreeMap<String, String>,
 }
 

@@ -43,6 +43,7 @@
 mod cursor;
 mod category;
 mod event_type;
+mod rest;
 pub mod data;
 
 mod error;

@@ -152,6 +152,7 @@ pub(crate) fn read(message: &[u8], redact_url: &RedactUrl) -> Option<CdpCommand>
     Some(CdpCommand {
         method: method.into_owned(),
         arguments,
+        ..CdpCommand::default()
     })
 }
 

@@ -498,7 +498,7 @@ impl Shared {
             publisher: self.publisher.clone(),
             connection: number,
         };
-        publisher.publish_known(KnownType::CdpConnect, CdpConnect {});
+        publisher.publish_known(KnownType::CdpConnect, CdpConnect::default());
         let mut disconnect = Disconnect {
             publisher: publisher.clone(),
             started: Instant::now(),
@@ -622,11 +622,12 @@ struct Disconnect {
 
 impl Drop for Disconnect {
     fn drop(&mut self) {
-        let duration = self.started.elapsed().as_millis();
+        let duration = self.started.elapsed();
         let disconnect = CdpDisconnect {
-            duration_ms: duration.try_into().unwrap_or(u64::MAX),
+            duration_ms: (duration.as_secs_f64() * 1e6).round() / 1e3,
             message_count: self.messages.load(Relaxed),
             reason: self.reason.to_owned(),
+            ..CdpDisconnect::default()
         };
         self.publisher
             .publish_known(KnownType::CdpDisconnect, disconnect);

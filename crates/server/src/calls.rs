@@ -108,7 +108,8 @@ pub(crate) fn publish(
         request_id: id.as_str().to_owned(),
         operation_id: route.operation_id().to_owned(),
         status: status.as_u16().into(),
-        duration_ms: took.as_millis().try_into().unwrap_or(u64::MAX),
+        duration_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
+        ..PlatformApiCall::default()
     });
 }
 
@@ -187,7 +188,8 @@ mod tests {
             request_id: "r-1".to_owned(),
             operation_id: "put_telemetry".to_owned(),
             status: 201,
-            duration_ms: 12,
+            duration_ms: 12.0,
+            ..PlatformApiCall::default()
         };
         let data = event.typed_data().unwrap();
         assert_eq!(data, Some(EventData::PlatformApiCall(expected)));

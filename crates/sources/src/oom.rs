@@ -138,6 +138,7 @@ fn killed_process(text: &str, report: Report) -> Option<SystemOomKill> {
         mem_total_kb: report.mem_total_kb,
         mem_free_kb: report.mem_free_kb,
         top_tasks: (!report.tasks.is_empty()).then_some(report.tasks),
+        ..SystemOomKill::default()
     })
 }
 
@@ -148,7 +149,7 @@ fn task(text: &str, (rss, name): (usize, usize), page_kb: u64) -> Option<OomTask
     let rss: u64 = columns.get(rss)?.parse().ok()?;
     Some(OomTask {
         // A name may have a space in it.
-        process_name: columns.get(name..)?.join(" "),
+        name: columns.get(name..)?.join(" "),
         pid: pid.trim().parse().ok()?,
         rss_kb: rss * page_kb,
     })

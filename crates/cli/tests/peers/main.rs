@@ -19,3 +19,4 @@ mod peer;
 mod browser;
 mod document;
 mod sdks;
+mod types;

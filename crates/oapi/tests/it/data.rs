@@ -1,7 +1,7 @@
 //! Typed `data`, tested with a recorded browser session and with the fields of the taxonomy.
 
 use serde_json::Value;
-use tapline_oapi::data::{CaptchaStatus, EventData, TargetType};
+use tapline_oapi::data::{CaptchaStatus, DisconnectReason, EventData, TargetType};
 use tapline_oapi::{Category, Event, EventType, KnownType};
 
 use crate::CORPUS;
@@ -52,87 +52,180 @@ fn no_field_of_a_recorded_session_is_lost() {
     assert_eq!(events, 313);
 }
 
-/// One example for each known type, with every field of the taxonomy. Read and written again, it
-/// must come out the same.
+/// One event of each known type, with every field of the taxonomy. The published SDKs read the same file
+/// (`crates/cli/tests/peers/types.rs`).
+const KNOWN_TYPES: &str = include_str!("known-types.ndjson");
+
+/// Read and written again, it comes out the same, and no field is left over.
 #[test]
 fn every_known_type_has_its_fields() {
-    const CONTEXT: &str = r#""session_id":"s","target_id":"t","target_type":"page","nav_seq":3,"frame_id":"f","loader_id":"l","url":"u""#;
-    const API_CALL: &str = r#"{"request_id":"r","operation_id":"o","status":200,"duration_ms":5}"#;
-    const STACK: &str = r#""stack_trace":{"description":"setTimeout","callFrames":[{"functionName":"f","scriptId":"1","url":"u","lineNumber":1,"columnNumber":-1}],"parent":{"callFrames":[]}}"#;
+    let mut known_types = Vec::new();
+    for line in KNOWN_TYPES.lines() {
+        let event: Event = serde_json::from_str(line).unwrap();
+        let EventType::Known(known) = event.event_type else {
+            panic!("{line}")
+        };
+        assert_eq!(event.category, known.category());
+        known_types.push(known);
 
-    let with_context = |rest: &str| match rest {
-        "" => format!("{{{CONTEXT}}}"),
-        rest => format!("{{{CONTEXT},{rest}}}"),
-    };
-    let example = |known| {
-        match known {
-        KnownType::ConsoleLog => with_context(&format!(r#""level":"log","text":"x","args":["x"],{STACK},"log_source":"security","source_url":"u","exception_id":7"#)),
-        KnownType::ConsoleError => with_context(&format!(
-            r#""text":"x","level":"error","args":["x"],"line":1,"column":2,"source_url":"u",{STACK},"log_source":"network","exception_id":7"#
-        )),
-        KnownType::NetworkRequest => with_context(
-            r#""request_id":"r","method":"GET","document_url":"u","headers":{"A":"b"},"initiator_type":"other","resource_type":"Document","post_data":"p","post_data_bytes":9,"post_data_omitted":true,"is_redirect":true,"redirect_url":"v""#,
-        ),
-        KnownType::NetworkResponse => with_context(
-            r#""request_id":"r","method":"GET","status":200,"headers":{"A":"b"},"status_text":"OK","mime_type":"text/css","resource_type":"Stylesheet","body":"b","body_bytes":9,"protocol":"h2","remote_ip":"::1","from_cache":"disk","encoded_bytes":9,"duration_ms":9.5,"timing":{"blocked":0.5,"dns":0.5,"connect":0.5,"tls":0.5,"send":0.5,"wait":0.5,"receive":0.5},"open":true"#,
-        ),
-        KnownType::NetworkResponseEnd => with_context(
-            r#""request_id":"r","duration_ms":9.5,"encoded_bytes":9,"error_text":"e""#,
-        ),
-        KnownType::NetworkWebsocketClosed => with_context(
-            r#""request_id":"r","duration_ms":9.5,"messages_sent":1,"messages_received":2,"bytes_sent":3,"bytes_received":4,"code":1000,"reason":"x","error_text":"e""#,
-        ),
-        KnownType::NetworkLoadingFailed => {
-            with_context(r#""request_id":"r","error_text":"e","canceled":true,"resource_type":"Script","status":200,"headers":{"A":"b"},"mime_type":"text/css","blocked_reason":"csp","cors_error":"c","duration_ms":9.5"#)
-        }
-        KnownType::NetworkIdle
-        | KnownType::PageLayoutSettled
-        | KnownType::PageNavigationSettled
-        | KnownType::PageCrashed => with_context(""),
-        KnownType::PageNavigation => r#"{"url":"u","frame_id":"f","loader_id":"l","parent_frame_id":"p","session_id":"s","target_id":"t","target_type":"iframe"}"#.to_owned(),
-        KnownType::PageDomContentLoaded | KnownType::PageLoad => with_context(r#""cdp_timestamp":2405.5"#),
-        KnownType::PageTabOpened => {
-            r#"{"target_id":"t","target_type":"page","url":"u","title":"x","opener_id":"o"}"#.to_owned()
-        }
-        KnownType::PageLayoutShift => with_context(
-            r#""source_frame_id":"f","time":1.5,"duration":0.5,"layout_shift_details":{"value":0.5,"had_recent_input":false}"#,
-        ),
-        KnownType::PageLcp => with_context(
-            r#""source_frame_id":"f","time":1.5,"lcp_details":{"render_time":1.5,"load_time":0.5,"size":6384.5,"element_id":"e","url":"u","node_id":4}"#,
-        ),
-        KnownType::InteractionClick => with_context(r#""x":1.5,"y":2.5,"selector":"s","tag":"A","text":"t""#),
-        KnownType::InteractionKey => with_context(r#""key":"Enter","selector":"s","tag":"INPUT""#),
-        KnownType::InteractionScrollSettled => {
-            with_context(r#""from_x":0.5,"from_y":0.5,"to_x":0.5,"to_y":900.5,"target_selector":"html""#)
-        }
-        KnownType::MonitorScreenshot => r#"{"png":"AAAA"}"#.to_owned(),
-        KnownType::MonitorDisconnected => r#"{"reason":"chrome_restarted"}"#.to_owned(),
-        KnownType::MonitorReconnected => r#"{"reconnect_duration_ms":5}"#.to_owned(),
-        KnownType::MonitorReconnectFailed => r#"{"reason":"reconnect_exhausted"}"#.to_owned(),
-        KnownType::MonitorInitFailed => r#"{"step":"attach"}"#.to_owned(),
-        KnownType::ProxyError => r#"{"code":"c","request_id":"r","status":502,"method":"GET","raw_code":"x","resource_type":"Document"}"#.to_owned(),
-        KnownType::ApiCall | KnownType::PlatformApiCall => API_CALL.to_owned(),
-        KnownType::CdpCommand => r#"{"method":"Page.navigate","url":"u","n":[1]}"#.to_owned(),
-        KnownType::CdpConnect => "{}".to_owned(),
-        KnownType::CdpDisconnect => r#"{"duration_ms":5,"message_count":6,"reason":"closed"}"#.to_owned(),
-        KnownType::LiveViewConnect => r#"{"session_id":"s"}"#.to_owned(),
-        KnownType::LiveViewDisconnect => r#"{"session_id":"s","duration_ms":5}"#.to_owned(),
-        KnownType::CaptchaSolveStarted => r#"{"captcha_type":"c","task_id":"t","challenge_id":"d","website_host":"h","website_path":"p"}"#.to_owned(),
-        KnownType::CaptchaChallengeResult => r#"{"challenge_id":"d","status":"solved","duration_ms":5}"#.to_owned(),
-        KnownType::CaptchaSolveResult => r#"{"captcha_type":"c","status":"abandoned","duration_ms":5,"task_id":"t","website_host":"h","website_path":"p","error_code":"e"}"#.to_owned(),
-        KnownType::SystemOomKill => r#"{"process_name":"chrome","pid":1,"rss_kb":2,"trigger_process_name":"node","trigger_pid":3,"constraint":"memcg","mem_total_kb":4,"mem_free_kb":5,"top_tasks":[{"process_name":"chrome","pid":1,"rss_kb":2}]}"#.to_owned(),
-        KnownType::ServiceCrashed => r#"{"service_name":"s","phase":"gave_up","pid":1}"#.to_owned(),
-    }
-    };
-
-    for &known in KnownType::ALL {
-        let before = example(known);
-        let data = typed(known, &before)
+        let data = event.typed_data();
+        let data = data
             .unwrap_or_else(|error| panic!("{known}: {error}"))
             .unwrap();
         assert_eq!(data.known_type(), known);
-        let before: Value = serde_json::from_str(&before).unwrap();
+        let rest = format!("{data:?}");
+        assert!(!rest.contains("rest: {\""), "{rest}");
+        let before: Value = serde_json::from_str(event.data.unwrap().get()).unwrap();
         assert_eq!(serde_json::to_value(&data).unwrap(), before, "{known}");
+    }
+    known_types.sort_unstable_by_key(|known| known.as_str());
+    let mut all = KnownType::ALL.to_vec();
+    all.sort_unstable_by_key(|known| known.as_str());
+    assert_eq!(known_types, all);
+}
+
+#[track_caller]
+fn comes_back(known: KnownType, json: &str) -> EventData {
+    let data = EventData::parse(known, json).unwrap_or_else(|error| panic!("{error}: {json}"));
+    let before: Value = serde_json::from_str(json).unwrap();
+    assert_eq!(serde_json::to_value(&data).unwrap(), before);
+    data
+}
+
+#[test]
+fn what_no_field_holds_is_kept_and_written_back() {
+    use KnownType::*;
+    for (known, json) in [
+        (
+            ConsoleLog,
+            r#"{"new":[1,{"a":null}],"text":"x","level":"log"}"#,
+        ),
+        (
+            ConsoleLog,
+            r#"{"text":null,"args":["a",1,null],"nav_seq":null}"#,
+        ),
+        (ConsoleLog, "{}"),
+        (
+            NetworkResponse,
+            r#"{"headers":{"a":1,"b":["x","y"],"c":null,"d":"z"},"status":200}"#,
+        ),
+        (
+            NetworkResponse,
+            r#"{"status":-1,"nav_seq":2.5,"encoded_bytes":1e300}"#,
+        ),
+        (
+            NetworkResponse,
+            r#"{"timing":{"dns":1,"proxy":2},"target_type":"webview"}"#,
+        ),
+        (PageLcp, r#"{"lcp_details":{"size":1}}"#),
+        (PageLcp, r#"{"lcp_details":{}}"#),
+        (PageLcp, r#"{"lcp_details":null,"time":1}"#),
+        (InteractionClick, r#"{"x":1.5,"y":2.0}"#),
+        (MonitorDisconnected, r#"{"reason":"out_of_luck"}"#),
+        (
+            ApiCall,
+            r#"{"request_id":"r","operation_id":"o","status":200,"duration_ms":0.25,"code":null}"#,
+        ),
+        (
+            CdpCommand,
+            r#"{"method":"A.b","session_id":null,"command_id":1.5,"x":{"y":1}}"#,
+        ),
+        (
+            CaptchaChallengeResult,
+            r#"{"status":"given_up","duration_ms":1,"captcha_type":"x"}"#,
+        ),
+        (
+            SystemOomKill,
+            r#"{"process_name":"a","pid":1,"rss_kb":2,"top_tasks":[{"name":"a","pid":1,"rss_kb":2,"uid":0}]}"#,
+        ),
+        (ServiceCrashed, r#"{"service_name":"s","phase":"stopped"}"#),
+    ] {
+        comes_back(known, json);
+    }
+    // What version 0.1 wrote.
+    let data = comes_back(
+        SystemOomKill,
+        r#"{"process_name":"a","pid":1,"rss_kb":2,"top_tasks":[{"process_name":"a","pid":1,"rss_kb":2}]}"#,
+    );
+    let EventData::SystemOomKill(kill) = data else {
+        panic!("{data:?}")
+    };
+    assert_eq!(kill.top_tasks.unwrap()[0].name, "a");
+}
+
+#[test]
+fn a_field_that_was_changed_is_written_with_the_rest() {
+    let json = r#"{"text":"secret","target_type":"webview","new":1}"#;
+    let mut data = comes_back(KnownType::ConsoleLog, json);
+    let EventData::ConsoleLog(line) = &mut data else {
+        panic!("{data:?}")
+    };
+    line.text = "x".to_owned();
+    let after = serde_json::to_value(&data).unwrap();
+    assert_eq!(
+        after,
+        serde_json::json!({"text":"x","target_type":"webview","new":1})
+    );
+}
+
+#[test]
+fn an_unknown_kind_is_read_with_its_name() {
+    let data = comes_back(
+        KnownType::MonitorDisconnected,
+        r#"{"reason":"out_of_luck"}"#,
+    );
+    let EventData::MonitorDisconnected(disconnected) = data else {
+        panic!("{data:?}")
+    };
+    assert_eq!(
+        disconnected.reason,
+        DisconnectReason::Other("out_of_luck".to_owned())
+    );
+    assert_eq!(disconnected.reason.as_str(), "out_of_luck");
+}
+
+#[test]
+fn a_field_that_every_producer_sends_is_required() {
+    for (known, json, expected) in [
+        (
+            KnownType::ApiCall,
+            r#"{"operation_id":"o"}"#,
+            "field `request_id`: missing",
+        ),
+        (
+            KnownType::CdpCommand,
+            r#"{"method":null}"#,
+            "field `method`: missing",
+        ),
+        (
+            KnownType::CaptchaSolveResult,
+            "{}",
+            "field `captcha_type`: missing",
+        ),
+        (
+            KnownType::ConsoleLog,
+            r#"{"text":1}"#,
+            "field `text`: invalid type",
+        ),
+        (
+            KnownType::NetworkResponse,
+            r#"{"status":"200"}"#,
+            "field `status`: invalid type",
+        ),
+        (
+            KnownType::NetworkResponse,
+            r#"{"headers":[]}"#,
+            "field `headers`: invalid type",
+        ),
+        (
+            KnownType::PageLcp,
+            r#"{"lcp_details":{"size":"x"}}"#,
+            "field `size`: invalid type",
+        ),
+        (KnownType::ConsoleLog, "[]", "invalid type"),
+    ] {
+        let error = EventData::parse(known, json).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
 
@@ -176,11 +269,7 @@ fn an_unknown_kind_of_target_is_read_as_other() {
 fn absent_data_is_valid_for_a_type_without_required_fields() {
     let connect = Event::known(KnownType::CdpConnect, None).typed_data();
     assert!(matches!(connect, Ok(Some(EventData::CdpConnect(_)))));
-    assert!(
-        Event::known(KnownType::ConsoleLog, None)
-            .typed_data()
-            .is_err()
-    );
+    assert!(Event::known(KnownType::ApiCall, None).typed_data().is_err());
     assert!(typed(KnownType::ConsoleLog, r#"{"text":1}"#).is_err());
 
     let custom = Event::custom("mine", Category::Page, None)

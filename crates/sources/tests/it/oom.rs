@@ -46,7 +46,7 @@ fn a_memory_cgroup_is_over_its_limit() {
         MEMORY_CGROUP,
         r#"{"process_name":"python3","pid":6051,"rss_kb":37592,"trigger_process_name":"python3",
             "trigger_pid":6051,"constraint":"memcg",
-            "top_tasks":[{"process_name":"python3","pid":6051,"rss_kb":37592}]}"#,
+            "top_tasks":[{"name":"python3","pid":6051,"rss_kb":37592}]}"#,
     );
 }
 
@@ -55,11 +55,11 @@ fn the_machine_is_out_of_memory() {
     let expected = r#"{"process_name":"renderer","pid":4243,"rss_kb":2000000,
         "trigger_process_name":"Web Content","trigger_pid":4242,"constraint":"none",
         "mem_total_kb":8388128,"mem_free_kb":100352,"top_tasks":[
-            {"process_name":"renderer","pid":4243,"rss_kb":2000000},
-            {"process_name":"chromium","pid":4240,"rss_kb":280000},
-            {"process_name":"Web Content","pid":4242,"rss_kb":240000},
-            {"process_name":"f","pid":4245,"rss_kb":2716},
-            {"process_name":"udevd","pid":312,"rss_kb":2712}]}"#;
+            {"name":"renderer","pid":4243,"rss_kb":2000000},
+            {"name":"chromium","pid":4240,"rss_kb":280000},
+            {"name":"Web Content","pid":4242,"rss_kb":240000},
+            {"name":"f","pid":4245,"rss_kb":2716},
+            {"name":"udevd","pid":312,"rss_kb":2712}]}"#;
     check(MACHINE, expected);
     // As `journalctl -k` has it.
     let journal = MACHINE.lines().map(|line| {
