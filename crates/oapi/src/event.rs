@@ -139,8 +139,8 @@ impl Event {
         }
     }
 
-    /// `data` as the struct of the event's type. `None` for a custom type, and if `data` was dropped at the
-    /// size limit.
+    /// `data` as the struct of the event's type. `None` for a custom type, if `data` was dropped at the size
+    /// limit, and if it is absent and the type has required fields.
     ///
     /// ```
     /// use tapline_oapi::{Event, data::EventData};
@@ -168,8 +168,8 @@ impl Event {
             .filter(|data| *data != "null");
         match data {
             None if self.truncated => Ok(None),
-            // Some types have no required field: absent data is valid for them.
-            None => EventData::parse(known, "{}").map(Some),
+            // Most types have no required field: absent data is valid for them.
+            None => Ok(EventData::parse(known, "{}").ok()),
             Some(data) => EventData::parse(known, data).map(Some),
         }
     }
