@@ -171,6 +171,7 @@ impl Target {
             frame_id: Some(place.frame.to_owned()),
             loader_id,
             url,
+            ..Context::default()
         }
     }
 
