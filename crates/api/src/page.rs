@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageQuery {
     /// At most so many envelopes: `1..=`[`MAX_LIMIT`]. A page may have fewer and still not be the
-    /// last: [`Page::next_offset`] tells.
+    /// last: see [`Page::next_offset`].
     pub limit: u64,
     /// Only seqs above this one, in either order, on this page and on those that follow it.
     pub after: Option<u64>,

@@ -50,7 +50,7 @@ pub(crate) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), 
 }
 
 pub(crate) fn number(name: &str, text: &str) -> Result<u64, QueryError> {
-    // Signed, since that is what the document promises, so that every client can tell it; and the
+    // Signed, since that is what the document promises, so that every client can represent it; and the
     // digits are looked at because `parse` alone would take a plus sign.
     if text.bytes().all(|byte| byte.is_ascii_digit())
         && let Ok(number) = text.parse::<i64>()

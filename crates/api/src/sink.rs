@@ -93,7 +93,7 @@ impl SinkError {
 pub enum SinkItem {
     /// The next event.
     Event(Envelope),
-    /// Events of the window were evicted before the sink read them. To be exported, too: whoever reads the
+    /// Events of the window were evicted before the sink read them. They are exported, too: a reader of the
     /// exported data has to see the gap.
     Gap(Lost),
 }

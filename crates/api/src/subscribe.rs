@@ -16,16 +16,16 @@ use crate::service::{ApiService, describe};
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamQuery {
-    /// The cursor to go on after, as it was sent: `{seq}` or `{seq}-{epoch}`.
+    /// The cursor to resume after, as it was sent: `{seq}` or `{seq}-{epoch}`.
     pub after: Option<String>,
     /// Where to begin without a cursor; `None` = at the current session's start.
     pub replay: Option<Replay>,
     /// Only such events.
     pub filter: Filter,
-    /// Whether the stream is to tell about itself, too.
+    /// Whether the stream also sends notices about itself.
     pub notices: bool,
-    /// What to do when its reader is overtaken. Where that is [`Close`](OnLag::Close) the
-    /// reader goes on at the oldest retained, and who reads ends the stream at the first loss.
+    /// What to do when its reader lags. With [`Close`](OnLag::Close) the reader resumes at the
+    /// oldest retained event, and its caller ends the stream at the first loss.
     pub overtaken: OnLag,
 }
 
@@ -33,7 +33,7 @@ pub struct StreamQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitQuery {
     /// After which event, and for which. [`ApiService::subscribe`] gives the reader: an event that was
-    /// published before is not missed, and what is lost on the way is told.
+    /// published before is not missed, and what is lost on the way is reported.
     pub start: StreamQuery,
     /// For how long: 0 to 300 seconds. 0 looks only at what is there.
     pub timeout: Duration,

@@ -70,8 +70,8 @@ impl Entry {
     }
 }
 
-/// Room in an envelope's JSON for all but `data`: the fixed parts, the stamp and a few short names.
-/// What is larger grows once.
+/// Space in an envelope's JSON for all but `data`: the fixed parts, the stamp and a few short names.
+/// A larger envelope makes the buffer grow once.
 const JSON_FIXED: usize = 320;
 
 /// An event with its seq. Valid for as long as it is held, retained or not.

@@ -1,8 +1,8 @@
 //! One connection: requests in a row, until one of them asks for a stream.
 //!
-//! HTTP/1.1 itself is hyper's. What is ours is how long a peer may take for what, what it is told when
-//! it takes too long, and that the socket of a stream is taken over: hyper and all its buffers are
-//! dropped, and what is left is a position and a socket ([`crate::stream`]).
+//! hyper speaks HTTP/1.1. This module decides how long a peer may take for each step, answers when it takes
+//! too long, and takes over the socket of a stream: hyper and all its buffers are dropped, and a position
+//! and a socket are left ([`crate::stream`]).
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
@@ -102,13 +102,13 @@ pub(crate) async fn run<B: Backend>(
     let mut patience = Patience::new(&app.options.limits);
     let mut stopping = pin!(app.stopping.cancelled());
     // The first look leaves a waker there; the next one is worth while when it was called.
-    let (mut looked, mut told_to_stop) = (false, false);
+    let (mut looked, mut asked_to_stop) = (false, false);
     let end = poll_fn(|cx| {
-        if !told_to_stop
+        if !asked_to_stop
             && (!looked || app.is_stopping.load(Relaxed))
             && stopping.as_mut().poll(cx).is_ready()
         {
-            told_to_stop = true;
+            asked_to_stop = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
         looked = true;
@@ -371,7 +371,7 @@ impl<'a> Patience<'a> {
         };
         // A head has to be complete in its time, however many bytes of it come.
         self.moved |= state.moved.swap(false, Relaxed) && waiting != Waiting::Head;
-        // Whoever has said nothing at all yet is as late as with the rest of a first head.
+        // A peer that has sent nothing yet has as long as for the rest of a first head.
         if waiting != self.waiting && (self.waiting, waiting) != (Waiting::Head, Waiting::Idle)
             || self.moved && self.waiting == Waiting::Head
         {

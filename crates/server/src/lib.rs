@@ -1,15 +1,15 @@
 //! Tapline over HTTP: the operations as JSON, the events as Server-Sent Events.
 //!
-//! **What it is.** One function, [`serve`], that answers on a listener until it is told to stop. A
+//! **What it is.** One function, [`serve`], that answers on a listener until it is asked to stop. A
 //! subscriber is a position in the ring and a socket: there is no queue in between, so one that
-//! does not read costs a bounded buffer and falls behind, and is told what it missed.
+//! does not read costs a bounded buffer and falls behind, and gets a report of what it missed.
 //!
-//! **What it is not.** It decides nothing about events or sessions: that is `tapline-api`, of which
-//! each route is a thin cover.
+//! **What it is not.** It decides nothing about events or sessions: that is `tapline-api`, and
+//! each route is a thin cover of it.
 //!
 //! **Start at** [`serve`].
 //!
-//! **Layer.** Floor 4: above `tapline-api`.
+//! **Layer.** Layer 4: above `tapline-api`.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

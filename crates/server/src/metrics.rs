@@ -1,6 +1,6 @@
-//! What the server tells about itself to whoever scrapes `/metrics`: [`Metrics`].
+//! The metrics of the server, as `/metrics` shows them: [`Metrics`].
 //!
-//! Most of it is counted elsewhere anyhow, by the session and the ring, and only read when somebody
+//! Most of it is counted elsewhere anyhow, by the session and the ring, and only read when a client
 //! asks. What is counted here are requests, connections and streams, each by a relaxed add at a place
 //! that is known when the program is compiled.
 //!
@@ -17,7 +17,7 @@
 //!
 //! 1. No label has a value that a caller chose: every one is of an enum, or is the same for the life of
 //!    the process.
-//! 2. A number is never told as less than it was told before, gauges apart.
+//! 2. A number never becomes less from one scrape to the next, gauges apart.
 //! 3. What is open is what came minus what went, so that no path can forget to count one of them down.
 
 use std::fmt::{Display, Write as _};
@@ -109,13 +109,13 @@ label! {
         Shutdown "shutdown",
         /// What allowed it to read has run out.
         Expired "expired",
-        /// It was overtaken, and had asked to end rather than go on with a gap.
+        /// It lagged, and had asked to end rather than continue after a gap.
         Overtaken "overtaken",
         /// It got what it had asked for.
         Complete "complete",
         /// It took no bytes for too long.
         Stalled "stalled",
-        /// The server could not go on with it.
+        /// The server could not continue it.
         Failed "failed",
     }
 }
@@ -210,7 +210,7 @@ impl Metrics {
     }
 
     fn write_calls(&self, text: &mut Text) {
-        // A route that nobody ever called is left out. One that was called has all its statuses, so
+        // A route that was never called is left out. One that was called has all its statuses, so
         // that the first error is a step from 0, which is what `rate` and `increase` can see.
         let called: Vec<_> = Route::ALL
             .iter()
@@ -326,7 +326,7 @@ impl Streams {
         self.opened.get().saturating_sub(ended)
     }
 
-    /// Readers were told of so many gaps, in which they lost so many events together.
+    /// So many gaps were reported to readers, with so many lost events in all.
     pub(crate) fn gaps(&self, gaps: u64, lost: u64) {
         self.gaps.add(gaps);
         self.lost.add(lost);
@@ -354,15 +354,12 @@ impl Streams {
             .value(self.bytes.get());
         text.counter("stream_batches_total", "Pieces in which they were written.")
             .value(self.batches.get());
-        text.counter(
-            "gaps_total",
-            "Gaps that readers were told of because they were too slow.",
-        )
-        .value(self.gaps.get());
+        text.counter("gaps_total", "Gaps reported to readers that were too slow.")
+            .value(self.gaps.get());
         text.counter(
             "lost_events_total",
-            "Events that readers had asked for and were told that they lost; where that cannot be \
-             known exactly, the most that it can be.",
+            "Events that readers had asked for and that were reported to them as lost; where the \
+             exact number is unknown, the most that it can be.",
         )
         .value(self.lost.get());
         text.gauge(
@@ -435,7 +432,7 @@ fn write_ledger(text: &mut Text, numbers: &BackendMetrics) {
     );
     let mut filtered = text.counter(
         "events_filtered_total",
-        "Events that nobody asked for: `inactive` while no session ran, `category_disabled` where it \
+        "Events that were not captured: `inactive` while no session ran, `category_disabled` where it \
          did not capture the category.",
     );
     by_category(&mut filtered, &ledger.filtered.inactive, Some("inactive"));
@@ -582,7 +579,7 @@ impl Calls {
 }
 
 /// The upper bounds of a histogram's buckets, and each in seconds: a request takes some ten microseconds to answer where
-/// nothing is in the way, and nobody waits for more than ten seconds.
+/// nothing is in the way, and no caller waits for more than ten seconds.
 const BOUNDS: [(Duration, &str); 17] = [
     (Duration::from_micros(50), "0.00005"),
     (Duration::from_micros(100), "0.0001"),
@@ -690,7 +687,7 @@ impl<L: Label> Default for Counters<L> {
     }
 }
 
-/// What the system knows of this process; what it does not tell is absent.
+/// What the system knows of this process; what it does not report is absent.
 #[derive(Debug, Default, PartialEq)]
 struct Process {
     resident_bytes: Option<u64>,
@@ -724,7 +721,7 @@ fn resident_bytes(status: &str) -> Option<u64> {
 
 /// The 14th and 15th field, in ticks (proc_pid_stat(5)).
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    /// What Linux tells programs a second has, whatever it uses itself: `USER_HZ` is 100 on every
+    /// The ticks of a second that Linux reports to programs, whatever it uses itself: `USER_HZ` is 100 on every
     /// architecture that we build for.
     const TICKS: f64 = 100.0;
     // The second field is the program's name in brackets, in which anything may stand.
@@ -952,7 +949,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_used_yet_is_valid_and_zero() {
+    fn unused_metrics_are_valid_and_zero() {
         let scrape = Scrape::of(&Metrics::new(), &api());
         scrape.expect("tapline_session_active", 0.0);
         scrape.expect("tapline_stream_head_seq", 0.0);
@@ -968,7 +965,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_and_the_stream_are_told_as_they_are() {
+    fn the_ledger_and_the_stream_are_reported_as_they_are() {
         let api = api();
         let session = api.session();
         let publish = |known| session.publish(Event::known(known, None));
@@ -1012,9 +1009,9 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_is_explained_to_those_who_operate() {
+    fn every_metric_is_explained_in_operating_md() {
         const PAGE: &str = include_str!("../../../docs/operating.md");
-        let told = |name: &str| {
+        let documented = |name: &str| {
             let declared = format!("`{name}");
             PAGE.match_indices(&declared)
                 .any(|(at, _)| PAGE[at + declared.len()..].starts_with(['`', '{']))
@@ -1022,7 +1019,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.call(Route::GetHealth).answered(StatusCode::OK);
         for name in Scrape::of(&metrics, &api()).kinds.keys() {
-            assert!(told(name), "{name}");
+            assert!(documented(name), "{name}");
         }
     }
 
@@ -1164,7 +1161,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_is_told() {
+    fn this_process_is_reported() {
         let scrape = Scrape::of(&Metrics::new(), &api());
         assert!(scrape.samples["tapline_resident_memory_bytes"] > 100_000.0);
         assert!(scrape.samples["tapline_open_fds"] >= 3.0);

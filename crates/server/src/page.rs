@@ -7,7 +7,7 @@
 use crate::route::Route;
 
 /// Only what the page brings along, and connections to where it comes from. It may not be framed:
-/// whoever frames it could have its token typed into something else.
+/// a page that frames it could make its user type the token elsewhere.
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
     style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -192,9 +192,9 @@ fn explained(
             continue;
         };
         all_done = false;
-        let (told_by, calls) = next.after;
+        let (seen_thread, calls) = next.after;
         let mut then = alone.clone();
-        if done[told_by] < calls || then.make(next.call) != next.answer {
+        if done[seen_thread] < calls || then.make(next.call) != next.answer {
             continue;
         }
         done[thread] += 1;

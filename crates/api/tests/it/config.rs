@@ -3,9 +3,9 @@
 use tapline_api::{ApiService, PutAnswer};
 use tapline_oapi::{Category, CategorySet, ConfigRequest, State};
 
-use crate::{idle, publish, request, running, told};
+use crate::{code_and_message, idle, publish, request, running};
 
-/// One word for what `put` did, and the state it told.
+/// One word for what `put` did, and the state that it answered with.
 fn put(api: &ApiService, json: &str) -> (&'static str, State) {
     match crate::ready(api.put(&request(json))).unwrap() {
         PutAnswer::Started(state) => ("started", state),
@@ -58,7 +58,7 @@ fn put_captures_what_is_asked_for() {
                         "{json}"
                     );
                     assert_eq!(api.state().unwrap(), state, "{json}");
-                    // What is told is what is done.
+                    // The session captures what the answer says.
                     let config = api.session().config().unwrap();
                     assert_eq!(
                         config.captured(),
@@ -120,13 +120,16 @@ fn a_put_after_clearing_starts_another_session() {
     let (word, cleared) = put(&api, NOTHING);
     assert_eq!(word, "cleared");
     assert_eq!((cleared.seq, &cleared.epoch), (1, &first.epoch));
-    assert_eq!(told(&api.state().unwrap_err()).0, "not_configured");
+    assert_eq!(
+        code_and_message(&api.state().unwrap_err()).0,
+        "not_configured"
+    );
     assert!(publish(&api, r#"{"type":"system_oom_kill"}"#).is_none());
 
     let (word, second) = put(&api, "{}");
     assert_eq!(word, "started");
     assert_ne!(second.session_id, first.session_id);
-    assert_eq!(second.session_start_seq, Some(1), "seqs go on");
+    assert_eq!(second.session_start_seq, Some(1), "seqs continue");
     assert_eq!(second.epoch, first.epoch);
 }
 
@@ -157,7 +160,7 @@ fn session_ids_are_not_empty_and_never_the_same() {
 }
 
 #[test]
-fn state_tells_one_moment() {
+fn state_describes_one_moment() {
     let api = running(4);
     let state = api.state().unwrap();
     assert_eq!(state.session_id, api.session().id());
@@ -275,7 +278,8 @@ fn a_patch_that_changes_nothing_is_not_applied() {
 fn a_patch_without_a_session_changes_nothing() {
     let api = idle();
     for change in ["{}", TWO, NOTHING] {
-        let (code, message) = told(&crate::ready(api.patch(&request(change))).unwrap_err());
+        let (code, message) =
+            code_and_message(&crate::ready(api.patch(&request(change))).unwrap_err());
         assert_eq!(code, "not_configured");
         assert!(message.contains("PUT /telemetry"), "{message}");
         assert!(!api.session().active());

@@ -21,12 +21,12 @@ fn check(body: impl AsRef<[u8]>, counts: (u64, u64, u64), lines: u64, errors: &[
         counts,
         "{result:?}"
     );
-    let told: Vec<_> = result
+    let listed: Vec<_> = result
         .errors
         .iter()
         .map(|error| format!("{} {}", error.line, error.code))
         .collect();
-    assert_eq!(told, errors);
+    assert_eq!(listed, errors);
     let seqs = (counts.0 > 0).then_some((1, counts.0));
     assert_eq!(result.first_seq.zip(result.last_seq), seqs);
     assert_eq!(api.session().seq(), counts.0);
@@ -95,7 +95,7 @@ fn a_bad_line_loses_no_good_one() {
 }
 
 #[test]
-fn errors_are_told_up_to_a_hundred_and_counted_beyond() {
+fn a_hundred_errors_are_listed_and_more_are_counted() {
     let body = format!("bad\n{GOOD}\n").repeat(150);
     let api = running(1024);
     let mut result = BatchResult::default();

@@ -83,7 +83,7 @@ fn fill_to(api: &ApiService, head: u64) {
 }
 
 /// The code and the message, as they go over the wire.
-fn told(error: &ApiError) -> (&'static str, String) {
+fn code_and_message(error: &ApiError) -> (&'static str, String) {
     let ErrorBody { code, message, .. } = ErrorBody::from(error);
     (code.as_str(), message)
 }

@@ -42,7 +42,7 @@ fn an_empty_stream_has_empty_pages() {
 }
 
 #[test]
-fn a_page_begins_and_ends_where_it_is_told() {
+fn a_page_begins_and_ends_where_the_query_says() {
     let api = running(64);
     fill_to(&api, 10);
     check(&api, "limit=3", &[1, 2, 3], Some(3), 0);
@@ -59,7 +59,7 @@ fn a_page_begins_and_ends_where_it_is_told() {
     check(&api, "limit=3&order=desc&offset=1", &[], None, 0);
     check(&api, "limit=3&order=desc&offset=0", &[], None, 0);
     check(&api, "order=desc&after=8", &[10, 9], None, 0);
-    // Both: `offset` says where to go on, `after` is the bound that it was.
+    // Both: `offset` says where to continue, `after` stays the bound.
     check(&api, "limit=2&after=5&offset=7", &[8, 9], Some(9), 0);
     check(&api, "limit=2&after=7&offset=5", &[8, 9], Some(9), 0);
     check(
@@ -137,9 +137,9 @@ fn paging_covers_everything_exactly_once() {
     }
 }
 
-/// New events come while somebody pages: neither order shows one twice or leaves one out.
+/// New events are published while a client pages: neither order shows one twice or leaves one out.
 #[test]
-fn paging_stands_still_while_the_stream_goes_on() {
+fn paging_is_stable_while_events_are_published() {
     let api = running(64);
     fill_to(&api, 20);
     check(
@@ -167,7 +167,7 @@ fn paging_stands_still_while_the_stream_goes_on() {
 }
 
 #[test]
-fn what_was_evicted_is_told() {
+fn evicted_events_are_reported_as_lost() {
     let api = running(8);
     fill_to(&api, 20);
     let retained = page(&api, "").retained;
@@ -253,7 +253,7 @@ fn since_and_until_ask_for_a_time() {
     }
 }
 
-/// A filter that nothing matches costs a bounded time: such a page ends early, and goes on.
+/// A filter that nothing matches costs a bounded time: such a page ends early, and the next one continues.
 #[test]
 fn a_page_looks_at_a_bounded_number_of_events() {
     let api = running(80_000);
@@ -284,7 +284,7 @@ fn default_query_is_the_empty_text() {
 }
 
 #[test]
-fn a_page_is_bounded_in_bytes_and_the_next_goes_on() {
+fn a_page_is_bounded_in_bytes_and_the_next_one_continues() {
     let api = running(64);
     let data = format!(r#"{{"type":"page_load","data":"{}"}}"#, "x".repeat(900_000));
     for _ in 0..20 {

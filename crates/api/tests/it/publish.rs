@@ -2,7 +2,7 @@
 
 use tapline_oapi::{Category, from_json};
 
-use crate::{idle, publish, request, running, told};
+use crate::{code_and_message, idle, publish, request, running};
 
 /// The event as it went out, without its `ts` and its session.
 #[track_caller]
@@ -64,9 +64,9 @@ fn what_is_refused_says_why_and_takes_no_seq() {
             let error = api
                 .publish(from_json(json.as_bytes()).unwrap())
                 .unwrap_err();
-            let (got, told) = told(&error);
+            let (got, text) = code_and_message(&error);
             assert_eq!(got, code, "{json}");
-            assert!(told.contains(message), "{told}");
+            assert!(text.contains(message), "{text}");
             assert_eq!(api.session().seq(), 0, "{json}");
         }
     }
@@ -94,7 +94,7 @@ fn a_message_does_not_grow_with_the_request() {
     let error = api
         .publish(from_json(json.as_bytes()).unwrap())
         .unwrap_err();
-    let (code, message) = told(&error);
+    let (code, message) = code_and_message(&error);
     assert_eq!(code, "missing_field");
     assert!(message.len() < 1000, "{} bytes", message.len());
 }
@@ -133,7 +133,7 @@ fn data_over_the_limit_is_dropped_and_metadata_over_it_is_refused() {
     let error = api
         .publish(from_json(json.as_bytes()).unwrap())
         .unwrap_err();
-    let (code, message) = told(&error);
+    let (code, message) = code_and_message(&error);
     assert_eq!(code, "event_too_large");
     assert!(message.contains("`source.metadata`"), "{message}");
     assert_eq!(api.session().seq(), 1);

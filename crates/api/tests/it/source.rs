@@ -13,7 +13,7 @@ use tapline_api::{
 };
 use tapline_oapi::{Category, CategorySet, ConfigRequest, Event, KnownType};
 
-use crate::{block_on, poll_once, ready, request, session, told};
+use crate::{block_on, code_and_message, poll_once, ready, request, session};
 
 /// Records its calls, and behaves as the switches say.
 #[derive(Clone, Default)]
@@ -170,7 +170,10 @@ fn a_source_is_called_in_order() {
     }
 
     ready(api.put(&request(NOTHING))).unwrap();
-    assert_eq!(told(&ready(api.delete()).unwrap_err()).0, "not_configured");
+    assert_eq!(
+        code_and_message(&ready(api.delete()).unwrap_err()).0,
+        "not_configured"
+    );
     check(&source, &[]);
     start(&api);
     check(&source, &["prepare", "run, published 1"]);
@@ -203,13 +206,16 @@ fn a_source_that_cannot_start_leaves_no_session() {
     let (api, source) = service();
     source.0.fails.store(true, SeqCst);
     let error = ready(api.put(&ConfigRequest::default())).unwrap_err();
-    let (code, message) = told(&error);
+    let (code, message) = code_and_message(&error);
     assert_eq!(code, "source_failed");
     assert!(message.starts_with("the source `` could not start"));
     let reason = std::error::Error::source(&error).unwrap();
     assert_eq!(reason.to_string(), "connection refused");
     assert_eq!(source.calls(), ["prepare"]);
-    assert_eq!(told(&api.state().unwrap_err()).0, "not_configured");
+    assert_eq!(
+        code_and_message(&api.state().unwrap_err()).0,
+        "not_configured"
+    );
     assert!(crate::publish(&api, r#"{"type":"page_load"}"#).is_none());
 
     // Later it may start.
@@ -376,7 +382,7 @@ fn shutdown_gives_up_a_source_that_does_not_stop_at_the_deadline() {
         ["c stop", "b stop", "a stop", "c stopped", "a stopped"]
     );
     let error = ready(api.put(&ConfigRequest::default())).unwrap_err();
-    assert_eq!(told(&error).0, "unavailable");
+    assert_eq!(code_and_message(&error).0, "unavailable");
     assert!(api.state().is_err());
 }
 

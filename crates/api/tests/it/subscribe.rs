@@ -38,7 +38,7 @@ fn check(
     while let Some(item) = next(&mut opened.subscription) {
         match item {
             Next::Envelope(seq) => got.push(seq),
-            Next::Lost(lost) => panic!("{asked}: the hello should have told of {lost:?}"),
+            Next::Lost(lost) => panic!("{asked}: the hello should have reported {lost:?}"),
         }
     }
     assert_eq!(got, seqs.into_iter().collect::<Vec<_>>(), "{asked}");
@@ -213,9 +213,9 @@ fn under_a_filter_what_is_gone_is_not_claimed_to_be_lost() {
     }
 }
 
-/// What is evicted after the hello is told by the reader, and the two add up.
+/// The reader reports what is evicted after the hello, and the two add up.
 #[test]
-fn hello_and_reader_tell_each_loss_once() {
+fn hello_and_reader_report_each_loss_once() {
     let api = running(8);
     fill_to(&api, 20);
     let mut opened = api.subscribe(&query::stream("after=5").unwrap());
@@ -228,7 +228,7 @@ fn hello_and_reader_tell_each_loss_once() {
 }
 
 #[test]
-fn an_overtaken_stream_goes_on_where_it_asked_to() {
+fn a_lagging_stream_resumes_where_its_query_says() {
     for (asked, last) in [
         ("", 12),
         ("overtaken=oldest", 12),
@@ -239,7 +239,7 @@ fn an_overtaken_stream_goes_on_where_it_asked_to() {
         let mut subscription = api.subscribe(&query::stream(asked).unwrap()).subscription;
         fill_to(&api, 20);
         let Some(Next::Lost(lost)) = next(&mut subscription) else {
-            panic!("it was overtaken")
+            panic!("the reader lagged")
         };
         assert_eq!((lost.first, lost.last), (1, last), "{asked}");
     }

@@ -135,7 +135,7 @@ fn waiting_passes_over_what_is_filtered_and_ends_at_the_time_out() {
 
 /// A reader is faster than a producer: it would catch up with each event as it comes, for ever.
 #[test]
-fn filtered_events_that_never_stop_coming_hold_nobody() {
+fn a_read_returns_although_filtered_events_never_stop() {
     let stream = stream::<()>(1024);
     let nothing = Filter::categories(CategorySet::EMPTY);
     let mut reader = stream.reader(0).filtered(nothing);

@@ -1,18 +1,18 @@
-// The live page: one EventSource, and a table of what it told.
+// The live page: one EventSource, and a table of what it delivered.
 //
-// What is shown was written by pages under test and is hostile: it goes into `textContent` and nowhere
-// else. All that is kept is bounded: MAX_ROWS events, and as many problems, each of MAX_CHARS.
+// The pages under test wrote what is shown, so it is hostile: it goes into `textContent` and nowhere else.
+// Memory is bounded: MAX_ROWS events, and as many problems, each of MAX_CHARS.
 "use strict";
 
 const MAX_ROWS = 2000;
 const MAX_CHARS = 20000;
-// How often what came in is drawn: a burst costs one layout, and nobody reads faster.
+// How often new rows are drawn: a burst costs one layout.
 const DRAW_MS = 100;
-// While more comes than anybody could read, such as when a long history is caught up with: laying out
-// thousands of rows ten times a second would take longer than reading the stream.
+// While more rows arrive than a person can read, for example from a long history, they are drawn less often:
+// laying out thousands of rows ten times a second would take longer than reading the stream.
 const MANY_ROWS = 200;
 const DRAW_MANY_MS = 1000;
-// After an answer that EventSource takes for final; broken connections it takes up again by itself.
+// How long to wait after an answer that EventSource takes for final. It reopens broken connections by itself.
 const RETRY_MS = 3000;
 const TICKET_SECONDS = 300;
 
@@ -23,8 +23,8 @@ const PROBLEM_TYPES = new Set(["console_error", "network_loading_failed", "page_
   "service_crashed", "system_oom_kill", "monitor_disconnected", "monitor_reconnect_failed",
   "monitor_init_failed"]);
 
-// Which fields of `data` tell most, type by type, in the order in which they are shown.
-const TELLING = {
+// The most useful fields of `data` for each type, in the order in which they are shown.
+const SUMMARY_FIELDS = {
   console_log: ["level", "text"],
   console_error: ["text", "source_url"],
   network_request: ["method", "url"],
@@ -44,8 +44,8 @@ const TELLING = {
   system_oom_kill: ["process_name", "pid", "rss_kb"],
   service_crashed: ["service_name", "phase", "pid"],
 };
-// For every other type: those of these that are there.
-const TELLING_ELSEWHERE = ["status", "code", "error", "error_text", "message", "text", "reason", "name",
+// For every other type: the ones of these that it has.
+const OTHER_SUMMARY_FIELDS = ["status", "code", "error", "error_text", "message", "text", "reason", "name",
   "method", "step", "url"];
 const UNITS = { duration_ms: " ms", reconnect_duration_ms: " ms", rss_kb: " kB" };
 
@@ -67,7 +67,7 @@ const state = {
   problems: 0,
   paused: false,
   missedWhilePaused: 0,
-  told: "", // the session notice that was shown last
+  shownSession: "", // the session notice that was shown last
 };
 
 // Newest last. Problems have a list of their own: on a busy stream they would be pushed out of the
@@ -75,7 +75,7 @@ const state = {
 const all = [];
 const problems = [];
 let undrawn = [];
-// Where each request and each page went: the events that tell of their failure need not have it.
+// The address of each request and each page: the events that report their failure may lack it.
 const addresses = new Map();
 let drawTimer = 0;
 let drawnLast = 0;
@@ -117,7 +117,7 @@ function readEnvelope(text, id) {
   const event = envelope.event;
   add({
     envelope: { seq: envelope.seq, ts: event.ts, category: event.category, type: event.type },
-    what: telling(event),
+    what: summaryOf(event),
     problem: isProblem(event),
     text: bounded(text),
     cut: text.length > MAX_CHARS,
@@ -130,7 +130,7 @@ function isProblem(event) {
   return (typeof status === "number" && status >= 400) || status === "failure" || status === "timeout";
 }
 
-function telling(event) {
+function summaryOf(event) {
   const data = event.data;
   const mark = event.truncated ? "(data cut: too large) " : "";
   if (data === null || typeof data !== "object") {
@@ -140,7 +140,7 @@ function telling(event) {
   const value = (field) => (field === "url"
     ? data.url || addresses.get(data.request_id || data.target_id)
     : data[field]);
-  const fields = Object.hasOwn(TELLING, event.type) ? TELLING[event.type] : TELLING_ELSEWHERE;
+  const fields = Object.hasOwn(SUMMARY_FIELDS, event.type) ? SUMMARY_FIELDS[event.type] : OTHER_SUMMARY_FIELDS;
   const parts = fields
     .filter((field) => ["string", "number", "boolean"].includes(typeof value(field)) && value(field) !== "")
     // A stack begins with it, as a rule.
@@ -160,8 +160,8 @@ function remember(type, data) {
   if (addresses.size > MAX_ROWS) addresses.delete(addresses.keys().next().value);
 }
 
-// Where no field is known to tell more than others: all of them, but for where in the browser it was;
-// and that where there is nothing else.
+// For a type without a list of fields: all fields except the browser context, or the target if there is
+// nothing else.
 function plain(data) {
   const context = ["session_id", "target_id", "target_type", "frame_id", "loader_id", "nav_seq"];
   const rest = Object.entries(data).filter(([field]) => !context.includes(field));
@@ -169,7 +169,7 @@ function plain(data) {
   return typeof data.target_id === "string" ? `target ${data.target_id}` : "";
 }
 
-// A picture in base64 tells nobody anything.
+// A picture in base64 is of no use in a row.
 const withoutLong = (_, value) =>
   (typeof value === "string" && value.length > 400 ? `(${value.length.toLocaleString("en")} characters)` : value);
 
@@ -190,7 +190,7 @@ function onNotice(source, name, read) {
     try {
       notice = JSON.parse(message.data);
     } catch {
-      return; // a newer server may tell it otherwise
+      return; // a newer server may write it differently
     }
     read(notice, message.data);
     drawSoon();
@@ -199,14 +199,14 @@ function onNotice(source, name, read) {
 
 function readHello(hello, text) {
   if (state.epoch && state.epoch !== hello.epoch) {
-    addNotice("bad", "The server was restarted: seqs begin anew, and what it held before is gone.", text);
+    addNotice("bad", "The server was restarted: seqs start again, and its earlier events are gone.", text);
     state.position = 0;
   } else if (hello.reason === "evicted") {
     const from = hello.asked ? Number.parseInt(hello.asked, 10) : 0;
     const range = `seq ${from + 1} to ${hello.used}`;
     addLoss(hello.lost, hello.used - from, `${range}, while this page was not connected`, text);
   } else if (hello.reason === "ahead" || hello.reason === "invalid") {
-    addNotice("bad", `The server cannot go on after ${hello.asked}: reading begins at the oldest event.`, text);
+    addNotice("bad", `The server cannot resume after ${hello.asked}: reading begins at the oldest event.`, text);
   }
   state.epoch = hello.epoch;
   state.head = hello.head;
@@ -234,12 +234,12 @@ function addLoss(exact, most, where, text) {
 function readSession(session, text) {
   const browser = (session.config && session.config.browser) || {};
   const on = CATEGORIES.filter((category) => browser[category] && browser[category].enabled);
-  element("session").textContent = session.session_id || "none runs";
+  element("session").textContent = session.session_id || "none";
   element("captured").textContent = !session.session_id ? "nothing" : on.length === 9 ? "all" : on.join(", ");
   state.head = Math.max(state.head, session.seq || 0);
-  const told = [session.session_id, session.applied_at, session.epoch].join(" ");
-  if (told === state.told) return;
-  state.told = told;
+  const shown = [session.session_id, session.applied_at, session.epoch].join(" ");
+  if (shown === state.shownSession) return;
+  state.shownSession = shown;
   addNotice("calm", session.session_id
     ? `Session ${session.session_id} after seq ${session.after}, capturing ${on.length === 9 ? "all categories" : on.join(", ")}`
     : "No session runs: nothing is captured. PUT /telemetry starts one.", text);
@@ -256,14 +256,14 @@ function readBye(bye) {
     connect(); // with another ticket
     return;
   }
-  const why = { shutdown: "the server stops", failed: "the server could not go on" }[bye.reason] || bye.reason;
+  const why = { shutdown: "the server is stopping", failed: "the server failed" }[bye.reason] || bye.reason;
   addNotice("calm", `The stream ended at seq ${bye.last_seq}: ${why}.`);
   linked("waiting", `${why}; reconnecting`);
 }
 
 // ---- connecting ----
 
-// At the place where the page is, whatever stands in front of the path.
+// Relative to the page's own address, so that a prefix in front of the path works.
 function address() {
   const query = new URLSearchParams(state.lastId ? { after: state.lastId } : { replay: "all" });
   query.set("notices", "true");
@@ -279,7 +279,7 @@ async function connect() {
   if (state.token) {
     const attempt = (state.attempt = {});
     const ticket = await fetchTicket();
-    if (attempt !== state.attempt) return; // another one has begun meanwhile
+    if (attempt !== state.attempt) return; // another attempt has begun since
     if (!ticket) return;
     query.set("ticket", ticket);
   }
@@ -311,7 +311,7 @@ function disconnect() {
   state.source = null;
 }
 
-// EventSource does not tell what was answered: asks again, for something that ends.
+// EventSource does not report the answer's status: this sends a request that ends, to see it.
 async function whyClosed() {
   disconnect();
   linked("waiting", "reconnecting");
@@ -324,7 +324,7 @@ async function whyClosed() {
     if (status === 400) {
       const error = await answer.json();
       if (attempt !== state.attempt) return;
-      linked("failed", error.message); // a filter that cannot be: no use in asking again
+      linked("failed", error.message); // the filter is invalid: a retry would fail, too
       return;
     }
   } catch {
@@ -348,7 +348,7 @@ async function fetchTicket() {
     if (answer.ok) return (await answer.json()).ticket;
     if (answer.status === 401 || answer.status === 403) {
       state.token = "";
-      askForToken("The server does not take it.");
+      askForToken("The server does not accept this token.");
       return null;
     }
   } catch {
@@ -408,7 +408,7 @@ function drawStatus() {
   const number = (count) => count.toLocaleString("en");
   element("head").textContent = number(state.head);
   element("position").textContent = number(state.position);
-  // What a filter holds back is not told of but by the beat.
+  // Only the beat reports how many events the filter holds back.
   const { category, type } = readForm();
   const lag = category || type ? state.lag : Math.max(0, state.head - state.position);
   element("lag").textContent = lag === null ? "–" : number(lag);
@@ -420,8 +420,8 @@ function drawStatus() {
     : state.missedWhilePaused > 0 ? `Resume (+${number(state.missedWhilePaused)})` : "Resume";
   element("empty").hidden = element("rows").childElementCount > 0;
   element("empty").textContent = element("problems").checked
-    ? "No problem so far."
-    : "No event so far. What is published appears here at once.";
+    ? "No problems yet."
+    : "No events yet. New events appear here at once.";
   document.title = state.problems > 0 ? `(${number(state.problems)}) Tapline` : "Tapline";
 }
 
@@ -440,7 +440,7 @@ function rowOf(entry) {
     time.title = whole;
     row.append(time, cellOf("seq", String(seq)), cellOf("category", category), cellOf("kind", type),
       cellOf("what", entry.what));
-    // A name of ours picks the colour; any other has none.
+    // A known category picks the colour; any other has none.
     if (CATEGORIES.includes(category)) row.dataset.category = category;
   }
   if (entry.text) {
@@ -543,7 +543,7 @@ function readForm() {
   };
 }
 
-// The address bar has the form, so that a view can be sent to somebody. Never the token.
+// The address bar holds the form, so that a view can be shared. Never the token.
 function writeHash() {
   const parts = Object.entries(readForm()).filter(([, value]) => value !== "");
   history.replaceState(null, "", `#${new URLSearchParams(parts)}`);
@@ -565,9 +565,9 @@ function clear() {
   redraw();
 }
 
-// Other events than before are asked for: from the oldest again.
+// After a change of the filter: starts from the oldest event again.
 function restart() {
-  Object.assign(state, { lastId: "", lost: 0, lostExactly: true, told: "" });
+  Object.assign(state, { lastId: "", lost: 0, lostExactly: true, shownSession: "" });
   linked("connecting", "connecting");
   clear();
   connect();
@@ -578,7 +578,7 @@ function start() {
   readHash();
   element("filter-form").addEventListener("submit", (submit) => {
     submit.preventDefault();
-    element("type").blur(); // which tells of a change
+    element("type").blur(); // which fires `change`
   });
   for (const input of [...boxes(), element("type")]) {
     input.addEventListener("change", () => {

@@ -353,7 +353,7 @@ fn at_most_four_changes_wait() {
     assert_eq!(error, PatchError::Busy);
     waiting.pop();
     waiting.push(ask().unwrap());
-    assert!(ask().is_err(), "a caller that left makes room for one");
+    assert!(ask().is_err(), "a caller that left makes space for one");
     change(&registered).applied(0);
     assert!(ask().is_ok());
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tapline_api::{Counts, Epoch, Lost};
 use tapline_oapi::{Gap, Hello, HelloReason, Notice};
 
-/// Bytes for a stream, in the making: whole frames, with room in front for the chunk's length.
+/// Bytes for a stream, in the making: whole frames, with space in front for the chunk's length.
 ///
 /// An HTTP/1.1 body of unknown length goes in chunks. A piece is one chunk, so that the bytes of a shared
 /// piece go to every socket as they are.
@@ -19,7 +19,7 @@ pub(crate) struct FrameBuffer {
 
 impl FrameBuffer {
     /// A length in hexadecimal digits, and a line break.
-    const ROOM: usize = size_of::<u64>() * 2 + 2;
+    const LENGTH_SPACE: usize = size_of::<u64>() * 2 + 2;
 
     pub(crate) fn new(chunked: bool) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl FrameBuffer {
 
     fn out(&mut self) -> &mut Vec<u8> {
         if self.bytes.is_empty() && self.chunked {
-            self.bytes.resize(Self::ROOM, b' ');
+            self.bytes.resize(Self::LENGTH_SPACE, b' ');
         }
         &mut self.bytes
     }
@@ -41,8 +41,8 @@ impl FrameBuffer {
 
     /// How many bytes of frames there are.
     pub(crate) fn len(&self) -> usize {
-        let room = if self.chunked { Self::ROOM } else { 0 };
-        self.bytes.len().saturating_sub(room)
+        let space = if self.chunked { Self::LENGTH_SPACE } else { 0 };
+        self.bytes.len().saturating_sub(space)
     }
 
     /// The frames alone.
@@ -58,8 +58,8 @@ impl FrameBuffer {
             return bytes.into();
         }
         let length = format!("{len:x}\r\n");
-        let start = Self::ROOM - length.len();
-        bytes[start..Self::ROOM].copy_from_slice(length.as_bytes());
+        let start = Self::LENGTH_SPACE - length.len();
+        bytes[start..Self::LENGTH_SPACE].copy_from_slice(length.as_bytes());
         bytes.extend_from_slice(b"\r\n");
         Bytes::from(bytes).slice(start..)
     }
@@ -77,7 +77,7 @@ impl FrameBuffer {
         if self.chunked { b"0\r\n\r\n" } else { b"" }
     }
 
-    /// An event, with its seq for an id, or with `{seq}-{epoch}` where the epoch is told.
+    /// An event, with its seq for an id, or with `{seq}-{epoch}` where an epoch is given.
     pub(crate) fn envelope(&mut self, seq: u64, epoch: Option<Epoch>, json: &str) {
         let out = self.out();
         out.reserve(json.len() + 64);
@@ -123,7 +123,7 @@ impl FrameBuffer {
             HelloReason::Invalid => "cannot be read",
         };
         self.comment(&format!(
-            "the cursor {why}: reading goes on at the oldest event retained, seq {}",
+            "the cursor {why}: reading continues at the oldest event retained, seq {}",
             hello.used + 1
         ));
     }

@@ -28,7 +28,7 @@ fn guarded() -> Vec<Request> {
 }
 
 #[tokio::test]
-async fn without_the_token_nothing_is_done_and_nothing_told() {
+async fn without_the_token_nothing_is_done_and_nothing_disclosed() {
     let server = Setup::default().guarded().idle().await;
     let mut connection = Connection::open(server.addr).await;
     for request in guarded() {

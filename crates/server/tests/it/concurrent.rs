@@ -70,7 +70,7 @@ async fn every_reader_sees_every_seq_once_and_in_order() {
     assert_eq!(server.api.session().seq(), total);
 }
 
-/// Configurations change while others publish and read: whatever the order, nobody is stuck.
+/// Configurations change while others publish and read: whatever the order, no task is stuck.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_come_and_go_under_load() {
     let server = Setup::default().events(4096).idle().await;
@@ -95,7 +95,7 @@ async fn sessions_come_and_go_under_load() {
     server.call(&request("PUT", "/telemetry")).await;
     let last = server.publish(KnownType::PageLoad).seq();
 
-    // An event carries the id of the session that the notice before it told.
+    // An event carries the id of the session that the notice before it named.
     let (mut session, mut seq) = (serde_json::Value::Null, 0);
     while seq < last {
         let frame = stream.expect().await;

@@ -16,25 +16,25 @@ async fn state(server: &Server) -> (u16, Value) {
     (answer.status(), answer.json())
 }
 
-/// The state that a call has told is the one that `GET` tells right afterwards, but for the event that the
-/// call itself was, where there was a session to tell it in.
-async fn check_state(server: &Server, told: &Value, own_events: u64) {
+/// `GET` right after a call answers with the same state as the call, except for the event of the call itself,
+/// if a session captured it.
+async fn check_state(server: &Server, answered: &Value, own_events: u64) {
     let (status, mut state) = state(server).await;
     let seq = state["seq"].as_u64().unwrap() - own_events;
     state["seq"] = json!(seq);
-    assert_eq!((status, &state), (200, told));
+    assert_eq!((status, &state), (200, answered));
 }
 
 /// The status, and the state.
 async fn put(server: &Server, body: &str) -> (u16, Value) {
     let answer = server.call(&request("PUT", "/telemetry").json(body)).await;
-    let told = answer.json();
-    if told.get("session_id").is_some() {
-        let captured = told["config"]["browser"]["platform"]["enabled"] == true;
+    let answered = answer.json();
+    if answered.get("session_id").is_some() {
+        let captured = answered["config"]["browser"]["platform"]["enabled"] == true;
         let own_events = u64::from(captured && answer.status() == 200);
-        check_state(server, &told, own_events).await;
+        check_state(server, &answered, own_events).await;
     }
-    (answer.status(), told)
+    (answer.status(), answered)
 }
 
 #[tokio::test]

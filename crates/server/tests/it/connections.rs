@@ -7,7 +7,7 @@ use crate::server::running;
 use crate::sse::Stream;
 
 #[tokio::test]
-async fn health_is_told() {
+async fn health_is_reported() {
     let server = running().await;
     let answer = server.call(&get("/healthz")).await;
     assert_eq!(

@@ -1,7 +1,7 @@
-//! Whatever is wrong with a request: a status, a stable code, a message that names what is at
-//! fault, nothing published, and a server that goes on.
+//! Each invalid request gets a status, a stable code and a message that names the fault. Nothing is
+//! published, and the server continues.
 //!
-//! All cases stand in `golden/errors.txt`, so that a change of an answer shows up there;
+//! `golden/errors.txt` holds all cases, so that a change of an answer shows up there;
 //! `TAPLINE_WRITE_GOLDEN=1` renews it.
 
 use std::collections::BTreeSet;
@@ -294,12 +294,12 @@ fn read(name: &str, answer: &Answer) -> (String, String) {
 }
 
 #[tokio::test]
-async fn every_error_is_told_as_in_the_table() {
+async fn every_error_is_answered_as_in_the_table() {
     let server = Setup::default()
         .options(|options| options.limits.body_bytes = LIMIT)
         .idle()
         .await;
-    // Calls that are refused are told as events, too, where that is captured.
+    // Calls that are refused are published as events, too, where their category is captured.
     let console = from_json(br#"{"browser":{"console":{"enabled":true}}}"#).unwrap();
     server.api.put(&console).await.unwrap();
     server.fill_to(3);
@@ -342,18 +342,18 @@ async fn every_error_is_told_as_in_the_table() {
         std::fs::write(&path, &table).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    for (told, expected) in table.lines().zip(golden.lines()) {
+    for (answered, expected) in table.lines().zip(golden.lines()) {
         assert_eq!(
-            told, expected,
+            answered, expected,
             "TAPLINE_WRITE_GOLDEN=1 renews the table, where that is meant"
         );
     }
     assert_eq!(table.lines().count(), golden.lines().count());
 }
 
-/// They are not told apart by what stands behind them.
+/// Invalid requests get the same answers with and without a session.
 #[tokio::test]
-async fn without_a_session_the_same_is_wrong() {
+async fn invalid_requests_get_the_same_errors_without_a_session() {
     let server = Setup::default().idle().await;
     for (request, status, code) in [
         (get("/telemetry"), 404, "not_configured"),

@@ -1,4 +1,4 @@
-//! Many streams that come, stall, leave and come back while events are published: each is told of every seq
+//! Many streams that come, stall, leave and come back while events are published: each is received of every seq
 //! exactly once, and its account in the list closes.
 
 use std::collections::BTreeMap;
@@ -48,20 +48,20 @@ const KNOWN: [KnownType; 3] = [
     KnownType::NetworkIdle,
 ];
 
-/// What one connection was told, from seq to seq.
-struct Told {
+/// What one connection received, from seq to seq.
+struct Received {
     wanted: &'static [Category],
     notices: bool,
     /// Where it began.
     begin: u64,
-    /// Everything up to it is told of: delivered, lost, or not asked for.
+    /// Everything up to it is accounted for: delivered, lost, or not asked for.
     position: u64,
     delivered: BTreeMap<u64, String>,
     /// First and last seq, and how many of them were asked for.
     gaps: Vec<(u64, u64, u64)>,
 }
 
-impl Told {
+impl Received {
     fn new(wanted: &'static [Category], notices: bool, begin: u64) -> Self {
         Self {
             wanted,
@@ -119,7 +119,7 @@ impl Told {
         }
     }
 
-    /// A beat says where the stream is, which is nowhere before what it has told.
+    /// A beat says where the stream is: never before what it has delivered.
     fn check_beat(&self, beat: &Value) {
         assert!(self.notices);
         assert!(
@@ -133,7 +133,7 @@ impl Told {
         self.gaps.iter().map(|(_, _, matching)| matching).sum()
     }
 
-    /// Holds what was told up to `end` against what was published.
+    /// Compares what was received up to `end` with what was published.
     fn check(&self, published: &BTreeMap<u64, Category>, end: u64) {
         let wanted = |seq: &u64| self.wanted.contains(&published[seq]);
         // A gap after `end` is counted by the filter that holds there, which is another one.
@@ -159,7 +159,7 @@ impl Told {
 }
 
 /// One subscriber: again and again a connection, of which it reads some, and on which it stalls now and then.
-async fn subscribe(server: Arc<Server>, seed: u64, over: Arc<AtomicBool>) -> Vec<Told> {
+async fn subscribe(server: Arc<Server>, seed: u64, over: Arc<AtomicBool>) -> Vec<Received> {
     let mut numbers = Numbers(seed);
     let mut visits = Vec::new();
     let mut after = 0;
@@ -180,23 +180,23 @@ async fn subscribe(server: Arc<Server>, seed: u64, over: Arc<AtomicBool>) -> Vec
             true => stream.notice("hello").await["used"].as_u64().unwrap(),
             false => after,
         };
-        let mut told = Told::new(wanted, notices, begin);
+        let mut received = Received::new(wanted, notices, begin);
         for _ in 0..1 + numbers.below(3) {
             let frames = 1 + numbers.below(60);
-            told.read(&mut stream, u64::MAX, frames).await;
+            received.read(&mut stream, u64::MAX, frames).await;
             // Long enough for its socket to fill, or only for others to have a turn.
             let pause = Duration::from_millis(numbers.one_of(&[0, 0, 1, 5, 60]));
             tokio::time::sleep(pause).await;
         }
-        // Where it broke off it goes on.
-        after = told.position;
-        visits.push(told);
+        // The next connection resumes where this one ended.
+        after = received.position;
+        visits.push(received);
     }
     visits
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn whatever_streams_do_each_seq_is_told_once() {
+async fn whatever_streams_do_each_seq_is_accounted_for_once() {
     const SUBSCRIBERS: u64 = 24;
     const EVENTS: u64 = 6_000;
     let server = Setup::default()
@@ -249,16 +249,16 @@ async fn whatever_streams_do_each_seq_is_told_once() {
         .into_iter()
         .map(|(mut stream, wanted, notices)| {
             tokio::spawn(async move {
-                let mut told = Told::new(wanted, notices, 0);
+                let mut received = Received::new(wanted, notices, 0);
                 // In the end each is asked to take everything, and that call is an event for all of them.
-                while !told
+                while !received
                     .delivered
                     .values()
                     .any(|category| category == "platform")
                 {
-                    told.read(&mut stream, u64::MAX, 1).await;
+                    received.read(&mut stream, u64::MAX, 1).await;
                 }
-                (stream, told)
+                (stream, received)
             })
         })
         .collect();
@@ -294,11 +294,11 @@ async fn whatever_streams_do_each_seq_is_told_once() {
     }
     assert!(EVENTS <= last);
     assert!(SUBSCRIBERS < visits.len() as u64, "some came back");
-    for told in &visits {
-        told.check(&published, told.position);
+    for received in &visits {
+        received.check(&published, received.position);
     }
     assert!(
-        visits.iter().any(|told| told.lost() > 0),
+        visits.iter().any(|received| received.lost() > 0),
         "some were overtaken"
     );
 
@@ -320,10 +320,10 @@ async fn whatever_streams_do_each_seq_is_told_once() {
         after.push(answer.json()["after"].as_u64().unwrap());
     }
     for (task, changed) in reading.into_iter().zip(after) {
-        let (_stream, told) = in_time(task).await.unwrap();
+        let (_stream, received) = in_time(task).await.unwrap();
         // A seq beyond is chosen by another filter.
         let until = changed.min(*published.keys().last().unwrap());
-        told.check(&published, until);
+        received.check(&published, until);
     }
     // And the accounts close, for every one at every moment.
     for reader in server.readers().await {
@@ -334,7 +334,7 @@ async fn whatever_streams_do_each_seq_is_told_once() {
 
 /// Beats of a group are each member's own: with what that one has lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_beat_tells_what_this_one_has_lost() {
+async fn a_beat_reports_what_its_own_stream_has_lost() {
     let server = Setup::default()
         .events(16)
         .options(|options| options.beat = Duration::from_millis(30))
@@ -375,9 +375,9 @@ async fn a_beat_tells_what_this_one_has_lost() {
     assert_eq!(list[0].delivered, 200 - lost);
 }
 
-/// Changes of the session are told to members of a group at the seq from which they hold.
+/// Members of a group get changes of the session at the seq from which they hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_is_told_of_sessions_where_they_begin() {
+async fn a_group_gets_session_notices_where_sessions_begin() {
     let server = Setup::default().running().await;
     let mut streams = Vec::new();
     for _ in 0..6 {

@@ -99,10 +99,10 @@ async fn a_cursor_cannot_break_out() {
     assert_eq!(stream.expect().await.name(), "session");
 
     let mut stream = Stream::open(server.addr, &format!("after={encoded}")).await;
-    let told = stream.expect().await;
+    let frame = stream.expect().await;
     assert!(
-        told.comment().starts_with("the cursor cannot be read"),
-        "{told:?}"
+        frame.comment().starts_with("the cursor cannot be read"),
+        "{frame:?}"
     );
 }
 

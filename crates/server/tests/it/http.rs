@@ -164,7 +164,7 @@ impl Connection {
         Self::over(tcp(addr).await)
     }
 
-    /// One that takes few bytes before somebody reads them.
+    /// A connection whose socket takes few bytes before its peer reads them.
     pub(crate) async fn open_narrow(addr: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();

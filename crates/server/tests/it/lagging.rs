@@ -1,4 +1,4 @@
-//! A reader that does not take its bytes: it falls behind in the ring, and is told what it missed.
+//! A reader that does not take its bytes: it falls behind in the ring, and gets a report of what it missed.
 
 use std::collections::BTreeMap;
 
@@ -172,9 +172,9 @@ async fn where_the_type_is_asked_for_the_loss_is_a_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_reader_holds_nobody_up() {
+async fn a_slow_reader_delays_no_other() {
     let (server, slow) = overtaken("").await;
-    // Others go on as if it were not there.
+    // Other readers continue as if it were not there.
     let mut other = Stream::open(server.addr, "replay=live").await;
     server.publish(KnownType::NetworkIdle);
     assert_eq!(other.seqs(1).await, [EVENTS + 1]);

@@ -1,4 +1,4 @@
-//! What a peer may take, and what it is told beyond. Each has its place in `/metrics`.
+//! The limits for a peer, and the answers beyond them. `/metrics` counts each.
 
 use std::time::Duration;
 
@@ -115,9 +115,9 @@ async fn a_body_that_stalls_is_answered() {
     assert_eq!(server.api.session().seq(), 0);
 }
 
-/// As long as something comes it is no stall, however long it takes in all.
+/// A body that keeps moving is not stalled, however long it takes in all.
 #[tokio::test]
-async fn a_slow_body_that_goes_on_is_taken() {
+async fn a_slow_body_that_keeps_moving_is_accepted() {
     let pause = Duration::from_millis(250);
     let setup = Setup::default().limits(|limits| limits.body_time = 2 * pause);
     let server = setup.running().await;
@@ -259,7 +259,7 @@ async fn a_stream_that_takes_nothing_is_closed() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_counted_and_told() {
+async fn what_is_not_http_is_answered_and_counted() {
     let server = running().await;
     let mut connection = Connection::open(server.addr).await;
     connection.write(b"NOT HTTP AT ALL\r\n\r\n").await;

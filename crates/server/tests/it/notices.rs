@@ -1,4 +1,4 @@
-//! What a stream tells about itself to those who ask.
+//! The notices that a stream sends about itself to a client that asks for them.
 
 use std::time::Duration;
 
@@ -57,10 +57,10 @@ async fn check(server: &Server, query: &str, last: Option<&str>, expected: Value
         ("hello", &None),
         "{query} {last:?}"
     );
-    let mut told = frame.json();
-    let reader = told.as_object_mut().unwrap().remove("reader").unwrap();
+    let mut notice = frame.json();
+    let reader = notice.as_object_mut().unwrap().remove("reader").unwrap();
     assert_eq!(stream.head.header("x-reader-id"), reader.as_str());
-    assert_eq!(told, expected, "{query} {last:?}");
+    assert_eq!(notice, expected, "{query} {last:?}");
     assert!(matches!(
         Notice::parse("hello", frame.data.as_deref().unwrap()).unwrap(),
         Some(Notice::Hello(_))
@@ -134,7 +134,7 @@ async fn hello_says_where_it_begins_and_why() {
 }
 
 #[tokio::test]
-async fn a_session_notice_tells_each_change_and_after_which_seq() {
+async fn a_session_notice_reports_each_change_and_its_seq() {
     let server = Setup::default().idle().await;
     let put = async |json: &str| {
         let request: ConfigRequest = from_json(json.as_bytes()).unwrap();
@@ -148,12 +148,12 @@ async fn a_session_notice_tells_each_change_and_after_which_seq() {
     put("{}").await;
     let started = stream.expect().await;
     assert_eq!((started.name(), &started.id), ("session", &None));
-    let mut told = started.json();
+    let mut notice = started.json();
     assert_eq!(
-        told.as_object_mut().unwrap().remove("after"),
+        notice.as_object_mut().unwrap().remove("after"),
         Some(json!(0))
     );
-    let state: State = serde_json::from_value(told).unwrap();
+    let state: State = serde_json::from_value(notice).unwrap();
     assert_eq!(state, server.api.state().unwrap());
 
     server.fill_to(2);
@@ -185,7 +185,7 @@ async fn a_session_notice_tells_each_change_and_after_which_seq() {
     assert_ne!(again["session_id"], json!(state.session_id));
 }
 
-/// Who reads from history is told of each session right before its first event.
+/// A reader of history gets a notice of each session right before its first event.
 #[tokio::test]
 async fn a_session_notice_stands_before_the_events_it_holds_for() {
     let server = Setup::default().idle().await;
@@ -242,7 +242,7 @@ async fn silence_is_broken_by_a_comment() {
 }
 
 #[tokio::test]
-async fn a_beat_tells_where_the_reader_is() {
+async fn a_beat_reports_where_the_reader_is() {
     let server = beating().events(8).running().await;
     server.fill_to(20);
     let mut stream = Stream::open(server.addr, "notices=true&category=page").await;
@@ -270,7 +270,7 @@ async fn a_busy_stream_beats_too() {
 }
 
 #[tokio::test]
-async fn bye_says_where_to_go_on_and_when() {
+async fn bye_says_where_and_when_to_resume() {
     let mut server = running().await;
     let mut streams = Vec::new();
     for _ in 0..8 {
@@ -299,7 +299,7 @@ async fn bye_says_where_to_go_on_and_when() {
     server.stopped().await;
 }
 
-/// The notice comes over HTTP, too, whoever changed the configuration.
+/// The notice is sent over HTTP, too, whichever way the configuration was changed.
 #[tokio::test]
 async fn a_put_is_seen_on_the_stream() {
     let server = Setup::default().idle().await;

@@ -29,7 +29,7 @@ fn preflight(target: &str, origin: &str) -> Request {
 }
 
 #[tokio::test]
-async fn a_browser_that_asks_first_is_told() {
+async fn a_preflight_request_is_answered() {
     // With a token, too: what asks has none.
     let guarded = Setup::default().access(AccessConfig {
         token: Some(token()),

@@ -31,17 +31,21 @@ async fn overtaken(policy: &str) -> (Server, Stream) {
     (server, stream)
 }
 
-/// What frames tell of seqs: each delivered one, and the first and last of each gap.
+/// What frames report about seqs: each delivered one, and the first and last of each gap.
 #[derive(Default)]
-struct Told {
+struct Received {
     delivered: Vec<u64>,
     gaps: Vec<(u64, u64)>,
 }
 
-impl Told {
+impl Received {
     fn enter(&mut self, frame: &Frame) {
         if frame.is_event() {
-            assert_eq!(frame.seq(), self.position() + 1, "the rest is told as lost");
+            assert_eq!(
+                frame.seq(),
+                self.position() + 1,
+                "the rest is reported as lost"
+            );
             self.delivered.push(frame.seq());
         } else if frame.name() == "gap" {
             let gap = frame.json();
@@ -64,60 +68,60 @@ impl Told {
     }
 }
 
-async fn read_to(stream: &mut Stream, head: u64) -> Told {
-    let mut told = Told::default();
-    while told.position() < head {
-        told.enter(&stream.expect().await);
+async fn read_to(stream: &mut Stream, head: u64) -> Received {
+    let mut received = Received::default();
+    while received.position() < head {
+        received.enter(&stream.expect().await);
     }
-    assert_eq!(told.delivered.len() as u64 + told.lost(), head);
-    assert!(!told.gaps.is_empty(), "it was overtaken");
-    told
+    assert_eq!(received.delivered.len() as u64 + received.lost(), head);
+    assert!(!received.gaps.is_empty(), "the reader lagged");
+    received
 }
 
 /// The list says the same, as soon as it is all sent.
-async fn check_list(server: &Server, policy: &str, told: &Told) {
+async fn check_list(server: &Server, policy: &str, received: &Received) {
     let readers = server.readers().await;
     let reader = serde_json::to_value(&readers[0]).unwrap();
     assert_eq!(reader["overtaken"], policy);
-    assert_eq!(reader["delivered"], told.delivered.len());
-    assert_eq!(reader["lost"], told.lost());
+    assert_eq!(reader["delivered"], received.delivered.len());
+    assert_eq!(reader["lost"], received.lost());
     assert_eq!(reader["filtered"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn oldest_goes_on_at_the_oldest_retained() {
+async fn oldest_resumes_at_the_oldest_retained() {
     let (server, mut stream) = overtaken("oldest").await;
-    let told = read_to(&mut stream, EVENTS).await;
+    let received = read_to(&mut stream, EVENTS).await;
     let retained: Vec<_> = (EVENTS - RETAINED + 1..=EVENTS).collect();
-    assert!(told.delivered.ends_with(&retained));
-    check_list(&server, "oldest", &told).await;
+    assert!(received.delivered.ends_with(&retained));
+    check_list(&server, "oldest", &received).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_gives_up_what_is_retained_too() {
     let (server, mut stream) = overtaken("head").await;
-    let told = read_to(&mut stream, EVENTS).await;
+    let received = read_to(&mut stream, EVENTS).await;
     // What it gave up each time is all that was retained then, and what was gone before that.
-    for (from, to) in &told.gaps {
+    for (from, to) in &received.gaps {
         assert!(RETAINED < to - from + 1, "{from} to {to}");
     }
-    check_list(&server, "head", &told).await;
-    // From there it goes on as ever.
+    check_list(&server, "head", &received).await;
+    // From there it continues as usual.
     server.publish(KnownType::PageLoad);
     assert_eq!(stream.seqs(1).await, [EVENTS + 1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn close_ends_with_the_place_to_go_on_from() {
+async fn close_ends_with_the_cursor_to_resume_from() {
     let (server, mut stream) = overtaken("close").await;
     let frames = stream.rest().await;
-    let mut told = Told::default();
+    let mut received = Received::default();
     for frame in &frames {
-        told.enter(frame);
+        received.enter(frame);
     }
-    assert_eq!(told.gaps.len(), 1, "at the first loss");
+    assert_eq!(received.gaps.len(), 1, "at the first loss");
     let bye = frames.last().unwrap();
-    let last = told.position();
+    let last = received.position();
     let expected = json!({"reason": "overtaken", "last_seq": last});
     assert_eq!((bye.name(), bye.json()), ("bye", expected));
     assert!(bye.retry.is_some());

@@ -18,7 +18,7 @@ fn seqs(answer: &Answer) -> Vec<u64> {
 }
 
 /// The seqs, and has-more, next-offset, head, oldest and lost.
-async fn check(server: &Server, query: &str, expected: &[u64], told: [Option<&str>; 5]) {
+async fn check(server: &Server, query: &str, expected: &[u64], headers: [Option<&str>; 5]) {
     let answer = server
         .call(&get(&format!("/telemetry/events?{query}")))
         .await;
@@ -31,66 +31,66 @@ async fn check(server: &Server, query: &str, expected: &[u64], told: [Option<&st
         "x-oldest",
         "x-lost",
     ];
-    assert_eq!(names.map(|name| answer.header(name)), told, "{query}");
+    assert_eq!(names.map(|name| answer.header(name)), headers, "{query}");
     assert_eq!(answer.header("x-epoch"), Some(&*server.epoch()));
 }
 
 #[tokio::test]
 async fn an_empty_page_is_an_empty_array() {
     let server = Setup::default().idle().await;
-    let told = [Some("false"), None, Some("0"), Some("0"), Some("0")];
-    check(&server, "", &[], told).await;
+    let headers = [Some("false"), None, Some("0"), Some("0"), Some("0")];
+    check(&server, "", &[], headers).await;
     assert_eq!(server.call(&get("/telemetry/events")).await.text(), "[]");
 }
 
 #[tokio::test]
-async fn headers_tell_how_to_go_on() {
+async fn headers_say_how_to_get_the_next_page() {
     let server = Setup::default().events(8).running().await;
     server.fill_to(11);
     server.publish(KnownType::PageLoad);
-    let told = |more, next, lost| [Some(more), next, Some("12"), Some("5"), Some(lost)];
-    check(&server, "limit=2", &[5, 6], told("true", Some("6"), "0")).await;
+    let headers = |more, next, lost| [Some(more), next, Some("12"), Some("5"), Some(lost)];
+    check(&server, "limit=2", &[5, 6], headers("true", Some("6"), "0")).await;
     check(
         &server,
         "limit=2&offset=6",
         &[7, 8],
-        told("true", Some("8"), "0"),
+        headers("true", Some("8"), "0"),
     )
     .await;
     check(
         &server,
         "limit=4&offset=8",
         &[9, 10, 11, 12],
-        told("false", None, "0"),
+        headers("false", None, "0"),
     )
     .await;
     check(
         &server,
         "after=2",
         &[5, 6, 7, 8, 9, 10, 11, 12],
-        told("false", None, "2"),
+        headers("false", None, "2"),
     )
     .await;
     check(
         &server,
         "order=desc&limit=1",
         &[12],
-        told("true", Some("12"), "0"),
+        headers("true", Some("12"), "0"),
     )
     .await;
-    check(&server, "category=page", &[12], told("false", None, "0")).await;
+    check(&server, "category=page", &[12], headers("false", None, "0")).await;
     check(
         &server,
         "type=page_%2A%2Cx&since=5m",
         &[12],
-        told("false", None, "0"),
+        headers("false", None, "0"),
     )
     .await;
     check(
         &server,
         "until=2026-01-01T00%3A00%3A00%2B01%3A00",
         &[],
-        told("false", None, "0"),
+        headers("false", None, "0"),
     )
     .await;
 }

@@ -7,7 +7,7 @@ use crate::server::{Server, Setup, TOKEN, running};
 use crate::sse::Stream;
 
 /// The event that this call left, which has to be the next one.
-async fn told(server: &Server, stream: &mut Stream, request: Request, operation: &str) {
+async fn check_event_of(server: &Server, stream: &mut Stream, request: Request, operation: &str) {
     let answer = server.call(&request.header("x-request-id", "r-7")).await;
     assert_eq!(answer.header("x-request-id"), Some("r-7"));
     let event = &stream.event().await.json()["event"];
@@ -22,13 +22,13 @@ async fn told(server: &Server, stream: &mut Stream, request: Request, operation:
 }
 
 #[tokio::test]
-async fn calls_that_change_something_are_told() {
+async fn calls_that_change_something_are_events() {
     let server = running().await;
     let mut stream = Stream::open(server.addr, "category=platform").await;
     let id = stream.head.header("x-reader-id").unwrap().to_owned();
     let check = async |stream: &mut Stream, method, target: &str, body, operation| {
         let request = request(method, target).json(body);
-        told(&server, stream, request, operation).await;
+        check_event_of(&server, stream, request, operation).await;
     };
     let reader = format!("/telemetry/readers/{id}");
     check(&mut stream, "PUT", "/telemetry", "{}", "put_telemetry").await;

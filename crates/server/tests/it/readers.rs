@@ -130,12 +130,12 @@ async fn a_reader_in_a_group_gets_another_filter_and_the_others_do_not() {
     until_position(&server, 3).await;
     let answer = patch(&server, &id, r#"{"category":["page"],"type":["page_l*"]}"#).await;
     assert_eq!(answer.status(), 200);
-    let told = answer.json();
-    // Changing a filter is a call of the platform: told, unless it is filtered.
-    let after = told["after"].as_u64().unwrap();
+    let answered = answer.json();
+    // Changing a filter is a call of the platform: it becomes an event, unless that is filtered.
+    let after = answered["after"].as_u64().unwrap();
     assert!(after <= server.api.session().seq());
     let expected = json!({"id": id, "category": ["page"], "type": ["page_l*"], "after": after});
-    assert_eq!(told, expected);
+    assert_eq!(answered, expected);
     let head = server.publish(KnownType::PageLoad).seq();
     server.publish(KnownType::PageDomContentLoaded);
     server.fill_to(10);
@@ -151,12 +151,12 @@ async fn a_reader_in_a_group_gets_another_filter_and_the_others_do_not() {
     }
     // What is left out stays, and an empty list is no filter.
     let answer = patch(&server, &id, r#"{"type":[]}"#).await;
-    let told = answer.json();
+    let answered = answer.json();
     assert_eq!(
-        (&told["category"], &told["type"]),
+        (&answered["category"], &answered["type"]),
         (&json!(["page"]), &Value::Null)
     );
-    // To one that gets no notices it is said in a comment.
+    // A stream without notices gets it as a comment.
     let mut plain = Stream::open(server.addr, "replay=live").await;
     let answer = patch(&server, &id_of(&plain), r#"{"category":["page"]}"#).await;
     let comment = format!(

@@ -165,7 +165,7 @@ impl Server {
         list.readers
     }
 
-    /// What `/metrics` tells under this name, labels included.
+    /// The value that `/metrics` has under this name, labels included.
     pub(crate) async fn metric(&self, series: &str) -> u64 {
         let answer = self.call(&get("/metrics").token(TOKEN)).await;
         let line = answer
@@ -176,12 +176,12 @@ impl Server {
         value.parse().unwrap()
     }
 
-    /// Waits until `/metrics` tells this: what is over is counted a moment later.
+    /// Waits until `/metrics` shows this: an end is counted a moment later.
     pub(crate) async fn until_metric(&self, series: &str, expected: u64) {
         in_time(async { while self.metric(series).await != expected {} }).await;
     }
 
-    /// Publishes more than anybody can read, until what it gives is dropped.
+    /// Publishes faster than a client can read, until the returned value is dropped.
     pub(crate) fn flood(&self) -> Flood {
         let flows = Arc::new(AtomicBool::new(true));
         let (api, still) = (self.api.clone(), flows.clone());

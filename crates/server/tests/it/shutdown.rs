@@ -15,7 +15,7 @@ async fn streams_get_everything_and_then_bye() {
     let mut server = running().await;
     let addr = server.addr;
     let mut plain = Stream::open(addr, "").await;
-    let mut telling = Stream::open(addr, "notices=true").await;
+    let mut with_notices = Stream::open(addr, "notices=true").await;
     let mut behind = Stream::open(addr, "").await;
     server.fill_to(500);
     assert_eq!(plain.seqs(500).await.len(), 500);
@@ -30,7 +30,7 @@ async fn streams_get_everything_and_then_bye() {
     );
     assert_eq!(frames.len(), 2);
 
-    let frames = telling.rest().await;
+    let frames = with_notices.rest().await;
     let seqs: Vec<_> = frames
         .iter()
         .filter(|frame| frame.is_event())
@@ -54,9 +54,9 @@ async fn streams_get_everything_and_then_bye() {
 }
 
 #[tokio::test]
-async fn with_nobody_there_it_returns_at_once() {
+async fn without_clients_it_returns_at_once() {
     let mut server = running().await;
-    // One that keeps its connection for later keeps nobody waiting.
+    // An idle connection that is kept for later delays nothing.
     let mut kept = Connection::open(server.addr).await;
     assert_eq!(kept.call(&get("/healthz")).await.status(), 200);
     server.begin_stop();

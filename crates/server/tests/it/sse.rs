@@ -105,7 +105,7 @@ impl Stream {
     }
 
     pub(crate) async fn expect(&mut self) -> Frame {
-        self.next().await.expect("the stream should go on")
+        self.next().await.expect("the stream should continue")
     }
 
     /// The next event, passing over comments and notices.

@@ -50,7 +50,7 @@ async fn check(server: &Server, query: &str, expected: impl IntoIterator<Item = 
 }
 
 #[tokio::test]
-async fn it_begins_at_the_session_unless_told_otherwise() {
+async fn it_begins_at_the_session_unless_the_query_says_otherwise() {
     let server = running().await;
     server.fill_to(3);
     check(&server, "", 1..=3).await; // publishes 4
@@ -107,27 +107,27 @@ async fn a_bad_cursor_starts_at_the_oldest_and_says_so() {
         ),
         (
             b"21",
-            "the cursor is ahead of the newest event: reading goes on at the oldest event retained, seq 13",
+            "the cursor is ahead of the newest event: reading continues at the oldest event retained, seq 13",
         ),
         (
             b"18446744073709551615",
-            "the cursor is ahead of the newest event: reading goes on at the oldest event retained, seq 13",
+            "the cursor is ahead of the newest event: reading continues at the oldest event retained, seq 13",
         ),
         (
             b"15-0123456789abcdef",
-            "the cursor is from before a restart: reading goes on at the oldest event retained, seq 13",
+            "the cursor is from before a restart: reading continues at the oldest event retained, seq 13",
         ),
         (
             b"garbage",
-            "the cursor cannot be read: reading goes on at the oldest event retained, seq 13",
+            "the cursor cannot be read: reading continues at the oldest event retained, seq 13",
         ),
         (
             b"-1",
-            "the cursor cannot be read: reading goes on at the oldest event retained, seq 13",
+            "the cursor cannot be read: reading continues at the oldest event retained, seq 13",
         ),
         (
             b"\xff\xfe",
-            "the cursor cannot be read: reading goes on at the oldest event retained, seq 13",
+            "the cursor cannot be read: reading continues at the oldest event retained, seq 13",
         ),
     ] {
         let mut stream = Stream::resume(server.addr, "", last).await;

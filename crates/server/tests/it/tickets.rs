@@ -30,12 +30,12 @@ async fn issue(server: &Server, asked: Value) -> String {
     let answer = server.call(&ask.json(asked.to_string())).await;
     assert_eq!(answer.status(), 201, "{asked}");
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    let told = answer.json();
-    assert!(told["expires_at"].as_str().unwrap().ends_with('Z'));
-    told["ticket"].as_str().unwrap().to_owned()
+    let answered = answer.json();
+    assert!(answered["expires_at"].as_str().unwrap().ends_with('Z'));
+    answered["ticket"].as_str().unwrap().to_owned()
 }
 
-/// A ticket that says this, made by who has the token, as `docs/security.md` tells.
+/// A ticket with these claims, signed with the token as `docs/security.md` describes.
 fn sign(token: &str, claims: &Value) -> String {
     let mac = |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text);
     let key = mac(token.as_bytes(), b"tapline stream ticket 1");
@@ -230,7 +230,7 @@ async fn what_it_is_for_can_be_narrowed_and_not_widened() {
 }
 
 #[tokio::test]
-async fn a_range_is_told_exactly_and_then_it_is_complete() {
+async fn a_range_is_delivered_exactly_and_then_complete() {
     let server = guarded().await;
     server.fill_to(5);
     let ticket = issue(&server, json!({"after": 1, "until": 8})).await;
@@ -261,12 +261,12 @@ async fn a_range_is_told_exactly_and_then_it_is_complete() {
         let complete = json!({"reason": "complete", "last_seq": 8});
         assert_eq!((bye.name(), bye.json()), ("bye", complete));
     }
-    // The place from which to go on may be beyond.
+    // The position to resume from may be beyond the range.
     let mut beyond = Stream::open(server.addr, &format!("{query}&replay=live")).await;
     let frames = beyond.rest().await;
     assert!(frames.iter().all(|frame| !frame.is_event()));
     assert_eq!(frames.last().unwrap().json()["reason"], "complete");
-    // To a plain client it is said in a comment.
+    // A plain client gets it as a comment.
     let mut plain = Stream::open(server.addr, &format!("ticket={ticket}")).await;
     let frames = plain.rest().await;
     assert_eq!(frames.len(), 8);
@@ -276,9 +276,9 @@ async fn a_range_is_told_exactly_and_then_it_is_complete() {
     server.until_metric(ended, 7).await;
 }
 
-/// The stream ends with its ticket, and a new one goes on where it was, with events on the way all the time.
+/// The stream ends with its ticket, and one with a new ticket resumes there, while events are published all the time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_ticket_goes_on_where_the_old_one_ended() {
+async fn a_new_ticket_resumes_where_the_old_one_ended() {
     const STREAMS: usize = 3;
     let server = guarded().await;
     let mut delivered = Vec::new();
@@ -360,7 +360,7 @@ async fn a_quiet_stream_ends_with_its_ticket() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_never_done_ends_with_its_ticket() {
     let server = guarded().await;
-    // A range, however long, is nobody else's.
+    // A stream with a range is not shared with others, however long the range is.
     let asked = json!({"expires_in": 1, "until": i64::MAX});
     let ticket = issue(&server, asked).await;
     let query = format!("ticket={ticket}&notices=true");

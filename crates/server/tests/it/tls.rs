@@ -88,7 +88,7 @@ impl Secure {
         .await;
     }
 
-    /// What `/metrics` tells of this, once it is so.
+    /// Waits until `/metrics` has this value.
     async fn until_metric(&self, line: &str) {
         let mut connection = self.open().await;
         let scrape = get("/metrics");

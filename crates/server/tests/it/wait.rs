@@ -7,8 +7,8 @@ use tapline_oapi::KnownType;
 use crate::http::{Connection, get, in_time};
 use crate::server::{Server, Setup, running};
 
-/// Waits until somebody does who asks the server for an event.
-async fn somebody_waits(server: &Server) {
+/// Waits until a client waits for an event.
+async fn until_a_client_waits(server: &Server) {
     in_time(async {
         while server.readers().await.is_empty() {
             tokio::task::yield_now().await;
@@ -34,7 +34,7 @@ async fn what_was_published_before_is_found() {
         let answer = server.call(&get(&format!("/telemetry/wait?{query}"))).await;
         assert_eq!(answer.status(), 200, "{query}");
         assert_eq!(answer.json()["seq"], seq, "{query}");
-        // From there the next call goes on.
+        // The next call continues from there.
         let head = answer.header("x-head").unwrap();
         assert_eq!(head, seq.to_string(), "{query}");
         assert_eq!(answer.header("x-epoch"), Some(&*server.epoch()));
@@ -49,7 +49,7 @@ async fn what_comes_later_is_waited_for() {
     connection
         .write(&get("/telemetry/wait?type=page_load").bytes())
         .await;
-    somebody_waits(&server).await;
+    until_a_client_waits(&server).await;
     let reader = &server.readers().await[0];
     assert_eq!(serde_json::to_value(reader).unwrap()["kind"], "wait");
     server.fill_to(5);
@@ -107,7 +107,7 @@ async fn no_event_falls_between_two_calls() {
 }
 
 #[tokio::test]
-async fn what_was_evicted_is_told() {
+async fn evicted_events_are_reported_as_lost() {
     let server = Setup::default().events(8).running().await;
     server.fill_to(20);
     let answer = server.call(&get("/telemetry/wait?after=2")).await;
@@ -116,11 +116,11 @@ async fn what_was_evicted_is_told() {
 }
 
 #[tokio::test]
-async fn who_leaves_waits_no_longer_and_a_stop_is_told() {
+async fn a_wait_ends_when_its_client_leaves_and_when_the_server_stops() {
     let mut server = running().await;
     let mut gone = Connection::open(server.addr).await;
     gone.write(&get("/telemetry/wait").bytes()).await;
-    somebody_waits(&server).await;
+    until_a_client_waits(&server).await;
     drop(gone);
     in_time(async {
         while !server.readers().await.is_empty() {
@@ -131,7 +131,7 @@ async fn who_leaves_waits_no_longer_and_a_stop_is_told() {
 
     let mut connection = Connection::open(server.addr).await;
     connection.write(&get("/telemetry/wait").bytes()).await;
-    somebody_waits(&server).await;
+    until_a_client_waits(&server).await;
     server.begin_stop();
     let answer = connection.answer("GET").await;
     assert_eq!(answer.status(), 503);

@@ -117,7 +117,7 @@ fn a_configuration_is_replaced_in_a_running_session_only() {
 }
 
 #[test]
-fn readers_go_on_over_its_end_and_into_the_next() {
+fn readers_continue_over_the_end_of_a_session_into_the_next() {
     let session = session(8);
     let mut reader = session.new_reader(0);
     session.start("one", TelemetryConfig::default()).unwrap();
