@@ -49,10 +49,10 @@ pub enum PutAnswer {
 
 impl ApiService {
     /// The operations on that session, which is not running yet. The service alone starts and stops it from
-    /// now on.
-    pub fn new(session: TelemetrySession) -> Self {
+    /// now on. A caller that keeps a clone of the [`Arc`] may read the session.
+    pub fn new(session: impl Into<Arc<TelemetrySession>>) -> Self {
         Self {
-            session: Arc::new(session),
+            session: session.into(),
             sources: Mutex::default(),
             is_shutting_down: AtomicBool::new(false),
         }
@@ -65,9 +65,7 @@ impl ApiService {
         self
     }
 
-    /// The session.
-    #[doc(hidden)]
-    pub fn session(&self) -> &Arc<TelemetrySession> {
+    pub(crate) fn session(&self) -> &Arc<TelemetrySession> {
         &self.session
     }
 

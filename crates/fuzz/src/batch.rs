@@ -2,9 +2,11 @@
 //!
 //! The first byte of the input says where the body is cut in two, as a server does with a long body; the rest is the body.
 
-use tapline_api::{ApiError, ApiService};
+use std::sync::Arc;
+use tapline_api::{ApiError, ApiService, Backend as _};
 use tapline_events::Item;
 use tapline_oapi::{BatchResult, ConfigRequest, ErrorBody, LineError, from_json, from_json_line};
+use tapline_telemetry::TelemetrySession;
 
 /// Publishing a batch gives the same result as publishing each of its lines separately.
 pub fn batch(input: &[u8]) {
@@ -37,32 +39,33 @@ pub fn batch(input: &[u8]) {
     assert_eq!(read, result);
 }
 
-/// A session that captures everything except `network`.
-fn service() -> ApiService {
-    let api = crate::service(128, u64::MAX);
+/// A session that captures everything except `network`, and the service that runs it.
+fn service() -> (Arc<TelemetrySession>, ApiService) {
+    let session = crate::session(128, u64::MAX);
+    let api = ApiService::new(session.clone());
     crate::ready(api.put(&ConfigRequest::default())).expect("no source has to start");
     let without: ConfigRequest =
         from_json(br#"{"browser":{"network":{"enabled":false}}}"#).expect("a good request");
     crate::ready(api.patch(&without)).expect("a session is running");
-    api
+    (session, api)
 }
 
 /// The answer to a body that arrives in these pieces, and the published events: `data` and type.
 fn published(pieces: &[&[u8]]) -> (BatchResult, Vec<String>) {
-    let api = service();
+    let (session, api) = service();
     let mut result = BatchResult::default();
     let mut line = 1;
     for piece in pieces {
         line += api.publish_lines(piece, line, &mut result);
     }
-    assert_eq!(api.session().seq(), result.published);
-    let events = events(&api);
+    assert_eq!(api.retained().head, result.published);
+    let events = events(&session);
     (result, events)
 }
 
 /// The same with the call for single events.
 fn one_by_one(body: &[u8]) -> (BatchResult, Vec<String>) {
-    let api = service();
+    let (session, api) = service();
     let mut result = BatchResult::default();
     for (line, text) in (1..).zip(body.split(|byte| *byte == b'\n')) {
         if text.trim_ascii().is_empty() {
@@ -92,13 +95,13 @@ fn one_by_one(body: &[u8]) -> (BatchResult, Vec<String>) {
             }
         }
     }
-    let events = events(&api);
+    let events = events(&session);
     (result, events)
 }
 
 /// The parts of the retained events that do not depend on the session's id and the clock.
-fn events(api: &ApiService) -> Vec<String> {
-    let mut reader = api.session().new_reader(0);
+fn events(session: &TelemetrySession) -> Vec<String> {
+    let mut reader = session.new_reader(0);
     let mut events = Vec::new();
     while let Some(item) = reader.try_next() {
         events.push(match item {

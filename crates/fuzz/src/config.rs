@@ -131,5 +131,5 @@ fn check_state(api: &ApiService, model: Option<CategorySet>) {
 
 fn is_captured(api: &ApiService, category: Category) -> bool {
     let event = Event::custom("mine", category, None).expect("the name is not empty");
-    api.session().publish(event).is_ok()
+    api.publisher().publish(event).is_ok()
 }

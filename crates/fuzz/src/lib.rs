@@ -33,6 +33,7 @@ pub use wire::wire;
 
 use serde::de::IgnoredAny;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tapline_api::ApiService;
@@ -40,10 +41,15 @@ use tapline_events::{EventStream, Retention};
 use tapline_oapi::ErrorBody;
 use tapline_telemetry::TelemetrySession;
 
+/// A session with this retention, for an [`ApiService`] and for reading what it publishes. It is not running.
+fn session(events: usize, bytes: u64) -> Arc<TelemetrySession> {
+    let stream = EventStream::new(Retention { events, bytes }).expect("a small bound is a bound");
+    Arc::new(TelemetrySession::new(stream))
+}
+
 /// A service with this retention. No session is running.
 fn service(events: usize, bytes: u64) -> ApiService {
-    let stream = EventStream::new(Retention { events, bytes }).expect("a small bound is a bound");
-    ApiService::new(TelemetrySession::new(stream))
+    ApiService::new(session(events, bytes))
 }
 
 /// What an operation gives that has no source to wait for.

@@ -3,9 +3,10 @@
 //! The input is the body.
 
 use std::collections::BTreeMap;
+use tapline_telemetry::TelemetrySession;
 
 use serde_json::value::RawValue;
-use tapline_api::{ApiError, ApiService, PageQuery};
+use tapline_api::{ApiError, ApiService, Backend as _, PageQuery};
 use tapline_events::Item;
 use tapline_oapi::encode::MAX_ENVELOPE_BYTES;
 use tapline_oapi::{
@@ -19,7 +20,8 @@ pub fn publish(body: &[u8]) {
         Ok(request) => request,
         Err(error) => return check_refusal(body, &error),
     };
-    let api = crate::service(4, 4 * 1024 * 1024);
+    let session = crate::session(4, 4 * 1024 * 1024);
+    let api = ApiService::new(session.clone());
     crate::ready(api.put(&ConfigRequest::default())).expect("no source has to start");
     check_data(body, &request);
 
@@ -28,14 +30,14 @@ pub fn publish(body: &[u8]) {
             let answer = ErrorBody::from(&error);
             assert_eq!(answer.code, code);
             crate::check_answer(&answer);
-            assert_eq!(api.session().seq(), 0, "a refused event gets no seq");
+            assert_eq!(api.retained().head, 0, "a refused event gets no seq");
         }
         (Ok(event), Ok(Some(envelope))) => {
-            let Some(expected) = fitting(&api, event, 1, envelope.ts()) else {
+            let Some(expected) = fitting(&session, event, 1, envelope.ts()) else {
                 panic!("published, although it does not fit into an envelope");
             };
             check_envelope(&expected, envelope.json());
-            check_readers(&api, &expected);
+            check_readers(&session, &api, &expected);
             check_again(&api, &expected);
         }
         (Ok(event), Err(ApiError::EventTooLarge)) => {
@@ -45,10 +47,10 @@ pub fn publish(body: &[u8]) {
                 .filter(|ts| *ts > 0)
                 .unwrap_or(1_800_000_000_000_000);
             assert!(
-                fitting(&api, event, 1, ts).is_none(),
+                fitting(&session, event, 1, ts).is_none(),
                 "refused as too large, but it is not"
             );
-            assert_eq!(api.session().seq(), 0, "a refused event gets no seq");
+            assert_eq!(api.retained().head, 0, "a refused event gets no seq");
         }
         (expected, got) => panic!("{got:?} instead of {expected:?}"),
     }
@@ -105,8 +107,8 @@ fn expected(request: &PublishRequest) -> Result<Event, ErrorCode> {
 
 /// The envelope of the event in the running session, without its data if it is too large; `None` if that is still too
 /// large. The length is that of serde's JSON.
-fn fitting(api: &ApiService, mut event: Event, seq: u64, ts: u64) -> Option<Envelope> {
-    let id = api.session().id().expect("a session is running");
+fn fitting(session: &TelemetrySession, mut event: Event, seq: u64, ts: u64) -> Option<Envelope> {
+    let id = session.id().expect("a session is running");
     let key = "telemetry_session_id".to_owned();
     event.source.metadata.insert(key, id);
     assert!(
@@ -154,9 +156,9 @@ fn check_envelope(expected: &Envelope, got: &str) {
 }
 
 /// Every way of reading the event gives the same bytes.
-fn check_readers(api: &ApiService, expected: &Envelope) {
+fn check_readers(session: &TelemetrySession, api: &ApiService, expected: &Envelope) {
     let json = json(expected);
-    let Some(Item::Envelope(read)) = api.session().new_reader(0).try_next() else {
+    let Some(Item::Envelope(read)) = session.new_reader(0).try_next() else {
         panic!("the event is retained");
     };
     assert!(read.json() == json);

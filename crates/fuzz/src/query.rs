@@ -3,9 +3,11 @@
 //! The input is the part of a URL after the `?`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::LazyLock;
+use tapline_telemetry::TelemetrySession;
 
-use tapline_api::{ApiService, Order, PageQuery, QueryError, Replay, StreamQuery};
+use tapline_api::{ApiService, Backend as _, Order, PageQuery, QueryError, Replay, StreamQuery};
 use tapline_events::Filter;
 use tapline_oapi::{Category, ConfigRequest, ErrorBody, Event};
 
@@ -58,7 +60,7 @@ fn check_stream(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
 
 /// The filter selects the same events as the parameters, evaluated again for every event.
 fn check_filter(filter: &Filter, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
-    let mut reader = EVENTS.session().new_reader(0).filtered(filter.clone());
+    let mut reader = EVENTS.session.new_reader(0).filtered(filter.clone());
     let mut delivered = Vec::new();
     while let Some(item) = reader.try_next() {
         match item {
@@ -124,12 +126,12 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
     if asked.order == Order::Desc {
         expected.reverse();
     }
-    let oldest = EVENTS.session().stream().retained().oldest;
+    let oldest = EVENTS.api.retained().oldest;
     let lost = (oldest - 1).saturating_sub(start) * u64::from(start > 0);
 
     let mut got: Vec<u64> = Vec::new();
     for pages in 1.. {
-        let page = EVENTS.page(&asked);
+        let page = EVENTS.api.page(&asked);
         assert!(page.envelopes.len() as u64 <= asked.limit);
         if pages == 1 {
             assert_eq!(page.lost, lost);
@@ -154,8 +156,9 @@ fn check_error(error: QueryError) {
 }
 
 /// 40 events, of which the last 16 are retained: known and custom types of every category, one minute apart.
-static EVENTS: LazyLock<ApiService> = LazyLock::new(|| {
-    let api = crate::service(16, u64::MAX);
+static EVENTS: LazyLock<Events> = LazyLock::new(|| {
+    let session = crate::session(16, u64::MAX);
+    let api = ApiService::new(session.clone());
     crate::ready(api.put(&ConfigRequest::default())).expect("no source has to start");
     for n in 0..40 {
         let event = match n % 3 {
@@ -170,16 +173,21 @@ static EVENTS: LazyLock<ApiService> = LazyLock::new(|| {
             }
         };
         let ts = 1_795_349_358_000_000 + 60_000_000 * n as u64;
-        api.session()
+        api.publisher()
             .publish(event.with_ts(ts))
             .expect("everything is captured");
     }
-    api
+    Events { session, api }
 });
+
+struct Events {
+    session: Arc<TelemetrySession>,
+    api: ApiService,
+}
 
 /// The retained events with their seqs.
 fn retained() -> impl Iterator<Item = (u64, Event)> {
-    let stream = EVENTS.session().stream();
+    let stream = EVENTS.session.stream();
     let retained = stream.retained();
     (retained.oldest..=retained.head).map(|seq| {
         let envelope = stream.envelope(seq).expect("nothing evicts it");

@@ -8,7 +8,9 @@
 
 use std::ops::ControlFlow;
 
-use tapline_api::{ApiService, Delivery, SessionSubscription, StreamQuery, Subscription};
+use tapline_api::{
+    ApiService, Backend as _, Delivery, SessionSubscription, StreamQuery, Subscription,
+};
 use tapline_events::{Cursor, Filter, Item, Lost, ReaderLedger};
 use tapline_oapi::{
     Category, CategorySet, ConfigRequest, Event, Hello, HelloReason, KnownType, PublishRequest,
@@ -120,7 +122,7 @@ impl Stage {
     }
 
     fn epoch(&self) -> String {
-        self.api.session().stream().epoch().to_string()
+        self.api.epoch().to_string()
     }
 
     fn head(&self) -> u64 {
@@ -186,15 +188,15 @@ impl Stage {
     }
 
     fn publish(&mut self, event: Event) {
-        let session = self.api.session();
-        let published = session.publish(event.clone());
+        let published = self.api.publisher().publish(event.clone());
         assert_eq!(published.is_ok(), self.captured.contains(event.category));
         if let Ok(envelope) = published {
-            let id = session.id().expect("an event was captured");
+            let state = self.api.state().expect("an event was captured");
+            let id = state.session_id.expect("a session is running");
             self.events.push((event, id));
             assert_eq!(envelope.seq(), self.head());
         }
-        let retained = session.stream().retained();
+        let retained = self.api.retained();
         assert_eq!(retained.head, self.head());
         let count = retained.head + 1 - retained.oldest;
         assert!(count <= 16 && (retained.weight <= 16 * 1024 || count == 1));
@@ -224,16 +226,16 @@ impl Stage {
 
     fn check_hello(&self, query: &StreamQuery, hello: &Hello, evicted: u64) {
         let head = self.head();
-        let oldest = self.api.session().stream().retained().oldest;
+        let oldest = self.api.retained().oldest;
         assert_eq!((hello.head, hello.oldest), (head, oldest));
         assert_eq!(hello.asked, query.after);
-        assert_eq!(hello.epoch, self.api.session().stream().epoch());
+        assert_eq!(hello.epoch, self.api.epoch());
         // The seq after which it resumes, if that is known.
         let from = match query.after.as_deref().map(str::parse::<Cursor>) {
             None => match query.replay {
                 Some(tapline_api::Replay::All) => None,
                 Some(tapline_api::Replay::Live) => Some(head),
-                None => Some(self.api.session().session_start_seq().unwrap_or(head)),
+                None => Some(self.api.metrics().session_start_seq.unwrap_or(head)),
             },
             Some(Err(_)) => {
                 assert_eq!(hello.reason, HelloReason::Invalid);
@@ -379,7 +381,7 @@ impl Stage {
 
     /// Checks a reported loss; returns an upper bound of the lost events that were asked for.
     fn check_lost(&self, lost: &Lost, filter: &Filter) -> u64 {
-        let oldest = self.api.session().stream().retained().oldest;
+        let oldest = self.api.retained().oldest;
         assert_eq!(lost.last + 1, oldest, "a lost event is not retained");
         let gone = &self.events[lost.first as usize - 1..lost.last as usize];
         let matching = gone.iter().filter(|(event, _)| filter.matches(event));

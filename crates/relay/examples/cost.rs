@@ -6,6 +6,7 @@
 //! measured is the relay and the loopback, and nothing of a browser.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tapline_api::ApiService;
@@ -36,8 +37,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     let stream = EventStream::new(Retention::default())?;
-    let api = ApiService::new(TelemetrySession::new(stream));
-    let session = api.session();
+    let session = Arc::new(TelemetrySession::new(stream));
+    let api = ApiService::new(session.clone());
     let options = RelayOptions::new(past.to_string());
     let relay = Relay::bind("127.0.0.1:0".parse()?, options, api.publisher()).await?;
     let through = relay.local_addr();

@@ -263,8 +263,8 @@ mod tests {
     /// A running session, and a publisher into it.
     fn session() -> (Arc<TelemetrySession>, EventPublisher) {
         let stream = EventStream::new(Retention::default()).unwrap();
-        let api = ApiService::new(TelemetrySession::new(stream));
-        let session = api.session().clone();
+        let session = Arc::new(TelemetrySession::new(stream));
+        let api = ApiService::new(session.clone());
         session.start("s", TelemetryConfig::default()).unwrap();
         let publisher = EventPublisher {
             publisher: api.publisher(),

@@ -115,6 +115,8 @@ pub(crate) fn publish(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tapline_api::{ApiService, Retention};
     use tapline_events::{EventStream, Item};
     use tapline_oapi::data::EventData;
@@ -159,13 +161,15 @@ mod tests {
         assert_ne!(*id, RequestId::of(&HeaderMap::new()));
     }
 
-    fn api(categories: &[Category]) -> ApiService {
-        let session = TelemetrySession::new(EventStream::new(Retention::default()).unwrap());
+    /// A session that captures these, and the service over it.
+    fn running(categories: &[Category]) -> (Arc<TelemetrySession>, ApiService) {
+        let stream = EventStream::new(Retention::default()).unwrap();
+        let session = Arc::new(TelemetrySession::new(stream));
         let categories = CategorySet::of(categories);
         session
             .start("s-1", TelemetryConfig { categories })
             .unwrap();
-        ApiService::new(session)
+        (session.clone(), ApiService::new(session))
     }
 
     fn call(api: &ApiService, route: Route) {
@@ -176,9 +180,9 @@ mod tests {
 
     #[test]
     fn a_call_is_published_as_the_taxonomy_has_it() {
-        let api = api(&[Category::Platform]);
+        let (session, api) = running(&[Category::Platform]);
         call(&api, Route::PutTelemetry);
-        let Some(Item::Envelope(envelope)) = api.session().new_reader(0).try_next() else {
+        let Some(Item::Envelope(envelope)) = session.new_reader(0).try_next() else {
             panic!("no event");
         };
         let event = envelope.event();
@@ -199,7 +203,7 @@ mod tests {
 
     #[test]
     fn only_calls_that_change_something_are_published() {
-        let api = api(&[Category::Platform]);
+        let (_, api) = running(&[Category::Platform]);
         for &route in Route::ALL {
             let before = api.retained().head;
             call(&api, route);
@@ -211,9 +215,9 @@ mod tests {
 
     #[test]
     fn where_platform_is_not_captured_nothing_is_offered() {
-        let api = api(&[Category::Page]);
+        let (session, api) = running(&[Category::Page]);
         call(&api, Route::PutTelemetry);
-        api.session().stop();
+        session.stop();
         call(&api, Route::PatchTelemetry);
         assert_eq!(api.metrics().ledger.offered().sum(), 0);
     }

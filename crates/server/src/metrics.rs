@@ -827,11 +827,12 @@ impl Family<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
 
     use tapline_api::{ApiService, Retention};
     use tapline_events::EventStream;
     use tapline_oapi::{CategorySet, Event, KnownType};
-    use tapline_telemetry::{TelemetryConfig, TelemetrySession};
+    use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
 
     use super::*;
 
@@ -939,13 +940,16 @@ mod tests {
         }
     }
 
-    fn api() -> ApiService {
+    fn stream() -> EventStream<SessionState> {
         let retention = Retention {
             events: 8,
             bytes: 1_000_000,
         };
-        let stream = EventStream::new(retention).unwrap();
-        ApiService::new(TelemetrySession::new(stream))
+        EventStream::new(retention).unwrap()
+    }
+
+    fn api() -> ApiService {
+        ApiService::new(TelemetrySession::new(stream()))
     }
 
     #[test]
@@ -966,8 +970,8 @@ mod tests {
 
     #[test]
     fn the_ledger_and_the_stream_are_reported_as_they_are() {
-        let api = api();
-        let session = api.session();
+        let session = Arc::new(TelemetrySession::new(stream()));
+        let api = ApiService::new(session.clone());
         let publish = |known| session.publish(Event::known(known, None));
         publish(KnownType::PageLoad).unwrap_err();
         let categories = CategorySet::of(&[Category::Page]);

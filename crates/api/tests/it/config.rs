@@ -1,5 +1,6 @@
 //! What a configuration request means for the session.
 
+use std::sync::Arc;
 use tapline_api::{ApiService, PutAnswer};
 use tapline_oapi::{Category, CategorySet, ConfigRequest, State};
 
@@ -48,7 +49,7 @@ fn put_captures_what_is_asked_for() {
                     assert!(captured(&state).is_empty(), "{json}");
                     let session = (state.session_id, state.session_start_seq, state.applied_at);
                     assert_eq!(session, (None, None, None), "{json}");
-                    assert!(!api.session().active(), "{json}");
+                    assert!(api.state().is_err(), "{json}");
                 }
                 Some(expected) => {
                     assert_eq!(word, if was { "replaced" } else { "started" }, "{json}");
@@ -59,9 +60,8 @@ fn put_captures_what_is_asked_for() {
                     );
                     assert_eq!(api.state().unwrap(), state, "{json}");
                     // The session captures what the answer says.
-                    let config = api.session().config().unwrap();
                     assert_eq!(
-                        config.captured(),
+                        api.publisher().captured(),
                         expected.union(CategorySet::ALWAYS),
                         "{json}"
                     );
@@ -141,7 +141,7 @@ fn clearing_what_is_clear_is_no_error() {
     assert_eq!(put(&api, "{}").0, "started");
     let _ = crate::ready(api.delete());
     let _ = crate::ready(api.delete());
-    assert!(!api.session().active());
+    assert!(api.state().is_err());
     assert_eq!(put(&api, "{}").0, "started");
 }
 
@@ -161,14 +161,16 @@ fn session_ids_are_not_empty_and_never_the_same() {
 
 #[test]
 fn state_describes_one_moment() {
-    let api = running(4);
+    let session = Arc::new(session(4));
+    let api = ApiService::new(session.clone());
+    put(&api, "{}");
     let state = api.state().unwrap();
-    assert_eq!(state.session_id, api.session().id());
+    assert_eq!(state.session_id, session.id());
     assert_eq!(
         state.applied_at,
-        api.session().applied_at().map(|at| at.try_into().unwrap())
+        session.applied_at().map(|at| at.try_into().unwrap())
     );
-    assert_eq!(state.epoch, api.session().stream().epoch());
+    assert_eq!(state.epoch, session.stream().epoch());
     crate::fill_to(&api, 10);
     assert_eq!(api.state().unwrap().seq, 10);
     assert_eq!(api.state().unwrap().session_start_seq, Some(0));
@@ -182,7 +184,7 @@ fn patch_changes_only_what_is_explicit() {
     fn check(before: &str, change: &str, expected: Option<CategorySet>) {
         let api = idle();
         assert_eq!(put(&api, before).0, "started", "{before}");
-        let id = api.session().id();
+        let id = api.state().unwrap().session_id;
         let state = crate::ready(api.patch(&request(change))).unwrap();
         match expected {
             None => {
@@ -191,16 +193,15 @@ fn patch_changes_only_what_is_explicit() {
                     (None, None),
                     "{change}"
                 );
-                assert!(!api.session().active(), "{change}");
+                assert!(api.state().is_err(), "{change}");
                 assert_eq!(put(&api, "{}").0, "started", "{change}");
-                assert_ne!(api.session().id(), id, "{change}");
+                assert_ne!(api.state().unwrap().session_id, id, "{change}");
             }
             Some(expected) => {
                 assert_eq!(state.session_id, id, "{change}");
                 assert_eq!(captured(&state), expected, "{change}");
-                let config = api.session().config().unwrap();
                 assert_eq!(
-                    config.captured(),
+                    api.publisher().captured(),
                     expected.union(CategorySet::ALWAYS),
                     "{change}"
                 );
@@ -253,12 +254,12 @@ fn a_patch_does_not_forget_that_system_was_asked_for() {
         "started"
     );
     crate::ready(api.patch(&request(r#"{"browser":{"page":{"enabled":false}}}"#))).unwrap();
-    assert!(api.session().active());
+    assert!(api.state().is_ok());
     assert!(publish(&api, r#"{"type":"system_oom_kill"}"#).is_some());
     assert!(publish(&api, r#"{"type":"page_load"}"#).is_none());
 
     crate::ready(api.patch(&request(r#"{"browser":{"system":{"enabled":false}}}"#))).unwrap();
-    assert!(!api.session().active(), "nothing is left enabled");
+    assert!(api.state().is_err(), "nothing is left enabled");
 }
 
 #[test]
@@ -282,7 +283,7 @@ fn a_patch_without_a_session_changes_nothing() {
             code_and_message(&crate::ready(api.patch(&request(change))).unwrap_err());
         assert_eq!(code, "not_configured");
         assert!(message.contains("PUT /telemetry"), "{message}");
-        assert!(!api.session().active());
+        assert!(api.state().is_err());
     }
 }
 
@@ -301,7 +302,7 @@ fn one_of_many_puts_starts() {
         .filter(|answer| matches!(answer, PutAnswer::Started(_)))
         .count();
     assert_eq!(started, 1);
-    let id = api.session().id();
+    let id = api.state().unwrap().session_id;
     for answer in words {
         let (PutAnswer::Started(state) | PutAnswer::Replaced(state) | PutAnswer::Cleared(state)) =
             answer;

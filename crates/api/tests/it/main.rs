@@ -20,7 +20,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use tapline_api::conformance::block_on;
-use tapline_api::{ApiError, ApiService, Delivery, Lost, PutAnswer, Subscription};
+use tapline_api::{ApiError, ApiService, Backend as _, Delivery, Lost, PutAnswer, Subscription};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, ErrorBody, from_json};
 use tapline_telemetry::{Envelope, TelemetrySession};
@@ -77,7 +77,7 @@ fn publish(api: &ApiService, json: &str) -> Option<Envelope> {
 
 /// Publishes console lines until the head is there.
 fn fill_to(api: &ApiService, head: u64) {
-    while api.session().seq() < head {
+    while api.retained().head < head {
         publish(api, r#"{"type":"console_log"}"#).unwrap();
     }
 }

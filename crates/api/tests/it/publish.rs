@@ -1,5 +1,6 @@
 //! One event: what is taken, what is refused, and what becomes of it.
 
+use tapline_api::Backend as _;
 use tapline_oapi::{Category, from_json};
 
 use crate::{code_and_message, idle, publish, request, running};
@@ -11,7 +12,7 @@ fn check(json: &str, expected: &str) {
     let envelope = publish(&api, json).unwrap();
     let stamp = format!(
         r#""telemetry_session_id":"{}""#,
-        api.session().id().unwrap()
+        api.state().unwrap().session_id.unwrap()
     );
     let got = envelope
         .json()
@@ -67,7 +68,7 @@ fn what_is_refused_says_why_and_takes_no_seq() {
             let (got, text) = code_and_message(&error);
             assert_eq!(got, code, "{json}");
             assert!(text.contains(message), "{text}");
-            assert_eq!(api.session().seq(), 0, "{json}");
+            assert_eq!(api.retained().head, 0, "{json}");
         }
     }
     check(
@@ -108,7 +109,7 @@ fn what_is_not_captured_is_filtered() {
     assert!(publish(&api, r#"{"type":"mine","category":"console"}"#).is_none());
     // Filtered by the category that it has, not by the one that it claims.
     assert!(publish(&api, r#"{"type":"console_log","category":"page"}"#).is_none());
-    assert_eq!(api.session().seq(), 0);
+    assert_eq!(api.retained().head, 0);
     let envelope = publish(&api, r#"{"type":"page_load","category":"console"}"#).unwrap();
     assert_eq!(
         (envelope.seq(), envelope.event().category),
@@ -136,5 +137,5 @@ fn data_over_the_limit_is_dropped_and_metadata_over_it_is_refused() {
     let (code, message) = code_and_message(&error);
     assert_eq!(code, "event_too_large");
     assert!(message.contains("`source.metadata`"), "{message}");
-    assert_eq!(api.session().seq(), 1);
+    assert_eq!(api.retained().head, 1);
 }

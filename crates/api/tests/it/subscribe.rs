@@ -1,6 +1,6 @@
 //! Where a live stream begins.
 
-use tapline_api::ApiService;
+use tapline_api::{ApiService, Backend as _};
 use tapline_oapi::{ConfigRequest, HelloReason};
 
 use crate::{Next, fill_to, idle, next, query, running};
@@ -26,13 +26,13 @@ fn check(
         .split('&')
         .find_map(|pair| pair.strip_prefix("after="));
     assert_eq!(hello.asked.as_deref(), after, "{asked}");
-    let retained = api.session().stream().retained();
+    let retained = api.retained();
     assert_eq!(
         (hello.oldest, hello.head),
         (retained.oldest, retained.head),
         "{asked}"
     );
-    assert_eq!(hello.epoch, api.session().stream().epoch());
+    assert_eq!(hello.epoch, api.epoch());
 
     let mut got = Vec::new();
     while let Some(item) = next(&mut opened.subscription) {
@@ -83,7 +83,7 @@ fn a_session_whose_start_is_evicted_begins_at_the_oldest() {
 fn a_cursor_is_resumed_from() {
     let api = running(8);
     fill_to(&api, 20);
-    let epoch = api.session().stream().epoch();
+    let epoch = api.epoch();
     check(&api, "after=15", HelloReason::Resumed, 15, 0, 16..=20);
     check(
         &api,
@@ -120,7 +120,7 @@ fn a_cursor_is_resumed_from() {
 fn a_cursor_that_is_no_good_begins_at_the_oldest() {
     let api = running(8);
     fill_to(&api, 20);
-    let epoch = api.session().stream().epoch();
+    let epoch = api.epoch();
     let other = "0000000000000000";
     check(&api, "after=11", HelloReason::Evicted, 12, 1, 13..=20);
     check(
@@ -187,7 +187,7 @@ fn a_filter_holds_from_the_first_event_on() {
 #[test]
 fn a_session_that_began_at_0_and_a_cursor_at_0_have_a_beginning_that_can_be_lost() {
     let api = running(8);
-    let epoch = api.session().stream().epoch();
+    let epoch = api.epoch();
     fill_to(&api, 20);
     check(&api, "", HelloReason::Evicted, 12, 12, 13..=20);
     let cursor = format!("after=0-{epoch}");

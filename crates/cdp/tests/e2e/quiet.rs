@@ -1,6 +1,7 @@
 //! What is not captured is not enabled, and nothing is left behind.
 
 use serde_json::{Value, json};
+use tapline_api::Backend as _;
 
 use crate::control::Control;
 use crate::scene::{Scene, data, is};
@@ -66,7 +67,7 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
     scene.capture(None).await;
     while !listening(&mut control, &session).await {}
     scene.capture(Some(&[])).await;
-    let head = scene.api.session().seq();
+    let head = scene.api.retained().head;
     assert!(!listening(&mut control, &session).await);
     control.ask(Some(&session), "Page.reload", json!({})).await;
     control
@@ -83,7 +84,7 @@ async fn categories_are_followed_and_with_all_off_the_browser_is_as_it_was() {
     let session = control.attach(&tab).await;
     let state = "new Promise((done) => { const look = () => document.readyState === 'complete' ? done('complete') : setTimeout(look, 10); look(); })";
     assert_eq!(control.evaluate(&session, state).await, "complete");
-    assert_eq!(scene.api.session().seq(), head);
+    assert_eq!(scene.api.retained().head, head);
 }
 
 #[tokio::test(flavor = "multi_thread")]

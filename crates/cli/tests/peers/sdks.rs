@@ -223,7 +223,7 @@ fn outlives_silence(sdk: Sdk) {
     };
     let publish = || {
         let event = Event::known(KnownType::PageLoad, None);
-        api.session().publish(event).unwrap();
+        api.publisher().publish(event).unwrap();
     };
     // Before the first id, and after it.
     for seq in 1..=3 {

@@ -58,8 +58,8 @@ impl Ends {
         let mut options = RelayOptions::new(browser.local_addr().unwrap().to_string());
         change(&mut options);
         let stream = EventStream::new(Retention::default()).unwrap();
-        let api = ApiService::new(TelemetrySession::new(stream));
-        let session = api.session().clone();
+        let session = Arc::new(TelemetrySession::new(stream));
+        let api = ApiService::new(session.clone());
         let relay = Relay::bind("127.0.0.1:0".parse().unwrap(), options, api.publisher());
         let relay = relay.await.unwrap();
         let (address, counters) = (relay.local_addr(), relay.counters());

@@ -1,9 +1,10 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use tapline_api::{ApiService, StreamQuery};
+use tapline_api::{ApiService, Backend as _, StreamQuery};
 use tapline_events::EventStream;
 use tapline_oapi::{Category, from_json};
 use tapline_telemetry::{Reader, TelemetryConfig, TelemetrySession};
@@ -12,6 +13,7 @@ use super::*;
 
 /// A running session that retains so many events, and a list of its readers.
 struct Scene {
+    session: Arc<TelemetrySession>,
     api: ApiService,
     readers: Readers,
 }
@@ -22,10 +24,11 @@ fn running(events: usize) -> Scene {
         bytes: u64::MAX,
     };
     let stream = EventStream::new(retention).unwrap();
-    let session = TelemetrySession::new(stream);
+    let session = Arc::new(TelemetrySession::new(stream));
     session.start("s-1", TelemetryConfig::default()).unwrap();
-    let api = ApiService::new(session);
+    let api = ApiService::new(session.clone());
     Scene {
+        session,
         api,
         readers: Readers::default(),
     }
@@ -33,7 +36,7 @@ fn running(events: usize) -> Scene {
 
 /// Publishes console lines until the head is there.
 fn fill_to(scene: &Scene, head: u64) {
-    while scene.api.session().seq() < head {
+    while scene.api.retained().head < head {
         let request = from_json(br#"{"type":"console_log"}"#).unwrap();
         scene.api.publish(request).unwrap().unwrap();
     }
@@ -75,7 +78,7 @@ fn spec(asked: &str, scope: &str) -> ReaderSpec {
 fn join(scene: &Scene, asked: &str, scope: &str) -> (Reader, RegisteredReader) {
     let spec = spec(asked, scope);
     let filter = spec.asked.narrowed(&spec.scope);
-    let reader = scene.api.session().new_reader(0).filtered(filter);
+    let reader = scene.session.new_reader(0).filtered(filter);
     let registered = scene.readers.register(spec, reader.ledger());
     (reader, registered)
 }
@@ -149,10 +152,7 @@ fn the_list_shows_the_client_and_how_far_behind_it_is() {
         (Some(asked), vec!["console_*".to_owned()])
     );
     assert_eq!((info.position, info.behind_events), (0, 20));
-    assert_eq!(
-        info.behind_bytes,
-        scene.api.session().stream().retained().weight
-    );
+    assert_eq!(info.behind_bytes, scene.api.retained().weight);
     assert!(0.0 <= info.behind_seconds && info.behind_seconds < 60.0);
 
     while reader.try_next().is_some() {}
@@ -171,7 +171,7 @@ fn the_list_shows_the_client_and_how_far_behind_it_is() {
 fn a_member_of_a_group_is_where_the_group_is() {
     let scene = running(64);
     let (mut leader, _lead) = join(&scene, "", "");
-    let mut mate = scene.api.session().new_reader(4);
+    let mut mate = scene.session.new_reader(4);
     let (_, registered) = join(&scene, "", "");
     fill_to(&scene, 4);
     while leader.try_next().is_some() {}

@@ -1,5 +1,6 @@
 //! The token: what needs it, and what is said without it.
 
+use tapline_api::Backend as _;
 use tapline_oapi::KnownType;
 
 use crate::http::{Connection, Request, get, request};
@@ -42,8 +43,8 @@ async fn without_the_token_nothing_is_done_and_nothing_disclosed() {
             assert!(message.contains("`authorization: Bearer …`"), "{message}");
         }
     }
-    assert!(!server.api.session().active());
-    assert_eq!(server.api.session().ledger().offered().sum(), 0);
+    assert!(server.api.state().is_err());
+    assert_eq!(server.api.metrics().ledger.offered().sum(), 0);
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ async fn a_source_that_cannot_start_is_named_and_leaves_no_session() {
         let expected = json!({"code": code, "message": message});
         assert_eq!((answer.status(), answer.json()), (500, expected));
         assert_eq!(state(&server).await.0, 404);
-        assert!(!server.api.session().active());
+        assert!(server.api.state().is_err());
         well.store(true, SeqCst);
         assert_eq!(put(&server, "{}").await.0, 201);
     }
@@ -216,7 +216,7 @@ async fn delete_ends_the_session() {
     let typed: State = serde_json::from_value(answer.json()).unwrap();
     assert_eq!(typed.config.browser.enabled(), CategorySet::EMPTY);
     assert_eq!((typed.seq, typed.session_id), (3, None));
-    assert!(!server.api.session().active());
+    assert!(server.api.state().is_err());
 
     let again = server.call(&delete).await;
     assert_eq!(

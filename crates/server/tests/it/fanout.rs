@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
+use tapline_api::Backend as _;
 use tapline_oapi::{Category, ConfigRequest, Event, KnownType};
 
 use crate::http::{Connection, get, in_time, request};
@@ -236,7 +237,7 @@ async fn whatever_streams_do_each_seq_is_accounted_for_once() {
                             &small
                         };
                         let event = Event::known(known, Some(data.clone()));
-                        let envelope = server.api.session().publish(event).unwrap();
+                        let envelope = server.api.publisher().publish(event).unwrap();
                         published.insert(envelope.seq(), envelope.event().category);
                     }
                     pace.tick().await;
@@ -268,7 +269,7 @@ async fn whatever_streams_do_each_seq_is_accounted_for_once() {
         published.extend(publisher.await.unwrap());
     }
     over.store(true, Ordering::Relaxed);
-    let last = server.api.session().seq();
+    let last = server.api.retained().head;
     // Who waits for an event of its own gets one.
     let waking = [Category::Page, Category::Console, Category::Network];
     let mut visits = Vec::new();
@@ -347,7 +348,7 @@ async fn a_beat_reports_what_its_own_stream_has_lost() {
     let data = to_raw_value(&"x".repeat(200_000)).unwrap();
     for seq in 1..=200 {
         let event = Event::known(KnownType::PageLoad, Some(data.clone()));
-        server.api.session().publish(event).unwrap();
+        server.api.publisher().publish(event).unwrap();
         assert_eq!(prompt.seqs(1).await, [seq]);
     }
     let mut lost = 0;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::value::to_raw_value;
+use tapline_api::Backend as _;
 use tapline_oapi::{Event, Gap, KnownType};
 
 use crate::http::{Connection, get};
@@ -15,13 +16,13 @@ const EVENTS: u64 = 300;
 /// Every third is of the category `page`, the others are `console`.
 fn publish_too_much(server: &Server) {
     let data = to_raw_value(&"x".repeat(200_000)).unwrap();
-    while server.api.session().seq() < EVENTS {
-        let known = match server.api.session().seq() % 3 {
+    while server.api.retained().head < EVENTS {
+        let known = match server.api.retained().head % 3 {
             0 => KnownType::PageLoad,
             _ => KnownType::ConsoleLog,
         };
         let event = Event::known(known, Some(data.clone()));
-        server.api.session().publish(event).unwrap();
+        server.api.publisher().publish(event).unwrap();
     }
 }
 

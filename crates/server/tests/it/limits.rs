@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::value::to_raw_value;
+use tapline_api::Backend as _;
 use tapline_oapi::{Event, KnownType};
 
 use crate::http::{Answer, Connection, get, request};
@@ -57,7 +58,7 @@ async fn a_body_that_is_too_large_is_answered_however_it_comes() {
         .write(b"POST /telemetry/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n")
         .await;
     check(&connection.answer("POST").await, 413, "body_too_large");
-    assert_eq!(server.api.session().seq(), 2);
+    assert_eq!(server.api.retained().head, 2);
     let counted =
         "tapline_http_requests_total{method=\"POST\",route=\"/telemetry/events\",status=\"413\"}";
     assert_eq!(server.metric(counted).await, 3);
@@ -112,7 +113,7 @@ async fn a_body_that_stalls_is_answered() {
     check(&connection.answer("POST").await, 408, "timeout");
     assert_eq!(connection.rest().await, b"");
     server.until_metric(&closed("body_timeout"), 1).await;
-    assert_eq!(server.api.session().seq(), 0);
+    assert_eq!(server.api.retained().head, 0);
 }
 
 /// A body that keeps moving is not stalled, however long it takes in all.
@@ -247,7 +248,7 @@ async fn a_stream_that_takes_nothing_is_closed() {
     let data = to_raw_value(&"x".repeat(200_000)).unwrap();
     for _ in 0..100 {
         let event = Event::known(KnownType::ConsoleLog, Some(data.clone()));
-        let seq = server.api.session().publish(event).unwrap().seq();
+        let seq = server.api.publisher().publish(event).unwrap().seq();
         assert_eq!(other.seqs(1).await, [seq]);
     }
     server

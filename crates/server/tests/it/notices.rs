@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tapline_api::Backend as _;
 use tapline_oapi::{ConfigRequest, KnownType, Notice, State, from_json};
 
 use crate::http::request;
@@ -79,7 +80,7 @@ async fn hello_says_where_it_begins_and_why() {
     let server = Setup::default().events(8).running().await;
     let epoch = server.epoch();
     let hello = |used: u64, lost: Option<u64>, reason: &str, asked: Option<&str>| {
-        let (oldest, head) = if server.api.session().seq() == 0 {
+        let (oldest, head) = if server.api.retained().head == 0 {
             (0, 0)
         } else {
             (13, 20)

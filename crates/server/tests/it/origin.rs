@@ -1,6 +1,7 @@
 //! What pages of other origins may: nothing, unless they are on the list.
 
 use tapline_access::AccessConfig;
+use tapline_api::Backend as _;
 
 use crate::http::{Request, get, request};
 use crate::server::{Server, Setup, token};
@@ -113,8 +114,8 @@ async fn what_others_send_is_not_carried_out() {
             assert_eq!(answer.header("access-control-allow-origin"), None);
         }
     }
-    assert_eq!(server.api.session().seq(), 0);
-    assert!(server.api.session().active());
+    assert_eq!(server.api.retained().head, 0);
+    assert!(server.api.state().is_ok());
     // What a page embeds comes without an origin.
     let embedded = get("/telemetry/stream").header("sec-fetch-site", "cross-site");
     assert_eq!(server.call(&embedded).await.status(), 403);

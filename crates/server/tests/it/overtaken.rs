@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use serde_json::value::to_raw_value;
+use tapline_api::Backend as _;
 use tapline_oapi::{Event, KnownType};
 
 use crate::http::{Connection, get, request};
@@ -16,9 +17,9 @@ const EVENTS: u64 = 300;
 
 fn publish_large(server: &Server, head: u64) {
     let data = to_raw_value(&"x".repeat(200_000)).unwrap();
-    while server.api.session().seq() < head {
+    while server.api.retained().head < head {
         let event = Event::known(KnownType::ConsoleLog, Some(data.clone()));
-        server.api.session().publish(event).unwrap();
+        server.api.publisher().publish(event).unwrap();
     }
 }
 

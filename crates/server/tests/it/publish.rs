@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tapline_api::Backend as _;
 
 use crate::http::{Connection, Request, request};
 use crate::server::{Server, Setup, running};
@@ -28,14 +29,14 @@ async fn one_event_is_answered_with_its_envelope() {
         }
         let answer = server.call(&request).await;
         assert_eq!(answer.status(), 200);
-        assert_eq!(answer.json()["seq"], server.api.session().seq());
+        assert_eq!(answer.json()["seq"], server.api.retained().head);
         assert!(
             answer.text().ends_with(r#""data":{"b":1.50,"a":2}}}"#),
             "{}",
             answer.text()
         );
     }
-    assert_eq!(server.api.session().seq(), 3);
+    assert_eq!(server.api.retained().head, 3);
 }
 
 #[tokio::test]
@@ -53,7 +54,7 @@ async fn what_is_filtered_is_answered_with_nothing() {
         .call(&post().json(r#"{"type":"page_load","category":"console"}"#))
         .await;
     assert_eq!(answer.status(), 204);
-    assert_eq!(server.api.session().seq(), 0);
+    assert_eq!(server.api.retained().head, 0);
 }
 
 #[tokio::test]
@@ -77,7 +78,7 @@ async fn data_over_the_limit_is_cut_and_metadata_over_it_refused() {
     let answer = server.call(&post().lines(&body)).await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.json()["errors"][0]["code"], "event_too_large");
-    assert_eq!(server.api.session().seq(), 1);
+    assert_eq!(server.api.retained().head, 1);
 }
 
 /// Nothing here reads `data`, so nothing here can be made to overflow its stack by it.
@@ -203,7 +204,7 @@ fn read(line: &str) -> (String, Value) {
 
 /// Every event of the corpus stands on the stream once, in order, and `data` is as it was recorded.
 async fn check_corpus(server: &Server) {
-    let session = server.api.session().id().unwrap();
+    let session = server.api.state().unwrap().session_id.unwrap();
     let mut stream = Stream::open(server.addr, "").await;
     for (n, line) in CORPUS.lines().enumerate() {
         let frame = stream.expect().await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
+use tapline_api::Backend as _;
 use tapline_oapi::{Event, KnownType};
 
 use crate::http::{Answer, Connection, get, in_time, request};
@@ -14,7 +15,7 @@ use crate::sse::Stream;
 
 async fn readers(server: &Server) -> Vec<Value> {
     let list = server.call(&get("/telemetry/readers")).await.json();
-    assert_eq!(list["head"], server.api.session().seq());
+    assert_eq!(list["head"], server.api.retained().head);
     list["readers"].as_array().unwrap().clone()
 }
 
@@ -105,13 +106,13 @@ async fn one_that_does_not_read_is_behind_and_loses() {
 
 fn publish_large(server: &Server, head: u64) {
     let data = to_raw_value(&"x".repeat(200_000)).unwrap();
-    while server.api.session().seq() < head {
-        let known = match server.api.session().seq() % 2 {
+    while server.api.retained().head < head {
+        let known = match server.api.retained().head % 2 {
             0 => KnownType::PageLoad,
             _ => KnownType::ConsoleLog,
         };
         let event = Event::known(known, Some(data.clone()));
-        server.api.session().publish(event).unwrap();
+        server.api.publisher().publish(event).unwrap();
     }
 }
 
@@ -133,7 +134,7 @@ async fn a_reader_in_a_group_gets_another_filter_and_the_others_do_not() {
     let answered = answer.json();
     // Changing a filter is a call of the platform: it becomes an event, unless that is filtered.
     let after = answered["after"].as_u64().unwrap();
-    assert!(after <= server.api.session().seq());
+    assert!(after <= server.api.retained().head);
     let expected = json!({"id": id, "category": ["page"], "type": ["page_l*"], "after": after});
     assert_eq!(answered, expected);
     let head = server.publish(KnownType::PageLoad).seq();
@@ -229,13 +230,13 @@ async fn events_on_either_side_obey_the_right_filter() {
     let stop = Arc::new(AtomicBool::new(false));
     let publishers: Vec<_> = (0..2)
         .map(|_| {
-            let (session, stop) = (server.api.session().clone(), stop.clone());
+            let (publisher, stop) = (server.api.publisher(), stop.clone());
             tokio::spawn(async move {
                 let mut published = Vec::new();
                 let mut pace = tokio::time::interval(Duration::from_micros(500));
                 while !stop.load(Ordering::Relaxed) {
                     for known in known {
-                        let envelope = session.publish(Event::known(known, None)).unwrap();
+                        let envelope = publisher.publish(Event::known(known, None)).unwrap();
                         published.push((envelope.seq(), envelope.event().category.as_str()));
                     }
                     pace.tick().await;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tapline_access::{AccessConfig, Token, TokenSource};
-use tapline_api::{ApiService, Source};
+use tapline_api::{ApiService, Backend as _, Source};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, Event, KnownType, ReaderInfo, ReaderList};
 use tapline_server::{Limits, Options, Shutdown, serve};
@@ -146,14 +146,14 @@ impl Server {
 
     pub(crate) fn publish(&self, known: KnownType) -> Envelope {
         self.api
-            .session()
+            .publisher()
             .publish(Event::known(known, None))
             .unwrap()
     }
 
     /// Publishes console lines until the head is there.
     pub(crate) fn fill_to(&self, head: u64) {
-        while self.api.session().seq() < head {
+        while self.api.retained().head < head {
             self.publish(KnownType::ConsoleLog);
         }
     }
@@ -188,14 +188,14 @@ impl Server {
         std::thread::spawn(move || {
             while still.load(Relaxed) {
                 let event = Event::known(KnownType::PageLoad, None);
-                api.session().publish(event).unwrap();
+                api.publisher().publish(event).unwrap();
             }
         });
         Flood(flows)
     }
 
     pub(crate) fn epoch(&self) -> String {
-        self.api.session().stream().epoch().to_string()
+        self.api.epoch().to_string()
     }
 
     /// Asks it to stop, and does not wait.

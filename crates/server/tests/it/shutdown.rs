@@ -76,7 +76,7 @@ async fn events_published_while_it_stops_are_not_waited_for() {
     let publisher = tokio::spawn(async move {
         loop {
             let event = tapline_oapi::Event::known(KnownType::PageLoad, None);
-            api.session().publish(event).unwrap();
+            api.publisher().publish(event).unwrap();
             tokio::task::yield_now().await;
         }
     });
@@ -116,7 +116,7 @@ fn publish_large(server: &Server, count: usize) {
     let data = serde_json::value::to_raw_value(&"x".repeat(100_000)).unwrap();
     for _ in 0..count {
         let event = tapline_oapi::Event::known(KnownType::PageLoad, Some(data.clone()));
-        server.api.session().publish(event).unwrap();
+        server.api.publisher().publish(event).unwrap();
     }
 }
 

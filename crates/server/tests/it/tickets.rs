@@ -283,16 +283,13 @@ async fn a_new_ticket_resumes_where_the_old_one_ended() {
     let server = guarded().await;
     let mut delivered = Vec::new();
     let mut last = 0;
-    let (session, mut stop) = (
-        server.api.session().clone(),
-        tokio::sync::oneshot::channel(),
-    );
+    let (events, mut stop) = (server.api.publisher(), tokio::sync::oneshot::channel());
     let publisher = tokio::spawn(async move {
         let mut pace = tokio::time::interval(Duration::from_millis(5));
         while stop.1.try_recv().is_err() {
             pace.tick().await;
             let event = tapline_oapi::Event::known(KnownType::PageLoad, None);
-            session.publish(event).unwrap();
+            events.publish(event).unwrap();
         }
     });
     let mut old = Vec::new();

@@ -178,7 +178,7 @@ async fn a_stream_that_takes_nothing_is_closed() {
     let data = to_raw_value(&"x".repeat(200_000)).unwrap();
     for _ in 0..200 {
         let event = Event::known(KnownType::ConsoleLog, Some(data.clone()));
-        secure.server.api.session().publish(event).unwrap();
+        secure.server.api.publisher().publish(event).unwrap();
     }
     secure
         .until_metric("tapline_streams_ended_total{reason=\"stalled\"} 1\n")

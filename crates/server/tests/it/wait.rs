@@ -86,7 +86,7 @@ async fn no_event_falls_between_two_calls() {
         for _ in 0..EVENTS {
             for known in [KnownType::ConsoleLog, KnownType::PageLoad] {
                 let event = tapline_oapi::Event::known(known, None);
-                api.session().publish(event).unwrap();
+                api.publisher().publish(event).unwrap();
             }
             tokio::task::yield_now().await;
         }

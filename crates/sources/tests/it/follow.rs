@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tapline_api::ApiService;
@@ -49,9 +50,12 @@ async fn stop_promptly(api: &ApiService) {
     );
 }
 
-fn service(source: KernelLog) -> ApiService {
+/// A service with this source, and its session, which a reader can be opened on.
+fn service(source: KernelLog) -> (Arc<TelemetrySession>, ApiService) {
     let stream = EventStream::new(Retention::default()).unwrap();
-    ApiService::new(TelemetrySession::new(stream)).with_source(source)
+    let session = Arc::new(TelemetrySession::new(stream));
+    let api = ApiService::new(session.clone()).with_source(source);
+    (session, api)
 }
 
 #[track_caller]
@@ -71,8 +75,8 @@ async fn what_is_written_while_a_session_runs_is_reported() {
     let log = Log::new("session");
     let again = MEMORY_CGROUP.replace("6051", "7");
     log.append(MEMORY_CGROUP);
-    let api = service(KernelLog::new(&log.0));
-    let mut reader = api.session().new_reader(0);
+    let (session, api) = service(KernelLog::new(&log.0));
+    let mut reader = session.new_reader(0);
 
     api.put(&ConfigRequest::default()).await.unwrap();
     let (begin, end) = again.split_at(again.len() / 2);
@@ -97,7 +101,7 @@ async fn what_is_written_while_a_session_runs_is_reported() {
 
 #[tokio::test]
 async fn a_log_that_cannot_be_read_leaves_no_session() {
-    let api = service(KernelLog::new("/nowhere/kmsg"));
+    let (_, api) = service(KernelLog::new("/nowhere/kmsg"));
     let error = api.put(&ConfigRequest::default()).await.unwrap_err();
     let error = format!("{error}: {}", std::error::Error::source(&error).unwrap());
     assert!(
@@ -119,8 +123,8 @@ async fn a_fifo_is_followed_and_stopped_while_a_writer_is_silent() {
         0,
     )
     .unwrap();
-    let api = service(KernelLog::new(&log.0));
-    let mut reader = api.session().new_reader(0);
+    let (session, api) = service(KernelLog::new(&log.0));
+    let mut reader = session.new_reader(0);
 
     // Without a writer.
     api.put(&ConfigRequest::default()).await.unwrap();
@@ -137,7 +141,7 @@ async fn a_fifo_is_followed_and_stopped_while_a_writer_is_silent() {
 /// A log that is written faster than it is read.
 #[tokio::test]
 async fn a_log_without_an_end_is_stopped() {
-    let api = service(KernelLog::new("/dev/zero"));
+    let (_, api) = service(KernelLog::new("/dev/zero"));
     for _ in 0..3 {
         api.put(&ConfigRequest::default()).await.unwrap();
         stop_promptly(&api).await;
