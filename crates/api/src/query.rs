@@ -119,7 +119,10 @@ pub(crate) fn add_to_filter(filter: &mut Filter, name: &str, text: &str) -> Resu
             filter.categories = Some(categories.with(category));
         } else {
             if word.is_empty() {
-                return Err(QueryError::new(name, "an event type is not empty"));
+                return Err(QueryError::new(
+                    name,
+                    "an event type is empty; separate the types by one comma, as in `page_load,console_*`, or leave the parameter out",
+                ));
             }
             if filter.types.len() == MAX_PATTERNS {
                 return Err(QueryError::new(

@@ -157,7 +157,8 @@ pub(crate) async fn run<B: Backend>(
                 }
                 return;
             }
-            (0, Err(error)) => {
+            // hyper answers any other unparsable head itself, but not the preface of HTTP/2.
+            (0, Err(error)) if !error.is_parse() => {
                 tracing::debug!(%error, %address, "connection lost");
                 return;
             }
@@ -176,8 +177,10 @@ pub(crate) async fn run<B: Backend>(
                 Failure::new(
                     ErrorCode::BadRequest,
                     match error {
-                        Err(error) => format!("this is not HTTP/1.1: {error}"),
-                        Ok(()) => "this is not HTTP/1.1".to_owned(),
+                        Err(error) => {
+                            format!("this is not HTTP/1.1, the only version spoken here: {error}")
+                        }
+                        Ok(()) => "this is not HTTP/1.1, the only version spoken here".to_owned(),
                     },
                 ),
             ),

@@ -708,10 +708,16 @@ fn media_type(headers: &HeaderMap) -> Result<Cow<'_, str>, Failure> {
 }
 
 fn unsupported(got: &str, expected: &str) -> Failure {
+    // What curl sends with `-d` unless it is given another type.
+    let hint = if got == "application/x-www-form-urlencoded" {
+        "; with curl, use `--json` instead of `-d`, or add `-H 'Content-Type: application/json'`"
+    } else {
+        ""
+    };
     Failure::new(
         ErrorCode::UnsupportedMediaType,
         format!(
-            "header `content-type`: `{}` is not taken here, {expected} is",
+            "header `content-type`: `{}` is not accepted here; send {expected}{hint}",
             short(got)
         ),
     )

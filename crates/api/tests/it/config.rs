@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tapline_api::{ApiService, PutAnswer};
 use tapline_oapi::{Category, CategorySet, ConfigRequest, State};
 
-use crate::{code_and_message, idle, publish, request, running};
+use crate::{code_and_message, idle, publish, request, running, session};
 
 /// One word for what `put` did, and the state that it answered with.
 fn put(api: &ApiService, json: &str) -> (&'static str, State) {

@@ -69,8 +69,8 @@ fn a_page_says_which_parameter_is_wrong() {
         ("category=", "category", "unknown category ``"),
         ("category=page,,console", "category", "unknown category ``"),
         ("category=Page", "category", "`Page`"),
-        ("type=", "type", "not empty"),
-        ("type=a,,b", "type", "not empty"),
+        ("type=", "type", "separate the types by one comma"),
+        ("type=a,,b", "type", "separate the types by one comma"),
         ("types=a", "types", "`type`"),
         ("replay=all", "replay", "known are"),
         ("=1", "", "known are"),
@@ -90,7 +90,7 @@ fn a_stream_says_which_parameter_is_wrong() {
         ("notices=true&notices=true", "notices", "twice"),
         ("after=1&after=1", "after", "twice"),
         ("category=x", "category", "unknown category `x`"),
-        ("type=", "type", "not empty"),
+        ("type=", "type", "separate the types by one comma"),
         ("limit=1", "limit", "known are"),
         ("overtaken=newest", "overtaken", "`oldest`, `head`, `close`"),
         ("overtaken=head&overtaken=head", "overtaken", "twice"),
@@ -114,7 +114,7 @@ fn a_wait_says_which_parameter_is_wrong() {
         ("timeout=1", "timeout", "`timeout_ms`"),
         ("after=1&after=1", "after", "twice"),
         ("category=x", "category", "unknown category `x`"),
-        ("type=", "type", "not empty"),
+        ("type=", "type", "separate the types by one comma"),
         ("replay=all", "replay", "known are"),
     ] {
         check(wait(query), name, message);
