@@ -192,7 +192,7 @@ mod tests {
             request_id: "r-1".to_owned(),
             operation_id: "put_telemetry".to_owned(),
             status: 201,
-            duration_ms: 12.0,
+            duration_ms: 12.9,
             ..PlatformApiCall::default()
         };
         let data = event.typed_data().unwrap();
