@@ -1,5 +1,7 @@
 //! Attaching to targets, and enabling in each what the captured categories need.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tapline_oapi::data::{PageTabOpened, TargetType};
 use tapline_oapi::{Category, KnownType};
@@ -8,18 +10,49 @@ use crate::frames::Frames;
 use crate::interaction;
 use crate::network;
 use crate::outbox::{Outbox, Purpose};
-use crate::protocol::AttachedToTarget;
+use crate::protocol::{AttachedToTarget, TargetInfo};
 use crate::repeats::Past;
 use crate::targets::{Domains, Target, Targets};
+use crate::timers::Wait;
 
 /// The longest title that is kept, in bytes.
 const MAX_TITLE: usize = 1024;
 
-pub(crate) const AUTO_ATTACH: &str = "Target.setAutoAttach";
+/// Makes the browser report all its present and future targets.
+pub(crate) const DISCOVER: &str = "Target.setDiscoverTargets";
 
-/// The arguments of [`AUTO_ATTACH`]. New targets are paused until everything is enabled in them.
-pub(crate) fn auto_attach(on: bool) -> serde_json::Value {
+const AUTO_ATTACH: &str = "Target.setAutoAttach";
+
+/// What is found paused when we connect is resumed after this time: longer than a client needs that sets up
+/// a new tab.
+const LEFT_PAUSED_AFTER: Duration = Duration::from_secs(3);
+
+/// The arguments of [`AUTO_ATTACH`] for a page or a worker. New frames and workers are paused for us until
+/// everything is enabled in them. The browser pauses them for each client by itself.
+fn auto_attach(on: bool) -> serde_json::Value {
     json!({"autoAttach": on, "waitForDebuggerOnStart": on, "flatten": true})
+}
+
+/// The browser reports a target: attaches to those that are found nowhere else. Frames and dedicated workers
+/// are found through their pages.
+///
+/// We do not let the browser attach us to tabs by itself. It would pause every popup, whether we ask for it
+/// or not, and the first client that resumes one resumes it for all: we would let a popup run that another
+/// client has not set up.
+pub(crate) fn created(targets: &mut Targets, info: &TargetInfo<'_>, out: &mut Outbox) {
+    let is_ours = matches!(
+        &*info.kind,
+        "page" | "background_page" | "service_worker" | "shared_worker"
+    );
+    if is_ours && !targets.has_id(&info.target_id) && !targets.is_full() {
+        let params = json!({"targetId": &*info.target_id, "flatten": true});
+        out.send(None, "Target.attachToTarget", &params);
+    }
+}
+
+/// A target may be paused for a client that is gone.
+pub(crate) fn left_paused(target: &Target, out: &mut Outbox) {
+    resume(&target.session, out);
 }
 
 /// The browser attached us to a target. It was found through `session`, or by the browser itself.
@@ -68,12 +101,33 @@ pub(crate) fn attached(
     });
     let mut target = Target {
         is_paused: found.waiting_for_debugger,
+        // Frames and workers are paused for us when they come into being.
+        is_new: match parent {
+            Some(_) => found.waiting_for_debugger,
+            None => targets.is_listed,
+        },
+        opener: info.opener_id.as_deref().map(Into::into),
         tab,
         frames: Frames::of_target(&info.target_id, past),
         ..Target::new(key, &found.session_id, &info.target_id, kind, parent, url)
     };
+    // A popup that is paused has no address yet. One that came into being before us may be paused for a
+    // client that is gone; all others are resumed by whoever paused them.
+    let may_be_left = kind == TargetType::Page && !target.is_new;
+    if may_be_left && (info.url.is_empty() || info.url.is("about:blank")) {
+        let at = out.now.monotonic.saturating_add(LEFT_PAUSED_AFTER);
+        out.timers.set(key, Wait::Resume, at);
+    }
     configure(&mut target, past, out);
     targets.insert(target);
+}
+
+/// Detaches from all targets that the browser itself reported, and so from all that were found through them.
+pub(crate) fn detach(targets: &mut Targets, out: &mut Outbox) {
+    for target in targets.all().filter(|target| target.parent.is_none()) {
+        let params = json!({"sessionId": &*target.session});
+        out.send(None, "Target.detachFromTarget", &params);
+    }
 }
 
 /// Enables and disables in the target what follows from the captured categories.

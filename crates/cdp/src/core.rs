@@ -4,35 +4,40 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::json;
 use tapline_oapi::data::{
     DisconnectReason, MonitorDisconnected, MonitorReconnectFailed, MonitorReconnected,
     ReconnectFailure,
 };
 use tapline_oapi::{Category, CategorySet, KnownType};
 
-use crate::attach::{self, AUTO_ATTACH, auto_attach};
+use crate::attach::{self, DISCOVER};
+use crate::key::Key;
 use crate::network::{self, Closed, Requests};
 use crate::options::Options;
 use crate::outbox::{Outbox, Output, Pending, Purpose};
 use crate::protocol::{
-    self, Answer, AttachedToTarget, BindingCalled, CommandError, ConsoleApiCalled,
+    self, Answer, AttachedToTarget, BindingCalled, CommandError, ConsoleApiCalled, DataReceived,
     DetachedFromTarget, ExceptionRevoked, ExceptionThrown, ExecutionContextCreated,
     ExecutionContextDestroyed, Fired, FrameChanged, FrameNavigated, Frames, Head, LayoutMetrics,
-    LoadingFailed, LoadingFinished, LogEntryAdded, Message, NavigatedWithinDocument,
-    RequestWillBeSent, ResponseBody, ResponseReceived, Screenshot, ScriptAdded, TimelineEventAdded,
+    LoadingFailed, LoadingFinished, LogEntryAdded, Message, NavigatedWithinDocument, PostData,
+    RequestExtraInfo, RequestWillBeSent, ResponseBody, ResponseExtraInfo, ResponseReceived,
+    Screenshot, ScriptAdded, ServedFromCache, TargetCreated, TimelineEventAdded, WebSocketCreated,
+    WebSocketEnded, WebSocketFrame, WebSocketHandshake,
 };
 use crate::repeats::{Moment, Past};
-use crate::targets::{FROM_BROWSER, Target, Targets};
+use crate::targets::{FROM_BROWSER, Milestone, Target, Targets};
 use crate::time::{Time, micros};
 use crate::timers::Wait;
-use crate::{console, interaction, page, screenshot};
+use crate::websocket::{Direction, Sockets};
+use crate::{console, interaction, page, recover, screenshot};
 
 /// How much the core holds. Each number is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Held {
     /// Pages, frames and workers.
     pub targets: usize,
-    /// Requests that have not ended.
+    /// Requests and WebSockets that have not ended.
     pub requests: usize,
     /// Commands that are not answered. One for a body holds its response.
     pub commands: usize,
@@ -93,6 +98,7 @@ pub struct Core {
     attaching: bool,
     targets: Targets,
     requests: Requests,
+    sockets: Sockets,
     out: Outbox,
     since: Since,
     past: Past,
@@ -135,6 +141,7 @@ impl Core {
             attaching: false,
             targets: Targets::default(),
             requests: Requests::default(),
+            sockets: Sockets::default(),
             out: Outbox::new(options),
             since: Since::default(),
             past: Past::default(),
@@ -173,15 +180,10 @@ impl Core {
         }
         self.link = Link::Down(self.out.now.monotonic);
         self.attaching = false;
-        for target in self.targets.all() {
-            abandon(
-                target,
-                Closed::BrowserGone,
-                &mut self.requests,
-                &mut self.past,
-                &mut self.out,
-            );
+        for key in self.targets.keys() {
+            self.abandon(key, Closed::BrowserGone);
         }
+        self.requests.browser_gone(&mut self.targets, &mut self.out);
         self.targets.clear();
         self.out.forget(|_| true);
         // Layout shifts and paints up to now were emitted. The writers of the others are remembered.
@@ -225,6 +227,7 @@ impl Core {
         self.restart(|category| !before.contains(category) && captured.contains(category));
         if !self.out.captures(Category::Network) {
             self.requests.forget(&mut self.targets, &mut self.out);
+            self.sockets.clear();
         }
         if self.link != Link::Up {
             return;
@@ -278,7 +281,7 @@ impl Core {
         [
             self.out.timers.next(),
             self.out.next_unanswered(),
-            self.requests.next_expiry(),
+            self.requests.next_due(),
         ]
         .into_iter()
         .flatten()
@@ -295,7 +298,7 @@ impl Core {
     pub fn held(&self) -> Held {
         Held {
             targets: self.targets.len(),
-            requests: self.requests.len(),
+            requests: self.requests.len() + self.sockets.len(),
             commands: self.out.pending(),
             timers: self.out.timers.len(),
         }
@@ -339,7 +342,7 @@ impl Core {
                     let _ = self.answered(pending, None);
                 }
             } else {
-                self.requests.expire(&mut self.targets, &mut self.out);
+                self.requests.look(&mut self.targets, &mut self.out);
             }
         }
         self.out.now = now;
@@ -356,22 +359,25 @@ impl Core {
             Wait::Idle => network::idle(target, &mut self.out),
             Wait::Layout => page::layout_settled(target, &mut self.out),
             Wait::Screenshot => screenshot::take(target, &mut self.out),
+            Wait::Resume => attach::left_paused(target, &mut self.out),
         }
     }
 
-    /// Makes the browser attach us to all its present and future targets, or to none.
+    /// Makes the browser report all its present and future targets, which we attach to, or leaves all.
     fn attach(&mut self) {
         let wanted = !self.out.captured.intersection(FROM_BROWSER).is_empty();
         if wanted == self.attaching {
             return;
         }
         self.attaching = wanted;
-        let params = auto_attach(wanted);
+        let params = json!({"discover": wanted});
         if wanted {
-            let purpose = Purpose::Setup;
-            self.out.call(None, None, AUTO_ATTACH, &params, purpose);
+            let purpose = Purpose::Targets;
+            self.out.call(None, None, DISCOVER, &params, purpose);
         } else {
-            self.out.send(None, AUTO_ATTACH, &params);
+            self.out.send(None, DISCOVER, &params);
+            attach::detach(&mut self.targets, &mut self.out);
+            self.targets.is_listed = false;
         }
     }
 
@@ -381,6 +387,7 @@ impl Core {
             targets,
             requests,
             past,
+            sockets,
             out,
             ..
         } = self;
@@ -405,6 +412,56 @@ impl Core {
                 if let Some((target, failed)) = read::<LoadingFailed<'_>>(targets, message)? {
                     requests.failed(target.key, &failed, targets, out);
                 }
+            }
+
+            "Network.dataReceived" if out.captures(Category::Network) => {
+                let message: Message<'_, DataReceived<'_>> = protocol::read(message)?;
+                requests.data(&message.params, now.monotonic);
+            }
+            "Network.requestServedFromCache" if out.captures(Category::Network) => {
+                let message: Message<'_, ServedFromCache<'_>> = protocol::read(message)?;
+                requests.served_from_memory(&message.params.request_id);
+            }
+            // Only the length of a posted body is of interest.
+            "Network.requestWillBeSentExtraInfo"
+                if out.captures(Category::Network) && message.contains(r#""Content-Length""#) =>
+            {
+                let message: Message<'_, RequestExtraInfo<'_>> = protocol::read(message)?;
+                requests.sent_extra_info(&message.params, targets, out);
+            }
+            "Network.responseReceivedExtraInfo" if out.captures(Category::Network) => {
+                let message: Message<'_, ResponseExtraInfo<'_>> = protocol::read(message)?;
+                requests.received_extra_info(&message.params);
+            }
+
+            "Network.webSocketCreated" if out.captures(Category::Network) => {
+                if let Some((target, created)) = read::<WebSocketCreated<'_>>(targets, message)? {
+                    sockets.created(target, &created, out);
+                }
+            }
+            "Network.webSocketWillSendHandshakeRequest" if out.captures(Category::Network) => {
+                let message: Message<'_, WebSocketHandshake<'_>> = protocol::read(message)?;
+                sockets.requested(&message.params, out);
+            }
+            "Network.webSocketHandshakeResponseReceived" if out.captures(Category::Network) => {
+                let message: Message<'_, WebSocketHandshake<'_>> = protocol::read(message)?;
+                sockets.answered(&message.params, out);
+            }
+            "Network.webSocketFrameSent" if out.captures(Category::Network) => {
+                let message: Message<'_, WebSocketFrame<'_>> = protocol::read(message)?;
+                sockets.message(Direction::Sent, &message.params);
+            }
+            "Network.webSocketFrameReceived" if out.captures(Category::Network) => {
+                let message: Message<'_, WebSocketFrame<'_>> = protocol::read(message)?;
+                sockets.message(Direction::Received, &message.params);
+            }
+            "Network.webSocketFrameError" if out.captures(Category::Network) => {
+                let message: Message<'_, WebSocketEnded<'_>> = protocol::read(message)?;
+                sockets.failed(&message.params, out);
+            }
+            "Network.webSocketClosed" if out.captures(Category::Network) => {
+                let message: Message<'_, WebSocketEnded<'_>> = protocol::read(message)?;
+                sockets.closed(&message.params, out);
             }
 
             "Runtime.consoleAPICalled" if out.captures(Category::Console) => {
@@ -485,7 +542,8 @@ impl Core {
                     let (is_main, is_restored) = (target.has_main(&to.frame), to.is_restored());
                     let frames = &mut target.frames;
                     frames.navigated(&to.frame, is_main, is_restored, past, out);
-                    page::navigated(target, &to.frame, "Page.frameNavigated", requests, out);
+                    let cause = "Page.frameNavigated";
+                    page::navigated(target, &to.frame, is_restored, cause, requests, out);
                 }
             }
             "Page.documentOpened" => {
@@ -502,6 +560,9 @@ impl Core {
             "Page.frameDetached" => {
                 if let Some((target, changed)) = read::<FrameChanged<'_>>(targets, message)? {
                     target.frames.detached(&changed.frame_id);
+                    if changed.reason.is_none_or(|reason| *reason != *"swap") {
+                        requests.frame_gone(target.key, &changed.frame_id, now.monotonic);
+                    }
                 }
             }
             "Page.navigatedWithinDocument" => {
@@ -512,13 +573,12 @@ impl Core {
             }
             "Page.domContentEventFired" => {
                 if let Some((target, fired)) = read::<Fired>(targets, message)? {
-                    page::parsed(target, &fired, out);
+                    page::reached(target, Milestone::Parsed(fired.timestamp.0), out);
                 }
             }
             "Page.loadEventFired" => {
                 if let Some((target, fired)) = read::<Fired>(targets, message)? {
-                    page::loaded(target, &fired, out);
-                    screenshot::take(target, out);
+                    page::reached(target, Milestone::Loaded(fired.timestamp.0), out);
                 }
             }
             "PerformanceTimeline.timelineEventAdded" if out.captures(Category::Page) => {
@@ -529,27 +589,83 @@ impl Core {
                 }
             }
 
+            "Target.targetCreated" if self.attaching => {
+                let message: Message<'_, TargetCreated<'_>> = protocol::read(message)?;
+                attach::created(targets, &message.params.target_info, out);
+            }
             "Target.attachedToTarget" => {
                 let message: Message<'_, AttachedToTarget<'_>> = protocol::read(message)?;
                 let session = message.session_id.as_deref();
                 attach::attached(targets, session, &message.params, past, out);
+                let info = &message.params.target_info;
+                if info.kind.ends_with("worker") {
+                    requests.worker_runs(&out.url(&info.url), targets, out);
+                }
             }
             "Target.detachedFromTarget" => {
                 let message: Message<'_, DetachedFromTarget<'_>> = protocol::read(message)?;
                 for mut target in targets.remove(&message.params.session_id) {
-                    abandon(&mut target, Closed::TargetGone, requests, past, out);
+                    target.frames.gone(&target.id, &mut self.past);
+                    self.abandon(target.key, Closed::TargetGone);
                 }
             }
             // The tab is still there, and may be loaded again.
             "Inspector.targetCrashed" => {
                 if let Some((target, IgnoredAny)) = read(targets, message)? {
                     page::crashed(target, out);
-                    abandon(target, Closed::TargetCrashed, requests, past, out);
+                    let key = target.key;
+                    self.abandon(key, Closed::TargetCrashed);
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Ends what a target waits for when it is closed or has crashed: its requests, and the responses
+    /// whose bodies will not come.
+    fn abandon(&mut self, key: Key, why: Closed) {
+        let Self {
+            targets,
+            requests,
+            sockets,
+            past,
+            out,
+            ..
+        } = self;
+        for pending in out.forget(|pending| pending.key == Some(key)) {
+            match pending.purpose {
+                Purpose::Body {
+                    response,
+                    ts,
+                    cause,
+                    bytes,
+                } => network::emit_with_body(*response, ts, cause, bytes, None, out),
+                Purpose::PostData { id } => requests.posted(&id, None, out),
+                Purpose::Script => {
+                    if let Some(target) = targets.at(key) {
+                        interaction::added(target, None, out);
+                    }
+                }
+                Purpose::Setup
+                | Purpose::Targets
+                | Purpose::World
+                | Purpose::Timeline { .. }
+                | Purpose::Frames { .. }
+                | Purpose::Screenshot(_)
+                | Purpose::Metrics(_) => {}
+            }
+        }
+        if why == Closed::TargetGone {
+            requests.target_gone(key, targets, out);
+        } else {
+            requests.close_all(key, why, targets, out);
+        }
+        sockets.close_all(key, why, out);
+        out.timers.cancel_all(key);
+        if let Some(target) = targets.at(key) {
+            target.frames.gone(&target.id, past);
+        }
     }
 
     /// A command is answered by this message, or is given up without one.
@@ -565,6 +681,10 @@ impl Core {
         let is_unreadable = |failure: &Failure| *failure == Failure::Unreadable;
         let failure = match purpose {
             Purpose::Setup => result::<IgnoredAny>(message).err(),
+            Purpose::Targets => {
+                self.targets.is_listed = true;
+                result::<IgnoredAny>(message).err()
+            }
             Purpose::Frames { new } => {
                 let frames = result::<Frames<'_>>(message);
                 if let (Some(target), Ok(frames)) = (target, &frames) {
@@ -572,7 +692,25 @@ impl Core {
                     target.frames.found(&frames.frame_tree, &mut self.past, out);
                     page::found(target, frame, new, &mut self.requests, out);
                 }
+                if let Some(target) = key.and_then(|key| self.targets.at(key)) {
+                    page::release(target, out);
+                }
                 frames.err()
+            }
+            // What cannot be recovered stays unseen, as it was.
+            Purpose::World => {
+                let world = result::<recover::World>(message);
+                if let (Some(target), Ok(world)) = (target, &world) {
+                    recover::read(target, world, out);
+                }
+                None
+            }
+            Purpose::Timeline { loader } => {
+                let timeline = result::<recover::Evaluated<'_>>(message);
+                if let (Some(target), Ok(timeline)) = (target, &timeline) {
+                    recover::emit(target, &loader, timeline, out);
+                }
+                None
             }
             Purpose::Script => {
                 let added = result::<ScriptAdded<'_>>(message);
@@ -597,9 +735,19 @@ impl Core {
                 }
                 metrics.err().filter(is_unreadable)
             }
-            Purpose::Body { response, ts } => {
+            Purpose::Body {
+                response,
+                ts,
+                cause,
+                bytes,
+            } => {
                 let body = result::<ResponseBody<'_>>(message);
-                network::emit_with_body(*response, ts, body.as_ref().ok(), out);
+                network::emit_with_body(*response, ts, cause, bytes, body.as_ref().ok(), out);
+                body.err().filter(is_unreadable)
+            }
+            Purpose::PostData { id } => {
+                let body = result::<PostData<'_>>(message);
+                self.requests.posted(&id, body.as_ref().ok(), out);
                 body.err().filter(is_unreadable)
             }
         };
@@ -612,30 +760,6 @@ impl Core {
             Some(Failure::Unreadable) => Err(Unreadable),
         }
     }
-}
-
-/// Ends what a target waits for when it is closed or has crashed: its requests, and the responses
-/// whose bodies will not come.
-fn abandon(
-    target: &mut Target,
-    why: Closed,
-    requests: &mut Requests,
-    past: &mut Past,
-    out: &mut Outbox,
-) {
-    for pending in out.forget(|pending| pending.key == Some(target.key)) {
-        match pending.purpose {
-            Purpose::Body { response, ts } => network::emit_with_body(*response, ts, None, out),
-            Purpose::Script => interaction::added(target, None, out),
-            Purpose::Setup
-            | Purpose::Frames { .. }
-            | Purpose::Screenshot(_)
-            | Purpose::Metrics(_) => {}
-        }
-    }
-    requests.close_all(target, why, out);
-    out.timers.cancel_all(target.key);
-    target.frames.gone(&target.id, past);
 }
 
 /// A message that does not have the shape of its method.

@@ -53,12 +53,16 @@ mod outbox;
 mod repeats;
 mod frames;
 mod targets;
+mod phases;
+mod body;
 mod network;
+mod websocket;
+mod recover;
+mod screenshot;
 mod page;
 mod preview;
 mod console;
 mod interaction;
-mod screenshot;
 mod attach;
 mod core;
 

@@ -81,20 +81,31 @@ pub(crate) struct Pending {
 pub(crate) enum Purpose {
     /// To know whether it succeeded: if not, something stays unseen.
     Setup,
+    /// To know when all targets that were there are listed.
+    Targets,
     /// To learn the document that is already there. `new`: the target was paused for us, so no
     /// event has described that document.
     Frames { new: bool },
+    /// To read the page's timeline in a world of its own.
+    World,
+    /// To learn what was requested for the document of this loader before we were attached.
+    Timeline { loader: String },
     /// To learn the identifier by which the script can be removed.
     Script,
     /// To get this screenshot.
     Screenshot(Shot),
     /// To learn the size of the viewport for a smaller screenshot.
     Metrics(Shot),
-    /// To get the body of this response, which ended at the wall time `ts`.
+    /// To get the body of this response, which ended at the wall time `ts` with the browser's event
+    /// `cause`. The browser received so many `bytes` of it.
     Body {
         response: Box<NetworkResponse>,
         ts: u64,
+        cause: &'static str,
+        bytes: u64,
     },
+    /// To get the body that this request posts.
+    PostData { id: Box<str> },
 }
 
 /// Which document a screenshot is of, and at what size.
@@ -230,9 +241,9 @@ impl Outbox {
     ) {
         self.send(session, method, params);
         match purpose {
-            Purpose::Body { .. } => self.bodies += 1,
+            Purpose::Body { .. } | Purpose::PostData { .. } => self.bodies += 1,
             Purpose::Screenshot(_) => self.screenshots += 1,
-            Purpose::Setup | Purpose::Frames { .. } | Purpose::Script | Purpose::Metrics(_) => {}
+            _ => {}
         }
         let pending = Pending {
             key,
@@ -255,9 +266,9 @@ impl Outbox {
     pub(crate) fn take_pending(&mut self, id: u64) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
         match pending.purpose {
-            Purpose::Body { .. } => self.bodies -= 1,
+            Purpose::Body { .. } | Purpose::PostData { .. } => self.bodies -= 1,
             Purpose::Screenshot(_) => self.screenshots -= 1,
-            Purpose::Setup | Purpose::Frames { .. } | Purpose::Script | Purpose::Metrics(_) => {}
+            _ => {}
         }
         Some(pending)
     }

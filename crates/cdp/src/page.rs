@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tapline_oapi::data::{
     LayoutShiftDetails, LcpDetails, PageCrashed, PageDomContentLoaded, PageLayoutSettled,
     PageLayoutShift, PageLcp, PageLoad, PageNavigation, PageNavigationSettled,
@@ -9,10 +10,11 @@ use tapline_oapi::data::{
 use tapline_oapi::{Category, KnownType};
 
 use crate::network::Requests;
-use crate::outbox::Outbox;
-use crate::protocol::{Fired, Frame, NavigatedWithinDocument, TimelineEvent};
-use crate::targets::{Loading, Target};
+use crate::outbox::{Outbox, Purpose};
+use crate::protocol::{Frame, NavigatedWithinDocument, TimelineEvent};
+use crate::targets::{Loading, Milestone, Target};
 use crate::timers::Wait;
+use crate::{recover, screenshot};
 
 /// The layout has settled after this time without a layout shift (from the taxonomy).
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
@@ -20,15 +22,25 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// The longest id of an element that is kept, in bytes.
 const MAX_ELEMENT_ID: usize = 512;
 
-/// A frame has another document, as the browser's event `cause` reports.
+/// A frame has another document, as the browser's event `cause` reports. `is_restored`: it is a document
+/// that was left before, as it was left.
 pub(crate) fn navigated(
     target: &mut Target,
     frame: &Frame<'_>,
+    is_restored: bool,
     cause: &'static str,
     requests: &mut Requests,
     out: &mut Outbox,
 ) {
-    let url = out.url_with_fragment(&frame.url, frame.url_fragment.as_ref());
+    // A page of the browser's own says that an address could not be loaded. The navigation was to that
+    // address.
+    let url = match &frame.unreachable_url {
+        Some(unreachable) => {
+            target.shows_error_page(&frame.loader_id);
+            out.url(unreachable)
+        }
+        None => out.url_with_fragment(&frame.url, frame.url_fragment.as_ref()),
+    };
     if target.has_main(frame) {
         target.nav_seq += 1;
         target.is_restoring = false;
@@ -36,7 +48,18 @@ pub(crate) fn navigated(
         target.loader = Some(frame.loader_id.to_string());
         target.loading = Loading::default();
         out.timers.cancel_all(target.key);
+        if is_restored {
+            requests.restored(target, &frame.loader_id, out);
+        }
         requests.navigated(target, out);
+        let is_first = target.is_new && target.nav_seq == 1;
+        if is_first
+            && out.captures(Category::Network)
+            && url.starts_with("http")
+            && !target.has_seen_document(&frame.loader_id)
+        {
+            recover::begin(target, out);
+        }
     }
     let data = PageNavigation {
         url,
@@ -54,9 +77,9 @@ pub(crate) fn navigated(
 
 /// The document that was there before we attached.
 ///
-/// A tab that is opened with a URL is paused only after its first document has begun. So the
-/// browser reports no navigation to that document, although it is one. In a tab that was there
-/// before, it is none.
+/// A tab that is opened with a URL begins to load it before we are attached. So the browser reports
+/// no navigation to that document, although it is one, and perhaps no request. In a tab that was
+/// there before, it is none, unless the tab has another document than when we looked first.
 pub(crate) fn found(
     target: &mut Target,
     frame: &Frame<'_>,
@@ -65,14 +88,51 @@ pub(crate) fn found(
     out: &mut Outbox,
 ) {
     // A navigation came between the command and its answer, and was emitted.
-    if target.loader.is_some() {
+    if target.nav_seq > 0 {
         return;
     }
     let is_blank = ["", ":", "about:blank"].iter().any(|it| frame.url.is(it));
-    if new && !is_blank {
-        navigated(target, frame, "Page.getFrameTree", requests, out);
-    } else {
+    let is_other = match &target.loader {
+        Some(loader) => **loader != *frame.loader_id,
+        None => new,
+    };
+    if !is_other || is_blank {
         target.loader = Some(frame.loader_id.to_string());
+        return;
+    }
+    navigated(target, frame, false, "Page.getFrameTree", requests, out);
+}
+
+/// The document was parsed, or is loaded. If the browser has reported no navigation yet, it may be that of
+/// a document whose navigation we have missed; then it waits until that is known.
+pub(crate) fn reached(target: &mut Target, milestone: Milestone, out: &mut Outbox) {
+    if target.nav_seq == 0 {
+        target.held.push(milestone);
+        if target.held.len() == 1 {
+            let purpose = Purpose::Frames { new: target.is_new };
+            let session = Some(&*target.session);
+            let method = "Page.getFrameTree";
+            out.call(Some(target.key), session, method, &json!({}), purpose);
+        }
+    } else {
+        emit_milestone(target, milestone, out);
+    }
+}
+
+/// It is known which document is there, or will not be known.
+pub(crate) fn release(target: &mut Target, out: &mut Outbox) {
+    for milestone in std::mem::take(&mut target.held) {
+        emit_milestone(target, milestone, out);
+    }
+}
+
+fn emit_milestone(target: &mut Target, milestone: Milestone, out: &mut Outbox) {
+    match milestone {
+        Milestone::Parsed(timestamp) => parsed(target, timestamp, out),
+        Milestone::Loaded(timestamp) => {
+            loaded(target, timestamp, out);
+            screenshot::take(target, out);
+        }
     }
 }
 
@@ -95,10 +155,10 @@ pub(crate) fn navigated_within(
     }
 }
 
-pub(crate) fn parsed(target: &mut Target, fired: &Fired, out: &mut Outbox) {
+fn parsed(target: &mut Target, cdp_timestamp: f64, out: &mut Outbox) {
     let data = PageDomContentLoaded {
         context: target.document(),
-        cdp_timestamp: fired.timestamp.0,
+        cdp_timestamp,
     };
     let cause = Some("Page.domContentEventFired");
     out.emit(KnownType::PageDomContentLoaded, cause, &data);
@@ -108,10 +168,10 @@ pub(crate) fn parsed(target: &mut Target, fired: &Fired, out: &mut Outbox) {
     }
 }
 
-pub(crate) fn loaded(target: &Target, fired: &Fired, out: &mut Outbox) {
+fn loaded(target: &Target, cdp_timestamp: f64, out: &mut Outbox) {
     let data = PageLoad {
         context: target.document(),
-        cdp_timestamp: fired.timestamp.0,
+        cdp_timestamp,
     };
     out.emit(KnownType::PageLoad, Some("Page.loadEventFired"), &data);
     if out.captures(Category::Page) && !target.loading.is_settled {

@@ -233,6 +233,23 @@ impl<'a> PageText<'a> {
         self.0 == text
     }
 
+    /// The length of all of it in bytes, decoded.
+    pub(crate) fn decoded_len(&self) -> usize {
+        let mut length = self.0.len();
+        let mut rest = self.0;
+        while let Some(at) = rest.find('\\') {
+            let (decoded, escape) = unescaped(&rest[at..]);
+            length = length + decoded.len_utf8() - escape;
+            rest = rest.get(at + escape..).unwrap_or("");
+        }
+        length
+    }
+
+    /// Whether it ends with this text, which needs no escapes.
+    pub(crate) fn ends_with(&self, text: &str) -> bool {
+        self.0.ends_with(text)
+    }
+
     /// Whether it begins with this text, which needs no escapes.
     pub(crate) fn starts_with(&self, text: &str) -> bool {
         self.0.starts_with(text)
@@ -395,6 +412,13 @@ pub(crate) struct AttachedToTarget<'a> {
     pub(crate) target_info: TargetInfo<'a>,
     #[serde(default)]
     pub(crate) waiting_for_debugger: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TargetCreated<'a> {
+    #[serde(borrow)]
+    pub(crate) target_info: TargetInfo<'a>,
 }
 
 #[derive(Deserialize)]
@@ -637,6 +661,9 @@ pub(crate) struct RequestWillBeSent<'a> {
     #[serde(default)]
     pub(crate) initiator: Initiator<'a>,
     pub(crate) redirect_response: Option<RedirectResponse<'a>>,
+    /// Seconds of the browser's monotonic clock.
+    #[serde(default)]
+    pub(crate) timestamp: f64,
     #[serde(rename = "type")]
     pub(crate) resource_type: Option<Text<'a>>,
     pub(crate) frame_id: Option<Text<'a>>,
@@ -651,6 +678,45 @@ pub(crate) struct Request<'a> {
     #[serde(default)]
     pub(crate) headers: Headers<'a>,
     pub(crate) post_data: Option<PageText<'a>>,
+    /// Also if `post_data` is too long to be reported, or is no text.
+    #[serde(default)]
+    pub(crate) has_post_data: bool,
+}
+
+/// What the network stack has sent.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RequestExtraInfo<'a> {
+    #[serde(borrow)]
+    pub(crate) request_id: Text<'a>,
+    #[serde(default)]
+    pub(crate) headers: SentHeaders,
+}
+
+/// Of the headers on the wire, the one that is used.
+#[derive(Default, Deserialize)]
+pub(crate) struct SentHeaders {
+    #[serde(
+        default,
+        rename = "Content-Length",
+        alias = "content-length",
+        deserialize_with = "quoted_number"
+    )]
+    pub(crate) content_length: Option<u64>,
+}
+
+/// Reads a number that is written as a string, such as a header.
+fn quoted_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    Ok(raw.trim_matches('"').parse().ok())
+}
+
+/// The answer to `Network.getRequestPostData`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PostData<'a> {
+    #[serde(borrow)]
+    pub(crate) post_data: PageText<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -663,6 +729,8 @@ pub(crate) struct Initiator<'a> {
 pub(crate) struct RedirectResponse<'a> {
     #[serde(borrow, default)]
     pub(crate) url: PageText<'a>,
+    #[serde(default, deserialize_with = "lenient_option")]
+    pub(crate) status: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -692,6 +760,82 @@ pub(crate) struct Response<'a> {
     pub(crate) headers: Headers<'a>,
     #[serde(default)]
     pub(crate) mime_type: PageText<'a>,
+    pub(crate) protocol: Option<Text<'a>>,
+    #[serde(rename = "remoteIPAddress")]
+    pub(crate) remote_ip_address: Option<Text<'a>>,
+    #[serde(default)]
+    pub(crate) from_disk_cache: bool,
+    #[serde(default)]
+    pub(crate) from_service_worker: bool,
+    #[serde(default)]
+    pub(crate) from_prefetch_cache: bool,
+    /// Bytes on the network so far: those of the headers.
+    #[serde(default)]
+    pub(crate) encoded_data_length: f64,
+    pub(crate) timing: Option<ResourceTiming>,
+}
+
+/// Milliseconds after `request_time`; -1 for what did not take place.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ResourceTiming {
+    /// Seconds of the browser's monotonic clock.
+    #[serde(default)]
+    pub(crate) request_time: f64,
+    #[serde(default = "never")]
+    pub(crate) dns_start: f64,
+    #[serde(default = "never")]
+    pub(crate) dns_end: f64,
+    #[serde(default = "never")]
+    pub(crate) connect_start: f64,
+    #[serde(default = "never")]
+    pub(crate) connect_end: f64,
+    #[serde(default = "never")]
+    pub(crate) ssl_start: f64,
+    #[serde(default = "never")]
+    pub(crate) ssl_end: f64,
+    #[serde(default = "never")]
+    pub(crate) send_start: f64,
+    #[serde(default = "never")]
+    pub(crate) send_end: f64,
+    #[serde(default = "never")]
+    pub(crate) receive_headers_start: f64,
+    #[serde(default = "never")]
+    pub(crate) receive_headers_end: f64,
+}
+
+fn never() -> f64 {
+    -1.0
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ServedFromCache<'a> {
+    #[serde(borrow)]
+    pub(crate) request_id: Text<'a>,
+}
+
+/// What the network stack has received.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ResponseExtraInfo<'a> {
+    #[serde(borrow)]
+    pub(crate) request_id: Text<'a>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) status_code: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DataReceived<'a> {
+    #[serde(borrow)]
+    pub(crate) request_id: Text<'a>,
+    /// Bytes of the body, decoded.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) data_length: u64,
+    /// Bytes on the network.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) encoded_data_length: u64,
 }
 
 #[derive(Deserialize)]
@@ -699,6 +843,9 @@ pub(crate) struct Response<'a> {
 pub(crate) struct LoadingFinished<'a> {
     #[serde(borrow)]
     pub(crate) request_id: Text<'a>,
+    /// Seconds of the browser's monotonic clock.
+    #[serde(default)]
+    pub(crate) timestamp: f64,
     /// Bytes on the network.
     #[serde(default)]
     pub(crate) encoded_data_length: f64,
@@ -715,6 +862,91 @@ pub(crate) struct LoadingFailed<'a> {
     pub(crate) error_text: PageText<'a>,
     #[serde(default)]
     pub(crate) canceled: bool,
+    /// Seconds of the browser's monotonic clock.
+    #[serde(default)]
+    pub(crate) timestamp: f64,
+    pub(crate) blocked_reason: Option<Text<'a>>,
+    pub(crate) cors_error_status: Option<CorsErrorStatus<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CorsErrorStatus<'a> {
+    #[serde(borrow, default)]
+    pub(crate) cors_error: Text<'a>,
+}
+
+// WebSockets.
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WebSocketCreated<'a> {
+    #[serde(borrow)]
+    pub(crate) request_id: Text<'a>,
+    pub(crate) url: PageText<'a>,
+    #[serde(default)]
+    pub(crate) initiator: Initiator<'a>,
+}
+
+/// The request or the response of the handshake.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WebSocketHandshake<'a> {
+    #[serde(borrow)]
+    pub(crate) request_id: Text<'a>,
+    /// Seconds of the browser's monotonic clock.
+    #[serde(default)]
+    pub(crate) timestamp: f64,
+    #[serde(default)]
+    pub(crate) request: HandshakeRequest<'a>,
+    pub(crate) response: Option<HandshakeResponse<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+pub(crate) struct HandshakeRequest<'a> {
+    #[serde(borrow, default)]
+    pub(crate) headers: Headers<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HandshakeResponse<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) status: u32,
+    #[serde(borrow, default)]
+    pub(crate) status_text: PageText<'a>,
+    #[serde(default)]
+    pub(crate) headers: Headers<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WebSocketFrame<'a> {
+    #[serde(borrow)]
+    pub(crate) request_id: Text<'a>,
+    pub(crate) response: Frame64<'a>,
+}
+
+/// A message: text, or base64 if it is binary.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Frame64<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) opcode: u8,
+    #[serde(borrow, default)]
+    pub(crate) payload_data: PageText<'a>,
+}
+
+/// The connection broke, or was closed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WebSocketEnded<'a> {
+    #[serde(borrow)]
+    pub(crate) request_id: Text<'a>,
+    /// Seconds of the browser's monotonic clock.
+    #[serde(default)]
+    pub(crate) timestamp: f64,
+    pub(crate) error_message: Option<PageText<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -749,6 +981,8 @@ impl FrameNavigated<'_> {
 pub(crate) struct FrameChanged<'a> {
     #[serde(borrow)]
     pub(crate) frame_id: Text<'a>,
+    /// `remove`, or `swap` if it only goes to another process.
+    pub(crate) reason: Option<Text<'a>>,
 }
 
 /// The answer to `Page.getFrameTree`.
@@ -777,6 +1011,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) parent_id: Option<Text<'a>>,
     pub(crate) loader_id: Text<'a>,
     pub(crate) url: PageText<'a>,
+    /// Of the browser's own page about a failure: the address that failed.
+    pub(crate) unreachable_url: Option<PageText<'a>>,
     /// The `#` and what follows, which the browser reports apart.
     pub(crate) url_fragment: Option<PageText<'a>>,
 }

@@ -1,6 +1,6 @@
 //! Pages, frames and workers, and the state of each.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tapline_oapi::data::{Context, PageTabOpened, TargetType};
@@ -12,6 +12,12 @@ use crate::protocol::Frame;
 
 /// The most targets that are followed.
 const MAX_TARGETS: usize = 2000;
+
+/// Addresses that are remembered of the first requests of a new tab.
+const MAX_SEEN: usize = 500;
+
+/// Pages about failures that are remembered for each target: one for each frame that shows one.
+const MAX_ERROR_PAGES: usize = 64;
 
 /// The categories that come from the browser. If none of them is captured, nothing is attached to.
 pub(crate) const FROM_BROWSER: CategorySet = CategorySet::of(&[
@@ -32,6 +38,10 @@ pub(crate) struct Target {
     /// The target through which it was found; none if the browser itself reported it.
     pub(crate) parent: Option<Key>,
     pub(crate) domains: Domains,
+    /// Whether it came into being after we were connected.
+    pub(crate) is_new: bool,
+    /// The target that opened it.
+    pub(crate) opener: Option<Box<str>>,
     /// Whether it is paused until we resume it.
     pub(crate) is_paused: bool,
     /// The tab's event, until it is emitted.
@@ -47,6 +57,16 @@ pub(crate) struct Target {
     pub(crate) frames: Frames,
     /// Whether a page from the back/forward cache is there, whose navigation is not reported yet.
     pub(crate) is_restoring: bool,
+    /// The addresses of the first requests that the browser has reported, while some of those before may
+    /// have to be recovered.
+    pub(crate) seen_urls: HashSet<String>,
+    /// The loaders of documents whose requests the browser has reported: the present one, and one that is
+    /// being loaded.
+    pub(crate) seen_documents: [Box<str>; 2],
+    /// Events of the document that wait until it is known which document it is.
+    pub(crate) held: Vec<Milestone>,
+    /// The browser's own pages about failures, by their loaders, the oldest first.
+    pub(crate) error_pages: Vec<Box<str>>,
     /// Requests of the present navigation that have not ended.
     pub(crate) in_flight: usize,
     /// Objects that the console's lines keep alive in the page.
@@ -56,6 +76,13 @@ pub(crate) struct Target {
     pub(crate) interactions: Interactions,
     /// When the last screenshot was requested.
     pub(crate) last_screenshot: Option<Duration>,
+}
+
+/// What a document reached, at this time of the browser's monotonic clock in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Milestone {
+    Parsed(f64),
+    Loaded(f64),
 }
 
 /// How far the present navigation has come.
@@ -105,6 +132,8 @@ impl Target {
             kind,
             parent,
             domains: Domains::NONE,
+            is_new: false,
+            opener: None,
             is_paused: false,
             tab: None,
             nav_seq: 0,
@@ -113,6 +142,10 @@ impl Target {
             loading: Loading::default(),
             frames: Frames::default(),
             is_restoring: false,
+            seen_urls: HashSet::new(),
+            seen_documents: Default::default(),
+            held: Vec::new(),
+            error_pages: Vec::new(),
             in_flight: 0,
             held_objects: 0,
             rejections: VecDeque::new(),
@@ -129,13 +162,21 @@ impl Target {
     /// The context of an event that belongs to no frame in particular.
     pub(crate) fn context(&self) -> Context {
         Context {
+            url: Some(self.url.clone()),
+            ..self.context_without_url()
+        }
+    }
+
+    /// The same for an event that has an address of its own, or none.
+    pub(crate) fn context_without_url(&self) -> Context {
+        Context {
             session_id: Some(self.session.to_string()),
             target_id: Some(self.id.to_string()),
             target_type: Some(self.kind),
             nav_seq: Some(self.nav_seq),
             frame_id: None,
             loader_id: None,
-            url: Some(self.url.clone()),
+            url: None,
             ..Context::default()
         }
     }
@@ -197,6 +238,40 @@ impl Target {
     /// main frame of its target.
     pub(crate) fn has_main(&self, frame: &Frame<'_>) -> bool {
         self.is_main(&frame.id) || frame.parent_id.is_none()
+    }
+
+    /// The browser has reported a request.
+    pub(crate) fn saw_request(&mut self, url: Option<&str>, loader: &str) {
+        if !self.is_new {
+            return;
+        }
+        if self.seen_urls.len() < MAX_SEEN
+            && let Some(url) = url
+        {
+            self.seen_urls.insert(url.to_owned());
+        }
+        if *self.seen_documents[1] != *loader {
+            self.seen_documents.swap(0, 1);
+            self.seen_documents[1] = loader.into();
+        }
+    }
+
+    /// Whether the browser has reported a request of the document with this loader.
+    pub(crate) fn has_seen_document(&self, loader: &str) -> bool {
+        self.seen_documents.iter().any(|seen| **seen == *loader)
+    }
+
+    /// The browser shows a page of its own, because an address could not be loaded.
+    pub(crate) fn shows_error_page(&mut self, loader: &str) {
+        if self.error_pages.len() == MAX_ERROR_PAGES {
+            self.error_pages.remove(0);
+        }
+        self.error_pages.push(loader.into());
+    }
+
+    /// Whether the document of this loader is the browser's own page about a failure.
+    pub(crate) fn is_error_page(&self, loader: &str) -> bool {
+        self.error_pages.iter().any(|page| **page == *loader)
     }
 
     /// Whether the frame is the target's main one. The browser gives both the same id.
@@ -264,6 +339,8 @@ impl Domains {
 /// All targets that are followed.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
+    /// Whether the browser has listed the targets that were there when we connected.
+    pub(crate) is_listed: bool,
     last: u64,
     by_session: HashMap<Box<str>, Key>,
     all: BTreeMap<Key, Target>,
@@ -298,6 +375,7 @@ impl Targets {
     }
 
     pub(crate) fn clear(&mut self) {
+        self.is_listed = false;
         self.by_session.clear();
         self.all.clear();
     }
@@ -323,8 +401,8 @@ impl Targets {
         self.all.get_mut(&key)
     }
 
-    pub(crate) fn parent(&self, key: Key) -> Option<Key> {
-        self.all.get(&key)?.parent
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.all.keys().copied().collect()
     }
 
     pub(crate) fn all(&mut self) -> impl Iterator<Item = &mut Target> {

@@ -14,9 +14,11 @@ pub(crate) enum Wait {
     Layout,
     /// The next screenshot is allowed.
     Screenshot,
+    /// It may have been left paused, and is resumed.
+    Resume,
 }
 
-/// All deadlines, soonest first, on the monotonic clock. At most three for each target.
+/// All deadlines, soonest first, on the monotonic clock. At most four for each target.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     due: BTreeSet<(Duration, Key, Wait)>,
@@ -39,7 +41,7 @@ impl Timers {
     }
 
     pub(crate) fn cancel_all(&mut self, key: Key) {
-        for wait in [Wait::Idle, Wait::Layout, Wait::Screenshot] {
+        for wait in [Wait::Idle, Wait::Layout, Wait::Screenshot, Wait::Resume] {
             self.cancel(key, wait);
         }
     }

@@ -420,6 +420,8 @@ payloads! {
         is_redirect: bool,
         /// The address that redirected here.
         redirect_url: String,
+        /// The HTTP status of that redirect.
+        redirect_status: u32,
     }
 
     /// `data` of `network_response`. The address is the context's `url`.
@@ -456,6 +458,8 @@ payloads! {
         duration_ms: f64,
         /// The phases of the request.
         timing: NetworkTiming,
+        /// `true` if the page or the browser stopped reading the body before its end.
+        canceled: bool,
         /// `true` if the response lasts: this event was emitted before its end, and a
         /// [`NetworkResponseEnd`] follows.
         open: bool,

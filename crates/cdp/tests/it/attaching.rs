@@ -18,7 +18,7 @@ fn capturing(categories: &[Category]) -> Options {
 /// The commands that enable domains in a new target of this kind, in order.
 fn check(categories: &[Category], kind: &str, expected: &[&str]) {
     let mut browser = Browser::new(capturing(categories));
-    assert_eq!(browser.methods(), ["Target.setAutoAttach"]);
+    assert_eq!(browser.methods(), ["Target.setDiscoverTargets"]);
     browser.attached(None, "S", "T", kind, true);
     let mut methods = browser.methods();
     assert_eq!(
@@ -102,6 +102,7 @@ impl Left {
             let (domain, verb) = command.method.split_once('.').unwrap();
             let is_on = match verb {
                 "setAutoAttach" => params["autoAttach"] == true,
+                "setDiscoverTargets" => params["discover"] == true,
                 "enable" if domain == "PerformanceTimeline" => params["eventTypes"] != json!([]),
                 "enable" | "addBinding" | "addScriptToEvaluateOnNewDocument" => true,
                 "disable" | "removeBinding" | "removeScriptToEvaluateOnNewDocument" => false,
@@ -112,7 +113,7 @@ impl Left {
                 "addScriptToEvaluateOnNewDocument" | "removeScriptToEvaluateOnNewDocument" => {
                     "script"
                 }
-                "setAutoAttach" => "children",
+                "setAutoAttach" | "setDiscoverTargets" => "children",
                 _ => domain,
             };
             *left

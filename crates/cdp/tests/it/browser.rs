@@ -295,6 +295,14 @@ impl Browser {
         );
     }
 
+    pub(crate) fn data_received(&mut self, session: &str, id: &str, bytes: u64) {
+        self.reports(
+            Some(session),
+            "Network.dataReceived",
+            json!({"requestId": id, "timestamp": 1.0, "dataLength": bytes, "encodedDataLength": bytes}),
+        );
+    }
+
     pub(crate) fn finished(&mut self, session: &str, id: &str) {
         self.reports(
             Some(session),

@@ -168,7 +168,7 @@ fn categories_can_change_while_there_is_no_browser() {
     assert!(browser.methods().is_empty());
     browser.core.connected(browser.now);
     browser.settle();
-    assert_eq!(browser.methods(), ["Target.setAutoAttach"]);
+    assert_eq!(browser.methods(), ["Target.setDiscoverTargets"]);
 }
 
 #[test]

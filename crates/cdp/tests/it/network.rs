@@ -52,7 +52,7 @@ fn a_request_and_its_response_have_all_their_fields() {
         with(json!({
             "url": "http://h/r", "request_id": "r", "method": "POST", "status": 200, "status_text": "OK",
             "headers": {"Content-Type": "application/json"}, "mime_type": "application/json",
-            "resource_type": "Fetch", "body": "a body",
+            "resource_type": "Fetch", "body": "a body", "encoded_bytes": 100,
         }))
     );
     assert_eq!(emitted.len(), 2);
@@ -238,6 +238,7 @@ fn a_response_whose_request_was_not_seen_is_emitted_and_so_is_its_failure() {
         (&json!(""), &json!(200))
     );
     browser.response("S", "r", "image/png");
+    browser.data_received("S", "r", 10);
     browser.failed("S", "r");
     assert_eq!(browser.data("network_loading_failed").len(), 1);
     // An end alone gives no event.
@@ -391,7 +392,8 @@ fn a_data_url_is_emitted_without_its_data() {
 fn a_strange_status_does_not_cost_the_response() {
     for (status, expected) in [
         (json!(599), 599),
-        (json!(65_536), 0),
+        (json!(65_536), 65_536),
+        (json!(u64::from(u32::MAX) + 1), 0),
         (json!(-1), 0),
         (json!(200.5), 0),
         (json!(1e300), 0),

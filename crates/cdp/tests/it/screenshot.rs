@@ -9,6 +9,8 @@ use crate::browser::Browser;
 fn tab() -> Browser {
     let mut browser = Browser::new(Options::default());
     browser.tab("S", "T");
+    browser.navigated("S", "T", "L1", "http://h/");
+    browser.events();
     browser.commands();
     browser
 }

@@ -139,7 +139,7 @@ fn a_redirect_is_the_same_request() {
         &[
             (10, Redirected("a")),
             (100, Finished("a")),
-            (110, Finished("a")),
+            (110, Failed("a")),
         ],
         &[("network_idle", 600)],
     );
@@ -321,19 +321,19 @@ fn two_tabs_do_not_disturb_each_other() {
     browser.tab("S1", "T1");
     browser.tab("S2", "T2");
     let mut loaders = ["L", "L"];
-    // The same ids in both: each tab's are its own.
+    // The same loaders in both: each tab's are its own. Ids of requests are unique in a browser.
     for (ms, tab, step) in [
         (0, 0, Navigated("L1")),
         (0, 1, Navigated("L1")),
         (10, 0, Request("a")),
-        (10, 1, Request("a")),
+        (10, 1, Request("b")),
         (20, 0, Parsed),
         (30, 1, Parsed),
         (100, 0, Finished("a")),
         (200, 0, Loaded),
         (300, 1, Loaded),
         (900, 1, Shifted),
-        (1000, 1, Finished("a")),
+        (1000, 1, Finished("b")),
         (1500, 0, Navigated("L2")),
         (60_000, 0, Nothing),
     ] {
