@@ -184,7 +184,7 @@ impl ApiService {
     /// Ends the session for good and waits until its sources have stopped, at most until the deadline. No
     /// session starts after this.
     ///
-    /// A source that has not stopped by then is given up, and a log line names it. The session is off in any
+    /// A source that has not stopped by then is abandoned, and a log line names it. The session is off in any
     /// case, also where another operation is stuck in a source.
     ///
     /// # Cancel safety
@@ -193,7 +193,9 @@ impl ApiService {
     pub async fn shutdown(&self, deadline: Instant) {
         self.is_shutting_down.store(true, SeqCst);
         let Some(mut sources) = before(deadline, self.sources.lock()).await else {
-            tracing::warn!("a change of the session was under way at the deadline: given up");
+            tracing::warn!(
+                "a change of the session had not finished at the deadline and is abandoned"
+            );
             self.session.stop();
             return;
         };

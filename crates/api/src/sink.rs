@@ -107,7 +107,7 @@ pub enum Settled {
     Excluded,
     /// The other end does not take it, and never will.
     Rejected,
-    /// The sink gave up.
+    /// The sink failed for good.
     Failed,
 }
 
@@ -201,7 +201,7 @@ impl Progress {
 pub struct StopSignal(Arc<Shared>);
 
 impl StopSignal {
-    /// The moment at which the sink is given up. `None` while it is to run.
+    /// The moment at which the sink is abandoned. `None` while it is to run.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.lock().stop().map(|(_, deadline)| deadline)
     }
@@ -363,7 +363,10 @@ impl SinkHandle {
     pub async fn shutdown(&self, deadline: Instant) {
         self.shared.lock().is_shut_down = true;
         if before(deadline, self.off(deadline)).await.is_none() {
-            tracing::warn!(sink = &*self.name, "the sink did not end in time: given up");
+            tracing::warn!(
+                sink = &*self.name,
+                "the sink did not end in time and is abandoned"
+            );
         }
     }
 
@@ -442,7 +445,7 @@ impl SinkHandle {
                 Some(Ok(())) if is_stopping => break,
                 Some(Ok(())) => SinkError::new("it ended by itself"),
                 Some(Err(error)) => error,
-                None => SinkError::new("it did not end in time and was given up"),
+                None => SinkError::new("it did not end in time and was abandoned"),
             };
             self.report(&reason);
             // With the deadline there is no further attempt.

@@ -84,7 +84,7 @@ impl Sources {
     }
 
     /// Waits until no source is stopping any more. A source that has not stopped at its deadline, or at
-    /// `latest` if that is sooner, is given up, with a line in the log.
+    /// `latest` if that is sooner, is abandoned, with a line in the log.
     ///
     /// # Cancel safety
     ///
@@ -107,7 +107,10 @@ impl Sources {
                 let is_late = limit(stopping) <= now;
                 if is_late {
                     let name = &stopping.name;
-                    tracing::warn!(source = name, "the source did not stop in time: given up");
+                    tracing::warn!(
+                        source = name,
+                        "the source did not stop in time and is abandoned"
+                    );
                 }
                 !is_late
             });

@@ -63,7 +63,7 @@ pub(crate) async fn run<B: Backend>(
         async move {
             let version = request.version();
             let answer = routes::answer(app, client, request).await;
-            // What came meanwhile was its body.
+            // The bytes since then were its body.
             state.received.store(false, Relaxed);
             state.busy.store(false, Relaxed);
             match answer {
@@ -99,9 +99,9 @@ pub(crate) async fn run<B: Backend>(
         .max_header_size(app.options.limits.header_bytes)
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(watched), service);
-    let mut patience = Patience::new(&app.options.limits);
+    let mut peer_timer = PeerTimer::new(&app.options.limits);
     let mut stopping = pin!(app.stopping.cancelled());
-    // The first look leaves a waker there; the next one is worth while when it was called.
+    // The first poll registers a waker; another poll is only useful after a wake-up.
     let (mut looked, mut asked_to_stop) = (false, false);
     let end = poll_fn(|cx| {
         if !asked_to_stop
@@ -124,7 +124,7 @@ pub(crate) async fn run<B: Backend>(
         if state.busy.load(Relaxed) && watch.poll_gone(cx).is_ready() {
             return Poll::Ready(End::Gone);
         }
-        patience.poll_out(cx, &state).map(End::OutOfPatience)
+        peer_timer.poll_out(cx, &state).map(End::TimedOut)
     })
     .await;
 
@@ -186,7 +186,7 @@ pub(crate) async fn run<B: Backend>(
             ),
         },
         End::Gone => return,
-        End::OutOfPatience(Waiting::Head) => (
+        End::TimedOut(Waiting::Head) => (
             CloseReason::HeaderTimeout,
             Failure::new(
                 ErrorCode::Timeout,
@@ -196,7 +196,7 @@ pub(crate) async fn run<B: Backend>(
                 ),
             ),
         ),
-        End::OutOfPatience(Waiting::Body) => (
+        End::TimedOut(Waiting::Body) => (
             CloseReason::BodyTimeout,
             Failure::new(
                 ErrorCode::Timeout,
@@ -206,17 +206,17 @@ pub(crate) async fn run<B: Backend>(
                 ),
             ),
         ),
-        End::OutOfPatience(Waiting::Idle) => {
+        End::TimedOut(Waiting::Idle) => {
             permit.reason = CloseReason::Idle;
             return;
         }
-        End::OutOfPatience(Waiting::Taking | Waiting::Nothing) => {
+        End::TimedOut(Waiting::Taking | Waiting::Nothing) => {
             permit.reason = CloseReason::Stalled;
             return;
         }
     };
     permit.reason = closed;
-    turn_away(&mut socket, failure).await;
+    answer_and_close(&mut socket, failure).await;
 }
 
 /// The socket under TLS, where the server speaks it.
@@ -236,13 +236,13 @@ async fn secure<B: Backend>(app: &App<B>, socket: TcpStream) -> Option<Socket> {
     }
 }
 
-/// Says what is wrong and closes, for a peer whose request is not answered in the ordinary way.
-pub(crate) async fn turn_away(
+/// Answers with the error and closes the connection, for a peer that no request handler answers.
+pub(crate) async fn answer_and_close(
     socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
     failure: Failure,
 ) {
-    /// A connection that is closed with bytes unread is reset, and who writes all before it reads
-    /// would not see why. So what is under way is taken, up to here.
+    /// A connection that is closed with bytes unread is reset. A client that writes everything before it
+    /// reads would not see the answer. So up to this many bytes are read and dropped.
     const BYTES: u64 = 1024 * 1024;
     const TIME: Duration = Duration::from_secs(2);
 
@@ -250,13 +250,13 @@ pub(crate) async fn turn_away(
     let code = failure.body.code;
     tracing::debug!(request_id = id.as_str(), %code, "a connection is closed with an error");
     let bytes = failure.into_bytes(id);
-    let polite = async {
+    let exchange = async {
         socket.write_all(&bytes).await?;
         socket.shutdown().await?;
         tokio::io::copy(&mut socket.take(BYTES), &mut tokio::io::sink()).await
     };
-    // Whether it listened makes no difference.
-    let _ = timeout(TIME, polite).await;
+    // It makes no difference whether the client read the answer.
+    let _ = timeout(TIME, exchange).await;
 }
 
 /// Whether the client is still there while its request is being answered.
@@ -306,12 +306,12 @@ impl Watch {
 enum End<B: Backend> {
     Closed(hyper::Result<()>),
     TakenOver(TakeOver<B>),
-    OutOfPatience(Waiting),
+    TimedOut(Waiting),
     /// The peer has closed its side while it was being answered.
     Gone,
 }
 
-/// A stream that is to begin: its answer's head, and what it is to be.
+/// A stream that is about to start: the head of its answer, and its options.
 struct TakeOver<B: Backend> {
     head: Response<()>,
     version: Version,
@@ -329,16 +329,16 @@ enum Waiting {
     Body,
     /// That its answer is taken.
     Taking,
-    /// Nothing: a request is being answered, which minds its own time.
+    /// Nothing: a request is being answered, and its handler has its own time limits.
     Nothing,
 }
 
 /// How long a peer may take.
 ///
-/// While requests come and go neither the clock is looked at nor the timer moved: when it goes off, and
-/// something has happened since it was set, it is set anew. So what is allowed for a silence is the least
-/// that it takes, and twice that the most.
-struct Patience<'a> {
+/// Activity neither reads the clock nor moves the timer. When the timer fires, and bytes have moved since it
+/// was set, it is set again. So a silence ends the connection after the limit at least, and after twice the
+/// limit at most.
+struct PeerTimer<'a> {
     limits: &'a Limits,
     waiting: Waiting,
     /// Whether bytes have gone either way since `due` was worked out.
@@ -347,7 +347,7 @@ struct Patience<'a> {
     timer: Pin<Box<Sleep>>,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> PeerTimer<'a> {
     fn new(limits: &'a Limits) -> Self {
         let due = Instant::now() + limits.header_time;
         Self {

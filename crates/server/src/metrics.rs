@@ -18,7 +18,7 @@
 //! 1. No label has a value that a caller chose: every one is of an enum, or is the same for the life of
 //!    the process.
 //! 2. A number never becomes less from one scrape to the next, gauges apart.
-//! 3. What is open is what came minus what went, so that no path can forget to count one of them down.
+//! 3. A number of open things is the started ones minus the ended ones, so that no path can forget to count down.
 
 use std::fmt::{Display, Write as _};
 use std::marker::PhantomData;

@@ -263,7 +263,7 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Fai
     }
 }
 
-/// Runs an operation in a task of its own: it is completed also where its client leaves meanwhile.
+/// Runs an operation in a task of its own: it is also completed if its client leaves before the end.
 async fn detached<T: Send + 'static>(
     operation: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, Failure> {

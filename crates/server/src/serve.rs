@@ -271,7 +271,7 @@ impl<B: Backend> App<B> {
         if !self.options.access.has_tls() && self.refusing.fetch_add(1, Relaxed) < REFUSED_AT_ONCE {
             let app = self.clone();
             self.spawn(async move {
-                connection::turn_away(&mut socket, failure).await;
+                connection::answer_and_close(&mut socket, failure).await;
                 app.refusing.fetch_sub(1, Relaxed);
             });
         } else if !self.options.access.has_tls() {

@@ -171,14 +171,14 @@ fn the_list_shows_the_client_and_how_far_behind_it_is() {
 fn a_member_of_a_group_is_where_the_group_is() {
     let scene = running(64);
     let (mut leader, _lead) = join(&scene, "", "");
-    let mut mate = scene.session.new_reader(4);
+    let mut member = scene.session.new_reader(4);
     let (_, registered) = join(&scene, "", "");
     fill_to(&scene, 4);
     while leader.try_next().is_some() {}
     let since = leader.ledger();
     let shared = SharedLedger::new(since);
     let in_group = ReaderAccount::InGroup {
-        own: mate.ledger(),
+        own: member.ledger(),
         since,
         group: shared.clone(),
     };
@@ -186,13 +186,13 @@ fn a_member_of_a_group_is_where_the_group_is() {
     fill_to(&scene, 10);
     while leader.try_next().is_some() {}
     shared.store(leader.ledger());
-    mate.follow(&leader, since);
+    member.follow(&leader, since);
     let info = scene.readers.list(&scene.api).readers.remove(1);
     assert_eq!(info.id, registered.id());
     assert_eq!((info.position, info.delivered), (10, 6));
     assert_eq!(
         (info.position, info.delivered),
-        (mate.position(), mate.ledger().delivered)
+        (member.position(), member.ledger().delivered)
     );
 }
 
