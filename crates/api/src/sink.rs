@@ -107,7 +107,7 @@ pub enum Settled {
     Excluded,
     /// The other end does not take it, and never will.
     Rejected,
-    /// The sink failed for good.
+    /// The sink stopped trying to export it.
     Failed,
 }
 
