@@ -19,11 +19,11 @@ use crate::outbox::{Outbox, Output, Pending, Purpose};
 use crate::protocol::{
     self, Answer, AttachedToTarget, BindingCalled, CommandError, ConsoleApiCalled, DataReceived,
     DetachedFromTarget, ExceptionRevoked, ExceptionThrown, ExecutionContextCreated,
-    ExecutionContextDestroyed, Fired, FrameChanged, FrameNavigated, Frames, Head, LayoutMetrics,
-    LoadingFailed, LoadingFinished, LogEntryAdded, Message, NavigatedWithinDocument, PostData,
-    RequestExtraInfo, RequestWillBeSent, ResponseBody, ResponseExtraInfo, ResponseReceived,
-    Screenshot, ScriptAdded, ServedFromCache, TargetCreated, TimelineEventAdded, WebSocketCreated,
-    WebSocketEnded, WebSocketFrame, WebSocketHandshake,
+    ExecutionContextDestroyed, Fired, FrameChanged, FrameNavigated, FrameOwner, Frames, Head,
+    LayoutMetrics, LoadingFailed, LoadingFinished, LogEntryAdded, Message, NavigatedWithinDocument,
+    NodeBox, PostData, RequestExtraInfo, RequestWillBeSent, ResponseBody, ResponseExtraInfo,
+    ResponseReceived, Screenshot, ScriptAdded, ServedFromCache, TargetCreated, TimelineEventAdded,
+    WebSocketCreated, WebSocketEnded, WebSocketFrame, WebSocketHandshake,
 };
 use crate::repeats::{Moment, Past};
 use crate::targets::{FROM_BROWSER, Milestone, Target, Targets};
@@ -508,7 +508,11 @@ impl Core {
 
             "Runtime.bindingCalled" if out.captures(Category::Interaction) => {
                 if let Some((target, call)) = read::<BindingCalled<'_>>(targets, message)? {
-                    interaction::reported(target, &call, out).map_err(|_| Unreadable)?;
+                    let key = target.key;
+                    let click = interaction::reported(target, &call, out);
+                    if let Some(click) = click.map_err(|_| Unreadable)? {
+                        interaction::locate(targets, key, click, out);
+                    }
                 }
             }
             // Also while no interactions are captured: the browser creates our world with each new
@@ -647,6 +651,9 @@ impl Core {
                         interaction::added(target, None, out);
                     }
                 }
+                Purpose::FrameOwner(click) | Purpose::FrameBox(click) => {
+                    interaction::emit_in_frame(*click, out);
+                }
                 Purpose::Setup
                 | Purpose::Targets
                 | Purpose::World
@@ -719,6 +726,18 @@ impl Core {
                     interaction::added(target, identifier, out);
                 }
                 added.err()
+            }
+            // The click is emitted either way.
+            Purpose::FrameOwner(click) => {
+                let owner = result::<FrameOwner>(message);
+                interaction::found_owner(target, click, owner.as_ref().ok(), out);
+                owner.err().filter(is_unreadable)
+            }
+            Purpose::FrameBox(click) => {
+                let found = result::<NodeBox>(message);
+                let found_box = found.as_ref().ok().map(|found| &found.model);
+                interaction::found_box(&self.targets, key, click, found_box, out);
+                found.err().filter(is_unreadable)
             }
             // Nothing else depends on a screenshot or a body, so a failure is not reported.
             Purpose::Screenshot(shot) => {

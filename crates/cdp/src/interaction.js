@@ -127,16 +127,30 @@
     }, SETTLED_MS);
   };
 
+  // `document.open()` removes the listeners of the window, and everything in the document, and this script is
+  // not run again. What the document contains then is new.
+  const opened = new MutationObserver(() => listen());
+
+  // A popup gets a document of its own after this script was run, within the same window.
+  const watch = () => opened.observe(document, { childList: true });
+
   const listeners = [
     ['click', onClick],
     ['focusin', onFocus],
     ['keydown', onKey],
     ['scroll', onScroll],
+    ['readystatechange', watch],
   ];
   const how = { capture: true, passive: true };
-  for (const [name, listener] of listeners) addEventListener(name, listener, how);
+  const listen = () => {
+    // A listener that is there already is not added again.
+    for (const [name, listener] of listeners) addEventListener(name, listener, how);
+    watch();
+  };
+  listen();
 
   globalThis.__taplineStop = () => {
+    opened.disconnect();
     for (const [name, listener] of listeners) removeEventListener(name, listener, how);
     for (const scroll of scrolling.values()) clearTimeout(scroll.timer);
     delete globalThis.__taplineStop;

@@ -8,9 +8,10 @@ use serde_json::json;
 use tapline_oapi::data::{InteractionClick, InteractionKey, InteractionScrollSettled};
 use tapline_oapi::{Category, KnownType};
 
-use crate::outbox::{Outbox, Purpose};
-use crate::protocol::{self, BindingCalled, ExecutionContext, Text};
-use crate::targets::{Script, Target};
+use crate::key::Key;
+use crate::outbox::{Click, Outbox, Purpose};
+use crate::protocol::{self, BindingCalled, BoxModel, ExecutionContext, FrameOwner, Text};
+use crate::targets::{Script, Target, Targets};
 
 /// The script. It reports only what a user does, not events that a page dispatches.
 const SCRIPT: &str = include_str!("interaction.js");
@@ -20,6 +21,9 @@ const WORLD: &str = "tapline";
 
 /// The binding through which the script reports. The script contains the name.
 const BINDING: &str = "__tapline";
+
+/// The browser's event that brings a report of the script.
+const CAUSE: Option<&str> = Some("Runtime.bindingCalled");
 
 /// Stops the script. The script contains the name.
 const STOP: &str = "globalThis.__taplineStop?.()";
@@ -132,7 +136,7 @@ struct Report<'a> {
     from_y: f64,
 }
 
-/// The script reports something.
+/// The script reports something. A click in a frame is returned, because it has to be located first.
 ///
 /// # Errors
 ///
@@ -141,9 +145,9 @@ pub(crate) fn reported(
     target: &mut Target,
     call: &BindingCalled<'_>,
     out: &mut Outbox,
-) -> Result<(), serde_json::Error> {
+) -> Result<Option<Box<Click>>, serde_json::Error> {
     if &*call.name != BINDING {
-        return Ok(());
+        return Ok(None);
     }
     let payload = call.payload.beginning(MAX_REPORT);
     let report: Report<'_> = protocol::read(&payload.text)?;
@@ -153,12 +157,11 @@ pub(crate) fn reported(
         (ours.second, ours.emitted) = (now, 0);
     }
     if ours.emitted == MAX_PER_SECOND {
-        return Ok(());
+        return Ok(None);
     }
     ours.emitted += 1;
 
     let context = target.context_in(call.execution_context_id);
-    let cause = Some("Runtime.bindingCalled");
     let selector = out.plain_text(&report.selector, MAX_TEXT);
     let tag = out.plain_text(&report.tag, MAX_TEXT);
     match &*report.kind {
@@ -171,8 +174,19 @@ pub(crate) fn reported(
                 selector,
                 tag,
                 text: text.map(|text| out.plain_text(text, MAX_TEXT)),
+                in_frame: None,
             };
-            out.emit(KnownType::InteractionClick, cause, &data);
+            let frame = data.context.frame_id.as_deref();
+            let frame = frame.filter(|frame| !target.is_top(frame));
+            if let Some(frame) = frame {
+                return Ok(Some(Box::new(Click {
+                    ts: out.now.wall,
+                    frame: frame.into(),
+                    at: [report.x, report.y],
+                    data,
+                })));
+            }
+            out.emit(KnownType::InteractionClick, CAUSE, &data);
         }
         "key" => {
             let data = InteractionKey {
@@ -181,7 +195,7 @@ pub(crate) fn reported(
                 selector,
                 tag,
             };
-            out.emit(KnownType::InteractionKey, cause, &data);
+            out.emit(KnownType::InteractionKey, CAUSE, &data);
         }
         "scroll" => {
             let data = InteractionScrollSettled {
@@ -192,11 +206,88 @@ pub(crate) fn reported(
                 to_y: whole(report.y),
                 target_selector: selector,
             };
-            out.emit(KnownType::InteractionScrollSettled, cause, &data);
+            out.emit(KnownType::InteractionScrollSettled, CAUSE, &data);
         }
         _ => {}
     }
-    Ok(())
+    Ok(None)
+}
+
+// The place of a click in the tab.
+//
+// The browser knows where the element of a frame is in the viewport of its target, whatever is between:
+// other frames, scrolling, transforms. A frame in a process of its own is the main frame of a target; its
+// element is in the target through which that one was found. So a click passes one target at a time, until it
+// is in that of the tab. The script cannot do it: it sees nothing of a parent of another origin.
+
+/// Takes the click one target further, or emits it. It is in the target of this key.
+pub(crate) fn locate(targets: &Targets, key: Key, mut click: Box<Click>, out: &mut Outbox) {
+    let target = targets.get(key);
+    if target.is_some_and(|target| target.is_top(&click.frame)) {
+        [click.data.x, click.data.y] = click.at.map(whole);
+        return emit_click(&click, out);
+    }
+    // The element of a target's main frame is in the target around it.
+    let owner = match target {
+        Some(target) if target.is_main(&click.frame) => {
+            target.parent.and_then(|parent| targets.get(parent))
+        }
+        target => target,
+    };
+    let Some(owner) = owner.filter(|owner| owner.has_frames()) else {
+        return emit_in_frame(*click, out);
+    };
+    let params = json!({"frameId": click.frame});
+    let (key, session) = (Some(owner.key), Some(&*owner.session));
+    let purpose = Purpose::FrameOwner(click);
+    out.call(key, session, "DOM.getFrameOwner", &params, purpose);
+}
+
+/// The element of the click's frame is known; without it, the click is emitted as it is.
+pub(crate) fn found_owner(
+    target: Option<&mut Target>,
+    click: Box<Click>,
+    owner: Option<&FrameOwner>,
+    out: &mut Outbox,
+) {
+    let (Some(target), Some(owner)) = (target, owner) else {
+        return emit_in_frame(*click, out);
+    };
+    let params = json!({"backendNodeId": owner.backend_node_id});
+    let (key, session) = (Some(target.key), Some(&*target.session));
+    let purpose = Purpose::FrameBox(click);
+    out.call(key, session, "DOM.getBoxModel", &params, purpose);
+}
+
+/// The place of that element in its target is known.
+pub(crate) fn found_box(
+    targets: &Targets,
+    key: Option<Key>,
+    mut click: Box<Click>,
+    found: Option<&BoxModel>,
+    out: &mut Outbox,
+) {
+    let target = key.and_then(|key| targets.get(key));
+    let (Some(target), Some(found)) = (target, found) else {
+        return emit_in_frame(*click, out);
+    };
+    let Some(at) = found.outside(click.at) else {
+        return emit_in_frame(*click, out);
+    };
+    click.at = at;
+    click.frame = target.id.clone();
+    locate(targets, target.key, click, out);
+}
+
+/// Emits a click with its coordinates in its own frame, and says so.
+pub(crate) fn emit_in_frame(mut click: Click, out: &mut Outbox) {
+    click.data.in_frame = Some(true);
+    emit_click(&click, out);
+}
+
+fn emit_click(click: &Click, out: &mut Outbox) {
+    let known = KnownType::InteractionClick;
+    out.emit_at(click.ts, known, CAUSE, &click.data);
 }
 /// The nearest whole pixel: the published SDKs read no fractions here.
 #[allow(clippy::cast_possible_truncation, reason = "the cast saturates")]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tapline_oapi::data::{MonitorInitFailed, NetworkResponse};
+use tapline_oapi::data::{InteractionClick, MonitorInitFailed, NetworkResponse};
 use tapline_oapi::{Category, CategorySet, Event, KnownType, Source, SourceKind};
 
 use crate::key::Key;
@@ -92,6 +92,10 @@ pub(crate) enum Purpose {
     Timeline { loader: String },
     /// To learn the identifier by which the script can be removed.
     Script,
+    /// To learn which element the frame of this click is.
+    FrameOwner(Box<Click>),
+    /// To learn where in its target that element is.
+    FrameBox(Box<Click>),
     /// To get this screenshot.
     Screenshot(Shot),
     /// To learn the size of the viewport for a smaller screenshot.
@@ -114,6 +118,18 @@ pub(crate) struct Shot {
     pub(crate) nav_seq: u64,
     /// Width and height are divided by this.
     pub(crate) shrunk: u8,
+}
+
+/// A click whose place in the tab is not known yet.
+#[derive(Debug)]
+pub(crate) struct Click {
+    /// With the coordinates in its own frame.
+    pub(crate) data: InteractionClick,
+    /// When it was reported, as wall time.
+    pub(crate) ts: u64,
+    /// The frame in whose viewport it is at `at`. That frame contains the frame of the click, or is it.
+    pub(crate) frame: Box<str>,
+    pub(crate) at: [f64; 2],
 }
 
 #[derive(Debug)]

@@ -1095,6 +1095,59 @@ pub(crate) struct VisualViewport {
     pub(crate) client_height: f64,
 }
 
+/// The answer to `DOM.getFrameOwner`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FrameOwner {
+    pub(crate) backend_node_id: i64,
+}
+
+/// The answer to `DOM.getBoxModel`.
+#[derive(Deserialize)]
+pub(crate) struct NodeBox {
+    pub(crate) model: BoxModel,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct BoxModel {
+    /// The corners of the content in the viewport of the target, in CSS pixels: x and y each, clockwise
+    /// from the top left.
+    content: [f64; 8],
+    /// The corners of all of the element.
+    border: [f64; 8],
+    /// The size of all of the element without transforms.
+    width: f64,
+    height: f64,
+}
+
+impl BoxModel {
+    /// Where in the target's viewport a point of the content is. `None` if the element has no size.
+    pub(crate) fn outside(&self, [x, y]: [f64; 2]) -> Option<[f64; 2]> {
+        // A step of one pixel along a side, which may be scaled and rotated.
+        let along = |size: f64, corner: usize| {
+            let of = |quad: &[f64; 8]| [quad[corner] - quad[0], quad[corner + 1] - quad[1]];
+            let [dx, dy] = of(&self.border);
+            let length = dx.hypot(dy);
+            if length <= 0.0 || size <= 0.0 {
+                return None;
+            }
+            // The size is rounded.
+            let scale = if (length - size).abs() < 1.0 {
+                1.0
+            } else {
+                length / size
+            };
+            Some([dx / length * scale, dy / length * scale])
+        };
+        let ([across_x, across_y], [down_x, down_y]) =
+            (along(self.width, 2)?, along(self.height, 6)?);
+        Some([
+            self.content[0] + x * across_x + y * down_x,
+            self.content[1] + x * across_y + y * down_y,
+        ])
+    }
+}
+
 #[derive(Deserialize)]
 pub(crate) struct ScriptAdded<'a> {
     #[serde(borrow)]

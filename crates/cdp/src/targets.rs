@@ -279,6 +279,11 @@ impl Target {
         *self.id == *frame
     }
 
+    /// Whether the frame is the main one of a tab.
+    pub(crate) fn is_top(&self, frame: &str) -> bool {
+        self.is_main(frame) && self.kind != TargetType::Iframe
+    }
+
     /// The domains that these categories need in such a target.
     pub(crate) fn domains_for(&self, captured: CategorySet) -> Domains {
         let captures = |category| captured.contains(category);
@@ -399,6 +404,10 @@ impl Targets {
 
     pub(crate) fn at(&mut self, key: Key) -> Option<&mut Target> {
         self.all.get_mut(&key)
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&Target> {
+        self.all.get(&key)
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {

@@ -681,9 +681,9 @@ payloads! {
 payloads! {
     /// `data` of `interaction_click`.
     struct InteractionClick(context: Context) {
-        /// From the left of the view, in CSS pixels.
+        /// From the left of the tab's viewport, in CSS pixels.
         x: i64,
-        /// From the top of the view, in CSS pixels.
+        /// From the top of the tab's viewport, in CSS pixels.
         y: i64,
         /// A selector of the element.
         selector: String,
@@ -692,6 +692,9 @@ payloads! {
     } optional {
         /// The start of the element's text.
         text: String,
+        /// `true` if `x` and `y` are in the viewport of the frame (`frame_id`), because it is not known
+        /// where in the tab the frame was.
+        in_frame: bool,
     }
 
     /// `data` of `interaction_key`.

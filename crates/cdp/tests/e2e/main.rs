@@ -14,6 +14,7 @@ mod scene;
 mod site;
 
 mod floods;
+mod frames;
 mod losses;
 mod pages;
 mod quiet;

@@ -84,6 +84,14 @@ async fn answer(mut stream: TcpStream, site: Site) {
         "/tabs" => html(include_str!("pages/tabs.html")),
         "/tab" => html("<script>console.log('tab ' + location.search)</script>"),
         "/form" => html(include_str!("pages/form.html")),
+        "/outer" => html(include_str!("pages/outer.html")),
+        "/middle" => html(include_str!("pages/middle.html")),
+        "/inner" => html(include_str!("pages/inner.html")),
+        "/policy" => html(include_str!("pages/policy.html")),
+        // May be stored in the back/forward cache.
+        "/visited" => {
+            html(include_str!("pages/visited.html")).replace("cache-control: no-store\r\n", "")
+        }
         "/load" => html(include_str!("pages/load.html")),
         "/blank" => html("<title>blank</title>"),
         "/worker.js" => ok("text/javascript", include_str!("pages/worker.js")),
