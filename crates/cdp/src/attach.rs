@@ -104,7 +104,7 @@ pub(crate) fn attached(
         // Frames and workers are paused for us when they come into being.
         is_new: match parent {
             Some(_) => found.waiting_for_debugger,
-            None => targets.is_listed,
+            None => targets.is_listed || found.waiting_for_debugger,
         },
         opener: info.opener_id.as_deref().map(Into::into),
         tab,
@@ -112,7 +112,7 @@ pub(crate) fn attached(
         ..Target::new(key, &found.session_id, &info.target_id, kind, parent, url)
     };
     // A popup that is paused has no address yet. One that came into being before us may be paused for a
-    // client that is gone; all others are resumed by whoever paused them.
+    // client that is gone; all others are resumed by the client that paused them.
     let may_be_left = kind == TargetType::Page && !target.is_new;
     if may_be_left && (info.url.is_empty() || info.url.is("about:blank")) {
         let at = out.now.monotonic.saturating_add(LEFT_PAUSED_AFTER);
@@ -149,7 +149,7 @@ pub(crate) fn configure(target: &mut Target, past: &mut Past, out: &mut Outbox) 
     // Before the runtime and the log, so that it is known which documents wrote their stored entries.
     if on(Domains::PAGE) {
         set_up(out, "Page.enable", json!({}));
-        let new = target.is_paused;
+        let new = target.is_new;
         let purpose = Purpose::Frames { new };
         out.call(key, session, "Page.getFrameTree", &json!({}), purpose);
     }
@@ -192,6 +192,8 @@ pub(crate) fn configure(target: &mut Target, past: &mut Past, out: &mut Outbox) 
         target.frames.cleared(past);
     }
     if off(Domains::PAGE) {
+        // What it does from here on is not seen, so the document that is found next is not its first.
+        target.is_new = false;
         out.send(session, "Page.disable", &json!({}));
     }
     if off(Domains::NETWORK) {

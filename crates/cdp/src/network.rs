@@ -344,7 +344,7 @@ impl Requests {
         self.given_up.remove(at)
     }
 
-    fn make_room(&mut self, targets: &mut Targets, out: &mut Outbox) {
+    fn limit_open(&mut self, targets: &mut Targets, out: &mut Outbox) {
         if self.open.len() < MAX_OPEN {
             return;
         }
@@ -516,9 +516,11 @@ impl Requests {
                 return;
             }
             before = self.remove(number);
+        } else if let Some(given_up) = self.take_given_up(&sent.request_id) {
+            before = Some(given_up);
         }
         if before.is_none() {
-            self.make_room(targets, out);
+            self.limit_open(targets, out);
         }
         let Some(target) = targets.at(key) else {
             return;
@@ -736,7 +738,7 @@ impl Requests {
             since: out.now.monotonic,
             is_emitted: false,
         }));
-        self.make_room(targets, out);
+        self.limit_open(targets, out);
         self.insert(request);
     }
 

@@ -367,7 +367,7 @@ fn the_first_document_of_a_new_tab_counts_as_a_navigation() {
     let mut browser = Browser::new(Options::default());
     let tree = json!({"frameTree": {"frame": {"id": "T1", "loaderId": "L", "url": "http://h/"}}});
     browser.answers("Page.getFrameTree", json!({"result": tree}));
-    browser.attached(None, "S1", "T1", "page", true);
+    browser.attached(None, "S1", "T1", "page", false);
     let emitted = browser.data("page_navigation");
     assert_eq!(emitted.len(), 1);
     assert_eq!(
@@ -381,7 +381,11 @@ fn the_first_document_of_a_new_tab_counts_as_a_navigation() {
         (&json!(1), &json!("L"))
     );
 
-    // In a tab that was there before, it is the document that was there before.
+    // In a tab that the browser lists when it is connected, it is the document that was there before.
+    let mut browser = Browser::absent(Options::default());
+    browser.answers("Page.getFrameTree", json!({"result": tree}));
+    browser.never_answers("Target.setDiscoverTargets");
+    browser.core.connected(browser.now);
     browser.attached(None, "S2", "T2", "page", false);
     browser.loaded("S2");
     let emitted = browser.events();

@@ -13,6 +13,7 @@ mod timing;
 mod clock;
 mod network;
 mod console;
+mod ends;
 mod frames;
 mod interaction;
 mod screenshot;
