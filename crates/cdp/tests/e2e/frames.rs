@@ -26,7 +26,7 @@ async fn click(control: &mut Control, session: &str, x: u32, y: u32) {
     }
 }
 
-/// Clicks until a click on the element with this id is emitted: a frame that has just been laid out gets no
+/// Clicks until a click on the element with this id is emitted: a frame that has just been rendered gets no
 /// input yet.
 async fn clicked(
     scene: &mut Scene,
