@@ -213,7 +213,7 @@ pub(crate) fn logged(target: &mut Target, entry: &LogEntry<'_>, out: &mut Outbox
     hold(target, objects + entry.args.skipped, out);
 }
 
-/// A line or an exception that is not captured. It is not read, so it counts as one object.
+/// A line or an exception that is a repeat or is not captured. It counts as one object.
 pub(crate) fn ignored(target: &mut Target, out: &mut Outbox) {
     hold(target, 1, out);
 }

@@ -465,21 +465,28 @@ impl Core {
             }
 
             "Runtime.consoleAPICalled" if out.captures(Category::Console) => {
-                if let Some((target, call)) = read::<ConsoleApiCalled<'_>>(targets, message)?
-                    && is_since(call.timestamp, since.console, now)
-                    && let written = target.frames.written(call.execution_context_id)
-                    && written.is_new(call.timestamp, now)
-                {
-                    console::called(target, &call, out);
+                if let Some((target, call)) = read::<ConsoleApiCalled<'_>>(targets, message)? {
+                    let written = target.frames.written(call.execution_context_id);
+                    if is_since(call.timestamp, since.console, now)
+                        && written.is_new(call.timestamp, now)
+                    {
+                        console::called(target, &call, out);
+                    } else {
+                        console::ignored(target, out);
+                    }
                 }
             }
             "Runtime.exceptionThrown" if out.captures(Category::Console) => {
-                if let Some((target, thrown)) = read::<ExceptionThrown<'_>>(targets, message)?
-                    && is_since(thrown.timestamp, since.console, now)
-                    && let context = thrown.exception_details.execution_context_id
-                    && target.frames.written(context).is_new(thrown.timestamp, now)
-                {
-                    console::threw(target, &thrown.exception_details, out);
+                if let Some((target, thrown)) = read::<ExceptionThrown<'_>>(targets, message)? {
+                    let details = &thrown.exception_details;
+                    let written = target.frames.written(details.execution_context_id);
+                    if is_since(thrown.timestamp, since.console, now)
+                        && written.is_new(thrown.timestamp, now)
+                    {
+                        console::threw(target, details, out);
+                    } else {
+                        console::ignored(target, out);
+                    }
                 }
             }
             "Runtime.exceptionRevoked" if out.captures(Category::Console) => {

@@ -187,6 +187,8 @@ impl Frames {
         main: &str,
         past: &mut Past,
     ) -> bool {
+        // If it is reported twice, it is there again.
+        self.destroyed(context.id, past);
         let frame = context.aux_data.frame_id.as_deref();
         let before = past.take(&context.unique_id).unwrap_or_default();
         let mut is_restored = false;
@@ -200,7 +202,7 @@ impl Frames {
                 self.put(frame, document);
             }
         }
-        if self.contexts.len() < MAX_CONTEXTS || self.contexts.contains_key(&context.id) {
+        if self.contexts.len() < MAX_CONTEXTS {
             let context_of = ScriptContext {
                 id: (&*context.unique_id).into(),
                 frame: frame.map(Into::into),

@@ -384,3 +384,19 @@ fn what_is_remembered_of_frames_and_contexts_is_bounded() {
     }
     assert_eq!(lines(&mut browser), ["v.0: about:blank T L0 0"]);
 }
+
+/// The page keeps the objects of a repeated line alive, too.
+#[test]
+fn the_objects_of_repeated_lines_are_released() {
+    let mut browser = tab();
+    created(&mut browser, "S", 1, "u.1", "T");
+    logs(&mut browser, "S", 1, 1.0, "once");
+    browser.commands();
+    for _ in 0..1000 {
+        created(&mut browser, "S", 1, "u.1", "T");
+        logs(&mut browser, "S", 1, 1.0, "once");
+        cleared(&mut browser, "S");
+    }
+    assert_eq!(lines(&mut browser).len(), 1);
+    assert_eq!(browser.methods(), ["Runtime.releaseObjectGroup"]);
+}
