@@ -114,7 +114,7 @@ impl Frames {
     pub(crate) fn opened(&mut self, frame: &Frame<'_>, out: &Outbox) {
         let document = Document {
             loader: (&*frame.loader_id).into(),
-            url: out.url_with_fragment(&frame.url, frame.url_fragment.as_ref()),
+            url: out.frame_url(frame),
         };
         self.put(&frame.id, Arc::new(document));
     }

@@ -15,7 +15,7 @@ use tapline_oapi::{Category, CategorySet, Event, KnownType, Source, SourceKind};
 
 use crate::key::Key;
 use crate::options::Options;
-use crate::protocol::{Beginning, PageText};
+use crate::protocol::{Beginning, Frame, PageText};
 use crate::redact::{MARGIN, Redaction, cut};
 use crate::time::Time;
 use crate::timers::Timers;
@@ -360,6 +360,15 @@ impl Outbox {
     /// A URL for an event.
     pub(crate) fn url(&self, url: &PageText<'_>) -> String {
         self.url_with_fragment(url, None)
+    }
+
+    /// The URL of a frame for an event. If the browser shows its own page about a failure, it is the address
+    /// that failed.
+    pub(crate) fn frame_url(&self, frame: &Frame<'_>) -> String {
+        match &frame.unreachable_url {
+            Some(unreachable) => self.url(unreachable),
+            None => self.url_with_fragment(&frame.url, frame.url_fragment.as_ref()),
+        }
     }
 
     /// A URL for an event, of which the browser reports the fragment apart.

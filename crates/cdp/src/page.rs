@@ -34,13 +34,10 @@ pub(crate) fn navigated(
 ) {
     // A page of the browser's own says that an address could not be loaded. The navigation was to that
     // address.
-    let url = match &frame.unreachable_url {
-        Some(unreachable) => {
-            target.shows_error_page(&frame.loader_id);
-            out.url(unreachable)
-        }
-        None => out.url_with_fragment(&frame.url, frame.url_fragment.as_ref()),
-    };
+    let url = out.frame_url(frame);
+    if frame.unreachable_url.is_some() {
+        target.shows_error_page(&frame.loader_id);
+    }
     if target.has_main(frame) {
         target.nav_seq += 1;
         target.is_restoring = false;
@@ -140,7 +137,7 @@ fn emit_milestone(target: &mut Target, milestone: Milestone, out: &mut Outbox) {
 /// not a navigation.
 pub(crate) fn opened(target: &mut Target, frame: &Frame<'_>, out: &Outbox) {
     if target.has_main(frame) {
-        target.url = out.url_with_fragment(&frame.url, frame.url_fragment.as_ref());
+        target.url = out.frame_url(frame);
     }
 }
 

@@ -347,7 +347,8 @@ impl Read for Vec<OomTask> {
 payloads! {
     /// `data` of `console_log`.
     struct ConsoleLog(context: Context) {
-        /// The browser's name of the call: `log`, `info`, `warning`, `debug`, `table`, `assert` …
+        /// The browser's name of the call: `log`, `info`, `warning`, `debug`, `table`, `assert` …; `revoked` for a
+        /// rejection that was handled later; of the browser itself also `verbose`.
         level: String,
         /// The message: all arguments as a console shows them, with format specifiers applied.
         text: String,
@@ -376,11 +377,12 @@ payloads! {
         level: String,
         /// Each argument of a console call as text.
         args: Vec<String>,
-        /// Where an exception was thrown: line within the script, from 0.
+        /// Where an exception was thrown, or what a line of the browser itself is about: line within
+        /// `source_url`, from 0.
         line: i64,
         /// Column within the line, from 0.
         column: i64,
-        /// The script that threw.
+        /// The script that threw, or the address that a line of the browser itself is about.
         source_url: String,
         /// The stack of the call or of the exception.
         stack_trace: StackTrace,

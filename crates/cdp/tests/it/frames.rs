@@ -266,6 +266,13 @@ fn frames_without_a_navigation_have_an_address_too() {
         ]
     );
 
+    // Instead of a page that cannot be loaded, the browser shows one of its own.
+    let failed = json!({"id": "F2", "parentId": "T", "loaderId": "LE", "url": "chrome-error://chromewebdata/", "unreachableUrl": "http://h/refused"});
+    navigated(&mut browser, "S", &failed, "Navigation");
+    created(&mut browser, "S", 5, "u.5", "F2");
+    logs(&mut browser, "S", 5, 5.5, "failed");
+    assert_eq!(lines(&mut browser), ["failed: /refused F2 LE 1"]);
+
     // A popup that is written into has the address of its opener.
     let opened = json!({"frame": {"id": "T", "loaderId": "L", "url": "http://h/opener"}});
     browser.reports(Some("S"), "Page.documentOpened", opened);
