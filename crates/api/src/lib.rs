@@ -35,6 +35,7 @@
 mod service;
 mod sources;
 mod source;
+mod causes;
 mod publisher;
 mod sink;
 mod history;
@@ -50,6 +51,7 @@ mod deadline;
 pub use backend::{
     Backend, BackendMetrics, Delivery, EncodedEnvelope, NotReady, Opened, Subscription,
 };
+pub use causes::{Answered, Cause, Causes, Effect, Trace};
 pub use error::ApiError;
 pub use history::{
     History, HistoryBatch, HistoryBounds, HistoryError, MemoryHistory, ReadLimit, SharedEnvelope,

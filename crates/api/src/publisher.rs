@@ -7,9 +7,11 @@ use tapline_events::IntoEvent;
 use tapline_oapi::{Category, CategorySet};
 use tapline_telemetry::{Envelope, PublishError, SessionState, TelemetrySession};
 
+use crate::causes::Causes;
+
 /// Publishes events, and says which categories are captured. It cannot start, change or stop a session.
 ///
-/// A cheap clone: two reference counts. There are two kinds:
+/// A cheap clone: three reference counts. There are two kinds:
 ///
 /// - [`ApiService::publisher`](crate::ApiService::publisher) publishes into whatever session is running.
 /// - A [source](crate::Source) gets one that is bound to the session that it was started for. Once that
@@ -20,25 +22,33 @@ pub struct Publisher {
     session: Arc<TelemetrySession>,
     /// The id of the one session to publish into. Sessions are compared by this allocation.
     bound_to: Option<Arc<str>>,
+    causes: Arc<Causes>,
 }
 
 impl Publisher {
     /// Publishes into whatever session is running.
-    pub(crate) fn new(session: Arc<TelemetrySession>) -> Self {
+    pub(crate) fn new(session: Arc<TelemetrySession>, causes: Arc<Causes>) -> Self {
         Self {
             session,
             bound_to: None,
+            causes,
         }
     }
 
     /// Publishes into the session that is running now, and into no other one. `None` where none is.
-    pub(crate) fn bound(session: Arc<TelemetrySession>) -> Option<Self> {
+    pub(crate) fn bound(session: Arc<TelemetrySession>, causes: Arc<Causes>) -> Option<Self> {
         let (state, _) = session.snapshot();
         let id = state.session()?.id.clone();
         Some(Self {
             session,
             bound_to: Some(id),
+            causes,
         })
+    }
+
+    /// Commands from which events may follow. All publishers of one service share them.
+    pub fn causes(&self) -> &Causes {
+        &self.causes
     }
 
     /// Publishes the event, if it is captured, and answers with its envelope.
@@ -57,6 +67,12 @@ impl Publisher {
             None => self.session.publish(event),
             Some(id) => self.session.publish_in(id, event),
         }
+    }
+
+    /// Whether the configuration excludes this DevTools method from `cdp_command` events. Excluded commands get
+    /// no event, and are counted by what would have published them.
+    pub fn excludes(&self, method: &str) -> bool {
+        self.causes.excludes(method)
     }
 
     /// Whether events of this category are captured now: a producer can save itself the work of making one

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
-use tapline_oapi::{BrowserConfig, CategorySet, ConfigRequest, Epoch, State, StateConfig};
+use tapline_oapi::{
+    BrowserConfig, CategorySet, CdpControlConfig, ConfigRequest, Epoch, State, StateConfig,
+};
 use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
 
+use crate::causes::Causes;
 use crate::deadline::before;
 use crate::error::ApiError;
 use crate::publisher::Publisher;
@@ -33,6 +36,7 @@ pub struct ApiService {
     session: Arc<TelemetrySession>,
     /// Held while the session and the sources change together.
     sources: Mutex<Sources>,
+    causes: Arc<Causes>,
     is_shutting_down: AtomicBool,
 }
 
@@ -54,6 +58,7 @@ impl ApiService {
         Self {
             session: session.into(),
             sources: Mutex::default(),
+            causes: Arc::default(),
             is_shutting_down: AtomicBool::new(false),
         }
     }
@@ -71,7 +76,7 @@ impl ApiService {
 
     /// For producers in the process: publishes into whatever session is running.
     pub fn publisher(&self) -> Publisher {
-        Publisher::new(self.session.clone())
+        Publisher::new(self.session.clone(), self.causes.clone())
     }
 
     /// The state as of one moment.
@@ -82,7 +87,9 @@ impl ApiService {
     pub fn state(&self) -> Result<State, ApiError> {
         let (state, head) = self.session.snapshot();
         match state.session() {
-            Some(_) => Ok(describe(&state, head, self.session.stream().epoch())),
+            Some(_) => {
+                Ok(self.with_excluded(describe(&state, head, self.session.stream().epoch())))
+            }
             None => Err(ApiError::NotConfigured),
         }
     }
@@ -111,7 +118,13 @@ impl ApiService {
                 categories => TelemetryConfig { categories },
             },
         };
+        let excluded = request
+            .browser
+            .as_ref()
+            .and_then(BrowserConfig::excluded_methods);
+        let excluded = excluded.unwrap_or_default();
         if self.session.active() {
+            self.causes.exclude(excluded);
             return Ok(PutAnswer::Replaced(self.replace(&mut sources, config)));
         }
         sources.finish_stopping(None).await;
@@ -120,6 +133,7 @@ impl ApiService {
         if self.is_shutting_down.load(SeqCst) {
             return Err(ApiError::ShuttingDown);
         }
+        self.causes.exclude(excluded);
         self.start(&mut sources, config, prepared);
         Ok(PutAnswer::Started(self.describe_now()))
     }
@@ -139,6 +153,9 @@ impl ApiService {
         let mut sources = self.sources.lock().await;
         let config = self.session.config().ok_or(ApiError::NotConfigured)?;
         let browser = request.browser.clone().unwrap_or_default();
+        if let Some(excluded) = browser.excluded_methods() {
+            self.causes.exclude(excluded);
+        }
         if browser.explicit().next().is_none() {
             return Ok(self.describe_now());
         }
@@ -206,13 +223,26 @@ impl ApiService {
 
     fn describe_now(&self) -> State {
         let (state, head) = self.session.snapshot();
-        describe(&state, head, self.session.stream().epoch())
+        self.with_excluded(describe(&state, head, self.session.stream().epoch()))
+    }
+
+    /// The state with the methods of which no events are published, if there are any.
+    fn with_excluded(&self, mut state: State) -> State {
+        let excluded = self.causes.excluded();
+        if state.session_id.is_some() && !excluded.is_empty() {
+            let control = state.config.browser.control.get_or_insert_default();
+            control.cdp = Some(CdpControlConfig {
+                excluded_methods: Some(excluded.iter().cloned().collect()),
+            });
+        }
+        state
     }
 
     fn start(&self, sources: &mut Sources, config: TelemetryConfig, prepared: AllPrepared) {
         let started = self.session.start(&new_session_id(), config);
         started.expect("a new id is not empty");
-        let publisher = Publisher::bound(self.session.clone()).expect("the session has begun");
+        let publisher = Publisher::bound(self.session.clone(), self.causes.clone());
+        let publisher = publisher.expect("the session has begun");
         let mut starting = Starting {
             session: &self.session,
             sources,

@@ -104,7 +104,9 @@ impl Drop for AbortOnDrop {
 struct Publishes(Publisher);
 
 impl EventHandler for Publishes {
-    fn event(&mut self, event: Event) {
+    fn event(&mut self, mut event: Event) {
+        // The one place where an event is traced to the command of another client.
+        self.0.causes().mark(&mut event);
         // Why it was refused is in the session's ledger.
         let _ = self.0.publish(event);
     }

@@ -37,7 +37,7 @@ pub struct ConfigRequest {
 }
 
 macro_rules! browser_config {
-    ($($field:ident $category:ident $doc:literal;)*) => {
+    ($($field:ident $category:ident $config:ident $doc:literal;)*) => {
         /// The categories to capture, one optional field for each.
         ///
         /// `system` and `monitor` are accepted here, but are captured in any case.
@@ -48,36 +48,38 @@ macro_rules! browser_config {
             $(
                 #[doc = $doc]
                 #[serde(default, deserialize_with = "json::optional_object", skip_serializing_if = "Option::is_none")]
-                pub $field: Option<CategoryConfig>,
+                pub $field: Option<$config>,
             )*
         }
 
         impl BrowserConfig {
             /// The field of `category`, if it is present.
             #[must_use]
-            pub const fn get(&self, category: Category) -> Option<CategoryConfig> {
-                match category { $(Category::$category => self.$field,)* }
+            pub fn get(&self, category: Category) -> Option<CategoryConfig> {
+                match category {
+                    $(Category::$category => self.$field.as_ref().map(CategoryConfig::from),)*
+                }
             }
 
             fn set(&mut self, category: Category, config: CategoryConfig) {
-                match category { $(Category::$category => self.$field = Some(config),)* }
+                match category { $(Category::$category => self.$field = Some(config.into()),)* }
             }
         }
     };
 }
 
 browser_config! {
-    console Console "Console messages and uncaught exceptions.";
-    network Network "Requests, responses and failures.";
-    page Page "Navigation, loading, layout, tabs.";
-    interaction Interaction "Clicks, keys, scrolling.";
-    control Control "API calls and commands that drive the browser.";
-    platform Platform "API calls that manage the machine or the telemetry.";
-    connection Connection "Clients and viewers that connect and disconnect.";
-    screenshot Screenshot "Pictures of the page.";
-    captcha Captcha "Captchas that were found and solved.";
-    system System "Health of the machine. Always captured.";
-    monitor Monitor "Health of the collector of browser events. Always captured.";
+    console Console CategoryConfig "Console messages and uncaught exceptions.";
+    network Network CategoryConfig "Requests, responses and failures.";
+    page Page CategoryConfig "Navigation, loading, layout, tabs.";
+    interaction Interaction CategoryConfig "Clicks, keys, scrolling.";
+    control Control ControlConfig "API calls and commands that drive the browser.";
+    platform Platform CategoryConfig "API calls that manage the machine or the telemetry.";
+    connection Connection CategoryConfig "Clients and viewers that connect and disconnect.";
+    screenshot Screenshot CategoryConfig "Pictures of the page.";
+    captcha Captcha CategoryConfig "Captchas that were found and solved.";
+    system System CategoryConfig "Health of the machine. Always captured.";
+    monitor Monitor CategoryConfig "Health of the collector of browser events. Always captured.";
 }
 
 impl BrowserConfig {
@@ -95,6 +97,13 @@ impl BrowserConfig {
             );
         }
         config
+    }
+
+    /// The DevTools methods without events, if the request names them.
+    #[must_use]
+    pub fn excluded_methods(&self) -> Option<&[String]> {
+        let cdp = self.control.as_ref()?.cdp.as_ref()?;
+        cdp.excluded_methods.as_deref()
     }
 
     /// The categories with `enabled: true`.
@@ -122,6 +131,58 @@ pub struct CategoryConfig {
     /// Whether the category is captured. If absent, PUT does not capture it, and PATCH leaves it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+}
+
+/// The configuration of the category `control`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ControlConfig {
+    /// Whether the category is captured. If absent, PUT does not capture it, and PATCH leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Commands of DevTools clients.
+    #[serde(
+        default,
+        deserialize_with = "json::optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cdp: Option<CdpControlConfig>,
+}
+
+/// Which commands of DevTools clients become events.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CdpControlConfig {
+    /// Methods without events, such as `Input.dispatchMouseEvent`. Their commands are passed on all the same, and
+    /// counted in `telemetry_excluded` of `cdp_disconnect`. If absent, PUT excludes none, and PATCH leaves the list
+    /// as it is; an empty list excludes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excluded_methods: Option<Vec<String>>,
+}
+
+impl From<&CategoryConfig> for CategoryConfig {
+    fn from(config: &CategoryConfig) -> Self {
+        *config
+    }
+}
+
+impl From<&ControlConfig> for CategoryConfig {
+    fn from(config: &ControlConfig) -> Self {
+        Self {
+            enabled: config.enabled,
+        }
+    }
+}
+
+impl From<CategoryConfig> for ControlConfig {
+    fn from(config: CategoryConfig) -> Self {
+        Self {
+            enabled: config.enabled,
+            cdp: None,
+        }
+    }
 }
 
 /// The state of the telemetry: the answer of `GET`, `PUT` and `PATCH /telemetry`.

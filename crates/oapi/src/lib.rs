@@ -63,7 +63,10 @@ pub mod openapi;
 
 pub use batch::{BatchResult, LineError};
 pub use category::{Category, CategorySet, UnknownCategory};
-pub use config::{BrowserConfig, CategoryConfig, ConfigRequest, State, StateConfig};
+pub use config::{
+    BrowserConfig, CategoryConfig, CdpControlConfig, ConfigRequest, ControlConfig, State,
+    StateConfig,
+};
 pub use cursor::{Cursor, CursorError, Epoch};
 pub use encode::{MAX_ENVELOPE_BYTES, encode_envelope, encode_event, encoded_len_at_most};
 pub use error::{ErrorBody, ErrorCode};

@@ -3,7 +3,7 @@
 //! Only headers are parsed, so a payload of any size costs one addition. Of messages that a [`Listener`]
 //! wants, the beginning is kept, unmasked.
 
-/// How much of a message is kept, in bytes: twice the longest URL that is published.
+/// How much of a client's message is kept, in bytes: twice the longest URL that is published.
 pub(crate) const KEPT: usize = 16 * 1024;
 
 /// The longest header: two bytes, eight of length, four of mask.
@@ -11,20 +11,11 @@ const MAX_HEADER: usize = 14;
 
 /// Receives messages.
 pub(crate) trait Listener {
-    /// A message begins: whether to keep it.
-    fn wants(&mut self) -> bool;
+    /// A message begins: how much of it to keep, in bytes, if any.
+    fn wants(&mut self) -> Option<usize>;
 
-    /// A kept message has ended. `beginning` is all of it, up to [`KEPT`] bytes.
+    /// A kept message has ended. `beginning` is all of it, up to so many bytes.
     fn message(&mut self, beginning: Vec<u8>);
-}
-
-/// Keeps nothing: messages are only counted.
-impl Listener for () {
-    fn wants(&mut self) -> bool {
-        false
-    }
-
-    fn message(&mut self, _: Vec<u8>) {}
 }
 
 /// These bytes are not frames of a WebSocket without extensions.
@@ -59,6 +50,8 @@ pub(crate) struct Frames {
     /// A message has begun and has not ended.
     open: bool,
     kept: Option<Vec<u8>>,
+    /// How much of the message is kept at most, in bytes.
+    limit: usize,
     messages: u64,
     closing: bool,
 }
@@ -75,6 +68,7 @@ impl Frames {
             control: false,
             open: false,
             kept: None,
+            limit: 0,
             messages: 0,
             closing: false,
         }
@@ -181,7 +175,9 @@ impl Frames {
             0 if self.open => {}
             1 | 2 if !self.open => {
                 self.open = true;
-                self.kept = listener.wants().then(Vec::new);
+                let limit = listener.wants();
+                self.kept = limit.map(|_| Vec::new());
+                self.limit = limit.unwrap_or(0);
             }
             0..=2 => {
                 return Err(Unreadable(
@@ -207,7 +203,7 @@ impl Frames {
         let Some(kept) = self.kept.as_mut().filter(|_| !self.control) else {
             return;
         };
-        let part = &part[..part.len().min(KEPT - kept.len())];
+        let part = &part[..part.len().min(self.limit - kept.len())];
         let begin = kept.len();
         kept.extend_from_slice(part);
         if self.sender == Sender::Client {
@@ -240,13 +236,22 @@ mod tests {
 
     use super::*;
 
+    /// Keeps nothing: messages are only counted.
+    impl Listener for () {
+        fn wants(&mut self) -> Option<usize> {
+            None
+        }
+
+        fn message(&mut self, _: Vec<u8>) {}
+    }
+
     /// Keeps every message.
     #[derive(Default)]
     struct All(Vec<Vec<u8>>);
 
     impl Listener for All {
-        fn wants(&mut self) -> bool {
-            true
+        fn wants(&mut self) -> Option<usize> {
+            Some(KEPT)
         }
 
         fn message(&mut self, beginning: Vec<u8>) {

@@ -91,6 +91,16 @@ impl Request {
         self.headers.all(name)
     }
 
+    /// The value of the only `traceparent` header.
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        let mut values = self.header("traceparent");
+        let value = values.next()?;
+        match values.next() {
+            None => str::from_utf8(value).ok(),
+            Some(_) => None,
+        }
+    }
+
     /// The headers that decide on access.
     pub(crate) fn access_headers(&self) -> HeaderMap {
         const DECIDING: [HeaderName; 5] = [

@@ -39,4 +39,4 @@ mod tap;
 mod frames;
 mod command;
 
-pub use relay::{Counters, RedactUrl, Relay, RelayCounts, RelayError, RelayOptions};
+pub use relay::{CommandUrls, Counters, RedactUrl, Relay, RelayCounts, RelayError, RelayOptions};

@@ -12,7 +12,9 @@
 //!    [`Request::to_browser`] names.
 //! 2. The copy awaits nothing that publishes.
 //! 3. What is captured decides what is read: where `control` is not captured, only the lengths of frames are
-//!    followed (so that recording can begin with any message), and no message is copied or parsed.
+//!    followed (so that recording can begin with any message), and no message of the client is copied or parsed.
+//!    Of the browser's, the first 512 bytes are looked at in any case: which session belongs to which target is
+//!    said once, possibly before a recording begins.
 //! 4. Everything is bounded: connections, heads and the time for them, the backlog, what is kept of a message.
 //! 5. Every `cdp_connect` is followed by one `cdp_disconnect`, also where the connection's task panics or is
 //!    cancelled: it is published by a destructor.
@@ -28,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, header};
 use tapline_access::{Access, AccessError, Requirement};
-use tapline_api::Publisher;
+use tapline_api::{Publisher, Trace};
 use tapline_oapi::KnownType;
 use tapline_oapi::data::{CdpConnect, CdpDisconnect};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -56,6 +58,16 @@ const REFUSED_AT_ONCE: usize = 64;
 /// It gets URLs of up to 16 KiB, runs on a task of the relay, and must not block.
 pub type RedactUrl = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
+/// How much of a URL is published with a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CommandUrls {
+    /// Its scheme and host: paths and queries hold secrets that no list of names covers.
+    #[default]
+    Host,
+    /// All of it, as far as [`RelayOptions::redact_url`] leaves it.
+    Full,
+}
+
 /// How the relay is set up.
 #[derive(Clone)]
 pub struct RelayOptions {
@@ -67,6 +79,8 @@ pub struct RelayOptions {
     pub access: Arc<Access>,
     /// Removes the secrets from URLs. Default: userinfo, query and fragment are removed.
     pub redact_url: RedactUrl,
+    /// How much of a URL is published with a command. Default: its scheme and host.
+    pub command_urls: CommandUrls,
     /// How many clients there may be at once. Default: 256.
     pub max_connections: usize,
     /// How long a client may take for its request, and the browser for its answer. Default: 10 s.
@@ -81,6 +95,7 @@ impl RelayOptions {
             upstream: upstream.into(),
             access: Arc::default(),
             redact_url: Arc::new(|url| without_userinfo_and_query(url).into_owned()),
+            command_urls: CommandUrls::default(),
             max_connections: 256,
             head_timeout: Duration::from_secs(10),
         }
@@ -92,6 +107,7 @@ impl fmt::Debug for RelayOptions {
         f.debug_struct("RelayOptions")
             .field("upstream", &self.upstream)
             .field("access", &self.access)
+            .field("command_urls", &self.command_urls)
             .field("max_connections", &self.max_connections)
             .field("head_timeout", &self.head_timeout)
             .finish_non_exhaustive()
@@ -158,6 +174,8 @@ struct Shared {
     publisher: Publisher,
     connections: Arc<Semaphore>,
     counts: Counts,
+    /// Part of the ids of connections, so that those of another run are different.
+    run: String,
 }
 
 #[derive(Default)]
@@ -190,6 +208,7 @@ impl Relay {
             publisher,
             connections: Arc::new(Semaphore::new(options.max_connections)),
             counts: Counts::default(),
+            run: run_id(),
             options,
         };
         Ok(Self {
@@ -415,6 +434,10 @@ impl Shared {
         }
     }
 
+    fn connection_id(&self, number: u64) -> String {
+        format!("{}-{number}", self.run)
+    }
+
     async fn browser(&self) -> Result<(TcpStream, SocketAddr), Refusal> {
         let connecting = TcpStream::connect(&self.options.upstream);
         let connected = timeout(self.options.head_timeout, connecting).await;
@@ -497,16 +520,28 @@ impl Shared {
         let publisher = EventPublisher {
             publisher: self.publisher.clone(),
             connection: number,
+            connection_id: self.connection_id(number),
+            trace: request.traceparent().and_then(Trace::parse),
         };
-        publisher.publish_known(KnownType::CdpConnect, CdpConnect::default());
+        let connect = CdpConnect {
+            connection_id: Some(publisher.connection_id.clone()),
+            ..CdpConnect::default()
+        };
+        publisher.publish_known(KnownType::CdpConnect, connect);
         let mut disconnect = Disconnect {
             publisher: publisher.clone(),
             started: Instant::now(),
             messages: AtomicU64::new(0),
-            reason: "failed",
+            end: "failed",
+            counts: tap::Counts::default(),
         };
-        let (mut up, commands) = tap::of_client(&publisher, &self.options.redact_url);
-        let mut down = tap::of_browser();
+        let target = request.path().strip_prefix("/devtools/page/");
+        let (mut up, mut down, commands) = tap::of_connection(
+            &publisher,
+            target.map(str::to_owned),
+            &self.options.redact_url,
+            self.options.command_urls,
+        );
         let commands = tokio::spawn(commands.run());
 
         let head = [&answered.head[..], &answered.rest].concat();
@@ -540,7 +575,7 @@ impl Shared {
             }
         };
         // The side that sent the first close frame ended the WebSocket, whichever closed the socket.
-        disconnect.reason = match (up.close_sent_at(), down.close_sent_at()) {
+        disconnect.end = match (up.close_sent_at(), down.close_sent_at()) {
             _ if !(up.is_readable() && down.is_readable()) => "unreadable",
             (Some(client), Some(browser)) if browser < client => "browser_closed",
             (Some(_), _) => "client_closed",
@@ -548,10 +583,12 @@ impl Shared {
             (None, None) => reason,
         };
         // All commands are published before the disconnect.
-        drop(up);
+        drop((up, down));
         match commands.await {
-            Ok(missed) => {
+            Ok(counts) => {
+                let missed = counts.missed;
                 self.counts.commands_missed.fetch_add(missed, Relaxed);
+                disconnect.counts = counts;
             }
             Err(error) => {
                 tracing::error!(%error, connection = number, "commands of a connection are not published");
@@ -617,7 +654,20 @@ struct Disconnect {
     started: Instant,
     /// Messages in both directions.
     messages: AtomicU64,
-    reason: &'static str,
+    /// Which side ended it, and how.
+    end: &'static str,
+    counts: tap::Counts,
+}
+
+impl Disconnect {
+    /// The reason in the words of the published SDKs, which know four.
+    fn reason(&self) -> &'static str {
+        match self.end {
+            "client_closed" | "client_lost" => "client_close",
+            "browser_closed" | "browser_lost" | "unreadable" => "upstream_error",
+            _ => "context_cancelled",
+        }
+    }
 }
 
 impl Drop for Disconnect {
@@ -626,7 +676,11 @@ impl Drop for Disconnect {
         let disconnect = CdpDisconnect {
             duration_ms: (duration.as_secs_f64() * 1e6).round() / 1e3,
             message_count: self.messages.load(Relaxed),
-            reason: self.reason.to_owned(),
+            reason: self.reason().to_owned(),
+            detail: Some(self.end.to_owned()),
+            connection_id: Some(self.publisher.connection_id.clone()),
+            telemetry_excluded: Some(self.counts.excluded),
+            telemetry_dropped: Some(self.counts.missed),
             ..CdpDisconnect::default()
         };
         self.publisher
@@ -661,6 +715,12 @@ impl End {
             Self::Write => write,
         }
     }
+}
+
+/// 32 random bits.
+fn run_id() -> String {
+    let random = getrandom::u32().expect("the system's source of randomness answers");
+    format!("{random:08x}")
 }
 
 fn no_answer(error: &HeadError) -> Refusal {

@@ -1,19 +1,22 @@
 //! Reads a connection's frames beside the copy, and publishes: commands, and how many were missed.
+//!
+//! Of the browser's messages, only answers and `Target.attachedToTarget` are read: they say which session
+//! belongs to which target, and what followed from a command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
-use tapline_api::Publisher;
+use tapline_api::{Answered, Cause, Effect, Envelope, Publisher, Trace};
 use tapline_oapi::{Category, Event, KnownType, Source, SourceKind};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::RedactUrl;
-use crate::command;
-use crate::frames::{Frames, Listener, Sender};
+use crate::command::{self, Command};
+use crate::frames::{Frames, KEPT, Listener, Sender};
+use crate::{CommandUrls, RedactUrl};
 
 /// How much may wait to be published, in bytes, for each connection. One read of the shortest possible
 /// commands, 64 KiB of 30 bytes each, takes a fifth of it.
@@ -22,12 +25,33 @@ const MAX_WAITING: usize = 1024 * 1024;
 /// The cost of a waiting message besides its text, in bytes.
 const OVERHEAD: usize = 64;
 
+/// How much of an answer is kept, in bytes: those to the commands that have effects are shorter.
+const KEPT_ANSWER: usize = 4 * 1024;
+
+/// How much of the browser's messages is kept while no commands are captured: enough for the ids at the
+/// beginning of `Target.attachedToTarget`.
+const KEPT_IDS: usize = 512;
+
+/// How many sessions a connection may have whose target is known. Further ones have none.
+const MAX_SESSIONS: usize = 4096;
+
+/// How many commands may wait for an answer that says what followed. Beyond it, the oldest is given up.
+const MAX_AWAITED: usize = 64;
+
+const ATTACHED: &[u8] = br#"{"method":"Target.attachedToTarget","#;
+const DETACHED: &[u8] = br#"{"method":"Target.detachedFromTarget","#;
+const ANSWER: &[u8] = br#"{"id":"#;
+
 /// Publishes the events of one connection.
 #[derive(Clone)]
 pub(crate) struct EventPublisher {
     pub(crate) publisher: Publisher,
-    /// The connection's number, which all of its events carry.
+    /// The connection's number, which the metadata of all its events carries.
     pub(crate) connection: u64,
+    /// The connection's id, which their data carries.
+    pub(crate) connection_id: String,
+    /// The trace that the client's request belongs to.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl EventPublisher {
@@ -52,17 +76,20 @@ impl EventPublisher {
         self.publisher.captures(category)
     }
 
-    fn publish(&self, event: Event, name: Option<&str>) {
-        let source = Source {
+    fn publish(&self, event: Event, name: Option<&str>) -> Option<Envelope> {
+        let mut event = event.with_source(Source {
             kind: SourceKind::Cdp,
             event: name.map(str::to_owned),
             metadata: BTreeMap::from([(
                 "relay_connection".to_owned(),
                 self.connection.to_string(),
             )]),
-        };
+        });
+        if let Some(trace) = &self.trace {
+            trace.mark(&mut event);
+        }
         // An event that is not captured any more is counted by the session.
-        let _ = self.publisher.publish(event.with_source(source));
+        self.publisher.publish(event).ok()
     }
 
     /// Publishes a gap, so that missing commands are not taken for commands that were never sent.
@@ -88,20 +115,43 @@ enum Missed {
     Failed,
 }
 
-/// A command that waits to be published.
-struct Waiting {
-    /// When it passed, in microseconds since the Unix epoch.
-    ts: u64,
-    message: Vec<u8>,
+/// A message that waits to be read.
+enum Waiting {
+    Command {
+        /// When it passed, in microseconds since the Unix epoch.
+        ts: u64,
+        message: Vec<u8>,
+    },
+    /// Of the browser.
+    FromBrowser(Vec<u8>),
 }
 
-/// Shared by the tap and the publishing task of one connection.
+impl Waiting {
+    fn cost(&self) -> usize {
+        let (Self::Command { message, .. } | Self::FromBrowser(message)) = self;
+        message.len() + OVERHEAD
+    }
+}
+
+/// Shared by the taps and the publishing task of one connection.
 #[derive(Default)]
 struct Backlog {
     /// What waits, in bytes.
     waiting: AtomicUsize,
     /// Missed commands that were not published as a gap yet.
     missed: AtomicU64,
+}
+
+impl Backlog {
+    /// Whether this fits, and counts it then.
+    fn takes(&self, cost: usize, limit: usize) -> bool {
+        // Relaxed: the message itself is handed over by the channel.
+        let fits = self.waiting.fetch_add(cost, Relaxed) + cost <= limit;
+        if !fits {
+            self.waiting.fetch_sub(cost, Relaxed);
+        }
+        fits
+    }
 }
 
 /// Hands the client's messages to the publishing task.
@@ -112,28 +162,53 @@ pub(crate) struct Commands {
 }
 
 impl Listener for Commands {
-    fn wants(&mut self) -> bool {
-        self.publisher.captures(Category::Control)
+    fn wants(&mut self) -> Option<usize> {
+        self.publisher.captures(Category::Control).then_some(KEPT)
     }
 
     fn message(&mut self, message: Vec<u8>) {
-        let cost = message.len() + OVERHEAD;
         // After a miss, commands are taken again when half of the backlog is free. So there is one gap, and
         // not one after each command.
         let limit = match self.backlog.missed.load(Relaxed) {
             0 => MAX_WAITING,
             _ => MAX_WAITING / 2,
         };
-        // Relaxed: the message itself is handed over by the channel.
-        if self.backlog.waiting.fetch_add(cost, Relaxed) + cost > limit {
-            self.backlog.waiting.fetch_sub(cost, Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let ts = now.map_or(0, |now| now.as_micros().try_into().unwrap_or(0));
+        let command = Waiting::Command { ts, message };
+        if !self.backlog.takes(command.cost(), limit) {
             self.backlog.missed.fetch_add(1, Relaxed);
             return;
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let ts = now.map_or(0, |now| now.as_micros().try_into().unwrap_or(0));
         // An error means that the publishing task has failed, which is reported when the connection ends.
-        let _ = self.queue.send(Waiting { ts, message });
+        let _ = self.queue.send(command);
+    }
+}
+
+/// Hands those of the browser's messages to the publishing task that say something about commands.
+pub(crate) struct Answers {
+    publisher: EventPublisher,
+    backlog: Arc<Backlog>,
+    queue: UnboundedSender<Waiting>,
+    /// Whether commands were captured when the message began.
+    captured: bool,
+}
+
+impl Listener for Answers {
+    fn wants(&mut self) -> Option<usize> {
+        self.captured = self.publisher.captures(Category::Control);
+        Some(if self.captured { KEPT_ANSWER } else { KEPT_IDS })
+    }
+
+    fn message(&mut self, message: Vec<u8>) {
+        let is_answer = self.captured && message.len() < KEPT_ANSWER && message.starts_with(ANSWER);
+        if is_answer || message.starts_with(ATTACHED) || message.starts_with(DETACHED) {
+            let message = Waiting::FromBrowser(message);
+            // Without it, a target or a cause is not known: no event is missing.
+            if self.backlog.takes(message.cost(), MAX_WAITING / 2) {
+                let _ = self.queue.send(message);
+            }
+        }
     }
 }
 
@@ -188,18 +263,23 @@ impl<L: Listener> Tap<L> {
     }
 }
 
-/// Reads the browser's messages, which are only counted.
-pub(crate) fn of_browser() -> Tap<()> {
-    Tap::new(Sender::Server, ())
-}
-
-/// Reads the client's messages. Its commands wait until [`PublishCommands::run`] publishes them.
-pub(crate) fn of_client(
+/// Reads both directions of a connection. What they say waits until [`PublishCommands::run`] reads it.
+///
+/// `target` is the target of a connection to a page.
+pub(crate) fn of_connection(
     publisher: &EventPublisher,
+    target: Option<String>,
     redact_url: &RedactUrl,
-) -> (Tap<Commands>, PublishCommands) {
+    urls: CommandUrls,
+) -> (Tap<Commands>, Tap<Answers>, PublishCommands) {
     let (queue, waiting) = mpsc::unbounded_channel();
     let backlog = Arc::new(Backlog::default());
+    let answers = Answers {
+        publisher: publisher.clone(),
+        backlog: backlog.clone(),
+        queue: queue.clone(),
+        captured: false,
+    };
     let commands = Commands {
         publisher: publisher.clone(),
         backlog: backlog.clone(),
@@ -208,47 +288,200 @@ pub(crate) fn of_client(
     let publishing = PublishCommands {
         publisher: publisher.clone(),
         redact_url: redact_url.clone(),
+        urls,
         backlog,
         waiting,
-        missed: 0,
+        counts: Counts::default(),
+        target,
+        sessions: HashMap::new(),
+        awaited: VecDeque::new(),
     };
-    (Tap::new(Sender::Client, commands), publishing)
+    (
+        Tap::new(Sender::Client, commands),
+        Tap::new(Sender::Server, answers),
+        publishing,
+    )
+}
+
+/// How many commands of a connection have no event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    /// Messages that were not read, because the backlog was full.
+    pub(crate) missed: u64,
+    /// Commands whose method is excluded.
+    pub(crate) excluded: u64,
 }
 
 /// Publishes a connection's commands, on a task beside the copy.
 pub(crate) struct PublishCommands {
     publisher: EventPublisher,
     redact_url: RedactUrl,
+    urls: CommandUrls,
     backlog: Arc<Backlog>,
     waiting: UnboundedReceiver<Waiting>,
-    missed: u64,
+    counts: Counts,
+    /// The target of commands without a session, where it is known.
+    target: Option<String>,
+    /// The targets of the client's sessions.
+    sessions: HashMap<String, String>,
+    awaited: VecDeque<Awaited>,
+}
+
+/// A published command whose answer says what follows.
+struct Awaited {
+    session: Option<String>,
+    id: i64,
+    seq: u64,
+}
+
+/// An answer of the browser.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    id: i64,
+    session_id: Option<String>,
+    #[serde(default)]
+    result: AnswerResult,
+}
+
+/// Its result.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AnswerResult {
+    loader_id: Option<String>,
+    target_id: Option<String>,
 }
 
 impl PublishCommands {
-    /// Runs until its [`Tap`] is dropped and all commands are published. Returns how many were missed.
-    pub(crate) async fn run(mut self) -> u64 {
-        while let Some(Waiting { ts, message }) = self.waiting.recv().await {
-            let cost = message.len() + OVERHEAD;
-            if let Some(command) = command::read(&message, &self.redact_url) {
-                let data = raw(&command);
-                let event = Event::known(KnownType::CdpCommand, Some(data)).with_ts(ts);
-                self.publisher.publish(event, Some(&command.method));
+    /// Runs until both taps are dropped and all commands are published.
+    pub(crate) async fn run(mut self) -> Counts {
+        while let Some(waiting) = self.waiting.recv().await {
+            let cost = waiting.cost();
+            match waiting {
+                Waiting::Command { ts, message } => self.publish(ts, &message),
+                Waiting::FromBrowser(message) => self.read(&message),
             }
             if self.backlog.waiting.fetch_sub(cost, Relaxed) - cost <= MAX_WAITING / 2 {
                 self.publish_missed();
             }
         }
         self.publish_missed();
-        self.missed
+        self.counts
+    }
+
+    fn publish(&mut self, ts: u64, message: &[u8]) {
+        let Some(command) = command::read(message, &self.redact_url, self.urls) else {
+            return;
+        };
+        let Command {
+            drives,
+            mut data,
+            effect,
+        } = command;
+        if self.publisher.publisher.excludes(&data.method) {
+            self.counts.excluded += 1;
+            return;
+        }
+        let target = match &data.session_id {
+            Some(session) => self.sessions.get(session),
+            None => self.target.as_ref(),
+        };
+        let target = target.cloned();
+        data.connection_id = Some(self.publisher.connection_id.clone());
+        let effect = effect.and_then(|effect| effect.within(target.as_deref()));
+        // That of an argument is the one that the command is about.
+        data.target_id = data.target_id.or(target);
+        let event = match drives {
+            true => Event::known(KnownType::CdpCommand, Some(raw(&data))),
+            false => Event::custom("cdp_command_other", Category::Control, Some(raw(&data)))
+                .expect("the type is not empty"),
+        };
+        let published = self
+            .publisher
+            .publish(event.with_ts(ts), Some(&data.method));
+        if let (Some(envelope), Some(effect)) = (published, effect) {
+            let cause = Cause {
+                seq: envelope.seq(),
+                trace: self.publisher.trace.clone(),
+            };
+            self.expect(cause, effect, data.command_id, data.session_id);
+        }
+    }
+
+    fn expect(&mut self, cause: Cause, effect: Effect, id: Option<i64>, session: Option<String>) {
+        // The answer to a reload names no document.
+        let is_awaited = matches!(
+            effect,
+            Effect::Navigation { url: Some(_), .. } | Effect::Tab { .. }
+        );
+        if let Some(id) = id.filter(|_| is_awaited) {
+            if self.awaited.len() == MAX_AWAITED {
+                self.awaited.pop_front();
+            }
+            let seq = cause.seq;
+            self.awaited.push_back(Awaited { session, id, seq });
+        }
+        self.publisher.publisher.causes().expect(cause, effect);
+    }
+
+    /// Reads a message of the browser.
+    fn read(&mut self, message: &[u8]) {
+        if message.starts_with(ATTACHED) {
+            if let (Some(session), Some(target)) =
+                (id_of(message, "sessionId"), id_of(message, "targetId"))
+                && self.sessions.len() < MAX_SESSIONS
+            {
+                self.sessions.insert(session, target);
+            }
+        } else if message.starts_with(DETACHED) {
+            if let Some(session) = id_of(message, "sessionId") {
+                self.sessions.remove(&session);
+            }
+        } else if !self.awaited.is_empty()
+            && let Ok(answer) = serde_json::from_slice::<Answer>(message)
+        {
+            self.answered(answer);
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let is_its = |it: &Awaited| it.id == answer.id && it.session == answer.session_id;
+        let Some(at) = self.awaited.iter().position(is_its) else {
+            return;
+        };
+        let Some(awaited) = self.awaited.remove(at) else {
+            return;
+        };
+        let result = match (answer.result.loader_id, answer.result.target_id) {
+            (Some(loader), _) => Answered::Loader(loader),
+            (None, Some(target)) => Answered::Target(target),
+            (None, None) => Answered::Nothing,
+        };
+        self.publisher
+            .publisher
+            .causes()
+            .answered(awaited.seq, result);
     }
 
     fn publish_missed(&mut self) {
         if self.backlog.missed.load(Relaxed) > 0 {
             let count = self.backlog.missed.swap(0, Relaxed);
-            self.missed += count;
+            self.counts.missed += count;
             self.publisher.publish_missed(&Missed::FellBehind { count });
         }
     }
+}
+
+/// An id at the beginning of a message, which may be cut.
+fn id_of(message: &[u8], name: &str) -> Option<String> {
+    let key = format!("\"{name}\":\"");
+    let text = match str::from_utf8(message) {
+        Ok(text) => text,
+        Err(error) => str::from_utf8(&message[..error.valid_up_to()]).ok()?,
+    };
+    let (_, rest) = text.split_once(&key)?;
+    let (id, _) = rest.split_once('"')?;
+    Some(id.to_owned())
 }
 
 #[cfg(test)]
@@ -269,6 +502,8 @@ mod tests {
         let publisher = EventPublisher {
             publisher: api.publisher(),
             connection: 7,
+            connection_id: "c7".to_owned(),
+            trace: None,
         };
         (session, publisher)
     }
@@ -291,14 +526,15 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_into_the_backlog_is_counted_and_reported_once() {
         let (session, publisher) = session();
-        let (mut tap, publishing) = of_client(&publisher, &RelayOptions::new("h").redact_url);
+        let redact = RelayOptions::new("h").redact_url;
+        let (mut tap, _, publishing) = of_connection(&publisher, None, &redact, CommandUrls::Host);
         let frame = command(10_000);
         for _ in 0..200 {
             tap.read(&frame).unwrap();
         }
         assert_eq!(tap.messages(), 200);
         drop(tap);
-        let missed = publishing.run().await;
+        let missed = publishing.run().await.missed;
         let published = u64::try_from(MAX_WAITING / (frame.len() - 8 + OVERHEAD)).unwrap();
         assert_eq!(missed, 200 - published);
 
@@ -321,7 +557,8 @@ mod tests {
     fn messages_are_not_kept_where_control_is_not_captured() {
         let (session, publisher) = session();
         session.stop();
-        let (mut tap, publishing) = of_client(&publisher, &RelayOptions::new("h").redact_url);
+        let redact = RelayOptions::new("h").redact_url;
+        let (mut tap, _, publishing) = of_connection(&publisher, None, &redact, CommandUrls::Host);
         tap.read(&command(100)).unwrap();
         assert_eq!(tap.messages(), 1);
         assert!(publishing.waiting.is_empty());
@@ -329,7 +566,9 @@ mod tests {
 
     #[test]
     fn unreadable_frames_are_reported_once() {
-        let mut tap = of_browser();
+        let (_session, publisher) = session();
+        let redact = RelayOptions::new("h").redact_url;
+        let (_, mut tap, _) = of_connection(&publisher, None, &redact, CommandUrls::Host);
         assert!(tap.read(b"\xff\xff").is_err());
         assert!(tap.read(b"\xff\xff").is_ok());
         assert!(!tap.is_readable());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use tapline_cdp::{Endpoint, Options, Redaction, SourceOptions};
-use tapline_relay::RelayOptions;
+use tapline_relay::{CommandUrls, RelayOptions};
 
 use crate::failure::Failure;
 use crate::reload::RedactionFile;
@@ -26,6 +26,20 @@ pub(crate) struct Browser {
     #[arg(long, value_name = "ADDR:PORT", requires = "cdp")]
     #[arg(env = "TAPLINE_CDP_RELAY", hide_env_values = true)]
     cdp_relay: Option<SocketAddr>,
+
+    /// How much of a URL the relay publishes with a command: its scheme and host, or all of it, redacted
+    #[arg(
+        long,
+        value_name = "host|full",
+        requires = "cdp_relay",
+        default_value = "host"
+    )]
+    #[arg(
+        hide_possible_values = true,
+        env = "TAPLINE_CDP_RELAY_URLS",
+        hide_env_values = true
+    )]
+    cdp_relay_urls: Urls,
 
     #[command(flatten)]
     retries: Retries,
@@ -78,6 +92,22 @@ pub(crate) struct Redact {
     redact_file: Option<PathBuf>,
 }
 
+/// How much of a URL is published with a command.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Urls {
+    Host,
+    Full,
+}
+
+impl From<Urls> for CommandUrls {
+    fn from(urls: Urls) -> Self {
+        match urls {
+            Urls::Host => Self::Host,
+            Urls::Full => Self::Full,
+        }
+    }
+}
+
 /// A browser as a source of events.
 pub(crate) struct Source {
     pub(crate) options: SourceOptions,
@@ -100,6 +130,7 @@ impl Browser {
         let relay = self.cdp_relay.map(|address| {
             let rules = core.redaction.clone();
             let options = RelayOptions {
+                command_urls: self.cdp_relay_urls.into(),
                 redact_url: Arc::new(move |url| rules.current().redact(url).into_owned()),
                 ..RelayOptions::new(endpoint.authority())
             };

@@ -348,7 +348,7 @@ fn a_client_of_the_browser_is_passed_on_and_told_of() {
         said.extend_from_slice(&bytes[..read]);
     }
     drop(socket);
-    let types = ["cdp_connect", "cdp_command", "cdp_disconnect"];
+    let types = ["cdp_connect", "cdp_command_other", "cdp_disconnect"];
     let events = follow(server.address(), &types).concat();
     assert!(
         events.contains(r#""method":"Browser.getVersion""#),

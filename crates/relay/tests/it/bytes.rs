@@ -130,7 +130,7 @@ async fn unreadable_frames_pass_unchanged() {
     assert!(types.contains(&"cdp_commands_missed"), "{types:?}");
     let missed = events.iter().find(|it| it["type"] == "cdp_commands_missed");
     assert_eq!(missed.unwrap()["data"]["reason"], "unreadable");
-    assert_eq!(events.last().unwrap()["data"]["reason"], "unreadable");
+    assert_eq!(events.last().unwrap()["data"]["detail"], "unreadable");
     assert!(ends.counts().unreadable > 0);
     ends.stop().await;
 }

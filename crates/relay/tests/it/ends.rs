@@ -42,6 +42,7 @@ pub(crate) struct Ends {
     pub(crate) address: SocketAddr,
     counters: Counters,
     pub(crate) session: Arc<TelemetrySession>,
+    pub(crate) api: ApiService,
     /// Where the relay looks for a browser.
     pub(crate) browser: TcpListener,
     stop: Option<oneshot::Sender<Instant>>,
@@ -71,6 +72,7 @@ impl Ends {
             address,
             counters,
             session,
+            api,
             browser,
             stop: Some(stop),
             running,
@@ -81,6 +83,11 @@ impl Ends {
     pub(crate) fn capture(&self, categories: CategorySet) -> Events {
         let config = TelemetryConfig { categories };
         self.session.start("test", config).unwrap();
+        self.reader()
+    }
+
+    /// A reader of the events from now on.
+    pub(crate) fn reader(&self) -> Events {
         Events(Some(self.session.new_reader(self.session.seq())))
     }
 
