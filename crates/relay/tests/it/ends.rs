@@ -55,12 +55,20 @@ impl Ends {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut RelayOptions)) -> Self {
+        Self::over(|api| api, change).await
+    }
+
+    /// With sources in the service whose session the relay publishes into.
+    pub(crate) async fn over(
+        sources: impl FnOnce(ApiService) -> ApiService,
+        change: impl FnOnce(&mut RelayOptions),
+    ) -> Self {
         let browser = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut options = RelayOptions::new(browser.local_addr().unwrap().to_string());
         change(&mut options);
         let stream = EventStream::new(Retention::default()).unwrap();
         let session = Arc::new(TelemetrySession::new(stream));
-        let api = ApiService::new(session.clone());
+        let api = sources(ApiService::new(session.clone()));
         let relay = Relay::bind("127.0.0.1:0".parse().unwrap(), options, api.publisher());
         let relay = relay.await.unwrap();
         let (address, counters) = (relay.local_addr(), relay.counters());

@@ -11,3 +11,4 @@ mod bytes;
 mod commands;
 mod requests;
 mod real;
+mod causes;

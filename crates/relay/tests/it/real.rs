@@ -43,15 +43,15 @@ fn playwright() -> Option<PathBuf> {
     Some(package).filter(|path| path.exists())
 }
 
-struct Browser {
+pub(crate) struct Browser {
     process: Child,
     directory: PathBuf,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Browser {
     /// Starts it, unless the test is skipped.
-    fn open(name: &str) -> Option<Self> {
+    pub(crate) fn open(name: &str) -> Option<Self> {
         let found = on_path("chromium").or_else(|| on_path("google-chrome"));
         let chromium = or_skip(found, "chromium", "TAPLINE_REQUIRE_BROWSER")?;
         let directory = format!("tapline-relay-{}-{name}", std::process::id());
