@@ -80,6 +80,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("floor", "Math.floor", "a function of JavaScript"),
     ("floor", ".floor()", "a method of floating-point numbers"),
     ("floor", "floor_char_boundary", "a method of strings"),
+    ("laid", "laid out", "a browser's layout of a page"),
 ];
 
 /// Files that are looked at, by their ending.

@@ -1,5 +1,5 @@
-//! What can be said on the command line. Every flag has an environment variable of its own; the
-//! flag wins.
+//! The flags and arguments of the command line. Every flag has an environment variable of its own;
+//! the flag wins.
 
 mod server;
 
@@ -21,7 +21,7 @@ pub(crate) mod browser;
 
 pub(crate) use browser::{Browser, Redact, Retries};
 
-/// The telemetry line out of a browser or agent sandbox: serves it, publishes into it, follows it.
+/// A live stream of the events of a browser or agent sandbox: serve it, publish into it, follow it.
 #[derive(Debug, Parser)]
 #[command(name = "tapline", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -31,10 +31,10 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  tapline demo                              a server with a browser to look at, or a recorded one
-  tapline tail                              what happens, as it happens
-  tapline serve --start                     a server that captures from the beginning
-  tapline serve --start --cdp http://127.0.0.1:9222      and tells what happens in that browser
+  tapline demo                              a server with a demo browser, or with a recording of one
+  tapline tail                              prints events as they happen
+  tapline serve --start                     a server that captures events from the beginning
+  tapline serve --start --cdp http://127.0.0.1:9222      and publishes what happens in that browser
   tapline publish --type checkout_done --category page --data '{\"total\":12.5}'
 
 Every flag has an environment variable, shown beside it; the flag wins.
@@ -44,22 +44,22 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 pub(crate) enum Command {
     /// Run a server: one stream of events, over HTTP and Server-Sent Events
     Serve(Serve),
-    /// Run a server with a browser to look at, or a recorded one where there is none
+    /// Run a server with a demo browser, or with a recording where no browser is installed
     Demo(Demo),
     /// Publish one event, or many from a file
     Publish(Publish),
-    /// Follow the events of a server, and be told what was missed
+    /// Follow the events of a server, and report how many were lost
     Tail(Tail),
-    /// Write down what a browser says, secrets included
+    /// Record a browser's DevTools messages to a file, secrets included
     Record(Record),
-    /// Run a server that tells what was recorded, or print it
+    /// Run a server that publishes a recording, or print the recording's events
     Replay(Recording),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = SERVE_EXAMPLES)]
 pub(crate) struct Serve {
-    /// Begin with a session on that captures all categories, instead of waiting for PUT /telemetry
+    /// Start capturing all categories immediately, instead of waiting for PUT /telemetry
     #[arg(long, value_parser = BoolishValueParser::new())]
     #[arg(env = "TAPLINE_START", hide_env_values = true)]
     pub(crate) start: bool,
@@ -79,8 +79,8 @@ pub(crate) struct Serve {
 }
 
 const SERVE_EXAMPLES: &str = "\
-Prints `listening on http://ADDR:PORT` (https with TLS) on standard output once it answers. SIGTERM \
-or Ctrl-C stops it in good order, a second one at once. Sizes are written as 64KiB or 8MB, times as \
+Prints `listening on http://ADDR:PORT` (https with TLS) on standard output when it is ready. SIGTERM \
+or Ctrl-C stops it gracefully, a second one immediately. Sizes are written as 64KiB or 8MB, times as \
 250ms, 15s, 2m or 1h.
 
 Examples:
@@ -93,7 +93,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = DEMO_EXAMPLES)]
 pub(crate) struct Demo {
-    /// Replay the recording, also where there is a browser: 1 is its own pace, 10 ten times that
+    /// Replay the recording even if a browser is installed: 1 is the original speed, 10 ten times that
     #[arg(long, value_name = "FACTOR", value_parser = speed, conflicts_with = "browser")]
     #[arg(env = "TAPLINE_DEMO_SPEED", hide_env_values = true)]
     pub(crate) speed: Option<f64>,
@@ -109,8 +109,8 @@ pub(crate) struct Demo {
 }
 
 const DEMO_EXAMPLES: &str = "\
-The browser runs without a window, with a profile of its own that goes with it, and visits a small \
-shop on loopback in which something happens every second.
+The browser runs without a window and with a temporary profile. It visits a small shop on loopback \
+in which something happens every second.
 
 The recording: 42 seconds of a small shop in Chromium, with errors, a redirect, a worker, a popup \
 and a crash, then a large web application; 313 events.
@@ -122,12 +122,12 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = RECORD_EXAMPLES)]
 pub(crate) struct Record {
-    /// The browser's DevTools, such as http://127.0.0.1:9222; it need not be there yet
+    /// The browser's DevTools address, such as http://127.0.0.1:9222; the browser may start later
     #[arg(long, value_name = "URL")]
     #[arg(env = "TAPLINE_CDP", hide_env_values = true)]
     pub(crate) cdp: Endpoint,
 
-    /// The file to write, which must not be there yet
+    /// The file to write; it must not exist yet
     #[arg(long, value_name = "FILE")]
     #[arg(env = "TAPLINE_RECORD_OUT", hide_env_values = true)]
     pub(crate) out: PathBuf,
@@ -142,11 +142,11 @@ pub(crate) struct Record {
 }
 
 const RECORD_EXAMPLES: &str = "\
-A recording HOLDS SECRETS: cookies, headers, bodies, whatever pages and servers say to each other. \
-Only its owner can read the file. What is taken out is decided when it is replayed.
+A recording HOLDS SECRETS: cookies, headers, bodies, everything that pages and servers exchange. \
+Only its owner can read the file. Redaction happens when it is replayed.
 
 One message a line, with its time in microseconds and its direction: {\"t\":…,\"dir\":\"in\",\"msg\":{…}}. \
-Ctrl-C or SIGTERM ends it in good order.
+Ctrl-C or SIGTERM ends it gracefully.
 
 Example:
   tapline record --cdp http://127.0.0.1:9222 --out session.ndjson";
@@ -159,8 +159,8 @@ pub(crate) struct Recording {
     #[arg(env = "TAPLINE_REPLAY_FILE", hide_env_values = true)]
     pub(crate) file: PathBuf,
 
-    /// How fast: 1 is the pace of the recording, 10 ten times that; max tells all at once, with the
-    /// times at which it happened
+    /// How fast: 1 is the original speed, 10 ten times that; max publishes everything immediately, with
+    /// the recorded times
     #[arg(long, value_name = "FACTOR|max", default_value = "1", value_parser = pace)]
     #[arg(env = "TAPLINE_REPLAY_SPEED", hide_env_values = true)]
     pub(crate) speed: Pace,
@@ -181,7 +181,7 @@ const REPLAY_EXAMPLES: &str = "\
 Examples:
   tapline replay session.ndjson --speed 10
   tapline replay session.ndjson --speed max --redact-field password
-  tapline replay session.ndjson --speed max --print | tapline publish --file -      to a server that runs";
+  tapline replay session.ndjson --speed max --print | tapline publish --file -      to a running server";
 
 /// Which server to talk to.
 #[derive(Debug, clap::Args)]
@@ -209,17 +209,17 @@ pub(crate) struct Publish {
     #[arg(env = "TAPLINE_PUBLISH_TYPE", hide_env_values = true)]
     pub(crate) event_type: Option<String>,
 
-    /// Its category; may be left out for a known type, whose own one wins in any case
+    /// Its category; optional for a known type, whose own category always wins
     #[arg(long, conflicts_with = "file", value_parser = category())]
     #[arg(env = "TAPLINE_PUBLISH_CATEGORY", hide_env_values = true)]
     pub(crate) category: Option<Category>,
 
-    /// Its data: any JSON, carried byte for byte
+    /// Its data: any JSON, such as '{"total":12.5}'; it is carried byte for byte
     #[arg(long, value_name = "JSON", conflicts_with = "file")]
     #[arg(env = "TAPLINE_PUBLISH_DATA", hide_env_values = true)]
     pub(crate) data: Option<String>,
 
-    /// When it happened, in microseconds since the Unix epoch; left out, the moment of publishing
+    /// When it happened, in microseconds since the Unix epoch; by default the time of publishing
     #[arg(long, value_name = "MICROS", conflicts_with = "file")]
     #[arg(env = "TAPLINE_PUBLISH_TS", hide_env_values = true)]
     pub(crate) ts: Option<u64>,
@@ -234,31 +234,31 @@ pub(crate) struct Publish {
     #[arg(env = "TAPLINE_PUBLISH_SOURCE_EVENT", hide_env_values = true)]
     pub(crate) source_event: Option<String>,
 
-    /// Something that helps to trace it back; may be repeated
+    /// A key and a value that help to trace the event back; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "file")]
     #[arg(value_parser = metadata, env = "TAPLINE_PUBLISH_META", hide_env_values = true)]
     pub(crate) meta: Vec<(String, String)>,
 
-    /// Publish every line of this file, a JSON object each; `-` is standard input
+    /// Publish every line of this file, each a JSON object; `-` is standard input
     #[arg(long, value_name = "PATH")]
     #[arg(env = "TAPLINE_PUBLISH_FILE", hide_env_values = true)]
     pub(crate) file: Option<PathBuf>,
 
-    /// The most lines that are sent at once
+    /// Send at most this many lines in one request
     #[arg(long, value_name = "LINES", default_value = "500", value_parser = batch_lines)]
     #[arg(env = "TAPLINE_PUBLISH_BATCH_LINES", hide_env_values = true)]
     pub(crate) batch_lines: usize,
 
-    /// The most bytes that are sent at once, at most 8MiB; a longer line goes alone
+    /// Send at most this many bytes in one request, up to 8MiB; a longer line is sent alone
     #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = batch_bytes)]
     #[arg(env = "TAPLINE_PUBLISH_BATCH_BYTES", hide_env_values = true)]
     pub(crate) batch_bytes: usize,
 }
 
 const PUBLISH_EXAMPLES: &str = "\
-Prints the envelope that readers get, or with --file the totals. Lines that were refused are told \
-on standard error by their number, and make the exit code 1; all others were published \
-nevertheless. An event of a category that is not captured is filtered, which is no error.
+Prints the envelope that readers get, or with --file the totals. Refused lines are reported by their \
+number on standard error, and the exit code is then 1; all other lines are published. An event of a \
+category that is not captured is filtered, which is not an error.
 
 Examples:
   tapline publish --type console_log --data '{\"level\":\"log\",\"text\":\"hi\"}'
@@ -272,43 +272,43 @@ pub(crate) struct Tail {
     #[command(flatten)]
     pub(crate) remote: Remote,
 
-    /// Print the envelopes as they come over the wire, one a line
+    /// Print the envelopes as JSON, one per line
     #[arg(long, value_parser = BoolishValueParser::new())]
     #[arg(env = "TAPLINE_TAIL_JSON", hide_env_values = true)]
     pub(crate) json: bool,
 
-    /// Only events of this category; may be repeated, or joined by commas
+    /// Show only events of this category; may be repeated, or joined by commas
     #[arg(long, value_delimiter = ',', value_parser = category())]
     #[arg(env = "TAPLINE_TAIL_CATEGORY", hide_env_values = true)]
     pub(crate) category: Vec<Category>,
 
-    /// Only events of this type, `*` standing for any text; may be repeated, or joined by commas
+    /// Show only events of this type, where `*` matches any text; may be repeated, or joined by commas
     #[arg(long = "type", value_name = "PATTERN", value_delimiter = ',')]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     #[arg(env = "TAPLINE_TAIL_TYPE", hide_env_values = true)]
     pub(crate) types: Vec<String>,
 
-    /// Begin after this seq or cursor, instead of with the current session
+    /// Start after this seq or cursor, instead of at the start of the current session
     #[arg(long, value_name = "CURSOR", conflicts_with = "replay")]
     #[arg(env = "TAPLINE_TAIL_AFTER", hide_env_values = true)]
     pub(crate) after: Option<Cursor>,
 
-    /// Begin with the oldest event retained, or with what comes next
+    /// Start with the oldest retained event, or with the next event
     #[arg(long, value_name = "WHAT")]
     #[arg(env = "TAPLINE_TAIL_REPLAY", hide_env_values = true)]
     pub(crate) replay: Option<Replay>,
 
-    /// Keep the position in this file, and go on from it where the file is there
+    /// Store the position in this file, and resume from it if the file exists
     #[arg(long, value_name = "FILE")]
     #[arg(env = "TAPLINE_TAIL_RESUME", hide_env_values = true)]
     pub(crate) resume: Option<PathBuf>,
 
-    /// End after so many events
+    /// Exit after this many events
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
     #[arg(env = "TAPLINE_TAIL_LIMIT", hide_env_values = true)]
     pub(crate) limit: Option<u64>,
 
-    /// Give up after so many attempts in a row to connect again; left out, never
+    /// Give up after this many failed attempts in a row to reconnect; by default never
     #[arg(long, value_name = "ATTEMPTS")]
     #[arg(env = "TAPLINE_TAIL_RETRIES", hide_env_values = true)]
     pub(crate) retries: Option<u32>,
@@ -321,13 +321,13 @@ pub(crate) struct Tail {
 
 const TAIL_EXAMPLES: &str = "\
 Events go to standard output (times are UTC), everything else to standard error: losses, \
-reconnections, and without --json changes of the session. Once connected, it comes back by itself \
-however often the connection breaks, and misses nothing that the server still retains. Ctrl-C ends it.
+reconnections, and without --json changes of the session. It reconnects whenever the connection \
+breaks, and receives everything that the server still retains. Ctrl-C ends it.
 
 Examples:
   tapline tail --category console,network
   tapline tail --replay all --type 'page_*' --json | jq .event.data.url
-  tapline tail --resume ~/.tapline-cursor      goes on where it was, also after a restart
+  tapline tail --resume ~/.tapline-cursor      resumes where it stopped, also after a restart
   tapline tail --replay live --limit 1         waits for the next event";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -74,14 +74,14 @@ impl Chromium {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// It writes the port it took into its profile.
+    /// Chromium writes the port that it took into its profile.
     async fn port_of_devtools(&mut self) -> io::Result<u16> {
         let file = self.profile.join("DevToolsActivePort");
         let started = Instant::now();
         loop {
-            let told = fs::read_to_string(&file).unwrap_or_default();
-            // The port, and below it the path; both are there or the file is not written yet.
-            if let Some((port, path)) = told.split_once('\n')
+            let content = fs::read_to_string(&file).unwrap_or_default();
+            // The port, and below it the path. Without both the file is not complete yet.
+            if let Some((port, path)) = content.split_once('\n')
                 && !path.is_empty()
                 && let Ok(port) = port.parse()
             {

@@ -11,8 +11,8 @@ use tapline_api::ApiError;
 use tapline_client::{CursorError, Error as ClientError};
 use tapline_relay::RelayError;
 
-/// Why a command did not do what it was asked to. `Display` tells its own level; [`tell`](Self::tell)
-/// prints the whole chain, once.
+/// Why a command failed. `Display` describes its own level only; [`report`](Self::report) prints the
+/// whole chain, once.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// Flags that are well-formed, but make no sense. The only one with exit code 2.
@@ -33,7 +33,7 @@ pub(crate) enum Failure {
     Session(#[source] ApiError),
     #[error("the server failed")]
     Serve(#[source] io::Error),
-    /// Standard output does not take what we say.
+    /// Standard output accepts nothing more.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
     #[error("cannot read {what}")]
@@ -78,10 +78,11 @@ impl From<LoadError> for Failure {
 }
 
 impl Failure {
-    /// Says what went wrong, unless nobody is listening any more, and how the program ends.
-    pub(crate) fn tell(&self) -> ExitCode {
+    /// Prints what went wrong, unless standard output is a pipe whose reader is gone. Returns the exit
+    /// code.
+    pub(crate) fn report(&self) -> ExitCode {
         match self {
-            // `tapline tail | head -1` is done, and well.
+            // `tapline tail | head -1` has succeeded.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Self::Usage(_) => {
                 say(&format!(
@@ -98,7 +99,7 @@ impl Failure {
     }
 }
 
-/// One line on standard error, in the program's name. Where that is closed, there is nobody to tell.
+/// Prints one line on standard error, after the program's name. A closed standard error is ignored.
 pub(crate) fn say(text: &str) {
     use io::Write as _;
     let _ = writeln!(io::stderr(), "tapline: {text}");

@@ -3,12 +3,13 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tapline_server::Limits;
 
-/// Open beside connections: the standard streams, the listener, those of the runtime, and connections
-/// that are told that there is no room for them.
+/// Files that are open besides the connections: the standard streams, the listener, those of the
+/// runtime, and connections that are being refused because of the limit.
 const OTHERS: usize = 128;
 
-/// Lets this process have as many files open as it may, and bounds `limits` by what that allows.
-pub(crate) fn make_room(limits: &mut Limits) {
+/// Raises how many files this process may have open as far as the system allows, and lowers `limits` to
+/// what fits.
+pub(crate) fn fit_limits(limits: &mut Limits) {
     let files = raise();
     if let Some(connections) = bound(limits, files) {
         tracing::warn!(
@@ -19,7 +20,7 @@ pub(crate) fn make_room(limits: &mut Limits) {
     }
 }
 
-/// Raises the soft limit to the hard one, and says what it is now.
+/// Raises the soft limit to the hard one, and returns the new limit.
 fn raise() -> usize {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -37,9 +38,10 @@ fn raise() -> usize {
         .map_or(usize::MAX, |files| files.try_into().unwrap_or(usize::MAX))
 }
 
-/// Makes the limits fit, where they do not: to how many connections.
+/// Lowers the limits where they do not fit, and then returns the new limit of connections.
 fn bound(limits: &mut Limits, files: usize) -> Option<usize> {
-    /// The share of connections that is no streams' where there are few: by default it is a fortieth.
+    /// Where connections are few, one of this many is reserved for requests that are no streams. By
+    /// default it is one of forty.
     const LEFT_TO_OTHERS: usize = 32;
     let most = files.saturating_sub(OTHERS).max(1);
     if limits.connections <= most {

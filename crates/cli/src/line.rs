@@ -121,7 +121,7 @@ struct Summary {
     is_error: bool,
 }
 
-/// What there is to tell about an event, in a few words.
+/// What an event says, in a few words.
 fn summary(event: &Event) -> Summary {
     let raw = || event.data.as_deref().map_or("", |data| data.get());
     let (text, is_error) = match event.typed_data() {

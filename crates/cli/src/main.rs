@@ -1,11 +1,11 @@
-//! The program `tapline`: flags, words and exit codes around what the floors below can do.
+//! The program `tapline`: flags, texts and exit codes around the crates of the layers below.
 //!
 //! **What it is not.** It holds no logic that another program would want; a second program over the
 //! same crates would differ in nothing but this one.
 //!
 //! **Start at** [`args::Args`], then the command of interest.
 //!
-//! **Layer.** Floor 5, the roof.
+//! **Layer.** 5, the top layer.
 
 // In reading order.
 mod args;
@@ -38,13 +38,11 @@ use tokio::runtime::{Builder, Runtime};
 use args::{Args, Command};
 use failure::Failure;
 
-/// An event is freed by whichever thread comes by, seldom by the one that made it: that is what this
-/// allocator is good at.
+/// An event is seldom freed by the thread that allocated it. This allocator is fast in that case.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// One thread where there is one processor: there is nobody to share work with, and a request does
-/// without what sharing it would take.
+/// One thread where there is one processor: more threads would only add the cost of sharing work.
 fn runtime() -> io::Result<Runtime> {
     let alone = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
     let mut builder = if alone {
@@ -59,7 +57,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return Failure::Runtime(error).tell(),
+        Err(error) => return Failure::Runtime(error).report(),
     };
     let done = runtime.block_on(async {
         match args.command {
@@ -71,10 +69,10 @@ fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
         }
     });
-    // A thread may wait for standard input for as long as nobody types; nobody waits for it.
+    // A thread may be blocked in reading standard input: do not wait for it.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(),
+        Err(failure) => failure.report(),
     }
 }

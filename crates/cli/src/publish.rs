@@ -86,7 +86,7 @@ async fn publish_file(client: &Client, path: &Path, args: &Publish) -> Result<()
                 let size = bytes.len();
                 match client.publish_ndjson(bytes).await {
                     Ok(result) => {
-                        progress.suspended(|| tell_refused(&result, first, count));
+                        progress.suspended(|| report_refused(&result, first, count));
                         totals.add(&result);
                     }
                     Err(source) => {
@@ -114,7 +114,7 @@ async fn publish_file(client: &Client, path: &Path, args: &Publish) -> Result<()
         }
     };
     progress.clear();
-    // What was done so far is told also where it then went wrong.
+    // The totals are printed also after a failure.
     if sent.is_ok() || 0 < totals.published {
         writeln!(io::stdout(), "{totals}").map_err(Failure::Output)?;
     }
@@ -125,8 +125,8 @@ async fn publish_file(client: &Client, path: &Path, args: &Publish) -> Result<()
     }
 }
 
-/// Tells which lines of the input were refused. The server counts from the start of the batch.
-fn tell_refused(result: &BatchResult, first: u64, count: u64) {
+/// Reports which lines of the input were refused. The server counts from the start of the batch.
+fn report_refused(result: &BatchResult, first: u64, count: u64) {
     for error in &result.errors {
         let line = first + error.line.saturating_sub(1);
         say(&format!("line {line}: {} ({})", error.message, error.code));
@@ -170,7 +170,7 @@ impl std::fmt::Display for Totals {
     }
 }
 
-/// A bar on a terminal, once it turns out to take a while.
+/// A progress bar on a terminal, shown once publishing has taken a while.
 struct Progress {
     started: Instant,
     length: Option<u64>,

@@ -1,4 +1,4 @@
-//! `tapline record`: what a browser says, into a file.
+//! `tapline record`: writes a browser's DevTools messages to a file.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter};
@@ -19,7 +19,7 @@ pub(crate) async fn run(args: Record) -> Result<(), Failure> {
         what: what.clone(),
         source,
     };
-    // It holds what nobody else is to see; and what is there may be the only one of its kind.
+    // The file holds secrets, so only its owner may read it. An existing file is never overwritten.
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -32,10 +32,10 @@ pub(crate) async fn run(args: Record) -> Result<(), Failure> {
         ..SourceOptions::new(args.cdp)
     };
     let bar = progress_bar();
-    let told = |recorded: Recorded| {
+    let show_progress = |recorded: Recorded| {
         bar.set_message(describe(recorded));
     };
-    let recorded = record(&options, BufWriter::new(file), stop, told).await;
+    let recorded = record(&options, BufWriter::new(file), stop, show_progress).await;
     bar.finish_and_clear();
     let recorded = recorded.map_err(unwritable)?;
     say(&format!("{what}: {}", describe(recorded)));

@@ -1,4 +1,4 @@
-//! `tapline replay`: what a browser said once, told again.
+//! `tapline replay`: publishes or prints the events of a recording.
 
 use std::fs::File;
 use std::io::{self, BufReader, Write};
@@ -16,7 +16,7 @@ use crate::serve::{self, Setup};
 pub(crate) async fn run(args: args::Recording) -> Result<(), Failure> {
     let (file, pace) = (args.file, args.speed);
     let (options, redaction) = args.redaction.options()?;
-    // Also looks whether it is there, before a server is.
+    // Fails before the server starts, if the file cannot be read.
     let first = events(&file, options.clone())?;
     if args.print {
         return print(first, pace).await;
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: args::Recording) -> Result<(), Failure> {
     .await
 }
 
-/// The events of the recording. Ends where a line cannot be read, and says so.
+/// The events of the recording. Ends at a line that cannot be read, and reports it.
 fn events(
     path: &Path,
     options: Options,

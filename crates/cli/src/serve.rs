@@ -197,7 +197,7 @@ pub(crate) fn start_log(filter: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the flags say of who may, and of how much.
+/// The access rules and limits that the flags describe.
 fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options, Failure> {
     let config = AccessConfig {
         token: token::source(access.token_file.as_deref())?,
@@ -223,7 +223,7 @@ fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options
         stream_bytes: streams.stream_buffer,
         requests: limits.max_requests_per_connection as u64,
     };
-    files::make_room(&mut limits);
+    files::fit_limits(&mut limits);
     Ok(Options {
         limits,
         reconnect_window: streams.reconnect_window,
@@ -233,15 +233,16 @@ fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options
     })
 }
 
-/// Whether it may be listened there: whoever reaches a server without a token may do everything.
+/// Refuses an address other than loopback without a token: every client that reaches the server could
+/// do everything.
 fn check(address: SocketAddr, options: &Options) -> Result<(), Failure> {
     if address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
     if !options.access.has_token() {
         return Err(Failure::Usage(format!(
-            "--listen {address}: anybody who reaches the server may read and publish: set a token \
-             with --token-file, or listen on a loopback address such as 127.0.0.1"
+            "--listen {address}: every client that reaches this address could read and publish; set a \
+             token with --token-file, or listen on a loopback address such as 127.0.0.1"
         )));
     }
     if !options.access.has_tls() {
@@ -254,8 +255,8 @@ fn check(address: SocketAddr, options: &Options) -> Result<(), Failure> {
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    /// How many connections may wait to be taken. All of them come back at once after a restart; the
-    /// system has a bound of its own, `net.core.somaxconn`, 4,096 by default.
+    /// How many connections may wait to be accepted. After a restart all clients reconnect at once. The
+    /// system has a limit of its own, `net.core.somaxconn`, 4,096 by default.
     const BACKLOG: u32 = 4096;
     let listen = || {
         let socket = match address {

@@ -1,4 +1,4 @@
-//! Being asked to stop.
+//! The signals that stop the program.
 
 use std::future::Future;
 use std::io;
@@ -6,26 +6,26 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Resolves with the first SIGINT or SIGTERM, for stopping in good order. The second one ends the
-/// program at once, with exit code 1, whatever it is busy with. To be called on a runtime.
+/// Resolves with the first SIGINT or SIGTERM, which starts a graceful stop. The second one ends the
+/// program immediately, with exit code 1. Must be called on a runtime.
 ///
 /// # Errors
 ///
-/// Where the system lets us listen to no signal.
+/// The system lets the process register no handler of a signal.
 pub(crate) fn stop_requested() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let (tell, told) = oneshot::channel();
-    // On a thread of the runtime's: the one that waits for it may be stuck in writing.
+    let (sender, receiver) = oneshot::channel();
+    // On a thread of the runtime: the thread that awaits it may be blocked in writing.
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
-        // Nobody may care, being about to end anyway.
-        let _ = tell.send(());
+        // The receiver is gone if the program is ending already.
+        let _ = sender.send(());
         either(&mut interrupt, &mut terminate).await;
         std::process::exit(1);
     });
     Ok(async {
-        let _ = told.await;
+        let _ = receiver.await;
     })
 }
 

@@ -20,7 +20,7 @@ pub(crate) async fn serve() -> io::Result<String> {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                // Whoever hangs up gets no answer.
+                // An error means that the client has disconnected.
                 let _ = tokio::time::timeout(READ_WITHIN, answer(stream)).await;
             });
         }

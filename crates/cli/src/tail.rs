@@ -17,10 +17,10 @@ use crate::signals;
 use crate::token;
 use stored::StoredCursor;
 
-/// How often to look whether anybody still reads our output while there is nothing to write.
+/// How often to check that standard output still has a reader, while there is nothing to write.
 const READER_CHECK: Duration = Duration::from_secs(1);
 
-/// Output is flushed, and the cursor stored, at least every so many events.
+/// Output is flushed, and the cursor stored, at least once in this many events.
 const FLUSH_EVENTS: u32 = 256;
 
 pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
@@ -122,7 +122,7 @@ struct View {
     out: BufWriter<Stdout>,
     out_palette: Palette,
     err_palette: Palette,
-    /// Whether a first connection was made: the ones after it are worth a word.
+    /// Whether a first connection was made: only later ones are reported.
     was_connected: bool,
 }
 
@@ -149,39 +149,36 @@ impl View {
     fn notice(&mut self, item: &StreamItem) -> Result<(), Failure> {
         let text = match item {
             StreamItem::Lost(loss) => {
-                return self.tell(self.err_palette.warning, &loss.to_string());
+                return self.say(self.err_palette.warning, &loss.to_string());
             }
             StreamItem::Hello(hello) => {
                 let again = std::mem::replace(&mut self.was_connected, true);
                 if !again {
                     return Ok(());
                 }
-                format!(
-                    "connected again, after seq {} of {}",
-                    hello.used, hello.head
-                )
+                format!("reconnected after seq {} of {}", hello.used, hello.head)
             }
             StreamItem::Session(notice) if !self.json => session_text(notice),
-            StreamItem::Reconnecting(told) => {
-                let cause = match &told.cause {
+            StreamItem::Reconnecting(attempt) => {
+                let cause = match &attempt.cause {
                     // The address is known, and the attempts would repeat it.
                     Error::Disconnected { .. } => "the connection broke".to_owned(),
                     cause => chain(cause),
                 };
-                let after = told.after.as_secs_f32();
-                format!("{cause}; attempt {} in {after:.1} s", told.attempt)
+                let after = attempt.after.as_secs_f32();
+                format!("{cause}; attempt {} in {after:.1} s", attempt.attempt)
             }
             StreamItem::Bye(bye) => match bye.reason {
-                ByeReason::Shutdown => "the server stops".to_owned(),
-                _ => "the server ends the stream".to_owned(),
+                ByeReason::Shutdown => "the server is stopping".to_owned(),
+                _ => "the server ended the stream".to_owned(),
             },
             _ => return Ok(()),
         };
-        self.tell(self.err_palette.dim, &text)
+        self.say(self.err_palette.dim, &text)
     }
 
-    /// A line on standard error, after all that came before it.
-    fn tell(&mut self, style: anstyle::Style, text: &str) -> Result<(), Failure> {
+    /// Prints a line on standard error, after flushing standard output.
+    fn say(&mut self, style: anstyle::Style, text: &str) -> Result<(), Failure> {
         self.flush()?;
         let text = line::printable(text);
         let _ = writeln!(io::stderr(), "{style}{text}{style:#}");
@@ -192,7 +189,7 @@ impl View {
         self.out.flush().map_err(Failure::Output)
     }
 
-    /// Fails where standard output is a pipe whose reader is gone: writing would tell, but on a quiet
+    /// Fails if standard output is a pipe whose reader is gone. Writing would fail too, but on a quiet
     /// stream there may be nothing to write for a long time.
     fn check_reader(&self) -> Result<(), Failure> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -1,4 +1,4 @@
-//! The token that a server asks for, and that its clients show.
+//! The token that a server requires, and that its clients send.
 
 use std::env::{self, VarError};
 use std::path::Path;
@@ -9,7 +9,7 @@ use tapline_client::Client;
 use crate::args::Remote;
 use crate::failure::Failure;
 
-/// The token itself. It is no flag's variable: what stands on a command line, everybody can see.
+/// The variable that holds the token itself. It has no flag: other processes can see command lines.
 const VARIABLE: &str = "TAPLINE_TOKEN";
 
 /// Where the token comes from: `file`, or else the environment; `None` where neither is given.
@@ -17,7 +17,7 @@ pub(crate) fn source(file: Option<&Path>) -> Result<Option<TokenSource>, Failure
     let variable = match env::var(VARIABLE) {
         Ok(token) => Some(token),
         Err(VarError::NotPresent) => None,
-        // It is none, and what is wrong with it is told without showing it.
+        // An invalid token, so that the error describes the problem without printing the value.
         Err(VarError::NotUnicode(_)) => Some("\u{fffd}".repeat(16)),
     };
     Ok(match (file, variable) {

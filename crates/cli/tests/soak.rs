@@ -1,4 +1,4 @@
-//! The program under an hour's worth of use in minutes, and under crowds: `cargo xtask soak`.
+//! The program under an hour's load in minutes, and under thousands of clients: `cargo xtask soak`.
 //!
 //! Not a part of `cargo test`: it takes minutes, both processors, and up to 10,000 open files on each side. What is
 //! measured is printed; what has to hold is asserted, with bounds that say where they are from.
@@ -34,18 +34,18 @@ const RECORDED: &str = include_str!("../data/browser-events.ndjson");
 
 /// How long the everyday use lasts.
 fn minutes() -> f64 {
-    let told = std::env::var("TAPLINE_SOAK_MINUTES");
-    told.map_or(1.0, |text| {
+    let text = std::env::var("TAPLINE_SOAK_MINUTES");
+    text.map_or(1.0, |text| {
         text.parse().expect("TAPLINE_SOAK_MINUTES: a number")
     })
 }
 
 /// Publishers in small and recorded events, subscribers that come, go, stall and resume, and a configuration
-/// that changes: memory and descriptors are flat, and everybody's account closes.
+/// that changes: memory and descriptors are flat, and the account of every stream adds up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_everyday_use() {
     const SUBSCRIBERS: u64 = 200;
-    // So few events that the ring is full within seconds, and those who stall are overtaken.
+    // So few events that the ring is full within seconds, and streams that stall lag.
     let server = Server::with(&[
         "serve",
         "--listen",
@@ -99,7 +99,7 @@ async fn a_everyday_use() {
     }
     stop.store(true, SeqCst);
     let offered: u64 = in_time(publishing.join_all()).await.into_iter().sum();
-    let told = in_time(toggling).await.unwrap();
+    let configured = in_time(toggling).await.unwrap();
     let accounts: Vec<Account> = in_time(subscribers.join_all())
         .await
         .into_iter()
@@ -117,10 +117,10 @@ async fn a_everyday_use() {
     server.running.signal(Signal::TERM);
     let record = in_time(record).await.unwrap();
     assert_eq!(record.categories.len() as u64, head);
-    // What the server offers by itself: that it was configured.
+    // The server itself publishes an event about each configuration.
     assert_eq!(
         counted,
-        offered + told,
+        offered + configured,
         "offered = published + filtered + refused"
     );
     let mut gaps = 0;
@@ -129,8 +129,8 @@ async fn a_everyday_use() {
         gaps += account.lost;
     }
 
-    // Who left before it read of a gap was told in vain.
-    assert!(gaps <= lost, "{gaps} told as lost, {lost} counted");
+    // A stream that ended before it read a `gap` counts as lost only in the server's metric.
+    assert!(gaps <= lost, "{gaps} reported as lost, {lost} counted");
 
     // The ring is full, the pools are warm.
     let warm = &samples[samples.len() / 3..];
@@ -138,7 +138,7 @@ async fn a_everyday_use() {
     let grown = slope * (warm[warm.len() - 1].0 - warm[0].0);
     println!(
         "everyday use, {:.1} min: {offered} events offered, {head} published, {deliveries} delivered, {lost} lost \
-         (of which its readers were told {gaps}); {} streams; resident {:.1} MiB, by the fit {:+.2} MiB from {:.0} s \
+         (of which {gaps} were read in notices); {} streams; resident {:.1} MiB, by the fit {:+.2} MiB from {:.0} s \
          to {:.0} s",
         minutes(),
         accounts.len(),
@@ -267,8 +267,8 @@ async fn publish(address: &str, recorded: bool, stop: &AtomicBool) -> u64 {
     offered
 }
 
-/// Configures over and over, and says how many of these calls the server told as an event: those before and after
-/// which the category `platform` was captured.
+/// Configures repeatedly. Returns how many of these calls the server published as an event: those before and
+/// after which the category `platform` was captured.
 async fn toggle(address: Arc<str>, stop: Arc<AtomicBool>) -> u64 {
     const CLEAR: &str = r#"{"browser":{}}"#;
     const CONFIGS: [&str; 4] = [
@@ -278,7 +278,7 @@ async fn toggle(address: Arc<str>, stop: Arc<AtomicBool>) -> u64 {
         "{}",
     ];
     let mut caller = Caller::connect(&address).await.unwrap();
-    let (mut told, mut is_captured) = (0, true);
+    let (mut reported, mut is_captured) = (0, true);
     let mut pace = interval(Duration::from_millis(250));
     for n in 0.. {
         if stop.load(SeqCst) {
@@ -290,13 +290,13 @@ async fn toggle(address: Arc<str>, stop: Arc<AtomicBool>) -> u64 {
             .unwrap();
         assert!(status == 200 || status == 201, "{body}");
         let was_captured = std::mem::replace(&mut is_captured, CONFIGS[n % 4] != CLEAR);
-        told += u64::from(was_captured && is_captured);
+        reported += u64::from(was_captured && is_captured);
     }
-    told
+    reported
 }
 
-/// Streams one after the other, with all kinds of manners. The account of each is told that was left at a place
-/// which is known.
+/// Streams one after the other, which read, stall and end at random. Returns the account of each stream whose
+/// last position is known.
 async fn come_and_go(address: Arc<str>, mut random: Random, stop: Arc<AtomicBool>) -> Vec<Account> {
     const FILTERS: [(&str, &[&str]); 4] = [
         ("", &[]),
@@ -400,10 +400,10 @@ async fn b_five_thousand_come_and_go() {
     assert!((grown as f64) < 4.0 * MIB);
 }
 
-/// A restart with a crowd: everybody is told a moment to come back at, and at each moment few do.
+/// A restart with thousands of clients: each is sent a time to reconnect at, and few reconnect at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c_a_crowd_is_sent_away_and_comes_back() {
-    /// As many as fit with room for the test's own files.
+    /// Leaves space for the test's own files.
     const MOST: usize = 10_000;
     const EVENTS: u64 = 5;
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -421,17 +421,17 @@ async fn c_a_crowd_is_sent_away_and_comes_back() {
     let server = Server::start();
     let address: Arc<str> = server.address().into();
     let opening = Arc::new(Semaphore::new(128));
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let mut clients = JoinSet::new();
     let began = Instant::now();
     for _ in 0..crowd {
-        let (address, opening, tell) = (address.clone(), opening.clone(), tell.clone());
+        let (address, opening, sender) = (address.clone(), opening.clone(), sender.clone());
         clients.spawn(async move {
             let turn = opening.acquire().await.unwrap();
             let mut stream = in_time(Follower::open(&address, "", "")).await.unwrap();
             assert_eq!(stream.expect().await.name, "hello");
             drop(turn);
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             let mut cursor = String::new();
             let retry = loop {
                 let frame = timeout(10 * program::DEADLINE, stream.next())
@@ -454,7 +454,7 @@ async fn c_a_crowd_is_sent_away_and_comes_back() {
                 (hello.json()["reason"].as_str(), hello.number("used")),
                 (Some("other_epoch"), Some(0))
             );
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             for seq in 1..=EVENTS {
                 assert_eq!(next_seq(&mut stream).await, seq);
             }
@@ -462,7 +462,7 @@ async fn c_a_crowd_is_sent_away_and_comes_back() {
         });
     }
     for _ in 0..crowd {
-        in_time(told.recv()).await.unwrap();
+        in_time(receiver.recv()).await.unwrap();
     }
     println!(
         "{crowd} streams open after {:.1?}; resident {:.0} MiB",
@@ -484,7 +484,7 @@ async fn c_a_crowd_is_sent_away_and_comes_back() {
     let server = in_time(restart).await.unwrap();
     let away = start.elapsed();
     for _ in 0..crowd {
-        in_time(told.recv()).await.unwrap();
+        in_time(receiver.recv()).await.unwrap();
     }
     let back = start.elapsed();
     in_time(async { Caller::connect(&address).await?.publish(&events).await })
@@ -502,13 +502,13 @@ async fn c_a_crowd_is_sent_away_and_comes_back() {
         by_retry.keys().next().unwrap(),
         by_retry.keys().last().unwrap(),
     );
-    let (most_told, most_came) = (
+    let (most_sent, most_came) = (
         by_retry.values().max().unwrap(),
         by_arrival.values().max().unwrap(),
     );
     println!(
-        "all sent away and the next server up after {away:.1?}, all back after {back:.1?}; told to come after \
-         {}00 to {}00 ms, {most_told} at the most in one of {} tenths of a second; {most_came} came at the most",
+        "all sent away and the next server up after {away:.1?}, all back after {back:.1?}; sent to reconnect \
+         after {}00 to {}00 ms, at most {most_sent} in one of {} tenths of a second; at most {most_came} came in one",
         first,
         last,
         by_retry.len()
@@ -518,7 +518,7 @@ async fn c_a_crowd_is_sent_away_and_comes_back() {
     let window = (crowd / 1000).max(4) * 10;
     let mean = crowd / window;
     assert!(*first >= 10 && *last <= 10 + window as u64);
-    assert!(*most_told < mean + mean / 2, "{by_retry:?}");
+    assert!(*most_sent < mean + mean / 2, "{by_retry:?}");
     assert!(*most_came < 4 * mean, "{by_arrival:?}");
     let mut caller = Caller::connect(&address).await.unwrap();
     caller.all_gone().await;
@@ -531,7 +531,7 @@ async fn next_seq(stream: &mut Follower) -> u64 {
         let next = timeout(10 * program::DEADLINE, stream.next())
             .await
             .unwrap();
-        if let Some(seq) = next.expect("the stream goes on").seq() {
+        if let Some(seq) = next.expect("the stream continues").seq() {
             return seq;
         }
     }
@@ -630,8 +630,8 @@ async fn f_clients_that_never_read_delay_no_other() {
                 let event = format!(
                     r#"{{"type":"step","category":"page","data":{{"at":{at},"pad":"{pad}"}}}}"#
                 );
-                let told = in_time(caller.publish(&event)).await.unwrap();
-                assert_eq!(told.published, 1);
+                let answer = in_time(caller.publish(&event)).await.unwrap();
+                assert_eq!(answer.published, 1);
                 published += 1;
             }
             in_time(async {

@@ -45,7 +45,7 @@ fn append(ring: &Counting, value: u64) -> u64 {
 
 /// A thread that is stopped before its step number `at`.
 struct Abandoned {
-    go_on: SyncSender<()>,
+    resume: SyncSender<()>,
     thread: JoinHandle<()>,
 }
 
@@ -53,13 +53,13 @@ impl Abandoned {
     /// `None` where `work` has fewer steps than that.
     fn at(at: usize, work: impl FnOnce() + Send + 'static) -> Option<Self> {
         let (stopped, has_stopped) = mpsc::sync_channel(1);
-        let (go_on, may_go_on): (_, Receiver<()>) = mpsc::sync_channel(1);
+        let (resume, may_resume): (_, Receiver<()>) = mpsc::sync_channel(1);
         let thread = thread::spawn(move || {
             let mut step = 0;
             each_step(move || {
                 if step == at {
                     stopped.send(true).expect("the test waits for it");
-                    may_go_on
+                    may_resume
                         .recv()
                         .expect("the test lets it continue in the end");
                 }
@@ -69,7 +69,7 @@ impl Abandoned {
         });
         // The sender is dropped with the thread's variables, if it was not used before.
         match has_stopped.recv() {
-            Ok(_) => Some(Self { go_on, thread }),
+            Ok(_) => Some(Self { resume, thread }),
             Err(_) => {
                 thread.join().expect("it has done its work");
                 None
@@ -78,7 +78,7 @@ impl Abandoned {
     }
 
     fn resume(self) {
-        self.go_on.send(()).expect("it waits for it");
+        self.resume.send(()).expect("it waits for it");
         self.thread.join().expect("it continues as usual");
     }
 }

@@ -44,7 +44,7 @@ fn memory_stays_within_the_bound_by_weight() {
         most < 3 * BOUND,
         "{most} bytes were alive at once, {BOUND} were allowed"
     );
-    // Nobody does anything any more: what was evicted is freed all the same.
+    // No thread uses the ring any more: evicted events are freed all the same.
     let retained = ring.retained().weight as usize;
     until("only what is retained is alive", || {
         live.load(Ordering::Relaxed) == retained
@@ -153,14 +153,14 @@ fn a_thread_that_stops_inside_keeps_what_is_evicted_meanwhile() {
         }
     };
     publish(2 * RETAINED);
-    let (inside, goes_on) = (Barrier::new(2), Barrier::new(2));
+    let (inside, continues) = (Barrier::new(2), Barrier::new(2));
     thread::scope(|scope| {
         let mut reader = ring.reader(0);
-        let (inside, goes_on) = (&inside, &goes_on);
+        let (inside, continues) = (&inside, &continues);
         scope.spawn(move || {
             reader.read(1, |_| {
                 inside.wait();
-                goes_on.wait();
+                continues.wait();
                 ControlFlow::Break(())
             })
         });
@@ -171,7 +171,7 @@ fn a_thread_that_stops_inside_keeps_what_is_evicted_meanwhile() {
             (MEANWHILE..=MEANWHILE + 2 * RETAINED).contains(&alive),
             "{alive} are alive"
         );
-        goes_on.wait();
+        continues.wait();
         until("all but the retained are freed", || {
             live.load(Ordering::Relaxed) == RETAINED
         });

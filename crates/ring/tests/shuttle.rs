@@ -236,7 +236,7 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
 
 /// Large enough for all, so that the notifier only has to wake readers.
 #[test]
-fn nobody_sleeps_on() {
+fn no_waiter_misses_its_wakeup() {
     explore(|| {
         let ledger = Ledger::default();
         let count = any_of(&[3, 4]);
@@ -441,7 +441,7 @@ fn producers_and_readers_come_and_go() {
 
 /// A thread that stops for good in the middle of an operation holds up no other thread.
 #[test]
-fn everybody_goes_on_beside_a_thread_that_is_abandoned() {
+fn all_threads_continue_beside_a_thread_that_is_abandoned() {
     explore(|| {
         let ledger = Ledger::default();
         let ring: Arc<Watched> = counting(any_of(&[1, 2, 8]));

@@ -1,12 +1,12 @@
-//! What the kernel writes when memory runs out, turned into `system_oom_kill`: [`OomReports`].
+//! Turns the kernel's log about a lack of memory into `system_oom_kill`: [`OomReports`].
 //!
-//! A report is a run of lines (`mm/oom_kill.c` in the kernel): who asked for memory, what there was,
-//! which processes hold how much, and last who was killed. That last line makes the event; whatever
-//! the others said before it comes along, and what they did not say is left out.
+//! A report is a sequence of lines (`mm/oom_kill.c` in the kernel): the process that asked for memory, how
+//! much was free, how much each process holds, and last the process that was killed. The last line
+//! makes the event. Fields come from the lines before it; a field without a line is left out.
 
 use tapline_oapi::data::{OomTask, SystemOomKill};
 
-/// How many processes are told.
+/// How many processes an event lists.
 const MAX_TASKS: usize = 5;
 
 /// Reads the lines of a kernel's log, one after the other.
@@ -26,7 +26,7 @@ pub struct OomReports {
     report: Report,
 }
 
-/// What was said since somebody asked for memory.
+/// What the log said since a process asked for memory.
 #[derive(Debug, Default)]
 struct Report {
     trigger: Option<String>,
@@ -36,7 +36,7 @@ struct Report {
     mem_free_kb: Option<u64>,
     /// Which columns of the list of processes are `rss` and `name`, once that list has begun.
     columns: Option<(usize, usize)>,
-    /// Those that hold most, first.
+    /// The processes that hold most, in descending order.
     tasks: Vec<OomTask>,
 }
 
@@ -51,7 +51,7 @@ impl OomReports {
     }
 
     /// Reads one line: a record of `/dev/kmsg`, or what `dmesg` and `journalctl -k` make of one.
-    /// Answers where it says that a process was killed.
+    /// Returns an event if the line says that a process was killed.
     pub fn line(&mut self, line: &str) -> Option<SystemOomKill> {
         let message = message(line)?;
         if let Some((name, _)) = message.split_once(" invoked oom-killer:") {
@@ -60,7 +60,7 @@ impl OomReports {
                 ..Report::default()
             };
         } else if let Some((_, killed)) = message.split_once("Killed process ") {
-            // A further one belongs to the same report at most: nothing of it is repeated.
+            // A further kill of the same report does not repeat its fields.
             let report = std::mem::take(&mut self.report);
             return killed_process(killed, report);
         } else if self.report.trigger.is_some() {
@@ -95,8 +95,8 @@ impl OomReports {
     }
 }
 
-/// What the kernel said, without what stands before it. `None` where somebody else said it:
-/// whoever may write to `/dev/kmsg` is another facility there than the kernel, which is 0.
+/// The kernel's message without its prefix. `None` if it is not the kernel's: other processes can write
+/// to `/dev/kmsg` too, but only the kernel has facility 0.
 fn message(line: &str) -> Option<&str> {
     /// The lowest 3 bits are the severity.
     const FACILITY: u64 = !0b111;

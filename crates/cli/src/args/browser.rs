@@ -15,14 +15,14 @@ use crate::reload::RedactionFile;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "A browser as a source of events (docs/cdp.md)")]
 pub(crate) struct Browser {
-    /// Tell what happens in the browser whose DevTools listen there, such as http://127.0.0.1:9222; it
-    /// need not be there yet
+    /// Publish what happens in the browser at this DevTools address, such as http://127.0.0.1:9222; the
+    /// browser may start later
     #[arg(long, value_name = "URL")]
     #[arg(env = "TAPLINE_CDP", hide_env_values = true)]
     cdp: Option<Endpoint>,
 
-    /// Pass DevTools clients such as Playwright on to that browser from here, and tell what they do;
-    /// elsewhere than on loopback they need the token (docs/relay.md)
+    /// Forward DevTools clients such as Playwright from this address to that browser, and publish what
+    /// they do; on an address other than loopback they need the token (docs/relay.md)
     #[arg(long, value_name = "ADDR:PORT", requires = "cdp")]
     #[arg(env = "TAPLINE_CDP_RELAY", hide_env_values = true)]
     cdp_relay: Option<SocketAddr>,
@@ -50,35 +50,35 @@ pub(crate) struct Browser {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Retries {
-    /// Give the browser up after so many attempts in a row to find it again; left out, never
+    /// Give up after this many failed attempts in a row to connect to the browser; by default never
     #[arg(long, value_name = "ATTEMPTS")]
     #[arg(env = "TAPLINE_CDP_RETRIES", hide_env_values = true)]
     pub(crate) cdp_retries: Option<u32>,
 }
 
-/// What is taken out of everything that is told.
+/// What is removed from everything that is published.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Redact {
-    /// Take nothing out: tell cookies, authorization headers and passwords in URLs as they are
+    /// Redact nothing: publish cookies, authorization headers and passwords in URLs as they are
     #[arg(long, value_parser = BoolishValueParser::new())]
     #[arg(conflicts_with_all = ["redact_header", "redact_query", "redact_field", "redact_file"])]
     #[arg(env = "TAPLINE_NO_REDACTION", hide_env_values = true)]
     no_redaction: bool,
 
-    /// Take out the values of this header, too; may be repeated, or joined by commas
+    /// Redact the values of this header, too; may be repeated, or joined by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     #[arg(env = "TAPLINE_REDACT_HEADER", hide_env_values = true)]
     redact_header: Vec<String>,
 
-    /// Take out the values of this query parameter, in URLs and forms; may be repeated, or joined by
+    /// Redact the values of this query parameter, in URLs and forms; may be repeated, or joined by
     /// commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     #[arg(env = "TAPLINE_REDACT_QUERY", hide_env_values = true)]
     redact_query: Vec<String>,
 
-    /// Take out the values of this field of JSON objects, at any depth; may be repeated, or joined by
+    /// Redact the values of this field of JSON objects, at any depth; may be repeated, or joined by
     /// commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     #[arg(value_parser = NonEmptyStringValueParser::new())]

@@ -58,7 +58,7 @@ impl<R: AsyncRead + Unpin> Batches<R> {
 
     /// The next batch: full, or what there is once the input pauses or ends. `None` at the end.
     pub(super) async fn next(&mut self) -> io::Result<Option<Batch>> {
-        // Where in `buffer` nobody has looked for a line's end yet.
+        // Before this position `buffer` has been searched for the end of a line.
         let mut searched = self.whole;
         loop {
             while self.lines < self.most_lines {
@@ -97,7 +97,7 @@ impl<R: AsyncRead + Unpin> Batches<R> {
             }
             if self.at_end {
                 if self.whole < self.buffer.len() {
-                    // The last line, which nobody ended.
+                    // The last line, without a line break.
                     self.whole = self.buffer.len();
                     self.lines += 1;
                 }

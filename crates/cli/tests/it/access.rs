@@ -1,4 +1,4 @@
-//! Who may: tokens from files and from the environment, TLS, and where it may be listened.
+//! Access control: tokens from files and from the environment, TLS, and the addresses to listen on.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -66,7 +66,7 @@ fn a_token_in_a_file_is_asked_for_and_shown() {
     assert_eq!(said.code, Some(1), "{said:?}");
 }
 
-/// Not on the command line, where everybody sees it, nor in the log, which is kept somewhere.
+/// Neither on the command line, which other processes can see, nor in the log.
 #[test]
 fn a_token_in_the_environment_is_seen_nowhere_else() {
     let mut command = tapline(&["serve", "--listen", "127.0.0.1:0", "--log", "trace"]);
@@ -166,7 +166,7 @@ fn elsewhere_than_on_loopback_there_has_to_be_a_token() {
 #[test]
 fn a_token_without_tls_is_warned_of_where_others_can_read_it() {
     let (_directory, file) = secret("warned");
-    // An address of our own, on which the system lets nobody listen: documentation's (RFC 5737).
+    // An address for documentation (RFC 5737), on which no process can listen.
     let said = run(&["serve", "--listen", "192.0.2.1:0", "--token-file", &file]);
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("without TLS"), "{said:?}");

@@ -57,7 +57,7 @@ pub(crate) fn browser(chromium: &PathBuf, directory: &Directory, page: &str) -> 
 }
 
 const PAGE: &str = "<script>
-  // Not as they are, since the page itself is a body that is told.
+  // Not literally, because the page's own body is in an event.
   const it = 'SEC' + 'RET';
   let n = 0;
   setInterval(() => {
@@ -150,7 +150,7 @@ fn holds_no_secret(text: &str) {
 }
 
 #[test]
-fn a_browser_is_told_of_at_a_plain_client_without_its_secrets() {
+fn a_plain_client_receives_a_browser_s_events_without_its_secrets() {
     let Some(chromium) = chromium() else { return };
     let directory = Directory::new("cdp-serve");
     let (browser, port) = browser(&chromium, &directory, &site());
@@ -297,9 +297,9 @@ fn a_demo_has_a_browser_that_goes_with_it() {
     );
 }
 
-/// Somebody who connects through the program to the browser, asks for its version and leaves.
+/// A client connects to the browser through the program, asks for its version and disconnects.
 #[test]
-fn a_client_of_the_browser_is_passed_on_and_told_of() {
+fn a_client_of_the_browser_is_forwarded_and_its_commands_are_events() {
     let Some(chromium) = chromium() else { return };
     let directory = Directory::new("cdp-relay");
     let (browser, port) = browser(&chromium, &directory, "about:blank");

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use crate::program::run;
 
-/// What the program says about itself is what others learn it by: a change is a visible one.
+/// Help texts are part of the interface: a change is visible in the golden file.
 #[test]
 fn help_is_as_in_the_golden_file() {
     let mut help = String::new();
@@ -37,7 +37,7 @@ fn no_command_is_wrong_usage() {
 }
 
 #[test]
-fn the_version_is_told() {
+fn the_version_is_printed() {
     assert_eq!(
         run(&["--version"]).out,
         concat!("tapline ", env!("CARGO_PKG_VERSION"), "\n")

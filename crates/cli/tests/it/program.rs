@@ -176,12 +176,12 @@ struct Lines {
 
 impl Lines {
     fn of<R: Read + Send + 'static>(pipe: R) -> Self {
-        let (tell, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
             let mut line = String::new();
             while pipe.read_line(&mut line).is_ok_and(|read| 0 < read) {
-                if tell.send(std::mem::take(&mut line)).is_err() {
+                if sender.send(std::mem::take(&mut line)).is_err() {
                     break;
                 }
             }
@@ -254,13 +254,13 @@ impl Server {
     }
 }
 
-/// An address on which nobody listens.
+/// An address on which no process listens.
 pub(crate) fn dead_url() -> String {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", free.local_addr().unwrap())
 }
 
-/// A directory of the test's own, which goes with it.
+/// A directory of the test's own, which is removed at its end.
 pub(crate) struct Directory(std::path::PathBuf);
 
 impl Directory {

@@ -53,7 +53,7 @@ fn what_the_server_refuses_is_one_clear_line() {
 }
 
 #[test]
-fn wrong_usage_is_told_before_anything_is_sent() {
+fn wrong_usage_is_reported_before_anything_is_sent() {
     for args in [
         &["publish"][..],
         &["publish", "--type", "x", "--file", "-"],
@@ -70,7 +70,7 @@ fn wrong_usage_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn refused_lines_are_told_by_their_number_in_the_whole_input() {
+fn refused_lines_are_reported_by_their_number_in_the_whole_input() {
     let server = Server::start();
     let directory = Directory::new("refused");
     let path = directory.path("events.ndjson");
@@ -106,7 +106,7 @@ fn refused_lines_are_told_by_their_number_in_the_whole_input() {
 }
 
 #[test]
-fn a_batch_tells_a_hundred_lines_and_counts_the_rest() {
+fn a_batch_reports_a_hundred_lines_and_counts_the_rest() {
     let server = Server::start();
     let said = server.publish_lines(&"nope\n".repeat(130));
     assert_eq!(

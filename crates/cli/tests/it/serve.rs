@@ -77,7 +77,7 @@ fn a_port_in_use_is_one_clear_line() {
 #[test]
 fn wrong_values_are_wrong_usage_and_name_the_flag() {
     let check = |flag: &str, value: &str| {
-        // Where the value were right, the free port would be taken and the deadline tell.
+        // If the value were accepted, the server would start on a free port, and the deadline would fail.
         let mut args = vec!["serve", flag, value];
         if flag != "--listen" {
             args.extend(["--listen", "127.0.0.1:0"]);

@@ -1,4 +1,4 @@
-//! The server ends under load, in good order and in none.
+//! The server is stopped, or killed, under load.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ async fn what_was_acknowledged_before_a_stop_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_kill_everybody_is_told_and_goes_on() {
+async fn after_a_kill_every_follower_is_notified_and_resumes() {
     kill_under_load(3, 8).await;
 }
 
@@ -29,8 +29,8 @@ fn batch() -> String {
     "{\"type\":\"step\",\"category\":\"control\"}\n".repeat(BATCH)
 }
 
-/// A server is told to stop while publishers publish: whatever they were told to be published by then comes
-/// to every follower, then the goodbye.
+/// A server is stopped while publishers publish: every event that was acknowledged by then is delivered to
+/// every follower, and then the notice `bye`.
 pub(crate) async fn stop_under_load(publishers: usize, followers: usize) {
     let server = Server::start();
     let mut following = JoinSet::new();
@@ -65,9 +65,9 @@ pub(crate) async fn stop_under_load(publishers: usize, followers: usize) {
         let acknowledged = acknowledged.clone();
         publishing.spawn(async move {
             // Up to the end of the server, which is the end of the connection.
-            while let Ok(told) = caller.publish(&batch()).await {
-                assert_eq!(told.published, BATCH as u64);
-                acknowledged.fetch_max(told.last, SeqCst);
+            while let Ok(answer) = caller.publish(&batch()).await {
+                assert_eq!(answer.published, BATCH as u64);
+                acknowledged.fetch_max(answer.last, SeqCst);
             }
         });
     }
@@ -96,14 +96,14 @@ pub(crate) async fn stop_under_load(publishers: usize, followers: usize) {
 }
 
 /// A server is killed while others publish and follow, and started anew at the same address, over and over.
-/// Every follower comes back, is told that it is another stream, and gets its events from the first.
+/// Every follower reconnects, receives the notice of another epoch, and gets the events from the first.
 pub(crate) async fn kill_under_load(rounds: usize, followers: usize) {
     let mut server = Server::start();
     let address = server.address().to_owned();
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let mut following = JoinSet::new();
     for n in 0..followers {
-        let (address, tell) = (address.clone(), tell.clone());
+        let (address, sender) = (address.clone(), sender.clone());
         let filter = ["", "&category=control", "&type=step"][n % 3];
         following.spawn(async move {
             let (mut cursor, mut epochs) = (String::new(), BTreeSet::new());
@@ -123,7 +123,7 @@ pub(crate) async fn kill_under_load(rounds: usize, followers: usize) {
                 let mut last = hello.number("used").unwrap();
                 let is_new = epochs.insert(hello.json()["epoch"].to_string());
                 assert!(is_new, "back with the one that was killed");
-                // What the kill cut off is the end of the connection: nobody waits for more.
+                // The kill ends the connection, and so the stream.
                 let mut is_first = true;
                 while let Some(frame) = in_time(follower.next()).await {
                     if let Some(seq) = frame.seq() {
@@ -131,7 +131,7 @@ pub(crate) async fn kill_under_load(rounds: usize, followers: usize) {
                         last = seq;
                         cursor = frame.id;
                         if std::mem::take(&mut is_first) {
-                            tell.send(n).unwrap();
+                            sender.send(n).unwrap();
                         }
                         if epochs.len() > rounds {
                             break;
@@ -154,10 +154,10 @@ pub(crate) async fn kill_under_load(rounds: usize, followers: usize) {
         }
     });
     for round in 0..=rounds {
-        // Everybody has come to the server that runs, and got something from it.
+        // Every follower has connected to the running server, and received something from it.
         let mut here = BTreeSet::new();
         while here.len() < followers {
-            here.insert(in_time(told.recv()).await.unwrap());
+            here.insert(in_time(receiver.recv()).await.unwrap());
         }
         if round < rounds {
             server.running.signal(Signal::KILL);

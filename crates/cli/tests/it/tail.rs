@@ -108,7 +108,7 @@ fn replay_live_begins_with_what_comes_next() {
     let server = Server::start();
     server.publish_steps(3);
     let mut tail = Running::start(server.tail(&["--replay", "live", "--limit", "1"]));
-    // It is connected once it tells the session.
+    // It is connected once it prints the session.
     tail.err_line_with("session");
     server.publish_steps(1);
     let line = tail.line();
@@ -117,7 +117,7 @@ fn replay_live_begins_with_what_comes_next() {
 }
 
 #[test]
-fn what_was_evicted_is_told() {
+fn evicted_events_are_reported_as_lost() {
     let server = Server::with(&[
         "serve",
         "--listen",
@@ -159,7 +159,7 @@ fn a_tail_that_is_overtaken_accounts_for_every_event() {
     out.read_line(&mut line).unwrap();
     assert_eq!(seqs(&line), [1]);
 
-    // From here on nobody reads, and far more comes than pipes and sockets hold.
+    // From here on the test does not read, and far more is published than pipes and sockets hold.
     let event = format!(
         "{{\"type\":\"x\",\"category\":\"page\",\"data\":\"{}\"}}\n",
         "x".repeat(10_000)
@@ -235,7 +235,7 @@ fn resumes_over_its_own_restart() {
 }
 
 #[test]
-fn a_cursor_of_another_epoch_is_told() {
+fn a_cursor_of_another_epoch_is_reported() {
     let directory = Directory::new("epoch");
     let file = directory.path("cursor");
     std::fs::write(&file, "77-0000000000000000\n").unwrap();
@@ -276,7 +276,7 @@ fn comes_back_when_the_server_does() {
 
     let second = Server::with(&["serve", "--listen", &address, "--start"]);
     second.publish_steps(1);
-    tail.err_line_with("connected again");
+    tail.err_line_with("reconnected after seq");
     tail.err_line_with("the server was restarted");
     assert_eq!(seqs(&tail.line()), [1]);
     tail.signal(Signal::INT);
@@ -305,7 +305,7 @@ fn a_server_that_stops_says_goodbye_and_retries_are_bounded() {
 }
 
 #[test]
-fn ends_quietly_when_nobody_reads_any_more() {
+fn ends_quietly_when_its_reader_is_gone() {
     let server = Server::start();
     server.publish_steps(1);
     let (tail, _, stdout) = Running::start_with_pipes(server.tail(&["--json"]));
@@ -329,7 +329,7 @@ fn a_dead_server_is_one_clear_line() {
 }
 
 #[test]
-fn wrong_usage_is_told() {
+fn wrong_usage_is_reported() {
     for args in [
         &["tail", "--after", "x"][..],
         &["tail", "--after", "1", "--replay", "all"],

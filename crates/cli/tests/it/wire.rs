@@ -1,4 +1,4 @@
-//! A publisher and a follower that use the wire itself, so that nothing between mends what is wrong there.
+//! A publisher and a follower on plain sockets, so that no library hides what is wrong on the wire.
 
 use std::io;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::time::{interval, timeout};
 
 use crate::program::DEADLINE;
 
-/// What should come comes by then, or never.
+/// The value of `what`, which must resolve before the deadline.
 pub(crate) async fn in_time<T>(what: impl Future<Output = T>) -> T {
     timeout(DEADLINE, what).await.expect("it should have come")
 }
 
-/// How often somebody tries who waits for a server.
+/// The time between attempts to connect.
 const PACE: Duration = Duration::from_millis(20);
 
 /// One connection for calls in a row.
@@ -71,8 +71,8 @@ impl Caller {
     pub(crate) async fn publish(&mut self, lines: &str) -> io::Result<Published> {
         let (status, body) = self.call("POST /telemetry/events", lines).await?;
         assert_eq!(status, 200, "{body}");
-        let told: Value = serde_json::from_str(&body).unwrap();
-        let number = |name: &str| told[name].as_u64().unwrap_or_default();
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let number = |name: &str| answer[name].as_u64().unwrap_or_default();
         Ok(Published {
             published: number("published"),
             offered: number("published") + number("filtered") + number("refused"),
@@ -181,7 +181,7 @@ impl Follower {
         .await
     }
 
-    /// One that takes few bytes before somebody reads them.
+    /// A follower whose socket buffers few bytes.
     pub(crate) async fn open_narrow(address: &str, query: &str) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4096)?;
@@ -236,8 +236,10 @@ impl Follower {
         }
     }
 
-    /// The next frame, which comes in time.
+    /// The next frame, which must arrive before the deadline.
     pub(crate) async fn expect(&mut self) -> Frame {
-        in_time(self.next()).await.expect("the stream should go on")
+        in_time(self.next())
+            .await
+            .expect("the stream should continue")
     }
 }

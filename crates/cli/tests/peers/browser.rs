@@ -67,14 +67,14 @@ impl Browser {
     }
 }
 
-/// What the page tells next, up to and with `event`.
+/// The page's next reports, up to and including one of `event`.
 #[track_caller]
-fn told_to(front: &Front, event: &str) -> Vec<Value> {
+fn reports_up_to(front: &Front, event: &str) -> Vec<Value> {
     let mut all = Vec::new();
     loop {
-        let told = front.told();
-        let done = told["event"] == event;
-        all.push(told);
+        let report = front.next_report();
+        let done = report["event"] == event;
+        all.push(report);
         if done {
             return all;
         }
@@ -96,15 +96,15 @@ fn comes_back_by_itself_and_sees_every_event_once() {
     let mut seqs = Vec::new();
     let mut errors = 0;
     while seqs.last() != Some(&20) {
-        let told = front.told();
-        match told["event"].as_str().unwrap() {
+        let report = front.next_report();
+        match report["event"].as_str().unwrap() {
             "message" => {
-                let seq = told["data"]["seq"].as_u64().unwrap();
-                assert_eq!(told["id"], seq.to_string());
+                let seq = report["data"]["seq"].as_u64().unwrap();
+                assert_eq!(report["id"], seq.to_string());
                 seqs.push(seq);
             }
             "error" => {
-                assert_eq!(told["forGood"], false);
+                assert_eq!(report["forGood"], false);
                 errors += 1;
             }
             other => assert_eq!(other, "open"),
@@ -128,7 +128,7 @@ fn comes_back_by_itself_and_sees_every_event_once() {
 }
 
 #[test]
-fn hears_the_notices_by_their_names() {
+fn receives_the_notices_by_their_names() {
     let Some(chromium) = chromium() else { return };
     let args = [SERVE, &["--capacity", "64"]].concat();
     let first = Server::with(&args);
@@ -138,9 +138,9 @@ fn hears_the_notices_by_their_names() {
     let browser = Browser::open(chromium, "notices", &page);
 
     // The beginning, and the state that holds.
-    let told = told_to(&front, "session");
-    let [open, hello, session] = &told[..] else {
-        panic!("{told:?}")
+    let reports = reports_up_to(&front, "session");
+    let [open, hello, session] = &reports[..] else {
+        panic!("{reports:?}")
     };
     assert_eq!(open["event"], "open");
     assert_eq!(hello["event"], "hello");
@@ -150,25 +150,26 @@ fn hears_the_notices_by_their_names() {
     assert_eq!(hello["data"]["lost"], oldest - 2);
     let id = session["data"]["session_id"].clone();
     for seq in oldest..=100 {
-        let told = front.told();
-        assert_eq!(told["data"]["seq"], seq);
-        assert_eq!(told["id"], format!("{seq}-{epoch}"));
+        let report = front.next_report();
+        assert_eq!(report["data"]["seq"], seq);
+        assert_eq!(report["id"], format!("{seq}-{epoch}"));
     }
 
     // Another configuration of the same session.
     let less = r#"{"browser":{"console":{"enabled":false},"platform":{"enabled":false}}}"#;
     let answer = http::ask(first.address(), "PATCH", "/telemetry", less);
     assert_eq!(answer.status, 200, "{answer:?}");
-    let told = front.told();
-    assert_eq!(told["event"], "session");
-    assert_eq!(told["data"]["session_id"], id);
-    assert_eq!(told["data"]["after"], 100);
+    let report = front.next_report();
+    assert_eq!(report["event"], "session");
+    assert_eq!(report["data"]["session_id"], id);
+    assert_eq!(report["data"]["after"], 100);
     assert_eq!(
-        told["data"]["config"]["browser"]["console"]["enabled"],
+        report["data"]["config"]["browser"]["console"]["enabled"],
         false
     );
 
-    // Overtaken: far more at once than is retained. Whatever is not delivered is told.
+    // The page lags: far more is published at once than is retained. Every event that is not delivered is
+    // reported as lost.
     let mut head = 100;
     let mut position = 100;
     let mut gaps = 0;
@@ -176,14 +177,14 @@ fn hears_the_notices_by_their_names() {
         first.publish_steps(3_000);
         head += 3_000;
         while position < head {
-            let told = front.told();
-            let data = &told["data"];
-            if told["event"] == "gap" {
+            let report = front.next_report();
+            let data = &report["data"];
+            if report["event"] == "gap" {
                 assert_eq!(data["from"], position + 1);
                 position = data["to"].as_u64().unwrap();
                 gaps += 1;
             } else {
-                assert_eq!(told["event"], "message");
+                assert_eq!(report["event"], "message");
                 assert_eq!(data["seq"], position + 1);
                 position += 1;
             }
@@ -193,20 +194,23 @@ fn hears_the_notices_by_their_names() {
     // A break, and the way back with a cursor that names the epoch.
     front.cut_behind(&format!("id: {}-", head + 1));
     first.publish_steps(1);
-    let told = told_to(&front, "message");
-    let hello = &told.iter().find(|told| told["event"] == "hello").unwrap()["data"];
+    let reports = reports_up_to(&front, "message");
+    let hello = &reports
+        .iter()
+        .find(|report| report["event"] == "hello")
+        .unwrap()["data"];
     assert_eq!(hello["reason"], "resumed");
     assert_eq!(hello["asked"], format!("{head}-{epoch}"));
-    assert_eq!(told.last().unwrap()["data"]["seq"], head + 1);
+    assert_eq!(reports.last().unwrap()["data"]["seq"], head + 1);
 
     // The end of this server, and another one in its place.
     let second = Server::with(&args);
     front.hand_on_to(second.address());
     first.running.signal(Signal::TERM);
-    let told = told_to(&front, "bye");
-    assert_eq!(told.last().unwrap()["data"]["last_seq"], head + 1);
-    let told = told_to(&front, "hello");
-    let hello = &told.last().unwrap()["data"];
+    let reports = reports_up_to(&front, "bye");
+    assert_eq!(reports.last().unwrap()["data"]["last_seq"], head + 1);
+    let reports = reports_up_to(&front, "hello");
+    let hello = &reports.last().unwrap()["data"];
     assert_eq!(hello["reason"], "other_epoch");
     browser.close();
 }
@@ -221,13 +225,13 @@ fn follows_from_another_origin_only_where_that_is_allowed() {
         // Not through the front, from which the page comes.
         let page = front.page(&format!("{}/telemetry/stream?replay=all", server.url));
         let browser = Browser::open(chromium.clone(), name, &page);
-        let told = front.told();
+        let report = front.next_report();
         if allowed {
-            assert_eq!(told["event"], "open");
-            assert_eq!(front.told()["data"]["seq"], 1);
+            assert_eq!(report["event"], "open");
+            assert_eq!(front.next_report()["data"]["seq"], 1);
         } else {
             assert_eq!(
-                (&told["event"], &told["forGood"]),
+                (&report["event"], &report["forGood"]),
                 (&"error".into(), &true.into())
             );
         }

@@ -48,9 +48,9 @@ fn schemathesis_finds_nothing() {
             "--continue-on-failure",
             "--no-color",
         ])
-        // It has no end, so no answer that could be looked at; what it refuses is looked at below.
+        // The stream never ends, so its answer cannot be checked here. Refused requests are tested below.
         .args(["--exclude-path", "/telemetry/stream"])
-        // A moment is told in words alone: to the document it is any text.
+        // The document describes the format of a time only in prose: its schema allows any text.
         .args(["--exclude-checks", "positive_data_acceptance"])
         .env(
             "PYTHONPATH",

@@ -1,6 +1,6 @@
 // Follows a browser's telemetry with the published SDK, as its documentation says, and prints each
 // event as a line of JSON. Arguments: the folder in which the SDK is installed, the API's address,
-// the types to ask for, joined by commas, and the id to go on after; either may be empty.
+// the types to ask for, joined by commas, and the id to resume after; either may be empty.
 
 import { createRequire } from "node:module";
 

@@ -1,7 +1,7 @@
-//! A server in front of the program. What it is asked, it asks the program, and hands the answer on
-//! byte for byte; but it can break off an answer where a test wants it. A few things it answers
-//! itself: a page for a browser, what that page has to tell, and what an SDK wants to know of a
-//! browser before it follows its telemetry.
+//! A server in front of the program. It forwards requests to the program, and the answers back byte for
+//! byte, but it can cut an answer where a test needs it. It answers a few requests itself: a page for a
+//! browser, the reports of that page, and an SDK's request for a browser's description, which comes
+//! before it follows the browser's telemetry.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -19,7 +19,7 @@ const PAGE: &str = include_str!("page.html");
 pub(crate) struct Front {
     pub(crate) url: String,
     state: Arc<(Mutex<State>, Condvar)>,
-    told: Receiver<Value>,
+    reports: Receiver<Value>,
 }
 
 #[derive(Default)]
@@ -46,13 +46,13 @@ impl Front {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new((Mutex::new(State::default()), Condvar::new()));
-        let (tell, told) = mpsc::channel();
+        let (reporter, reports) = mpsc::channel();
         let answering = Answering {
             url: url.clone(),
             state: state.clone(),
-            tell,
+            reporter,
         };
-        // It ends with the test's process: nothing tells a listener to stop waiting.
+        // The thread ends with the test's process: a blocked `accept` cannot be interrupted.
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let answering = answering.clone();
@@ -60,7 +60,11 @@ impl Front {
                 std::thread::spawn(move || answering.answer(&socket));
             }
         });
-        Self { url, state, told }
+        Self {
+            url,
+            state,
+            reports,
+        }
     }
 
     /// From now on, the program is this one.
@@ -98,12 +102,12 @@ impl Front {
         format!("{}/page?{query}", self.url)
     }
 
-    /// The next that the page tells.
+    /// The page's next report.
     #[track_caller]
-    pub(crate) fn told(&self) -> Value {
-        self.told
+    pub(crate) fn next_report(&self) -> Value {
+        self.reports
             .recv_timeout(DEADLINE)
-            .expect("the page should have told something")
+            .expect("the page should have sent a report")
     }
 }
 
@@ -112,7 +116,7 @@ impl Front {
 struct Answering {
     url: String,
     state: Arc<(Mutex<State>, Condvar)>,
-    tell: Sender<Value>,
+    reporter: Sender<Value>,
 }
 
 impl Answering {
@@ -125,10 +129,10 @@ impl Answering {
         let target = head.split(' ').nth(1).unwrap_or_default();
         match target.split('?').next().unwrap_or_default() {
             "/page" => write_answer(socket, "text/html", PAGE)?,
-            "/told" => {
+            "/report" => {
                 for line in String::from_utf8_lossy(&body).lines() {
-                    // Nobody listens any more once the test is over.
-                    let _ = self.tell.send(serde_json::from_str(line)?);
+                    // The receiver is gone once the test is over.
+                    let _ = self.reporter.send(serde_json::from_str(line)?);
                 }
                 write_answer(socket, "text/plain", "")?;
             }

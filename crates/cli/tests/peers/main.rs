@@ -1,4 +1,4 @@
-//! The built program, with clients that others published and nobody changed for it: a browser's
+//! The built program, with published clients that were not changed for it: a browser's
 //! `EventSource`, two SDKs, and a tool that attacks what the OpenAPI document promises.
 //!
 //! `install.sh` puts them where these tests look. Where one is missing, its tests say so and pass,

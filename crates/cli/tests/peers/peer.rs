@@ -32,10 +32,10 @@ pub(crate) fn or_skip<T>(found: Option<T>, name: &str, variable: &str) -> Option
     found
 }
 
-/// Says so even of a test that passes, whose `eprintln!` nobody would see.
+/// Prints the reason directly to standard error, because the output of a test that passes is hidden.
 pub(crate) fn skipped(why: &str) {
     let test = std::thread::current();
     let test = test.name().unwrap_or_default();
-    // Where nobody can be told, the test still passes.
+    // A closed standard error does not fail the test.
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }

@@ -1,5 +1,5 @@
-//! The SDKs of a browser service: PyPI `kernel` and npm `@onkernel/sdk`. Where that service tells
-//! them of a browser with a `base_url`, they follow `{base_url}/telemetry/stream` by themselves.
+//! The SDKs of a browser service: PyPI `kernel` and npm `@onkernel/sdk`. If the service
+//! describes a browser with a `base_url`, they follow `{base_url}/telemetry/stream`.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -107,8 +107,8 @@ fn yields_what_is_published(sdk: Sdk) {
     let Some(mut following) = sdk.follow(&front, "", "") else {
         return;
     };
-    // It is there before anything is, and gets it live: a browser's session, types of nobody's list
-    // but ours, and JSON over several lines, which is a frame of several `data` fields.
+    // It connects before anything is published, and receives events live: a browser's session, types
+    // that only Tapline knows, and JSON over several lines, which is a frame of several `data` fields.
     front.wait_for_answer(|answer| answer.contains("text/event-stream"));
     let browser = include_str!("../../data/browser-events.ndjson");
     assert_eq!(server.publish_lines(browser).code, Some(0));
@@ -122,7 +122,7 @@ fn yields_what_is_published(sdk: Sdk) {
 
     let expected = published(&server);
     assert_eq!(expected.len(), browser.lines().count() + 4);
-    // One by one, so that a difference is told shortly.
+    // One by one, so that a failure prints one difference only.
     for event in &expected {
         assert_eq!(yielded(&mut following, 1)[0], *event);
     }
@@ -134,7 +134,7 @@ fn yields_what_is_published(sdk: Sdk) {
     );
     assert_eq!(header(asked, "authorization"), None);
 
-    // The end of the server is that of its loop, and no error.
+    // When the server stops, the SDK's loop ends without an error.
     server.running.signal(Signal::TERM);
     let said = following.end();
     assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
@@ -150,7 +150,7 @@ fn onkernel_yields_what_is_published() {
     yields_what_is_published(Sdk::Node);
 }
 
-fn goes_on_where_it_was(sdk: Sdk) {
+fn resumes_where_it_stopped(sdk: Sdk) {
     let server = serve(&["--capacity", "8"]);
     let front = Front::of(server.address());
     server.publish_lines(
@@ -167,7 +167,7 @@ fn goes_on_where_it_was(sdk: Sdk) {
     assert_eq!(header(&asked, "last-event-id"), Some("1"));
     drop(following);
 
-    // From where it was to the oldest retained is a gap, told in a comment.
+    // Between its position and the oldest retained event is a gap, which a comment reports.
     server.publish_steps(20);
     let mut following = sdk.follow(&front, "", "3").expect("it was there before");
     let expected = published(&server);
@@ -178,13 +178,13 @@ fn goes_on_where_it_was(sdk: Sdk) {
 }
 
 #[test]
-fn kernel_goes_on_where_it_was() {
-    goes_on_where_it_was(Sdk::Python);
+fn kernel_resumes_where_it_stopped() {
+    resumes_where_it_stopped(Sdk::Python);
 }
 
 #[test]
-fn onkernel_goes_on_where_it_was() {
-    goes_on_where_it_was(Sdk::Node);
+fn onkernel_resumes_where_it_stopped() {
+    resumes_where_it_stopped(Sdk::Node);
 }
 
 /// As many as a stream has in five minutes of silence.

@@ -26,14 +26,14 @@ const MACHINE: &str = "\
 [ 1234.567905] Out of memory: Killed process 4243 (renderer) total-vm:3600000kB, anon-rss:1900000kB, file-rss:90000kB, shmem-rss:10000kB, UID:1000 pgtables:974kB oom_score_adj:300
 ";
 
-fn told(log: &str) -> Vec<SystemOomKill> {
+fn kills(log: &str) -> Vec<SystemOomKill> {
     let mut reports = OomReports::new(4);
     log.lines().filter_map(|line| reports.line(line)).collect()
 }
 
 #[track_caller]
 fn check(log: &str, expected: &str) {
-    let [kill] = &told(log)[..] else {
+    let [kill] = &kills(log)[..] else {
         panic!("one was killed")
     };
     let expected: SystemOomKill = serde_json::from_str(expected).unwrap();
@@ -70,22 +70,22 @@ fn the_machine_is_out_of_memory() {
 }
 
 #[test]
-fn what_was_not_said_is_not_told() {
+fn a_field_without_a_line_is_left_out() {
     let killed = "Memory cgroup out of memory: Killed process 7 (a) (b) total-vm:9kB, anon-rss:1kB, file-rss:2kB";
     let alone = r#"{"process_name":"a) (b","pid":7,"rss_kb":3}"#;
     check(killed, alone);
     // The second of a report, as of a group that is killed together, repeats nothing of the first.
     let both = format!("{MACHINE}{killed}");
-    let told = told(&both);
-    assert_eq!(told.len(), 2);
-    assert_eq!(told[1], serde_json::from_str(alone).unwrap());
+    let kills = kills(&both);
+    assert_eq!(kills.len(), 2);
+    assert_eq!(kills[1], serde_json::from_str(alone).unwrap());
 }
 
 #[test]
 fn others_than_the_kernel_are_not_believed() {
     let user =
         "12,1,5,-;Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:1kB, file-rss:2kB";
-    assert_eq!(told(user), []);
+    assert_eq!(kills(user), []);
     for odd in [
         "",
         ";",
@@ -96,6 +96,6 @@ fn others_than_the_kernel_are_not_believed() {
         "Killed process x (a) total-vm:9kB, anon-rss:1kB, file-rss:2kB",
         "a invoked oom-killer:\n[  pid  ] rss\n[\n[x] 1\n[1]\nfree:\n pages RAM\nCPU: PID: ",
     ] {
-        assert_eq!(told(odd), [], "{odd}");
+        assert_eq!(kills(odd), [], "{odd}");
     }
 }
