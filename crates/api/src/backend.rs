@@ -25,6 +25,7 @@ use tapline_telemetry::{Envelope, SessionLedger};
 use crate::error::ApiError;
 use crate::page::{Page, PageQuery};
 use crate::service::{ApiService, PutAnswer};
+use crate::source::SourceCounts;
 use crate::subscribe::{SessionSubscription, StreamQuery};
 
 /// Everything that a server needs to answer its routes.
@@ -237,7 +238,7 @@ pub struct Opened<S> {
 }
 
 /// What a backend counts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct BackendMetrics {
     /// What became of everything that producers offered.
     pub ledger: SessionLedger,
@@ -247,6 +248,9 @@ pub struct BackendMetrics {
     pub retention: Retention,
     /// The head when the running session began. `None` where none is running.
     pub session_start_seq: Option<u64>,
+    /// What the sources of events in the process have counted, by their names. The same names in the same
+    /// order for the life of the process.
+    pub sources: Vec<(String, SourceCounts)>,
 }
 
 /// Why no requests should be sent here.
@@ -336,6 +340,7 @@ impl Backend for ApiService {
             retained: session.stream().retained(),
             retention: session.stream().retention(),
             session_start_seq: session.session_start_seq(),
+            sources: self.source_counts(),
         }
     }
 }

@@ -64,7 +64,7 @@ pub use sink::{
     NotPending, Progress, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkLedger, SinkReader,
     SinkStatus, StopSignal,
 };
-pub use source::{BoxFuture, Prepared, Running, Source, SourceError};
+pub use source::{BoxFuture, Prepared, Running, Source, SourceCounts, SourceError};
 pub use subscribe::{Replay, SessionSubscription, StreamQuery, WaitQuery};
 
 /// The types of the crates below that the facade's signatures name.

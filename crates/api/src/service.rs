@@ -15,7 +15,7 @@ use crate::causes::Causes;
 use crate::deadline::before;
 use crate::error::ApiError;
 use crate::publisher::Publisher;
-use crate::source::Source;
+use crate::source::{Source, SourceCounts};
 use crate::sources::{AllPrepared, Sources};
 
 /// How long sources may take to stop when a session ends.
@@ -34,6 +34,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// next operation, before they are prepared again.
 pub struct ApiService {
     session: Arc<TelemetrySession>,
+    all_sources: Vec<Box<dyn Source>>,
     /// Held while the session and the sources change together.
     sources: Mutex<Sources>,
     causes: Arc<Causes>,
@@ -57,6 +58,7 @@ impl ApiService {
     pub fn new(session: impl Into<Arc<TelemetrySession>>) -> Self {
         Self {
             session: session.into(),
+            all_sources: Vec::new(),
             sources: Mutex::default(),
             causes: Arc::default(),
             is_shutting_down: AtomicBool::new(false),
@@ -66,12 +68,19 @@ impl ApiService {
     /// With one more source, which runs while a session does.
     #[must_use]
     pub fn with_source(mut self, source: impl Source) -> Self {
-        self.sources.get_mut().add(Box::new(source));
+        self.all_sources.push(Box::new(source));
         self
     }
 
     pub(crate) fn session(&self) -> &Arc<TelemetrySession> {
         &self.session
+    }
+
+    /// What each source has counted, by its name, in the order in which they were added.
+    pub(crate) fn source_counts(&self) -> Vec<(String, SourceCounts)> {
+        let all = self.all_sources.iter();
+        all.map(|source| (source.name().to_owned(), source.counts()))
+            .collect()
     }
 
     /// For producers in the process: publishes into whatever session is running.
@@ -128,7 +137,7 @@ impl ApiService {
             return Ok(PutAnswer::Replaced(self.replace(&mut sources, config)));
         }
         sources.finish_stopping(None).await;
-        let prepared = sources.prepare().await?;
+        let prepared = sources.prepare(&self.all_sources).await?;
         // No `await` from here on: dropping the future cannot leave a session without its sources.
         if self.is_shutting_down.load(SeqCst) {
             return Err(ApiError::ShuttingDown);

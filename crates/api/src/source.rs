@@ -72,6 +72,21 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// Dropping the future has to undo what it has done so far.
     fn prepare(&self) -> BoxFuture<'_, Result<Box<dyn Prepared>, SourceError>>;
+
+    /// What it has counted since it was made, over all its runs; nothing by default.
+    ///
+    /// Called at any time, also while the source is prepared or stopped, and must not block: usually it
+    /// reads an atomic.
+    fn counts(&self) -> SourceCounts {
+        SourceCounts::default()
+    }
+}
+
+/// What a [`Source`] counts. No count ever becomes less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SourceCounts {
+    /// Messages from where its events come from that it could not read, so that events may be missing.
+    pub unreadable: u64,
 }
 
 /// A source that is ready. Dropping it has to undo the preparation.

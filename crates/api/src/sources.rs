@@ -18,10 +18,9 @@ use crate::source::{BoxFuture, Prepared, Running, Source, SourceError};
 const PREPARE_WITHIN: Duration = Duration::from_secs(5);
 const NOT_READY: &str = "it was not ready within 5 s";
 
-/// All sources of a service.
+/// The sources of a service that run, and those that are stopping.
 #[derive(Default)]
 pub(crate) struct Sources {
-    all: Vec<Box<dyn Source>>,
     running: Vec<(String, Box<dyn Running>)>,
     stopping: Vec<Stopping>,
 }
@@ -38,17 +37,16 @@ struct Stopping {
 }
 
 impl Sources {
-    pub(crate) fn add(&mut self, source: Box<dyn Source>) {
-        self.all.push(source);
-    }
-
-    /// Prepares all sources, or none: where one fails, those before it are dropped.
+    /// Prepares all of these sources, or none: where one fails, those before it are dropped.
     ///
     /// What is stopping has to be [finished](Self::finish_stopping) before: a source does not run twice.
-    pub(crate) async fn prepare(&mut self) -> Result<AllPrepared, ApiError> {
+    pub(crate) async fn prepare(
+        &mut self,
+        all: &[Box<dyn Source>],
+    ) -> Result<AllPrepared, ApiError> {
         debug_assert!(self.running.is_empty() && self.stopping.is_empty());
-        let mut prepared = Vec::with_capacity(self.all.len());
-        for source in &self.all {
+        let mut prepared = Vec::with_capacity(all.len());
+        for source in all {
             let name = source.name().to_owned();
             let ready = before(Instant::now() + PREPARE_WITHIN, source.prepare()).await;
             match ready.unwrap_or_else(|| Err(SourceError::new(NOT_READY))) {

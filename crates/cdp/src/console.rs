@@ -143,7 +143,10 @@ fn uncaught(text: &PageText<'_>, exception: &RemoteObject<'_>, out: &Outbox) -> 
 /// the last rejections that were not taken back yet.
 pub(crate) fn revoked(target: &mut Target, revoked: &ExceptionRevoked<'_>, out: &mut Outbox) {
     let rejections = &mut target.rejections;
-    let Some(at) = rejections.iter().position(|id| *id == revoked.exception_id) else {
+    let Some(at) = rejections
+        .iter()
+        .position(|id| Some(*id) == revoked.exception_id)
+    else {
         return;
     };
     rejections.remove(at);
@@ -155,7 +158,7 @@ pub(crate) fn revoked(target: &mut Target, revoked: &ExceptionRevoked<'_>, out: 
         stack_trace: None,
         log_source: None,
         source_url: None,
-        exception_id: Some(revoked.exception_id),
+        exception_id: revoked.exception_id,
     };
     let cause = Some("Runtime.exceptionRevoked");
     out.emit(KnownType::ConsoleLog, cause, &data);

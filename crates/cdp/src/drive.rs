@@ -95,6 +95,9 @@ pub(crate) trait EventHandler: Send {
 
     /// A message came from the browser or goes to it, at this wall time.
     fn message(&mut self, _wall: u64, _direction: Direction, _message: &str) {}
+
+    /// The message that came last could not be read.
+    fn unreadable(&mut self) {}
 }
 
 /// The direction of a message.
@@ -363,7 +366,11 @@ impl<H: EventHandler> Driver<'_, H> {
     fn receive(&mut self, text: &str) {
         let now = self.clock.now();
         self.handler.message(now.wall, Direction::In, text);
+        let unreadable = self.core.unreadable();
         self.core.message(now, text);
+        if unreadable < self.core.unreadable() {
+            self.handler.unreadable();
+        }
     }
 
     /// Queues a command. False if the queue is full or closed.

@@ -10,7 +10,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
-use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -97,7 +96,7 @@ pub(crate) struct Answer<R> {
 
 #[derive(Deserialize)]
 pub(crate) struct CommandError {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) code: i64,
 }
 
@@ -161,37 +160,74 @@ fn mended(bytes: &[u8]) -> String {
     text
 }
 
-/// A number exactly as the browser wrote it. `serde_json` reads floats fast, and sometimes with a
-/// wrong last digit, which is a microsecond here.
+/// A number exactly as the browser wrote it, and zero for one out of range. `serde_json` reads floats
+/// fast, and sometimes with a wrong last digit, which is a microsecond here.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Float(pub(crate) f64);
 
 impl<'de> Deserialize<'de> for Float {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        raw.get().parse().map(Self).map_err(D::Error::custom)
+        lenient(deserializer).map(Self)
     }
 }
 
-/// Reads a whole number, and zero for every other number and for one out of range: a strange number must
-/// not cost the message.
-fn lenient<'de, D: Deserializer<'de>, N: FromStr + Default>(
-    deserializer: D,
-) -> Result<N, D::Error> {
+/// What a number of the protocol is read as. `None` for one of another kind or out of range.
+trait Number: Default {
+    fn of(json: &str) -> Option<Self>;
+}
+
+impl Number for f64 {
+    fn of(json: &str) -> Option<Self> {
+        json.parse().ok().filter(|number: &Self| number.is_finite())
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($type:ty),*) => {$(
+        impl Number for $type {
+            fn of(json: &str) -> Option<Self> {
+                // `7.0` and `7e0` are 7, too.
+                json.parse().ok().or_else(|| {
+                    let number = f64::of(json).filter(|it| it.fract() == 0.0 && it.abs() < 1e15)?;
+                    format!("{number}").parse().ok()
+                })
+            }
+        }
+    )*};
+}
+
+whole_numbers!(u8, u32, u64, i64);
+
+/// Reads a number, and zero for one of another kind or out of range: a strange number must not cost the
+/// message.
+fn lenient<'de, D: Deserializer<'de>, N: Number>(deserializer: D) -> Result<N, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?.get();
     if raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-        Ok(raw.parse().unwrap_or_default())
+        Ok(N::of(raw).unwrap_or_default())
     } else {
         Err(D::Error::custom("not a number"))
     }
 }
 
-/// The same where the number may be missing; then it is `None`, as is every other number.
-fn lenient_option<'de, D: Deserializer<'de>, N: FromStr>(
+/// The same where the number may be missing; then it is `None`, as is every strange number.
+fn lenient_option<'de, D: Deserializer<'de>, N: Number>(
     deserializer: D,
 ) -> Result<Option<N>, D::Error> {
     let raw = Option::<&RawValue>::deserialize(deserializer)?;
-    Ok(raw.and_then(|raw| raw.get().parse().ok()))
+    Ok(raw.and_then(|raw| N::of(raw.get())))
+}
+
+/// The same for timings, which are `None` as a whole.
+fn lenient_timing<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ResourceTiming>, D::Error> {
+    let raw = Option::<&RawValue>::deserialize(deserializer)?;
+    Ok(raw.and_then(|raw| read(raw.get()).ok()))
+}
+
+/// The corners of a box.
+fn quad<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 8], D::Error> {
+    <[Float; 8]>::deserialize(deserializer).map(|corners| corners.map(|it| it.0))
 }
 
 /// A text of any length, which a page or a server chose: what is between the quotes in the message.
@@ -452,7 +488,7 @@ pub(crate) struct ConsoleApiCalled<'a> {
     #[serde(default)]
     pub(crate) args: FirstN<RemoteObject<'a>, MAX_ARGS>,
     /// Milliseconds since the Unix epoch.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) timestamp: f64,
     pub(crate) stack_trace: Option<StackTrace<'a>>,
     #[serde(default, deserialize_with = "lenient_option")]
@@ -541,7 +577,7 @@ pub(crate) struct CallFrame<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExceptionThrown<'a> {
     /// Milliseconds since the Unix epoch.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) timestamp: f64,
     #[serde(borrow)]
     pub(crate) exception_details: ExceptionDetails<'a>,
@@ -571,7 +607,8 @@ pub(crate) struct ExceptionDetails<'a> {
 pub(crate) struct ExceptionRevoked<'a> {
     #[serde(borrow, default)]
     pub(crate) reason: PageText<'a>,
-    pub(crate) exception_id: u64,
+    #[serde(default, deserialize_with = "lenient_option")]
+    pub(crate) exception_id: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -584,6 +621,7 @@ pub(crate) struct ExecutionContextCreated<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExecutionContext<'a> {
     /// Unique in the process of its target.
+    #[serde(deserialize_with = "lenient")]
     pub(crate) id: i64,
     #[serde(borrow, default)]
     pub(crate) name: PageText<'a>,
@@ -605,6 +643,7 @@ pub(crate) struct AuxData<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExecutionContextDestroyed {
+    #[serde(deserialize_with = "lenient")]
     pub(crate) execution_context_id: i64,
 }
 
@@ -636,7 +675,7 @@ pub(crate) struct LogEntry<'a> {
     #[serde(default)]
     pub(crate) text: PageText<'a>,
     /// Milliseconds since the Unix epoch.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) timestamp: f64,
     pub(crate) url: Option<PageText<'a>>,
     #[serde(default, deserialize_with = "lenient_option")]
@@ -662,7 +701,7 @@ pub(crate) struct RequestWillBeSent<'a> {
     pub(crate) initiator: Initiator<'a>,
     pub(crate) redirect_response: Option<RedirectResponse<'a>>,
     /// Seconds of the browser's monotonic clock.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) timestamp: f64,
     #[serde(rename = "type")]
     pub(crate) resource_type: Option<Text<'a>>,
@@ -770,8 +809,9 @@ pub(crate) struct Response<'a> {
     #[serde(default)]
     pub(crate) from_prefetch_cache: bool,
     /// Bytes on the network so far: those of the headers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) encoded_data_length: f64,
+    #[serde(default, deserialize_with = "lenient_timing")]
     pub(crate) timing: Option<ResourceTiming>,
 }
 
@@ -844,10 +884,10 @@ pub(crate) struct LoadingFinished<'a> {
     #[serde(borrow)]
     pub(crate) request_id: Text<'a>,
     /// Seconds of the browser's monotonic clock.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) timestamp: f64,
     /// Bytes on the network.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) encoded_data_length: f64,
 }
 
@@ -863,7 +903,7 @@ pub(crate) struct LoadingFailed<'a> {
     #[serde(default)]
     pub(crate) canceled: bool,
     /// Seconds of the browser's monotonic clock.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) timestamp: f64,
     pub(crate) blocked_reason: Option<Text<'a>>,
     pub(crate) cors_error_status: Option<CorsErrorStatus<'a>>,
@@ -895,7 +935,7 @@ pub(crate) struct WebSocketHandshake<'a> {
     #[serde(borrow)]
     pub(crate) request_id: Text<'a>,
     /// Seconds of the browser's monotonic clock.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) timestamp: f64,
     #[serde(default)]
     pub(crate) request: HandshakeRequest<'a>,
@@ -944,7 +984,7 @@ pub(crate) struct WebSocketEnded<'a> {
     #[serde(borrow)]
     pub(crate) request_id: Text<'a>,
     /// Seconds of the browser's monotonic clock.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) timestamp: f64,
     pub(crate) error_message: Option<PageText<'a>>,
 }
@@ -1089,9 +1129,13 @@ pub(crate) struct LayoutMetrics {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct VisualViewport {
+    #[serde(deserialize_with = "lenient")]
     pub(crate) page_x: f64,
+    #[serde(deserialize_with = "lenient")]
     pub(crate) page_y: f64,
+    #[serde(deserialize_with = "lenient")]
     pub(crate) client_width: f64,
+    #[serde(deserialize_with = "lenient")]
     pub(crate) client_height: f64,
 }
 
@@ -1099,6 +1143,7 @@ pub(crate) struct VisualViewport {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FrameOwner {
+    #[serde(deserialize_with = "lenient")]
     pub(crate) backend_node_id: i64,
 }
 
@@ -1112,11 +1157,15 @@ pub(crate) struct NodeBox {
 pub(crate) struct BoxModel {
     /// The corners of the content in the viewport of the target, in CSS pixels: x and y each, clockwise
     /// from the top left.
+    #[serde(deserialize_with = "quad")]
     content: [f64; 8],
     /// The corners of all of the element.
+    #[serde(deserialize_with = "quad")]
     border: [f64; 8],
     /// The size of all of the element without transforms.
+    #[serde(deserialize_with = "lenient")]
     width: f64,
+    #[serde(deserialize_with = "lenient")]
     height: f64,
 }
 

@@ -1,8 +1,10 @@
 //! The core with a socket and a clock, as a source of events: [`CdpSource`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use tapline_api::{BoxFuture, Prepared, Publisher, Running, Source, SourceError};
+use tapline_api::{BoxFuture, Prepared, Publisher, Running, Source, SourceCounts, SourceError};
 use tapline_oapi::{CategorySet, Event};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -35,13 +37,19 @@ use crate::drive::{EventHandler, SourceOptions, drive};
 pub struct CdpSource {
     options: SourceOptions,
     runtime: Handle,
+    /// How many messages of the browser could not be read, in all sessions.
+    unreadable: Arc<AtomicU64>,
 }
 
 impl CdpSource {
     /// A source that connects when a session begins, with tasks on this runtime.
     #[must_use]
     pub fn new(options: SourceOptions, runtime: Handle) -> Self {
-        Self { options, runtime }
+        Self {
+            options,
+            runtime,
+            unreadable: Arc::default(),
+        }
     }
 }
 
@@ -54,14 +62,29 @@ impl Source for CdpSource {
     fn prepare(&self) -> BoxFuture<'_, Result<Box<dyn Prepared>, SourceError>> {
         Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Prepared>) })
     }
+
+    /// Messages of the browser that could not be read are counted over all sessions, and by all clones.
+    fn counts(&self) -> SourceCounts {
+        SourceCounts {
+            unreadable: self.unreadable.load(Relaxed),
+        }
+    }
 }
 
 impl Prepared for CdpSource {
     fn run(self: Box<Self>, publisher: Publisher) -> Box<dyn Running> {
         let (wanted, captured) = watch::channel(Some(publisher.captured()));
-        let Self { options, runtime } = *self;
+        let Self {
+            options,
+            runtime,
+            unreadable,
+        } = *self;
+        let mut publishes = Publishes {
+            publisher,
+            unreadable,
+        };
         let task = runtime.spawn(async move {
-            drive(&options, &mut Publishes(publisher), captured).await;
+            drive(&options, &mut publishes, captured).await;
         });
         Box::new(Connected {
             wanted,
@@ -101,13 +124,20 @@ impl Drop for AbortOnDrop {
     }
 }
 
-struct Publishes(Publisher);
+struct Publishes {
+    publisher: Publisher,
+    unreadable: Arc<AtomicU64>,
+}
 
 impl EventHandler for Publishes {
     fn event(&mut self, mut event: Event) {
         // The one place where an event is traced to the command of another client.
-        self.0.causes().mark(&mut event);
+        self.publisher.causes().mark(&mut event);
         // Why it was refused is in the session's ledger.
-        let _ = self.0.publish(event);
+        let _ = self.publisher.publish(event);
+    }
+
+    fn unreadable(&mut self) {
+        self.unreadable.fetch_add(1, Relaxed);
     }
 }

@@ -202,6 +202,7 @@ impl Metrics {
         let numbers = backend.metrics();
         write_ledger(&mut text, &numbers);
         write_stream(&mut text, &numbers, backend.epoch());
+        write_sources(&mut text, &numbers);
         self.streams.write(&mut text);
         self.write_calls(&mut text);
         self.connections.write(&mut text);
@@ -504,6 +505,18 @@ fn write_stream(text: &mut Text, numbers: &BackendMetrics, epoch: Epoch) {
     );
     if let Some(seq) = start_seq {
         since.value(seq);
+    }
+}
+
+/// What the sources have counted. A source is there from the beginning, so that its first unreadable message
+/// is a step from 0.
+fn write_sources(text: &mut Text, numbers: &BackendMetrics) {
+    let mut unreadable = text.counter(
+        "source_unreadable_total",
+        "Messages that a source of events could not read, so that events may be missing, by source.",
+    );
+    for (name, counts) in &numbers.sources {
+        unreadable.sample([("source", &**name)], counts.unreadable);
     }
 }
 
@@ -829,7 +842,9 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
-    use tapline_api::{ApiService, Retention};
+    use tapline_api::{
+        ApiService, BoxFuture, Prepared, Retention, Source, SourceCounts, SourceError,
+    };
     use tapline_events::EventStream;
     use tapline_oapi::{CategorySet, Event, KnownType};
     use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
@@ -1089,6 +1104,32 @@ mod tests {
             assert_ne!(slot_of(status), OTHER, "{code}: {status}");
         }
         assert!(STATUSES.iter().all(|(n, text)| n.to_string() == *text));
+    }
+
+    #[test]
+    fn unreadable_messages_are_reported_by_source() {
+        struct Counting(&'static str, u64);
+
+        impl Source for Counting {
+            fn name(&self) -> &str {
+                self.0
+            }
+
+            fn prepare(&self) -> BoxFuture<'_, Result<Box<dyn Prepared>, SourceError>> {
+                Box::pin(async { Err(SourceError::new("only its counts are read")) })
+            }
+
+            fn counts(&self) -> SourceCounts {
+                SourceCounts { unreadable: self.1 }
+            }
+        }
+
+        let api = api()
+            .with_source(Counting("browser", 3))
+            .with_source(Counting("kernel", 0));
+        let scrape = Scrape::of(&Metrics::new(), &api);
+        scrape.expect("tapline_source_unreadable_total{source=\"browser\"}", 3.0);
+        scrape.expect("tapline_source_unreadable_total{source=\"kernel\"}", 0.0);
     }
 
     #[test]

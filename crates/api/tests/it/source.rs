@@ -2,14 +2,14 @@
 
 use std::future::pending;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tapline_api::{
-    ApiService, BoxFuture, Prepared, PublishError, Publisher, PutAnswer, Running, Source,
-    SourceError,
+    ApiService, Backend, BoxFuture, Prepared, PublishError, Publisher, PutAnswer, Running, Source,
+    SourceCounts, SourceError,
 };
 use tapline_oapi::{Category, CategorySet, ConfigRequest, Event, KnownType};
 
@@ -34,6 +34,8 @@ struct Shared {
     stop_waits: AtomicBool,
     /// How many are running or stopping: more than one would be two scripts in one page.
     active: AtomicUsize,
+    /// What it has counted.
+    unreadable: AtomicU64,
     /// What `run` was given last.
     publisher: Mutex<Option<Publisher>>,
 }
@@ -79,6 +81,12 @@ impl Source for Recorded {
             }
             Ok(Box::new(Ready(Some(self.clone()))) as Box<dyn Prepared>)
         })
+    }
+
+    fn counts(&self) -> SourceCounts {
+        SourceCounts {
+            unreadable: self.0.unreadable.load(SeqCst),
+        }
     }
 }
 
@@ -406,4 +414,28 @@ fn every_operation_can_run_on_any_thread() {
     check(&api.patch(&request));
     check(&api.delete());
     check(&api.shutdown(Instant::now()));
+}
+
+#[test]
+fn what_sources_have_counted_is_in_the_metrics_while_they_run_and_while_they_do_not() {
+    let (api, sources) = three();
+    let expect = |counts: [u64; 3]| {
+        let named = ["a ", "b ", "c "].map(str::to_owned).into_iter();
+        let counts = counts.map(|unreadable| SourceCounts { unreadable });
+        let expected: Vec<_> = named.zip(counts).collect();
+        assert_eq!(api.metrics().sources, expected);
+    };
+    expect([0, 0, 0]);
+    start(&api);
+    sources[1].0.unreadable.store(2, SeqCst);
+    expect([0, 2, 0]);
+    ready(api.delete()).unwrap();
+    expect([0, 2, 0]);
+    // Also while an operation waits for a source.
+    sources[0].0.prepares_for_ever.store(true, SeqCst);
+    let request = ConfigRequest::default();
+    let mut put = pin!(api.put(&request));
+    assert!(poll_once(&mut put).is_pending());
+    sources[2].0.unreadable.store(1, SeqCst);
+    expect([0, 2, 1]);
 }

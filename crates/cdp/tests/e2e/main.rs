@@ -19,3 +19,4 @@ mod losses;
 mod pages;
 mod quiet;
 mod second_client;
+mod unreadable;

@@ -126,7 +126,7 @@ fn whole(message: &[u8]) -> Option<String> {
     (length.unwrap_or(0) <= body.len()).then(|| head.to_owned())
 }
 
-fn ok(content_type: &str, body: &str) -> String {
+pub(crate) fn ok(content_type: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
          cache-control: no-store\r\nconnection: close\r\n\r\n{body}",

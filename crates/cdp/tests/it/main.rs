@@ -12,6 +12,7 @@ mod attaching;
 mod timing;
 mod clock;
 mod network;
+mod numbers;
 mod console;
 mod ends;
 mod frames;
