@@ -18,7 +18,7 @@ pub(crate) enum Failure {
     /// Flags that are well-formed, but make no sense. The only one with exit code 2.
     #[error("{0}")]
     Usage(String),
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address} (--listen)")]
     Listen {
         address: SocketAddr,
         source: io::Error,
@@ -92,9 +92,37 @@ impl Failure {
                 ExitCode::from(2)
             }
             _ => {
-                say(&chain(self));
+                match self.fix() {
+                    Some(fix) => say(&format!("{}; {fix}", chain(self))),
+                    None => say(&chain(self)),
+                }
                 ExitCode::FAILURE
             }
+        }
+    }
+
+    /// What to do about it, where the flags of this program are the fix.
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                let free = SocketAddr::new(address.ip(), 0);
+                Some(format!(
+                    "pass another port, or --listen {free} for a free one"
+                ))
+            }
+            Self::Server(ClientError::Unreachable { source, .. })
+            | Self::Batch {
+                source: ClientError::Unreachable { source, .. },
+                ..
+            } => Some(match source.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    "start a server with `tapline serve`, or pass the address of a running one \
+                     with --url"
+                        .to_owned()
+                }
+                _ => "check the address that --url names".to_owned(),
+            }),
+            _ => None,
         }
     }
 }

@@ -160,8 +160,9 @@ fn known(data: EventData) -> (String, bool) {
             (text, 400 <= it.status)
         }
         EventData::NetworkResponseEnd(it) => {
-            let url = it.context.url.unwrap_or_default();
-            let text = format!("{url} after {:.0} ms", it.duration_ms);
+            // The event has no URL: the request's id finds the events that have.
+            let request = it.context.url.unwrap_or(it.request_id);
+            let text = format!("{request} after {:.0} ms", it.duration_ms);
             match it.error_text {
                 Some(error) => (format!("{error} {text}"), true),
                 None => (text, false),
@@ -342,6 +343,16 @@ mod tests {
         check(
             r#"{"type":"network_response","category":"network","data":{"request_id":"1","method":"GET","status":404,"headers":{},"url":"http://h/x","mime_type":"text/html"}}"#,
             "404 GET http://h/x text/html",
+            true,
+        );
+        check(
+            r#"{"type":"network_response_end","category":"network","data":{"request_id":"71.2","duration_ms":812.4}}"#,
+            "71.2 after 812 ms",
+            false,
+        );
+        check(
+            r#"{"type":"network_response_end","category":"network","data":{"request_id":"71.2","duration_ms":3.0,"error_text":"net::ERR_ABORTED"}}"#,
+            "net::ERR_ABORTED 71.2 after 3 ms",
             true,
         );
         check(

@@ -14,6 +14,7 @@ use tokio::io::AsyncRead;
 
 use crate::args::Publish;
 use crate::failure::{Failure, say};
+use crate::line::printable;
 use crate::token;
 use batches::{Batch, Batches};
 
@@ -26,11 +27,7 @@ pub(crate) async fn run(args: Publish) -> Result<(), Failure> {
 }
 
 async fn publish_one(client: &Client, args: Publish) -> Result<(), Failure> {
-    let data = args
-        .data
-        .map(RawValue::from_string)
-        .transpose()
-        .map_err(|error| Failure::Usage(format!("--data is not JSON: {error}")))?;
+    let data = args.data.map(parse_data).transpose()?;
     let request = PublishRequest {
         ts: args.ts,
         event_type: args.event_type.unwrap_or_default(),
@@ -53,6 +50,34 @@ async fn publish_one(client: &Client, args: Publish) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Checks that the value of `--data` is JSON. An error names the place and shows an example.
+fn parse_data(data: String) -> Result<Box<RawValue>, Failure> {
+    /// How much of the data an error repeats, in characters.
+    const SHOWN: usize = 20;
+    let Err(error) = serde_json::from_str::<&RawValue>(&data) else {
+        return Ok(RawValue::from_string(data).expect("it is JSON"));
+    };
+    let column = error.column();
+    let line = data.split('\n').nth(error.line().saturating_sub(1));
+    let rest = line.and_then(|line| line.get(column.checked_sub(1)?..));
+    let what = match rest {
+        _ if error.is_eof() => "it ends too early".to_owned(),
+        Some(rest) if !rest.is_empty() => {
+            let shown: String = rest.chars().take(SHOWN).collect();
+            format!("unexpected `{}`", printable(&shown))
+        }
+        _ => "unexpected character".to_owned(),
+    };
+    let place = match error.line() {
+        0 | 1 => format!("column {column}"),
+        line => format!("line {line}, column {column}"),
+    };
+    Err(Failure::Usage(format!(
+        "--data is not valid JSON: {what} at {place}; write for example \
+         --data '{{\"total\":12.5}}', or --data '\"text\"' for a string"
+    )))
 }
 
 async fn publish_file(client: &Client, path: &Path, args: &Publish) -> Result<(), Failure> {

@@ -70,6 +70,27 @@ fn wrong_usage_is_reported_before_anything_is_sent() {
 }
 
 #[test]
+fn data_that_is_no_json_is_reported_with_its_place_and_an_example() {
+    let check = |data: &str, what: &str| {
+        let said = run(&["publish", "--type", "mine", "--data", data]);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{said:?}");
+        let example =
+            r#"write for example --data '{"total":12.5}', or --data '"text"' for a string"#;
+        assert_eq!(
+            said.err.lines().next().unwrap(),
+            format!("tapline: --data is not valid JSON: {what}; {example}")
+        );
+    };
+    check("hello", "unexpected `hello` at column 1");
+    check("{total: 1}", "unexpected `total: 1}` at column 2");
+    check("{\"a\": 1} x", "unexpected `x` at column 10");
+    check("{\"a\": [1", "it ends too early at column 8");
+    check("", "it ends too early at column 0");
+    check("{\n'a': 1}", "unexpected `'a': 1}` at line 2, column 1");
+    check("{ü: 1}", "unexpected `ü: 1}` at column 2");
+}
+
+#[test]
 fn refused_lines_are_reported_by_their_number_in_the_whole_input() {
     let server = Server::start();
     let directory = Directory::new("refused");
@@ -180,11 +201,12 @@ fn a_file_that_cannot_be_read_is_one_clear_line() {
 }
 
 #[test]
-fn a_dead_server_is_one_clear_line() {
+fn without_a_server_one_line_says_how_to_start_or_name_one() {
     let url = dead_url();
     let said = run(&["publish", "--url", &url, "--type", "page_load"]);
     assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
-    let reason = "Connection refused (os error 111)";
+    let reason = "Connection refused (os error 111); start a server with `tapline serve`, or pass the \
+                  address of a running one with --url";
     assert_eq!(said.err, format!("tapline: cannot reach {url}: {reason}\n"));
 
     let directory = Directory::new("dead");

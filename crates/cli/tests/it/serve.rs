@@ -62,14 +62,17 @@ fn a_flag_can_come_from_the_environment() {
 }
 
 #[test]
-fn a_port_in_use_is_one_clear_line() {
+fn a_port_in_use_is_one_line_with_the_flag_the_address_and_the_fix() {
     let server = Server::start();
     let address = server.address();
     let said = run(&["serve", "--listen", address]);
     assert_eq!(said.code, Some(1));
     assert_eq!(
         said.err,
-        format!("tapline: cannot listen on {address}: Address already in use (os error 98)\n")
+        format!(
+            "tapline: cannot listen on {address} (--listen): Address already in use (os error 98); \
+             pass another port, or --listen 127.0.0.1:0 for a free one\n"
+        )
     );
     assert_eq!(said.out, "");
 }

@@ -320,11 +320,12 @@ fn ends_quietly_when_its_reader_is_gone() {
 }
 
 #[test]
-fn a_dead_server_is_one_clear_line() {
+fn without_a_server_one_line_says_how_to_start_or_name_one() {
     let url = dead_url();
     let said = run(&["tail", "--url", &url]);
     assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
-    let reason = "Connection refused (os error 111)";
+    let reason = "Connection refused (os error 111); start a server with `tapline serve`, or pass the \
+                  address of a running one with --url";
     assert_eq!(said.err, format!("tapline: cannot reach {url}: {reason}\n"));
 }
 
