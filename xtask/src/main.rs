@@ -102,10 +102,9 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "words",
         what: "docs, comments, names and messages use standard terms",
-        details: "The list of coined words, each with the term to write instead, is in xtask/src/words.rs. Until all crates are\n\
-                  clean, xtask/words.txt holds how many are left in each; a count may only fall. Arguments after `--` are\n\
-                  paths, of which everything found is listed: cargo xtask words -- crates/ring",
-        flags: &[Flag::Write, Flag::Rest],
+        details: "The list of coined words, each with the term to write instead, is in xtask/src/words.rs. Arguments after `--` are\n\
+                  paths to look at instead of all: cargo xtask words -- crates/ring",
+        flags: &[Flag::Rest],
         part_of_ci: true,
         run: words::run,
     },

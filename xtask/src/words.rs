@@ -3,14 +3,7 @@
 //! Many readers are not native speakers of English, and every field has standard terms. [`WORDS`] lists what was coined here
 //! once, with the term to use instead. Names are split into their words first (`tell_refused`, `KeeperThread`), and a phrase
 //! is found across line breaks. [`ALLOWED`] lists the uses that are right, each with a reason.
-//!
-//! `xtask/words.txt` holds how many are left in each crate or folder. A count may only fall; without the file, or without a
-//! line in it, it is zero.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use crate::cargo::root;
 use crate::failure::{Failure, Outcome};
 use crate::files::{self, Text};
 use crate::options::Options;
@@ -86,70 +79,21 @@ const ALLOWED: &[(&str, &str, &str)] = &[
 /// Files that are looked at, by their ending.
 const ENDINGS: &[&str] = &[".rs", ".md", ".js", ".mjs", ".toml", ".html", ".sh", ".txt"];
 
-/// This list itself, and the counts.
-const EXEMPT: &[&str] = &["xtask/src/words.rs", "xtask/words.txt"];
-
-const BASELINE: &str = "xtask/words.txt";
-
-const BASELINE_HEADER: &str = "\
-# How many coined words are left, by crate or folder. A count may only fall: `cargo xtask words --write` lowers it.
-";
+/// This list itself.
+const EXEMPT: &str = "xtask/src/words.rs";
 
 const ADVICE: &str = "Write the standard term; a use that is right goes into ALLOWED in xtask/src/words.rs with its reason. \
-     All findings of a folder: cargo xtask words -- crates/ring";
+     The findings of a folder only: cargo xtask words -- crates/ring";
 
 pub(crate) fn run(options: &Options) -> Outcome {
-    let texts = files::texts(|path| {
-        ENDINGS.iter().any(|ending| path.ends_with(ending)) && !EXEMPT.contains(&path)
-    })?;
-    let findings: Vec<Finding<'_>> = texts.iter().flat_map(findings).collect();
-    if !options.rest.is_empty() {
-        let below = |finding: &&Finding<'_>| {
-            let mut prefixes = options.rest.iter();
-            prefixes.any(|prefix| finding.path.starts_with(prefix.as_str()))
-        };
-        let chosen = findings.iter().filter(below).map(Finding::line).collect();
-        return Failure::unless_empty(chosen, ADVICE);
-    }
-
-    let counts = counts(&findings);
-    let path = root().join(BASELINE);
-    if options.write {
-        let lines = counts
-            .iter()
-            .map(|(part, count)| format!("{part} {count}\n"));
-        return files::write(
-            &path,
-            &(BASELINE_HEADER.to_owned() + &lines.collect::<String>()),
-        );
-    }
-    let baseline = baseline(&path)?;
-    let left: usize = counts.values().sum();
-    if left != 0 {
-        println!("{left} coined words are left, as {BASELINE} allows at most");
-    }
-    Failure::unless_empty(grown(&findings, &counts, &baseline), ADVICE)
-}
-
-/// How many are left in each part of the repository.
-fn baseline(path: &Path) -> Result<BTreeMap<String, usize>, Failure> {
-    if !path.is_file() {
-        return Ok(BTreeMap::new());
-    }
-    let text = files::read(path)?;
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let read = |line: &str| {
-        let (part, count) = line.split_once(' ')?;
-        Some((part.to_owned(), count.parse().ok()?))
+    let is_chosen = |path: &str| {
+        options.rest.is_empty() || options.rest.iter().any(|it| path.starts_with(it.as_str()))
     };
-    lines
-        .map(|line| {
-            read(line).ok_or_else(|| Failure::Format {
-                what: format!("`{line}` in {BASELINE}"),
-                source: "a line is the name of a part, a space and a number".into(),
-            })
-        })
-        .collect()
+    let texts = files::texts(|path| {
+        ENDINGS.iter().any(|ending| path.ends_with(ending)) && path != EXEMPT && is_chosen(path)
+    })?;
+    let findings = texts.iter().flat_map(findings);
+    Failure::unless_empty(findings.map(|finding| finding.line()).collect(), ADVICE)
 }
 
 /// A coined word.
@@ -172,45 +116,6 @@ impl Finding<'_> {
         } = self;
         format!("{path}:{line}: `{word}`; write: {instead}")
     }
-
-    /// `crates/ring`, `docs`, or the name of a file in the root.
-    fn part(&self) -> String {
-        let mut folders = self.path.split('/');
-        match (folders.next(), folders.next()) {
-            (Some("crates"), Some(name)) => format!("crates/{name}"),
-            (Some(first), _) => first.to_owned(),
-            (None, _) => String::new(),
-        }
-    }
-}
-
-fn counts(findings: &[Finding<'_>]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for finding in findings {
-        *counts.entry(finding.part()).or_default() += 1;
-    }
-    counts
-}
-
-/// The findings in parts that have more of them than the baseline allows.
-fn grown(
-    findings: &[Finding<'_>],
-    counts: &BTreeMap<String, usize>,
-    baseline: &BTreeMap<String, usize>,
-) -> Vec<String> {
-    let allowed = |part: &String| baseline.get(part).copied().unwrap_or(0);
-    let mut lines = Vec::new();
-    for (part, count) in counts
-        .iter()
-        .filter(|(part, count)| allowed(part) < **count)
-    {
-        if allowed(part) != 0 {
-            lines.push(format!("{part}: {count}, and {} were there", allowed(part)));
-        }
-        let here = findings.iter().filter(|finding| finding.part() == *part);
-        lines.extend(here.map(Finding::line));
-    }
-    lines
 }
 
 fn findings(text: &Text) -> Vec<Finding<'_>> {
@@ -324,35 +229,5 @@ mod tests {
     fn a_use_with_a_reason_is_allowed() {
         check("Math.floor(3.5)", &[]);
         check("on floor 3", &[(1, "floor")]);
-    }
-
-    #[test]
-    fn a_count_may_only_fall() {
-        let finding = |path| Finding {
-            path,
-            line: 1,
-            word: "told",
-            instead: TELL,
-        };
-        let findings = [
-            finding("crates/x/a.rs"),
-            finding("crates/x/b.rs"),
-            finding("docs/c.md"),
-        ];
-        let counts = counts(&findings);
-        let baseline =
-            |of_x| BTreeMap::from([("crates/x".to_owned(), of_x), ("docs".to_owned(), 1)]);
-        assert_eq!(
-            grown(&findings, &counts, &baseline(2)),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            grown(&findings, &counts, &baseline(3)),
-            Vec::<String>::new()
-        );
-        let lines = grown(&findings, &counts, &baseline(1));
-        assert_eq!(lines.len(), 3);
-        assert_eq!(lines[0], "crates/x: 2, and 1 were there");
-        assert!(lines[1].starts_with("crates/x/a.rs:1: `told`"));
     }
 }
