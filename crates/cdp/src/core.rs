@@ -359,6 +359,7 @@ impl Core {
             Wait::Idle => network::idle(target, &mut self.out),
             Wait::Layout => page::layout_settled(target, &mut self.out),
             Wait::Screenshot => screenshot::take(target, &mut self.out),
+            Wait::Bodies => network::fetch_bodies(target, &mut self.out),
             Wait::Resume => attach::left_paused(target, &mut self.out),
         }
     }
@@ -617,6 +618,7 @@ impl Core {
                 let message: Message<'_, DetachedFromTarget<'_>> = protocol::read(message)?;
                 for mut target in targets.remove(&message.params.session_id) {
                     target.frames.gone(&target.id, &mut self.past);
+                    network::emit_without_bodies(&mut target, &mut self.out);
                     self.abandon(target.key, Closed::TargetGone);
                 }
             }
@@ -646,12 +648,7 @@ impl Core {
         } = self;
         for pending in out.forget(|pending| pending.key == Some(key)) {
             match pending.purpose {
-                Purpose::Body {
-                    response,
-                    ts,
-                    cause,
-                    bytes,
-                } => network::emit_with_body(*response, ts, cause, bytes, None, out),
+                Purpose::Body(ended) => network::emit_with_body(ended, None, out),
                 Purpose::PostData { id } => requests.posted(&id, None, out),
                 Purpose::Script => {
                     if let Some(target) = targets.at(key) {
@@ -678,6 +675,7 @@ impl Core {
         sockets.close_all(key, why, out);
         out.timers.cancel_all(key);
         if let Some(target) = targets.at(key) {
+            network::emit_without_bodies(target, out);
             target.frames.gone(&target.id, past);
         }
     }
@@ -761,14 +759,9 @@ impl Core {
                 }
                 metrics.err().filter(is_unreadable)
             }
-            Purpose::Body {
-                response,
-                ts,
-                cause,
-                bytes,
-            } => {
+            Purpose::Body(ended) => {
                 let body = result::<ResponseBody<'_>>(message);
-                network::emit_with_body(*response, ts, cause, bytes, body.as_ref().ok(), out);
+                network::emit_with_body(ended, body.as_ref().ok(), out);
                 body.err().filter(is_unreadable)
             }
             Purpose::PostData { id } => {

@@ -20,7 +20,7 @@ use tapline_oapi::{Category, KnownType};
 
 use crate::body::{self, BodyText, is_text};
 use crate::key::Key;
-use crate::outbox::{Outbox, Purpose};
+use crate::outbox::{EndedResponse, Outbox, Purpose};
 use crate::phases::{self, Clocks};
 use crate::protocol::{
     DataReceived, Headers, LoadingFailed, LoadingFinished, PostData, RequestExtraInfo,
@@ -42,6 +42,12 @@ const OPEN_AFTER: Duration = Duration::from_secs(3);
 
 /// How long the browser may take to report the end of a request whose document or target is gone.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long the bodies of a page that is being loaded wait for its load event.
+const BODIES_AFTER: Duration = Duration::from_secs(1);
+
+/// How many bodies of a page may wait. Beyond it they are fetched while it is being loaded.
+const MAX_WAITING_BODIES: usize = 64;
 
 /// How long the start of a request waits for the body that the page posts.
 const POST_DATA_WITHIN: Duration = Duration::from_millis(500);
@@ -397,13 +403,12 @@ impl Requests {
             ..Self::default()
         };
         out.forget(|pending| {
-            matches!(
-                pending.purpose,
-                Purpose::Body { .. } | Purpose::PostData { .. }
-            )
+            matches!(pending.purpose, Purpose::Body(_) | Purpose::PostData { .. })
         });
         for target in targets.all() {
             target.in_flight = 0;
+            target.bodies.clear();
+            out.timers.cancel(target.key, Wait::Bodies);
             out.timers.cancel(target.key, Wait::Idle);
         }
     }
@@ -906,7 +911,6 @@ impl Requests {
             && !matches!(received.status, 204 | 205 | 304)
             && (end.failure.is_none() || 0 < request.data_bytes);
         let data_bytes = request.data_bytes;
-        let id = request.id.clone();
         let origin = std::mem::take(&mut request.origin);
         let mut response = response_of(&request, origin, received, end.timestamp);
         if let Some(encoded) = end.encoded_bytes.filter(|bytes| 0 < *bytes) {
@@ -915,28 +919,30 @@ impl Requests {
         response.canceled = (end.failure.as_ref())
             .filter(|failure| failure.canceled && 0 < data_bytes)
             .map(|_| true);
-        let ts = out.now.wall;
         let wants_body = has_body
             && response.mime_type.as_deref().is_some_and(is_text)
             && data_bytes.max(response.encoded_bytes.unwrap_or(0)) <= u64::from(MAX_FETCHED);
+        let ended = EndedResponse {
+            response: Box::new(response),
+            ts: out.now.wall,
+            cause: end.cause,
+            bytes: data_bytes,
+        };
         // The session that reported the end has the body.
-        let session = targets.at(key).map(|target| target.session.clone());
-        if !wants_body || session.is_none() || !out.may_request_body() {
-            out.emit_at(ts, KnownType::NetworkResponse, Some(end.cause), &response);
-            return;
+        match targets.at(key).filter(|_| wants_body) {
+            None => emit_with_body(ended, None, out),
+            Some(target) if !target.is_loading() => fetch_body(target, ended, out),
+            // To fetch a body costs the page's own thread, which is busy with loading it.
+            Some(target) => {
+                target.bodies.push(ended);
+                if target.bodies.len() == 1 {
+                    let at = out.now.monotonic.saturating_add(BODIES_AFTER);
+                    out.timers.set(key, Wait::Bodies, at);
+                } else if target.bodies.len() == MAX_WAITING_BODIES {
+                    fetch_bodies(target, out);
+                }
+            }
         }
-        out.call(
-            Some(key),
-            session.as_deref(),
-            "Network.getResponseBody",
-            &json!({"requestId": &*id}),
-            Purpose::Body {
-                response: Box::new(response),
-                ts,
-                cause: end.cause,
-                bytes: data_bytes,
-            },
-        );
     }
 }
 
@@ -999,15 +1005,49 @@ pub(crate) fn idle(target: &Target, out: &mut Outbox) {
     out.emit(KnownType::NetworkIdle, None, &NetworkIdle { context });
 }
 
-/// Emits a response that ended at `ts`, with its body if there is one.
+/// Fetches the body of a response, or emits it without one if too many are pending.
+fn fetch_body(target: &Target, ended: EndedResponse, out: &mut Outbox) {
+    if !out.may_request_body() {
+        emit_with_body(ended, None, out);
+        return;
+    }
+    let params = json!({"requestId": ended.response.request_id});
+    out.call(
+        Some(target.key),
+        Some(&*target.session),
+        "Network.getResponseBody",
+        &params,
+        Purpose::Body(ended),
+    );
+}
+
+/// Fetches the bodies that have waited until now.
+pub(crate) fn fetch_bodies(target: &mut Target, out: &mut Outbox) {
+    out.timers.cancel(target.key, Wait::Bodies);
+    for ended in std::mem::take(&mut target.bodies) {
+        fetch_body(target, ended, out);
+    }
+}
+
+/// Emits the responses whose bodies have waited, without them: the page is gone.
+pub(crate) fn emit_without_bodies(target: &mut Target, out: &mut Outbox) {
+    for ended in std::mem::take(&mut target.bodies) {
+        emit_with_body(ended, None, out);
+    }
+}
+
+/// Emits a response with its body, if there is one.
 pub(crate) fn emit_with_body(
-    mut response: NetworkResponse,
-    ts: u64,
-    cause: &'static str,
-    bytes: u64,
+    ended: EndedResponse,
     body: Option<&ResponseBody<'_>>,
     out: &mut Outbox,
 ) {
+    let EndedResponse {
+        mut response,
+        ts,
+        cause,
+        bytes,
+    } = ended;
     let limit = out.options.text_limit;
     let is_content_type = |name: &&String| name.eq_ignore_ascii_case("content-type");
     let name = response.headers.keys().find(is_content_type);
@@ -1027,7 +1067,7 @@ pub(crate) fn emit_with_body(
         response.body = Some(out.redacted(&text, limit));
         response.body_bytes = is_cut.then_some(bytes);
     }
-    out.emit_at(ts, KnownType::NetworkResponse, Some(cause), &response);
+    out.emit_at(ts, KnownType::NetworkResponse, Some(cause), &*response);
 }
 
 /// Emits the start, unless that was done.

@@ -100,16 +100,22 @@ pub(crate) enum Purpose {
     Screenshot(Shot),
     /// To learn the size of the viewport for a smaller screenshot.
     Metrics(Shot),
-    /// To get the body of this response, which ended at the wall time `ts` with the browser's event
-    /// `cause`. The browser received so many `bytes` of it.
-    Body {
-        response: Box<NetworkResponse>,
-        ts: u64,
-        cause: &'static str,
-        bytes: u64,
-    },
+    /// To get the body of this response.
+    Body(EndedResponse),
     /// To get the body that this request posts.
     PostData { id: Box<str> },
+}
+
+/// A response that has ended, and is emitted when its body is there.
+#[derive(Debug)]
+pub(crate) struct EndedResponse {
+    pub(crate) response: Box<NetworkResponse>,
+    /// The wall time of its end.
+    pub(crate) ts: u64,
+    /// The browser's event that reported the end.
+    pub(crate) cause: &'static str,
+    /// How many bytes of the body the browser has received.
+    pub(crate) bytes: u64,
 }
 
 /// Which document a screenshot is of, and at what size.
@@ -257,7 +263,7 @@ impl Outbox {
     ) {
         self.send(session, method, params);
         match purpose {
-            Purpose::Body { .. } | Purpose::PostData { .. } => self.bodies += 1,
+            Purpose::Body(_) | Purpose::PostData { .. } => self.bodies += 1,
             Purpose::Screenshot(_) => self.screenshots += 1,
             _ => {}
         }
@@ -282,7 +288,7 @@ impl Outbox {
     pub(crate) fn take_pending(&mut self, id: u64) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
         match pending.purpose {
-            Purpose::Body { .. } | Purpose::PostData { .. } => self.bodies -= 1,
+            Purpose::Body(_) | Purpose::PostData { .. } => self.bodies -= 1,
             Purpose::Screenshot(_) => self.screenshots -= 1,
             _ => {}
         }

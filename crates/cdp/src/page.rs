@@ -9,7 +9,7 @@ use tapline_oapi::data::{
 };
 use tapline_oapi::{Category, KnownType};
 
-use crate::network::Requests;
+use crate::network::{self, Requests};
 use crate::outbox::{Outbox, Purpose};
 use crate::protocol::{Frame, NavigatedWithinDocument, TimelineEvent};
 use crate::targets::{Loading, Milestone, Target};
@@ -39,6 +39,8 @@ pub(crate) fn navigated(
         target.shows_error_page(&frame.loader_id);
     }
     if target.has_main(frame) {
+        // What waits belongs to the document before.
+        network::fetch_bodies(target, out);
         target.nav_seq += 1;
         target.is_restoring = false;
         target.url.clone_from(&url);
@@ -128,6 +130,8 @@ fn emit_milestone(target: &mut Target, milestone: Milestone, out: &mut Outbox) {
         Milestone::Parsed(timestamp) => parsed(target, timestamp, out),
         Milestone::Loaded(timestamp) => {
             loaded(target, timestamp, out);
+            target.loading.is_loaded = true;
+            network::fetch_bodies(target, out);
             screenshot::take(target, out);
         }
     }

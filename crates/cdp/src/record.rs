@@ -27,6 +27,12 @@ use crate::time::Time;
 /// closed.
 const ANSWER_AGE: Duration = Duration::from_secs(1);
 
+/// The most commands of a recording that the core may have left out.
+const MAX_NOT_SENT: usize = 1024;
+
+/// The most answers that are kept until the core sends their commands. A body has 4 MiB at most.
+const MAX_EARLY: usize = 64;
+
 /// A line, with its message as it was sent.
 #[derive(Serialize, Deserialize)]
 struct Line<'a> {
@@ -142,7 +148,22 @@ pub struct Recording<R> {
     sent: VecDeque<Sent>,
     /// The core's ids by those of the recording.
     ids: HashMap<u64, u64>,
+    /// Commands of the recording that the core has not sent, or not yet, by their ids.
+    not_sent: HashMap<u64, Call>,
+    /// Answers to them: a core of another version may send a command later than the recorder did.
+    early: VecDeque<(Call, String)>,
     ended: bool,
+}
+
+/// The answer to a command.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    id: u64,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    error: Option<&'a RawValue>,
 }
 
 /// A command of the core.
@@ -181,6 +202,8 @@ impl<R: BufRead> Recording<R> {
             events: VecDeque::new(),
             sent: VecDeque::new(),
             ids: HashMap::new(),
+            not_sent: HashMap::new(),
+            early: VecDeque::new(),
             ended: false,
         }
     }
@@ -222,21 +245,14 @@ impl<R: BufRead> Recording<R> {
         let same = self.sent.iter().position(|sent| sent.call == call);
         if let Some(sent) = same.and_then(|at| self.sent.remove(at)) {
             self.ids.insert(recorded.id, sent.id);
+        } else if self.not_sent.len() < MAX_NOT_SENT {
+            self.not_sent.insert(recorded.id, call);
         }
         Ok(())
     }
 
     /// A message that the browser sent.
     fn received_then(&mut self, message: &RawValue) -> Result<(), serde_json::Error> {
-        #[derive(Serialize, Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Answer<'a> {
-            id: u64,
-            #[serde(borrow, skip_serializing_if = "Option::is_none")]
-            result: Option<&'a RawValue>,
-            #[serde(borrow, skip_serializing_if = "Option::is_none")]
-            error: Option<&'a RawValue>,
-        }
         if !self.connected {
             self.connect();
         }
@@ -245,6 +261,11 @@ impl<R: BufRead> Recording<R> {
                 answer.id = id;
                 let text = serde_json::to_string(&answer)?;
                 self.core.message(self.now, &text);
+            } else if let Some(call) = self.not_sent.remove(&answer.id) {
+                if self.early.len() == MAX_EARLY {
+                    self.early.pop_front();
+                }
+                self.early.push_back((call, message.get().to_owned()));
             }
         } else {
             self.core.message(self.now, message.get());
@@ -261,6 +282,8 @@ impl<R: BufRead> Recording<R> {
         self.connected = true;
         self.sent.clear();
         self.ids.clear();
+        self.not_sent.clear();
+        self.early.clear();
         self.core.connected(self.now);
         self.drain();
     }
@@ -282,14 +305,24 @@ impl<R: BufRead> Recording<R> {
             match output {
                 Output::Event(event) => self.events.push_back(event),
                 Output::Command(command) => {
-                    self.sent.push_back(Sent {
-                        at: self.now.monotonic,
-                        id: command.id,
-                        call: call_of(command),
-                    });
+                    let (at, id, call) = (self.now.monotonic, command.id, call_of(command));
+                    match self.take_early(id, &call) {
+                        // Further outputs are taken in this loop.
+                        Some(answer) => self.core.message(self.now, &answer),
+                        None => self.sent.push_back(Sent { at, id, call }),
+                    }
                 }
             }
         }
+    }
+
+    /// The recorded answer to this command, if the recorder sent it earlier than the core does.
+    fn take_early(&mut self, id: u64, call: &Call) -> Option<String> {
+        let same = self.early.iter().position(|(early, _)| early == call)?;
+        let (_, answer) = self.early.remove(same)?;
+        let mut answer: Answer<'_> = serde_json::from_str(&answer).ok()?;
+        answer.id = id;
+        serde_json::to_string(&answer).ok()
     }
 }
 

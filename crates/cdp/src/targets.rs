@@ -8,6 +8,7 @@ use tapline_oapi::{Category, CategorySet};
 
 use crate::frames::Frames;
 use crate::key::Key;
+use crate::outbox::EndedResponse;
 use crate::protocol::Frame;
 
 /// The most targets that are followed.
@@ -67,6 +68,8 @@ pub(crate) struct Target {
     pub(crate) held: Vec<Milestone>,
     /// The browser's own pages about failures, by their loaders, the oldest first.
     pub(crate) error_pages: Vec<Box<str>>,
+    /// Responses whose bodies are fetched when the page has loaded.
+    pub(crate) bodies: Vec<EndedResponse>,
     /// Requests of the present navigation that have not ended.
     pub(crate) in_flight: usize,
     /// Objects that the console's lines keep alive in the page.
@@ -90,6 +93,8 @@ pub(crate) enum Milestone {
 pub(crate) struct Loading {
     /// `page_dom_content_loaded` was emitted.
     pub(crate) is_parsed: bool,
+    /// The load event has fired.
+    pub(crate) is_loaded: bool,
     /// `page_layout_settled` was emitted.
     pub(crate) is_settled: bool,
 }
@@ -146,12 +151,18 @@ impl Target {
             seen_documents: Default::default(),
             held: Vec::new(),
             error_pages: Vec::new(),
+            bodies: Vec::new(),
             in_flight: 0,
             held_objects: 0,
             rejections: VecDeque::new(),
             interactions: Interactions::default(),
             last_screenshot: None,
         }
+    }
+
+    /// Whether it shows a document that is still being loaded.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.has_frames() && self.nav_seq > 0 && !self.loading.is_loaded
     }
 
     /// Whether it has frames: a tab, or a frame with a process of its own.

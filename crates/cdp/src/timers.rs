@@ -14,11 +14,13 @@ pub(crate) enum Wait {
     Layout,
     /// The next screenshot is allowed.
     Screenshot,
+    /// The bodies of a page that is being loaded have waited long enough.
+    Bodies,
     /// It may have been left paused, and is resumed.
     Resume,
 }
 
-/// All deadlines, soonest first, on the monotonic clock. At most four for each target.
+/// All deadlines, soonest first, on the monotonic clock. At most five for each target.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     due: BTreeSet<(Duration, Key, Wait)>,
@@ -41,7 +43,13 @@ impl Timers {
     }
 
     pub(crate) fn cancel_all(&mut self, key: Key) {
-        for wait in [Wait::Idle, Wait::Layout, Wait::Screenshot, Wait::Resume] {
+        for wait in [
+            Wait::Idle,
+            Wait::Layout,
+            Wait::Screenshot,
+            Wait::Resume,
+            Wait::Bodies,
+        ] {
             self.cancel(key, wait);
         }
     }
