@@ -450,11 +450,11 @@ impl Core {
             }
             "Network.webSocketFrameSent" if out.captures(Category::Network) => {
                 let message: Message<'_, WebSocketFrame<'_>> = protocol::read(message)?;
-                sockets.message(Direction::Sent, &message.params);
+                sockets.message(Direction::Sent, &message.params, out);
             }
             "Network.webSocketFrameReceived" if out.captures(Category::Network) => {
                 let message: Message<'_, WebSocketFrame<'_>> = protocol::read(message)?;
-                sockets.message(Direction::Received, &message.params);
+                sockets.message(Direction::Received, &message.params, out);
             }
             "Network.webSocketFrameError" if out.captures(Category::Network) => {
                 let message: Message<'_, WebSocketEnded<'_>> = protocol::read(message)?;

@@ -14,6 +14,9 @@ pub struct Options {
     /// The longest text that is kept, in bytes: a body, posted data, all arguments of a console
     /// call together. A longer one is cut, never within a character.
     pub text_limit: usize,
+    /// Whether the messages of WebSockets are emitted, each as an event of its own. Off by default: they
+    /// often are most of what a page receives, and contain what its user writes and reads.
+    pub websocket_messages: bool,
 }
 
 impl Default for Options {
@@ -25,6 +28,7 @@ impl Default for Options {
             // Twice that (the text of a console line repeats its first argument) and everything else
             // stay far below the 1,000,000 bytes of an envelope.
             text_limit: 64 * 1024,
+            websocket_messages: false,
         }
     }
 }

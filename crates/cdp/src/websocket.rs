@@ -6,6 +6,7 @@ use std::time::Duration;
 use tapline_oapi::KnownType;
 use tapline_oapi::data::{
     Context, NetworkLoadingFailed, NetworkRequest, NetworkResponse, NetworkWebsocketClosed,
+    NetworkWebsocketMessage,
 };
 
 use crate::key::Key;
@@ -133,8 +134,13 @@ impl Sockets {
         out.emit(KnownType::NetworkResponse, cause, &data);
     }
 
-    /// A message. Only its length is of interest.
-    pub(crate) fn message(&mut self, direction: Direction, frame: &WebSocketFrame<'_>) {
+    /// A message. Only its length is of interest, unless messages are to be emitted.
+    pub(crate) fn message(
+        &mut self,
+        direction: Direction,
+        frame: &WebSocketFrame<'_>,
+        out: &mut Outbox,
+    ) {
         const BINARY: u8 = 2;
         let Some(socket) = self.open.get_mut(&*frame.request_id) else {
             return;
@@ -151,6 +157,21 @@ impl Sockets {
         };
         traffic.messages += 1;
         traffic.bytes += bytes as u64;
+        if !out.options.websocket_messages {
+            return;
+        }
+        let (direction, cause) = match direction {
+            Direction::Sent => ("sent", "Network.webSocketFrameSent"),
+            Direction::Received => ("received", "Network.webSocketFrameReceived"),
+        };
+        let data = NetworkWebsocketMessage {
+            context: socket.context.clone(),
+            request_id: frame.request_id.to_string(),
+            direction: direction.to_owned(),
+            bytes: bytes as u64,
+            text: (frame.response.opcode != BINARY).then(|| out.text(payload)),
+        };
+        out.emit(KnownType::NetworkWebsocketMessage, Some(cause), &data);
     }
 
     /// The connection broke, or could not be made.

@@ -168,6 +168,11 @@ fn known(data: EventData) -> (String, bool) {
                 None => (text, false),
             }
         }
+        EventData::NetworkWebsocketMessage(it) => {
+            let url = it.context.url.unwrap_or_default();
+            let text = it.text.unwrap_or_else(|| format!("{} bytes", it.bytes));
+            (format!("{} {url} {text}", it.direction), false)
+        }
         EventData::NetworkWebsocketClosed(it) => {
             let url = it.context.url.unwrap_or_default();
             let (received, sent) = (it.messages_received, it.messages_sent);

@@ -499,6 +499,19 @@ payloads! {
         error_text: String,
     }
 
+    /// `data` of `network_websocket_message`. The address is that of the request.
+    struct NetworkWebsocketMessage(context: Context) {
+        /// The id of the request that opened the WebSocket.
+        request_id: String,
+        /// Who sent it: `sent` by the page, or `received` by it.
+        direction: String,
+        /// Its length in bytes.
+        bytes: u64,
+    } optional {
+        /// The message, if it is text; truncated if it is long.
+        text: String,
+    }
+
     /// `data` of `network_websocket_closed`. Its opening is a `network_request` with the resource type
     /// `WebSocket` and a `network_response` with status 101.
     struct NetworkWebsocketClosed(context: Context) {

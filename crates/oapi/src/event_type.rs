@@ -18,6 +18,7 @@ macro_rules! with_known_types {
             NetworkRequest "network_request" Network "A request was sent.";
             NetworkResponse "network_response" Network "A response has ended, or lasts already for some seconds.";
             NetworkResponseEnd "network_response_end" Network "A response that was reported while it lasted has ended.";
+            NetworkWebsocketMessage "network_websocket_message" Network "A message of a WebSocket, where the collector is configured to report them.";
             NetworkWebsocketClosed "network_websocket_closed" Network "A WebSocket was closed, or its connection broke.";
             NetworkLoadingFailed "network_loading_failed" Network "A request failed before it was answered, or the body of its answer broke off.";
             NetworkIdle "network_idle" Network "No request was in flight for 500 ms.";

@@ -560,6 +560,48 @@ fn a_web_socket_is_followed_from_its_request_to_its_end() {
     assert_eq!(ends(&events)[0].1["error_text"], "tapline::TARGET_GONE");
 }
 
+#[test]
+fn messages_of_a_web_socket_are_emitted_where_that_is_configured() {
+    let mut browser = Browser::new(Options {
+        websocket_messages: true,
+        text_limit: 10,
+        redaction: tapline_cdp::Redaction::default()
+            .with_query_parameters(["token"])
+            .into(),
+        ..Options::default()
+    });
+    browser.tab("S", "T");
+    let report = |browser: &mut Browser, name: &str, mut params: Value| {
+        params["requestId"] = json!("w");
+        browser.reports(Some("S"), &format!("Network.webSocket{name}"), params);
+    };
+    report(
+        &mut browser,
+        "Created",
+        json!({"url": "ws://h/x", "initiator": {"type": "script"}}),
+    );
+    let frame = |opcode: u8, data: &str| json!({"response": {"opcode": opcode, "mask": true, "payloadData": data}});
+    report(
+        &mut browser,
+        "FrameSent",
+        frame(1, "a message that is long"),
+    );
+    report(&mut browser, "FrameReceived", frame(1, "token=s3cret"));
+    report(&mut browser, "FrameReceived", frame(2, "AAECAw=="));
+    let messages = browser.data("network_websocket_message");
+    let of = |n: usize| {
+        (
+            messages[n]["direction"].clone(),
+            messages[n]["bytes"].clone(),
+            messages[n]["text"].clone(),
+        )
+    };
+    assert_eq!(of(0), (json!("sent"), json!(22), json!("a message ")));
+    assert_eq!(of(1), (json!("received"), json!(12), json!("token=*red")));
+    assert_eq!(of(2), (json!("received"), json!(4), Value::Null));
+    assert_eq!(messages[0]["url"], "ws://h/x");
+}
+
 /// What may happen to a request.
 #[derive(Debug, Clone, Copy)]
 enum Step {

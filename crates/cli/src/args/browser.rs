@@ -41,6 +41,12 @@ pub(crate) struct Browser {
     )]
     cdp_relay_urls: Urls,
 
+    /// Emit each message of a page's WebSockets as an event: text up to 64 KiB, redacted, and of binary
+    /// messages their length. Without it, only their numbers and bytes are reported when a WebSocket closes
+    #[arg(long, value_parser = BoolishValueParser::new(), requires = "cdp")]
+    #[arg(env = "TAPLINE_CDP_WEBSOCKET_MESSAGES", hide_env_values = true)]
+    cdp_websocket_messages: bool,
+
     #[command(flatten)]
     retries: Retries,
 
@@ -126,7 +132,8 @@ impl Browser {
         let Some(endpoint) = self.cdp else {
             return Ok(None);
         };
-        let (core, redaction) = self.redaction.options()?;
+        let (mut core, redaction) = self.redaction.options()?;
+        core.websocket_messages = self.cdp_websocket_messages;
         let relay = self.cdp_relay.map(|address| {
             let rules = core.redaction.clone();
             let options = RelayOptions {

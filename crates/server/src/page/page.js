@@ -30,6 +30,7 @@ const SUMMARY_FIELDS = {
   network_request: ["method", "url"],
   network_response: ["status", "method", "url"],
   network_response_end: ["url", "error_text"],
+  network_websocket_message: ["direction", "url", "text", "bytes"],
   network_websocket_closed: ["code", "url", "error_text"],
   network_loading_failed: ["error_text", "blocked_reason", "cors_error", "url"],
   proxy_error: ["status", "code", "method", "url"],
