@@ -40,6 +40,14 @@ const REQUEST_AGE: Duration = Duration::from_secs(600);
 /// A response that lasts this long is emitted before its end.
 const OPEN_AFTER: Duration = Duration::from_secs(3);
 
+/// The browser's names for the end of an answer without a body, or with one that it does not want.
+const WITHOUT_BODY: [&str; 4] = [
+    "net::ERR_ABORTED",
+    "net::ERR_HTTP_RESPONSE_CODE_FAILURE",
+    "net::ERR_INVALID_AUTH_CREDENTIALS",
+    "",
+];
+
 /// How long the browser may take to report the end of a request whose document or target is gone.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -873,9 +881,14 @@ impl Requests {
                     &request, &received, encoded, timestamp, error_text, cause, out,
                 );
             }
-            // Without a body there is nothing that could have broken off, and a body that is cancelled is
-            // one that the page or the browser did not want to read further.
-            (Some(received), Some(failure)) if !failure.canceled && 0 < request.data_bytes => {
+            // A body that is cancelled is one that the page or the browser did not want to read further. If
+            // there was none, nothing could break off; but its bytes may have come together with the end, and
+            // then only the reason says so.
+            (Some(received), Some(failure))
+                if !failure.canceled
+                    && (0 < request.data_bytes
+                        || !WITHOUT_BODY.contains(&&*failure.error_text)) =>
+            {
                 let received = Some(&*received);
                 emit_failure(&request, received, failure, timestamp, Some(end.cause), out);
             }

@@ -8,7 +8,11 @@ use crate::control::Control;
 use crate::scene::{DEADLINE, Scene, data, is};
 
 /// A tab with this page, which the source follows.
-async fn tab_at(scene: &mut Scene, control: &mut Control, path: &str) -> (String, String) {
+pub(crate) async fn tab_at(
+    scene: &mut Scene,
+    control: &mut Control,
+    path: &str,
+) -> (String, String) {
     let tab = control.open_tab("about:blank").await;
     let session = control.attach(&tab).await;
     scene.follows(control, &session).await;

@@ -18,5 +18,7 @@ mod frames;
 mod losses;
 mod pages;
 mod quiet;
+mod requests;
 mod second_client;
+mod tabs;
 mod unreadable;

@@ -67,7 +67,7 @@ async fn answer(mut stream: TcpStream, site: Site) {
         }
     };
     let target = head.split(' ').nth(1).unwrap_or("/").to_owned();
-    let path = target.split('?').next().unwrap_or("/");
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     if target.contains("latency") {
         tokio::time::sleep(LATENCY).await;
     }
@@ -92,6 +92,31 @@ async fn answer(mut stream: TcpStream, site: Site) {
         "/visited" => {
             html(include_str!("pages/visited.html")).replace("cache-control: no-store\r\n", "")
         }
+        "/first" => html(&format!(
+            "<title>first</title><script src='/first.js?{query}'></script>"
+        )),
+        "/first.js" => ok(
+            "text/javascript",
+            &format!("fetch('/data.json?{query}').then((it) => it.text())"),
+        ),
+        "/answers" => html(include_str!("pages/answers.html")),
+        "/bodies" => html(include_str!("pages/bodies.html")),
+        "/sockets" => html(include_str!("pages/sockets.html")),
+        "/shop" => html(&format!(
+            "<iframe src='http://localhost:{}/bank'></iframe>",
+            site.address.port()
+        )),
+        "/bank" => html("<script>console.log('bank is there')</script>"),
+        // Less than it promises.
+        "/cut" => ok("text/plain", &"x".repeat(999)).replace("xx", "x"),
+        // Ends when its reader goes away.
+        "/endless" => return chunks(stream, u32::MAX).await,
+        "/lasting" => return chunks(stream, 40).await,
+        "/download" => ok("application/octet-stream", "downloaded").replacen(
+            "\r\n",
+            "\r\ncontent-disposition: attachment; filename=x.bin\r\n",
+            1,
+        ),
         "/load" => html(include_str!("pages/load.html")),
         "/blank" => html("<title>blank</title>"),
         "/worker.js" => ok("text/javascript", include_str!("pages/worker.js")),
@@ -109,12 +134,37 @@ async fn answer(mut stream: TcpStream, site: Site) {
             let _ = stream.read_u8().await;
             return;
         }
+        _ if path.starts_with("/answer/") => {
+            let status = &path["/answer/".len()..];
+            let length = match (status, head.starts_with("HEAD ")) {
+                ("204", _) => "",
+                (_, true) => "content-length: 5\r\n",
+                (_, false) => "content-length: 0\r\n",
+            };
+            format!("HTTP/1.1 {status} As asked\r\n{length}connection: close\r\n\r\n")
+        }
         _ => "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\n\
              content-length: 4\r\nconnection: close\r\n\r\nnone"
             .to_owned(),
     };
     let _ = stream.write_all(text.as_bytes()).await;
     let _ = stream.shutdown().await;
+}
+
+/// A text that comes in so many chunks, one each 100 ms.
+async fn chunks(mut stream: TcpStream, n: u32) {
+    let mut text = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\
+         cache-control: no-store\r\nconnection: close\r\n\r\n"
+        .to_owned();
+    for _ in 0..n {
+        text.push_str("6\r\ntoken\n\r\n");
+        if stream.write_all(text.as_bytes()).await.is_err() {
+            return;
+        }
+        text.clear();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let _ = stream.write_all(b"0\r\n\r\n").await;
 }
 
 /// The head, once all of the body is there.
@@ -136,8 +186,13 @@ pub(crate) fn ok(content_type: &str, body: &str) -> String {
 
 /// The body of an answer from loopback; none where there is none.
 pub(crate) async fn get(port: u16, path: &str) -> Option<String> {
+    ask(port, "GET", path).await
+}
+
+/// The same for any method.
+pub(crate) async fn ask(port: u16, method: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
     loop {
