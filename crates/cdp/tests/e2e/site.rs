@@ -151,7 +151,7 @@ async fn answer(mut stream: TcpStream, site: Site) {
     let _ = stream.shutdown().await;
 }
 
-/// A text that comes in so many chunks, one each 100 ms.
+/// A text of so many chunks, one each 100 ms.
 async fn chunks(mut stream: TcpStream, n: u32) {
     let mut text = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\
          cache-control: no-store\r\nconnection: close\r\n\r\n"
