@@ -45,6 +45,10 @@ pub(crate) fn created(targets: &mut Targets, info: &TargetInfo<'_>, out: &mut Ou
         "page" | "background_page" | "service_worker" | "shared_worker"
     );
     if is_ours && !targets.has_id(&info.target_id) && !targets.is_full() {
+        // Its session is reported only after the browser has listed all targets.
+        if !targets.is_listed {
+            targets.found_there.insert((&*info.target_id).into());
+        }
         let params = json!({"targetId": &*info.target_id, "flatten": true});
         out.send(None, "Target.attachToTarget", &params);
     }
@@ -86,6 +90,7 @@ pub(crate) fn attached(
         "shared_worker" => TargetType::SharedWorker,
         _ => TargetType::Other,
     };
+    let was_there = targets.found_there.remove(&*info.target_id) || !targets.is_listed;
     let key = targets.next_key();
     let parent = session.and_then(|session| targets.key_of(session));
     let url = out.url(&info.url);
@@ -104,7 +109,7 @@ pub(crate) fn attached(
         // Frames and workers are paused for us when they come into being.
         is_new: match parent {
             Some(_) => found.waiting_for_debugger,
-            None => targets.is_listed || found.waiting_for_debugger,
+            None => !was_there || found.waiting_for_debugger,
         },
         opener: info.opener_id.as_deref().map(Into::into),
         tab,

@@ -379,6 +379,7 @@ impl Core {
             self.out.send(None, DISCOVER, &params);
             attach::detach(&mut self.targets, &mut self.out);
             self.targets.is_listed = false;
+            self.targets.found_there.clear();
         }
     }
 

@@ -357,6 +357,8 @@ impl Domains {
 pub(crate) struct Targets {
     /// Whether the browser has listed the targets that were there when we connected.
     pub(crate) is_listed: bool,
+    /// The ids of those of them that we are not attached to yet.
+    pub(crate) found_there: HashSet<Box<str>>,
     last: u64,
     by_session: HashMap<Box<str>, Key>,
     all: BTreeMap<Key, Target>,
@@ -392,6 +394,7 @@ impl Targets {
 
     pub(crate) fn clear(&mut self) {
         self.is_listed = false;
+        self.found_there.clear();
         self.by_session.clear();
         self.all.clear();
     }

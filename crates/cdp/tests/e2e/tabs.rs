@@ -128,3 +128,34 @@ async fn attached_to_paused(client: &mut Control) -> String {
         client.ask(None, "Browser.getVersion", json!({})).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_popup_that_a_dead_client_left_paused_runs_after_the_source_attaches() {
+    let Some(mut scene) = Scene::set().await else {
+        return;
+    };
+    let _browser = scene.browser();
+    let mut control = Control::open(scene.port).await;
+    let tab = control.open_tab("about:blank").await;
+    let session = control.attach(&tab).await;
+    let blank = json!({"url": scene.site.url("/blank")});
+    control.ask(Some(&session), "Page.navigate", blank).await;
+    let mut holder = Control::open(scene.port).await;
+    let hold = json!({"autoAttach": true, "waitForDebuggerOnStart": true, "flatten": true});
+    holder.ask(None, "Target.setAutoAttach", hold).await;
+    let open =
+        json!({"expression": "setTimeout(() => window.open('/tab?left')); 0", "userGesture": true});
+    control.ask(Some(&session), "Runtime.evaluate", open).await;
+    attached_to_paused(&mut holder).await;
+    drop(holder);
+
+    scene.capture(None).await;
+    scene.until("the tab", |it| is(it, "page_tab_opened")).await;
+    let attached = Instant::now();
+    scene.logged("tab ?left").await;
+    assert!(
+        attached.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        attached.elapsed()
+    );
+}
