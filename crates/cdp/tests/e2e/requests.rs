@@ -164,6 +164,82 @@ async fn the_reason_of_the_browser_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_posted_and_received_is_reported_as_the_page_has_it() {
+    let Some(mut scene) = Scene::set().await else {
+        return;
+    };
+    let (_browser, mut control) = scene.play().await;
+    let (_, _session) = tab_at(&mut scene, &mut control, "/contents").await;
+    scene.logged("contents were read").await;
+
+    let mut requests = Vec::new();
+    for (path, length) in [
+        ("/data.json?text", 70_000),
+        ("/data.json?blob", 7),
+        ("/data.json?form", 0),
+    ] {
+        let url = scene.site.url(path);
+        let request = scene
+            .until(path, |it| {
+                is(it, "network_request") && data(it)["url"] == url
+            })
+            .await;
+        requests.push((data(&request), length));
+    }
+    let (text, length) = &requests[0];
+    // The browser may report the end before it gives the body out; then the omission is marked.
+    if text["post_data_omitted"] != true {
+        assert_eq!(text["post_data"], "y".repeat(64 * 1024), "{text}");
+    }
+    assert_eq!(text["post_data_bytes"], *length);
+    let blob = &requests[1].0;
+    assert!(
+        blob["post_data"] == "{\"a\":1}" || blob["post_data_omitted"] == true,
+        "{blob}"
+    );
+    let form = &requests[2].0;
+    assert!(
+        form["post_data"]
+            .as_str()
+            .is_some_and(|it| it.contains("hello"))
+            || form["post_data_omitted"] == true,
+        "{form}"
+    );
+
+    for path in ["/utf8", "/utf8?events", "/latin1"] {
+        let url = scene.site.url(path);
+        let response = response_of(&mut scene, &url).await;
+        let expected = match path {
+            "/latin1" => "Grüße",
+            _ => "data: Grüße 你好\n\n",
+        };
+        assert_eq!(response["body"], expected, "{response}");
+    }
+
+    // The server is asked once.
+    let url = scene.site.url("/kept");
+    let is_response = |it: &_| is(it, "network_response") && data(it)["url"] == url;
+    let first = data(&scene.nth("the first", 1, is_response).await);
+    assert_eq!(first.get("from_cache"), None, "{first}");
+    assert_eq!(first["remote_ip"], "127.0.0.1");
+    assert_eq!(first["protocol"], "http/1.1");
+    assert!(first["encoded_bytes"].as_u64().unwrap() > 0);
+    let second = data(&scene.nth("the second", 2, is_response).await);
+    assert_eq!(second["from_cache"], "disk", "{second}");
+    assert_eq!(second["body"], first["body"]);
+
+    let url = scene.site.url("/data.json");
+    let redirected = scene
+        .until("the redirect", |it| {
+            is(it, "network_request") && data(it)["url"] == url && data(it)["is_redirect"] == true
+        })
+        .await;
+    let redirected = data(&redirected);
+    assert_eq!(redirected["redirect_status"], 302, "{redirected}");
+    assert_eq!(redirected["redirect_url"], scene.site.url("/redirect"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn web_sockets_are_reported_from_their_opening_to_their_end() {
     let Some(mut scene) = Scene::set().await else {
         return;

@@ -117,6 +117,19 @@ async fn answer(mut stream: TcpStream, site: Site) {
             "\r\ncontent-disposition: attachment; filename=x.bin\r\n",
             1,
         ),
+        "/contents" => html(include_str!("pages/contents.html")),
+        "/utf8" => match target.contains("events") {
+            true => ok("text/event-stream", "data: Grüße 你好\n\n"),
+            false => ok("text/plain", "data: Grüße 你好\n\n"),
+        },
+        "/latin1" => {
+            let mut answer = ok("text/plain; charset=iso-8859-1", "Gr__e").into_bytes();
+            let end = answer.len() - 3;
+            answer[end..][..2].copy_from_slice(b"\xFC\xDF");
+            let _ = stream.write_all(&answer).await;
+            return;
+        }
+        "/kept" => ok("text/plain", "kept").replace("no-store", "max-age=3600"),
         "/load" => html(include_str!("pages/load.html")),
         "/blank" => html("<title>blank</title>"),
         "/worker.js" => ok("text/javascript", include_str!("pages/worker.js")),
