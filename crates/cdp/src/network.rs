@@ -709,7 +709,6 @@ impl Requests {
         }
         let mut request = match self.take(&received.request_id) {
             Some(mut request) => {
-                emit_start(&mut request, out);
                 self.follow(&mut request, key, targets, out);
                 request
             }
