@@ -68,7 +68,7 @@ fn recorded(c: &mut Criterion) {
         .filter(|line| {
             line.msg
                 .get()
-                .starts_with(r#"{"method":"Network.dataReceived""#)
+                .starts_with(r#"{"method":"Network.policyUpdated""#)
         })
         .collect();
     assert!(

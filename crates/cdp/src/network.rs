@@ -1101,15 +1101,9 @@ fn start_unseen(request: &mut Request, target: &mut Target, cause: &'static str,
         request_id: request.id.to_string(),
         method: request.origin.method.clone(),
         document_url: request.origin.context.url.clone().unwrap_or_default(),
-        headers: BTreeMap::new(),
         initiator_type: "other".to_owned(),
         resource_type: request.origin.resource_type.clone(),
-        post_data: None,
-        post_data_bytes: None,
-        post_data_omitted: None,
-        is_redirect: None,
-        redirect_url: None,
-        redirect_status: None,
+        ..NetworkRequest::default()
     };
     out.emit(KnownType::NetworkRequest, Some(cause), &data);
     request.has_start = true;
@@ -1350,6 +1344,6 @@ fn non_empty(text: String) -> Option<String> {
     clippy::cast_sign_loss,
     reason = "a cast saturates, and a negative number of bytes is none"
 )]
-fn whole(bytes: f64) -> u64 {
+pub(crate) fn whole(bytes: f64) -> u64 {
     bytes as u64
 }

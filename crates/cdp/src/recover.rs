@@ -11,7 +11,7 @@ use serde_json::json;
 use tapline_oapi::KnownType;
 use tapline_oapi::data::{Context, NetworkRequest, NetworkResponse, NetworkTiming};
 
-use crate::network::{is_always_get, owned};
+use crate::network::{is_always_get, owned, whole};
 use crate::outbox::{Outbox, Purpose};
 use crate::phases::milliseconds;
 use crate::protocol::{FirstN, PageText, Text};
@@ -146,10 +146,8 @@ pub(crate) fn emit(target: &mut Target, loader: &str, evaluated: &Evaluated<'_>,
             format!("{loader}.{n}")
         };
         let resource_type = kind_of(entry, is_document);
-        let method = match is_always_get(resource_type, target.opener.is_some()) {
-            true => "GET".to_owned(),
-            false => String::new(),
-        };
+        let is_get = is_always_get(resource_type, target.opener.is_some());
+        let method = if is_get { "GET" } else { "" }.to_owned();
         let context = Context {
             frame_id: Some(target.id.to_string()),
             loader_id: Some(loader.to_owned()),
@@ -163,15 +161,9 @@ pub(crate) fn emit(target: &mut Target, loader: &str, evaluated: &Evaluated<'_>,
             request_id: request_id.clone(),
             method: method.clone(),
             document_url: document_url.clone(),
-            headers: Default::default(),
             initiator_type: "other".to_owned(),
             resource_type: Some(resource_type.to_owned()),
-            post_data: None,
-            post_data_bytes: None,
-            post_data_omitted: None,
-            is_redirect: None,
-            redirect_url: None,
-            redirect_status: None,
+            ..NetworkRequest::default()
         };
         out.emit_at(at(entry.start), KnownType::NetworkRequest, cause, &request);
         let mime = entry.mime.split(';').next().unwrap_or_default().trim();
@@ -180,20 +172,13 @@ pub(crate) fn emit(target: &mut Target, loader: &str, evaluated: &Evaluated<'_>,
             request_id,
             method,
             status: entry.status,
-            headers: Default::default(),
-            status_text: None,
             mime_type: Some(mime.to_owned()).filter(|mime| !mime.is_empty()),
             resource_type: Some(resource_type.to_owned()),
-            body: None,
-            body_bytes: None,
             protocol: owned(Some(&entry.protocol)),
-            remote_ip: None,
-            from_cache: None,
-            encoded_bytes: Some(microseconds(entry.bytes / 1000.0)).filter(|bytes| 0 < *bytes),
+            encoded_bytes: Some(whole(entry.bytes)).filter(|bytes| 0 < *bytes),
             duration_ms: Some(milliseconds(entry.end - entry.start)),
             timing: Some(timing_of(entry)),
-            canceled: None,
-            open: None,
+            ..NetworkResponse::default()
         };
         out.emit_at(at(entry.end), KnownType::NetworkResponse, cause, &response);
     }

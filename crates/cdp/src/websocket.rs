@@ -117,18 +117,9 @@ impl Sockets {
             status: response.status,
             headers: headers(&response.headers, out),
             status_text: Some(out.text_within(&response.status_text, MAX_WORDS)),
-            mime_type: None,
             resource_type: Some(RESOURCE_TYPE.to_owned()),
-            body: None,
-            body_bytes: None,
-            protocol: None,
-            remote_ip: None,
-            from_cache: None,
-            encoded_bytes: None,
             duration_ms: socket.clocks.duration(received.timestamp),
-            timing: None,
-            open: None,
-            canceled: None,
+            ..NetworkResponse::default()
         };
         let cause = Some("Network.webSocketHandshakeResponseReceived");
         out.emit(KnownType::NetworkResponse, cause, &data);
@@ -222,12 +213,7 @@ fn emit_start(id: &str, socket: &mut Socket, headers: BTreeMap<String, String>, 
         headers,
         initiator_type: socket.initiator_type.clone(),
         resource_type: Some(RESOURCE_TYPE.to_owned()),
-        post_data: None,
-        post_data_bytes: None,
-        post_data_omitted: None,
-        is_redirect: None,
-        redirect_url: None,
-        redirect_status: None,
+        ..NetworkRequest::default()
     };
     let cause = Some("Network.webSocketWillSendHandshakeRequest");
     out.emit(KnownType::NetworkRequest, cause, &data);
@@ -252,13 +238,9 @@ fn emit_end(
             request_id: id.to_owned(),
             status: refused_with(&error_text),
             error_text,
-            canceled: false,
             resource_type: Some(RESOURCE_TYPE.to_owned()),
-            headers: None,
-            mime_type: None,
-            blocked_reason: None,
-            cors_error: None,
             duration_ms,
+            ..NetworkLoadingFailed::default()
         };
         out.emit(KnownType::NetworkLoadingFailed, cause, &data);
         return;
@@ -271,9 +253,8 @@ fn emit_end(
         messages_received: socket.received.messages,
         bytes_sent: socket.sent.bytes,
         bytes_received: socket.received.bytes,
-        code: None,
-        reason: None,
         error_text: socket.error_text,
+        ..NetworkWebsocketClosed::default()
     };
     out.emit(KnownType::NetworkWebsocketClosed, cause, &data);
 }
