@@ -15,8 +15,9 @@ use crate::{http, peer};
 /// Types of the taxonomy that this version of the SDK does not have: they say more about a request than one
 /// answer can. In its usual mode the SDK passes them on as they are; its strict models know no type beside
 /// their own.
-const NOT_IN_THE_SDK: [KnownType; 2] = [
+const NOT_IN_THE_SDK: [KnownType; 3] = [
     KnownType::NetworkResponseEnd,
+    KnownType::NetworkWebsocketMessage,
     KnownType::NetworkWebsocketClosed,
 ];
 
