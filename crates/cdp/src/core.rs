@@ -82,10 +82,7 @@ pub struct Held {
 /// let Some(Output::Command(command)) = core.poll() else { panic!() };
 /// assert_eq!(
 ///     command.to_text(),
-///     concat!(
-///         r#"{"id":1,"method":"Target.setAutoAttach","#,
-///         r#""params":{"autoAttach":true,"flatten":true,"waitForDebuggerOnStart":true}}"#,
-///     ),
+///     r#"{"id":1,"method":"Target.setDiscoverTargets","params":{"discover":true}}"#,
 /// );
 /// // Send it; then hand over what the browser sends.
 /// core.message(at(1), r#"{"id":1,"result":{}}"#);
