@@ -3,6 +3,7 @@
 //! A panic in it ends at that one call: the notifier thread survives it, the other readers are woken,
 //! the other values are dropped, and an append that has taken effect returns.
 
+use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -18,11 +19,25 @@ pub(crate) fn call<R>(work: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => Some(result),
         Err(payload) => {
-            // Its `Drop` is foreign, too, and could panic again.
-            mem::forget(payload);
+            drop_payload(payload);
             None
         }
     }
+}
+
+/// How often what a panic carries may panic itself when it is dropped, before it is leaked.
+const MAX_PANICS: usize = 8;
+
+/// Drops what a panic carries. Its `Drop` is foreign, too, and could panic again, with something that has
+/// to be dropped.
+fn drop_payload(mut payload: Box<dyn Any + Send>) {
+    for _ in 0..MAX_PANICS {
+        match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            Ok(()) => return,
+            Err(next) => payload = next,
+        }
+    }
+    mem::forget(payload);
 }
 
 /// Drops it. Where its `Drop` panics, what it had not dropped yet is leaked or dropped as in any
