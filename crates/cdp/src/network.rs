@@ -48,7 +48,7 @@ const WITHOUT_BODY: [&str; 4] = [
     "",
 ];
 
-/// How long the browser may take to report the end of a request whose document or target is gone.
+/// How long the browser may take to report the end of a request whose document is gone.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How long the bodies of a page that is being loaded wait for its load event.
@@ -56,6 +56,9 @@ const BODIES_AFTER: Duration = Duration::from_secs(1);
 
 /// How many bodies of a page may wait. Beyond it they are fetched while it is being loaded.
 const MAX_WAITING_BODIES: usize = 64;
+
+/// How long another target may take to report a document whose target is gone. A process starts meanwhile.
+const MOVED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the start of a request waits for the body that the page posts.
 const POST_DATA_WITHIN: Duration = Duration::from_millis(500);
@@ -383,7 +386,7 @@ impl Requests {
     /// The target is gone. A document that was being loaded may have moved to another target, which reports
     /// its end; all other requests are given up.
     pub(crate) fn target_gone(&mut self, key: Key, targets: &mut Targets, out: &mut Outbox) {
-        let at = out.now.monotonic.saturating_add(GRACE);
+        let at = out.now.monotonic.saturating_add(MOVED_WITHIN);
         for number in self.of_target(key) {
             let is_document = self.open.get(&number).is_some_and(is_document);
             if is_document {
