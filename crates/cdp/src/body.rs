@@ -37,13 +37,11 @@ pub(crate) fn text_of<'a>(
         let encoded = body.body.beginning((window / 3 + 2) * 4);
         let decoded = STANDARD.decode(encoded.text.as_bytes()).ok()?;
         let text = decode(&decoded, declared, encoded.is_cut)?;
-        let padding = ["==", "="].iter().find(|it| body.body.ends_with(it));
-        let all = body.body.decoded_len() / 4 * 3 - padding.map_or(0, |it| it.len());
         let text = Beginning {
             text: text.into(),
             is_cut: encoded.is_cut,
         };
-        (text, all)
+        (text, body.body.base64_len())
     } else {
         let text = body.body.beginning(window);
         let is_right = declared == Some(UTF_8) && !is_event_source;

@@ -277,9 +277,11 @@ impl Requests {
     }
 
     /// Changes a request in place, and looks at it again when that follows from the change.
-    fn update<R>(&mut self, number: u64, change: impl FnOnce(&mut Request) -> R) -> Option<R> {
-        let request = self.open.get_mut(&number)?;
-        let result = change(request);
+    fn update(&mut self, number: u64, change: impl FnOnce(&mut Request)) {
+        let Some(request) = self.open.get_mut(&number) else {
+            return;
+        };
+        change(request);
         let due = next_look(request);
         if due != request.due {
             if let Some(before) = request.due {
@@ -290,7 +292,6 @@ impl Requests {
             }
             request.due = due;
         }
-        Some(result)
     }
 
     /// The numbers of the target's requests, in the order in which they began.
@@ -331,9 +332,7 @@ impl Requests {
         }
         match given_up {
             Some(why) => self.give_up(number, why, targets, out),
-            None => {
-                self.update(number, |_| ());
-            }
+            None => self.update(number, |_| ()),
         }
     }
 
@@ -522,6 +521,12 @@ impl Requests {
         targets: &mut Targets,
         out: &mut Outbox,
     ) {
+        let is_of_error_page = |target: &mut Target| {
+            target.is_error_page(&sent.loader_id) && *sent.loader_id != *sent.request_id
+        };
+        if targets.at(key).is_none_or(is_of_error_page) {
+            return;
+        }
         let redirected = sent.redirect_response.as_ref();
         let mut before = None;
         if let Some(number) = self.number(&sent.request_id) {
@@ -538,20 +543,20 @@ impl Requests {
         if before.is_none() {
             self.limit_open(targets, out);
         }
-        let Some(target) = targets.at(key) else {
-            return;
-        };
-        if target.is_error_page(&sent.loader_id) && *sent.loader_id != *sent.request_id {
-            return;
-        }
-
         if let Some(before) = &mut before {
             emit_start(before, out);
+            // Another target reports the redirect. The request was counted for the first one.
+            if before.key != key {
+                stop_counting(before, targets, out);
+            }
             // It was answered, and is sent again, such as with a password.
             if before.response.is_some() {
                 close(before, Closed::SentAgain, out);
             }
         }
+        let Some(target) = targets.at(key) else {
+            return;
+        };
         let request = &sent.request;
         let resource_type = owned(sent.resource_type.as_ref());
         let nav_seq =
@@ -1214,16 +1219,13 @@ fn response_of(
         headers: received.headers,
         status_text: non_empty(received.status_text),
         mime_type: non_empty(received.mime_type),
-        body: None,
-        body_bytes: None,
         protocol: received.protocol,
         remote_ip: received.remote_ip,
         from_cache: received.from_cache.map(str::to_owned),
         encoded_bytes: Some(encoded).filter(|bytes| 0 < *bytes),
         duration_ms: request.clocks.duration(timestamp),
         timing: timing.map(|timing| phases::of(timing, &request.clocks, timestamp)),
-        open: None,
-        canceled: None,
+        ..NetworkResponse::default()
     }
 }
 
@@ -1341,11 +1343,11 @@ fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// A number of bytes that the browser reports as a float.
+/// A whole number, such as one of bytes, that the browser reports as a float.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a cast saturates, and a negative number of bytes is none"
+    reason = "a cast saturates, and a negative number counts nothing"
 )]
 pub(crate) fn whole(bytes: f64) -> u64 {
     bytes as u64

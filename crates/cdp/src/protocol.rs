@@ -281,9 +281,10 @@ impl<'a> PageText<'a> {
         length
     }
 
-    /// Whether it ends with this text, which needs no escapes.
-    pub(crate) fn ends_with(&self, text: &str) -> bool {
-        self.0.ends_with(text)
+    /// How many bytes it stands for, if it is base64.
+    pub(crate) fn base64_len(&self) -> usize {
+        let padding = ["==", "="].iter().find(|it| self.0.ends_with(*it));
+        (self.decoded_len() / 4 * 3).saturating_sub(padding.map_or(0, |it| it.len()))
     }
 
     /// Whether it begins with this text, which needs no escapes.

@@ -155,7 +155,8 @@ pub(crate) fn emit(target: &mut Target, loader: &str, evaluated: &Evaluated<'_>,
             ..target.context_without_url()
         };
         let cause = Some("Runtime.evaluate");
-        let at = |ms: f64| microseconds(timeline.origin + ms);
+        // Microseconds since the Unix epoch.
+        let at = |ms: f64| whole(((timeline.origin + ms) * 1000.0).round());
         let request = NetworkRequest {
             context: context.clone(),
             request_id: request_id.clone(),
@@ -216,13 +217,4 @@ fn timing_of(entry: &Entry<'_>) -> NetworkTiming {
         wait: between(entry.request, entry.response),
         receive: between(entry.response, entry.end),
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a cast saturates, and no time is before 1970"
-)]
-fn microseconds(ms: f64) -> u64 {
-    (ms * 1000.0).round() as u64
 }

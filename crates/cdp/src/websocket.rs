@@ -13,9 +13,7 @@ use crate::key::Key;
 use crate::network::{Closed, MAX_WORDS, headers};
 use crate::outbox::Outbox;
 use crate::phases::Clocks;
-use crate::protocol::{
-    PageText, WebSocketCreated, WebSocketEnded, WebSocketFrame, WebSocketHandshake,
-};
+use crate::protocol::{WebSocketCreated, WebSocketEnded, WebSocketFrame, WebSocketHandshake};
 use crate::targets::Target;
 
 /// The most open WebSockets. Further ones are not followed.
@@ -138,7 +136,7 @@ impl Sockets {
         };
         let payload = &frame.response.payload_data;
         let bytes = if frame.response.opcode == BINARY {
-            base64_len(payload)
+            payload.base64_len()
         } else {
             payload.decoded_len()
         };
@@ -263,10 +261,4 @@ fn emit_end(
 fn refused_with(error_text: &str) -> Option<u32> {
     let (_, status) = error_text.rsplit_once("Unexpected response code: ")?;
     status.parse().ok()
-}
-
-/// How many bytes this base64 stands for.
-fn base64_len(text: &PageText<'_>) -> usize {
-    let padding = ["==", "="].iter().find(|it| text.ends_with(it));
-    (text.decoded_len() / 4 * 3).saturating_sub(padding.map_or(0, |it| it.len()))
 }

@@ -291,6 +291,26 @@ fn a_document_that_moves_to_another_target_ends_there() {
     );
 }
 
+/// Each target counts only what began in it.
+#[test]
+fn a_request_that_another_target_redirects_is_counted_once() {
+    let mut browser = tab();
+    browser.attached(Some("S"), "S2", "F2", "iframe", true);
+    browser.request("S2", "D", "D");
+    browser.redirected("S", "D", "D", "http://h/old");
+    browser.answered("S", "D", 200);
+    browser.finished("S", "D");
+    assert_eq!(end(&mut browser).1["status"], 200);
+    // The frame has nothing in flight any more, and the page counts its own requests as before.
+    browser.request("S", "r", "L");
+    browser.at(1000).finished("S", "r");
+    browser.waits_until(5000);
+    let idle = |(name, _): &(String, u64)| name == "network_idle";
+    let idle: Vec<_> = browser.emitted().into_iter().filter(idle).collect();
+    let at = |ms| ("network_idle".to_owned(), ms);
+    assert_eq!(idle, [at(500), at(1500)]);
+}
+
 #[test]
 fn a_page_that_is_left_ends_its_requests_and_brings_them_back() {
     let mut browser = tab();
