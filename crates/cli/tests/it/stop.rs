@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use rustix::process::Signal;
 use tokio::sync::oneshot;
@@ -59,14 +59,21 @@ pub(crate) async fn stop_under_load(publishers: usize, followers: usize) {
         });
     }
     let acknowledged = Arc::new(AtomicU64::new(0));
+    let is_asked_to_stop = Arc::new(AtomicBool::new(false));
     let mut publishing = JoinSet::new();
     for _ in 0..publishers {
         let mut caller = in_time(Caller::connect(server.address())).await.unwrap();
-        let acknowledged = acknowledged.clone();
+        let (acknowledged, is_asked_to_stop) = (acknowledged.clone(), is_asked_to_stop.clone());
         publishing.spawn(async move {
+            let mut has_ended = false;
             // Up to the end of the server, which is the end of the connection.
             while let Ok(answer) = caller.publish(&batch()).await {
-                assert_eq!(answer.published, BATCH as u64);
+                assert_eq!(answer.offered, BATCH as u64);
+                // The session ends before the connections do: from there on nothing is published, and the
+                // answers say so.
+                assert!(!has_ended || answer.published == 0, "{answer:?}");
+                has_ended = answer.published < answer.offered;
+                assert!(!has_ended || is_asked_to_stop.load(SeqCst), "{answer:?}");
                 acknowledged.fetch_max(answer.last, SeqCst);
             }
         });
@@ -77,16 +84,20 @@ pub(crate) async fn stop_under_load(publishers: usize, followers: usize) {
         }
     })
     .await;
-    let before = acknowledged.load(SeqCst);
+    is_asked_to_stop.store(true, SeqCst);
     server.running.signal(Signal::TERM);
+    let mut lasts = Vec::new();
     while let Some(last) = following.join_next().await {
-        let last = last.unwrap();
-        assert!(
-            before <= last,
-            "{before} acknowledged, and {last} was the last"
-        );
+        lasts.push(last.unwrap());
     }
     in_time(publishing.join_all()).await;
+    let acknowledged = acknowledged.load(SeqCst);
+    for last in lasts {
+        assert!(
+            acknowledged <= last,
+            "{acknowledged} acknowledged, and {last} was the last"
+        );
+    }
     assert_eq!(
         tokio::task::spawn_blocking(|| server.running.end().code)
             .await
