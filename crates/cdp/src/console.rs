@@ -29,17 +29,7 @@ const MAX_REJECTIONS: usize = 100;
 const IN_PROMISE: &str = "Uncaught (in promise)";
 
 pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut Outbox) {
-    // One limit for all arguments together.
-    let mut left = out.options.text_limit;
-    let mut args = Vec::with_capacity(call.args.items.len());
-    for arg in &call.args.items {
-        let arg = preview::text_of(arg, left, out);
-        left -= arg.len();
-        args.push(arg);
-        if left == 0 {
-            break;
-        }
-    }
+    let args: Vec<String> = texts_of(&call.args.items, out.options.text_limit, out).collect();
     let first = call.args.items.first();
     let is_format = first.is_some_and(|first| &*first.kind == "string");
     let mut text = preview::joined(&args, is_format, out.options.text_limit, out);
@@ -61,12 +51,8 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
             text,
             level: Some(call.level.to_string()),
             args,
-            line: None,
-            column: None,
-            source_url: None,
             stack_trace,
-            log_source: None,
-            exception_id: None,
+            ..ConsoleError::default()
         };
         out.emit(KnownType::ConsoleError, cause, &data);
     } else {
@@ -76,9 +62,7 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
             text,
             args,
             stack_trace,
-            log_source: None,
-            source_url: None,
-            exception_id: None,
+            ..ConsoleLog::default()
         };
         out.emit(KnownType::ConsoleLog, cause, &data);
     }
@@ -86,6 +70,21 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
     let items = call.args.items.iter();
     let objects = items.filter(|arg| arg.object_id.is_some()).count();
     hold(target, objects + call.args.skipped, out);
+}
+
+/// The text of each value, as far as there is space: `limit` bytes for all of them together.
+fn texts_of(
+    values: &[RemoteObject<'_>],
+    limit: usize,
+    out: &Outbox,
+) -> impl Iterator<Item = String> {
+    let mut left = Some(limit);
+    values.iter().map_while(move |value| {
+        let limit = left.take()?;
+        let text = preview::text_of(value, limit, out);
+        left = Some(limit - text.len()).filter(|left| 0 < *left);
+        Some(text)
+    })
 }
 
 pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &mut Outbox) {
@@ -154,11 +153,8 @@ pub(crate) fn revoked(target: &mut Target, revoked: &ExceptionRevoked<'_>, out: 
         context: target.context(),
         level: "revoked".to_owned(),
         text: out.text(&revoked.reason),
-        args: None,
-        stack_trace: None,
-        log_source: None,
-        source_url: None,
         exception_id: revoked.exception_id,
+        ..ConsoleLog::default()
     };
     let cause = Some("Runtime.exceptionRevoked");
     out.emit(KnownType::ConsoleLog, cause, &data);
@@ -168,15 +164,8 @@ pub(crate) fn revoked(target: &mut Target, revoked: &ExceptionRevoked<'_>, out: 
 pub(crate) fn logged(target: &mut Target, entry: &LogEntry<'_>, out: &mut Outbox) {
     let limit = out.options.text_limit;
     let mut texts = vec![out.text(&entry.text)];
-    let mut left = limit.saturating_sub(texts[0].len());
-    for arg in &entry.args.items {
-        let arg = preview::text_of(arg, left, out);
-        left -= arg.len();
-        texts.push(arg);
-        if left == 0 {
-            break;
-        }
-    }
+    let left = limit.saturating_sub(texts[0].len());
+    texts.extend(texts_of(&entry.args.items, left, out));
     let text = preview::joined(&texts, true, limit, out);
     let context = target.page_context();
     let log_source = Some(out.plain_text(&entry.source, MAX_NAME));

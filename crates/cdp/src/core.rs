@@ -382,87 +382,22 @@ impl Core {
 
     /// An event of the browser. If it is not captured, it is not even read.
     fn event(&mut self, method: &str, message: &str) -> Result<(), Unreadable> {
+        if method.starts_with("Network.") {
+            return if self.out.captures(Category::Network) {
+                self.network_event(method, message)
+            } else {
+                Ok(())
+            };
+        }
         let Self {
             targets,
             requests,
             past,
-            sockets,
             out,
             ..
         } = self;
         let (since, now) = (self.since, out.now);
         match method {
-            "Network.requestWillBeSent" if out.captures(Category::Network) => {
-                if let Some((target, sent)) = read::<RequestWillBeSent<'_>>(targets, message)? {
-                    requests.will_be_sent(target.key, &sent, targets, out);
-                }
-            }
-            "Network.responseReceived" if out.captures(Category::Network) => {
-                if let Some((target, received)) = read::<ResponseReceived<'_>>(targets, message)? {
-                    requests.response(target.key, &received, targets, out);
-                }
-            }
-            "Network.loadingFinished" if out.captures(Category::Network) => {
-                if let Some((target, finished)) = read::<LoadingFinished<'_>>(targets, message)? {
-                    requests.finished(target.key, &finished, targets, out);
-                }
-            }
-            "Network.loadingFailed" if out.captures(Category::Network) => {
-                if let Some((target, failed)) = read::<LoadingFailed<'_>>(targets, message)? {
-                    requests.failed(target.key, &failed, targets, out);
-                }
-            }
-
-            "Network.dataReceived" if out.captures(Category::Network) => {
-                let message: Message<'_, DataReceived<'_>> = protocol::read(message)?;
-                requests.data(&message.params, now.monotonic);
-            }
-            "Network.requestServedFromCache" if out.captures(Category::Network) => {
-                let message: Message<'_, ServedFromCache<'_>> = protocol::read(message)?;
-                requests.served_from_memory(&message.params.request_id);
-            }
-            // Only the length of a posted body is of interest.
-            "Network.requestWillBeSentExtraInfo"
-                if out.captures(Category::Network) && message.contains(r#""Content-Length""#) =>
-            {
-                let message: Message<'_, RequestExtraInfo<'_>> = protocol::read(message)?;
-                requests.sent_extra_info(&message.params, targets, out);
-            }
-            "Network.responseReceivedExtraInfo" if out.captures(Category::Network) => {
-                let message: Message<'_, ResponseExtraInfo<'_>> = protocol::read(message)?;
-                requests.received_extra_info(&message.params);
-            }
-
-            "Network.webSocketCreated" if out.captures(Category::Network) => {
-                if let Some((target, created)) = read::<WebSocketCreated<'_>>(targets, message)? {
-                    sockets.created(target, &created, out);
-                }
-            }
-            "Network.webSocketWillSendHandshakeRequest" if out.captures(Category::Network) => {
-                let message: Message<'_, WebSocketHandshake<'_>> = protocol::read(message)?;
-                sockets.requested(&message.params, out);
-            }
-            "Network.webSocketHandshakeResponseReceived" if out.captures(Category::Network) => {
-                let message: Message<'_, WebSocketHandshake<'_>> = protocol::read(message)?;
-                sockets.answered(&message.params, out);
-            }
-            "Network.webSocketFrameSent" if out.captures(Category::Network) => {
-                let message: Message<'_, WebSocketFrame<'_>> = protocol::read(message)?;
-                sockets.message(Direction::Sent, &message.params, out);
-            }
-            "Network.webSocketFrameReceived" if out.captures(Category::Network) => {
-                let message: Message<'_, WebSocketFrame<'_>> = protocol::read(message)?;
-                sockets.message(Direction::Received, &message.params, out);
-            }
-            "Network.webSocketFrameError" if out.captures(Category::Network) => {
-                let message: Message<'_, WebSocketEnded<'_>> = protocol::read(message)?;
-                sockets.failed(&message.params, out);
-            }
-            "Network.webSocketClosed" if out.captures(Category::Network) => {
-                let message: Message<'_, WebSocketEnded<'_>> = protocol::read(message)?;
-                sockets.closed(&message.params, out);
-            }
-
             "Runtime.consoleAPICalled" if out.captures(Category::Console) => {
                 if let Some((target, call)) = read::<ConsoleApiCalled<'_>>(targets, message)? {
                     let written = target.frames.written(call.execution_context_id);
@@ -600,8 +535,8 @@ impl Core {
             }
 
             "Target.targetCreated" if self.attaching => {
-                let message: Message<'_, TargetCreated<'_>> = protocol::read(message)?;
-                attach::created(targets, &message.params.target_info, out);
+                let created: TargetCreated<'_> = params(message)?;
+                attach::created(targets, &created.target_info, out);
             }
             "Target.attachedToTarget" => {
                 let message: Message<'_, AttachedToTarget<'_>> = protocol::read(message)?;
@@ -613,8 +548,8 @@ impl Core {
                 }
             }
             "Target.detachedFromTarget" => {
-                let message: Message<'_, DetachedFromTarget<'_>> = protocol::read(message)?;
-                for mut target in targets.remove(&message.params.session_id) {
+                let detached: DetachedFromTarget<'_> = params(message)?;
+                for mut target in targets.remove(&detached.session_id) {
                     target.frames.gone(&target.id, &mut self.past);
                     network::emit_without_bodies(&mut target, &mut self.out);
                     self.abandon(target.key, Closed::TargetGone);
@@ -627,6 +562,87 @@ impl Core {
                     let key = target.key;
                     self.abandon(key, Closed::TargetCrashed);
                 }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An event about a request or a WebSocket.
+    fn network_event(&mut self, method: &str, message: &str) -> Result<(), Unreadable> {
+        let Self {
+            targets,
+            requests,
+            sockets,
+            out,
+            ..
+        } = self;
+        match method {
+            "Network.requestWillBeSent" => {
+                if let Some((target, sent)) = read::<RequestWillBeSent<'_>>(targets, message)? {
+                    requests.will_be_sent(target.key, &sent, targets, out);
+                }
+            }
+            "Network.responseReceived" => {
+                if let Some((target, received)) = read::<ResponseReceived<'_>>(targets, message)? {
+                    requests.response(target.key, &received, targets, out);
+                }
+            }
+            "Network.loadingFinished" => {
+                if let Some((target, finished)) = read::<LoadingFinished<'_>>(targets, message)? {
+                    requests.finished(target.key, &finished, targets, out);
+                }
+            }
+            "Network.loadingFailed" => {
+                if let Some((target, failed)) = read::<LoadingFailed<'_>>(targets, message)? {
+                    requests.failed(target.key, &failed, targets, out);
+                }
+            }
+
+            "Network.dataReceived" => {
+                requests.data(&params::<DataReceived<'_>>(message)?, out.now.monotonic);
+            }
+            "Network.requestServedFromCache" => {
+                requests.served_from_memory(&params::<ServedFromCache<'_>>(message)?.request_id);
+            }
+            // Only the length of a posted body is of interest.
+            "Network.requestWillBeSentExtraInfo" if message.contains(r#""Content-Length""#) => {
+                requests.sent_extra_info(&params::<RequestExtraInfo<'_>>(message)?, targets, out);
+            }
+            "Network.responseReceivedExtraInfo" => {
+                requests.received_extra_info(&params::<ResponseExtraInfo<'_>>(message)?);
+            }
+
+            "Network.webSocketCreated" => {
+                if let Some((target, created)) = read::<WebSocketCreated<'_>>(targets, message)? {
+                    sockets.created(target, &created, out);
+                }
+            }
+            "Network.webSocketWillSendHandshakeRequest" => {
+                sockets.requested(&params::<WebSocketHandshake<'_>>(message)?, out);
+            }
+            "Network.webSocketHandshakeResponseReceived" => {
+                sockets.answered(&params::<WebSocketHandshake<'_>>(message)?, out);
+            }
+            "Network.webSocketFrameSent" => {
+                sockets.message(
+                    Direction::Sent,
+                    &params::<WebSocketFrame<'_>>(message)?,
+                    out,
+                );
+            }
+            "Network.webSocketFrameReceived" => {
+                sockets.message(
+                    Direction::Received,
+                    &params::<WebSocketFrame<'_>>(message)?,
+                    out,
+                );
+            }
+            "Network.webSocketFrameError" => {
+                sockets.failed(&params::<WebSocketEnded<'_>>(message)?, out);
+            }
+            "Network.webSocketClosed" => {
+                sockets.closed(&params::<WebSocketEnded<'_>>(message)?, out);
             }
             _ => {}
         }
@@ -797,6 +813,12 @@ fn read<'t, 'm, P: Deserialize<'m>>(
     let message: Message<'m, P> = protocol::read(message)?;
     let target = targets.of(message.session_id.as_deref());
     Ok(target.map(|target| (target, message.params)))
+}
+
+/// Reads an event whose target does not matter.
+fn params<'m, P: Deserialize<'m>>(message: &'m str) -> Result<P, Unreadable> {
+    let message: Message<'m, P> = protocol::read(message)?;
+    Ok(message.params)
 }
 
 /// Why there is no result.

@@ -313,21 +313,17 @@ impl Line<'_> {
 
     /// So many elements that are not there. Returns whether there is space for more.
     fn holes(&mut self, list: &mut List, count: u64) -> bool {
-        match count {
-            0 => true,
-            1 => {
-                list.next(self) && {
-                    self.push("empty");
-                    true
-                }
-            }
-            _ => {
-                list.next(self) && {
-                    self.push(&format!("empty × {count}"));
-                    true
-                }
+        if count == 0 {
+            return true;
+        }
+        let has_space = list.next(self);
+        if has_space {
+            self.push("empty");
+            if 1 < count {
+                self.push(&format!(" × {count}"));
             }
         }
+        has_space
     }
 
     /// The stack, which begins with name and message; what else the error has; and its cause.

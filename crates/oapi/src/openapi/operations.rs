@@ -22,7 +22,7 @@ use crate::ticket::{Ticket, TicketRequest};
     responses(
         (status = 200, description = "The state.", body = State, example = state_example),
         (status = 404, description = "There is no telemetry configuration.", body = ErrorBody,
-            example = json!({"code": "not_configured", "message": "telemetry is not configured; PUT /telemetry starts it"})),
+            example = json!({"code": "not_configured", "message": "telemetry is not configured: `PUT /telemetry` starts a session"})),
     ),
 )]
 fn get_telemetry() {}
@@ -63,7 +63,7 @@ fn put_telemetry() {}
     responses(
         (status = 200, description = "The state after the change.", body = State, example = state_example),
         (status = 404, description = "There is no telemetry configuration to change.", body = ErrorBody,
-            example = json!({"code": "not_configured", "message": "telemetry is not configured; PUT /telemetry starts it"})),
+            example = json!({"code": "not_configured", "message": "telemetry is not configured: `PUT /telemetry` starts a session"})),
         BadBody,
     ),
 )]

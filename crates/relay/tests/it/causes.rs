@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
-use crate::ends::{DEADLINE, Ends, UPGRADE, command, head, soon};
+use crate::ends::{DEADLINE, Ends, UPGRADE, command, head, serve_page, soon};
 use crate::real::Browser;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -130,20 +130,6 @@ fn caused_by(envelopes: &[Value], method: &str) -> Vec<String> {
     types
 }
 
-async fn serve(site: TcpListener) {
-    loop {
-        let (mut socket, _) = site.accept().await.unwrap();
-        tokio::spawn(async move {
-            head(&mut socket).await;
-            let length = PAGE.len();
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{PAGE}"
-            );
-            socket.write_all(answer.as_bytes()).await.unwrap();
-        });
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn events_name_the_command_that_they_follow_from() {
     let Some(browser) = Browser::open("causes") else {
@@ -151,7 +137,7 @@ async fn events_name_the_command_that_they_follow_from() {
     };
     let site = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", site.local_addr().unwrap());
-    let serving = tokio::spawn(serve(site));
+    let serving = tokio::spawn(serve_page(site, PAGE));
     let endpoint = format!("http://{}", browser.address).parse().unwrap();
     let source = CdpSource::new(SourceOptions::new(endpoint), Handle::current());
     let ends = Ends::over(

@@ -170,6 +170,21 @@ pub(crate) async fn head(socket: &mut TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// Answers every request with `page`.
+pub(crate) async fn serve_page(site: TcpListener, page: &'static str) {
+    loop {
+        let (mut socket, _) = site.accept().await.unwrap();
+        tokio::spawn(async move {
+            head(&mut socket).await;
+            let length = page.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{page}"
+            );
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        });
+    }
+}
+
 /// The published events.
 pub(crate) struct Events(Option<Reader>);
 

@@ -13,7 +13,7 @@ use tapline_oapi::{Category, CategorySet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::ends::{DEADLINE, Ends, UPGRADE, allow, command, head, redacting, soon};
+use crate::ends::{DEADLINE, Ends, UPGRADE, allow, command, head, redacting, serve_page, soon};
 
 /// What was found. Where nothing was, the test is skipped with a message, or fails where `variable` is 1.
 #[track_caller]
@@ -194,19 +194,7 @@ async fn playwright_works_and_what_it_types_is_in_no_event() {
         "http://user:s3cret-u@{}/?key=s3cret-q",
         site.local_addr().unwrap()
     );
-    let serving = tokio::spawn(async move {
-        loop {
-            let (mut socket, _) = site.accept().await.unwrap();
-            tokio::spawn(async move {
-                head(&mut socket).await;
-                let length = PAGE.len();
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{PAGE}"
-                );
-                socket.write_all(answer.as_bytes()).await.unwrap();
-            });
-        }
-    });
+    let serving = tokio::spawn(serve_page(site, PAGE));
     let ends = Ends::with(|options| {
         options.upstream.clone_from(&browser.address);
         options.redact_url = redacting(&["key"]);
