@@ -1,6 +1,7 @@
 //! What the source costs a page: how long it takes to load with the source and without, in pairs, the
-//! order within a pair alternating, in one browser and one tab. And how a page is kept up with that logs
-//! 100,000 lines as fast as it can.
+//! order within a pair alternating, in one browser and one tab. Beside it, what the browser alone costs: a
+//! client that enables the same domains and drops what it receives. And how a page is kept up with that
+//! logs 100,000 lines as fast as it can.
 //!
 //! `cargo run --release -p tapline-cdp --example cost [PAIRS]` wants a Chromium.
 #![allow(
@@ -23,6 +24,7 @@ use std::time::Instant;
 use control::Control;
 use scene::Scene;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() {
@@ -32,13 +34,35 @@ async fn main() {
     println!("captured                     without ms   with ms   more, median [quartiles]");
     let text = ["console", "network", "page", "interaction"];
     let all = [&text[..], &["screenshot"]].concat();
-    measure("nothing, twice", "/load", &[], pairs).await;
-    measure("page", "/load", &["page"], pairs).await;
-    measure("console", "/load", &["console"], pairs).await;
-    measure("network", "/load", &["network"], pairs).await;
-    measure("all", "/load", &all, pairs).await;
-    // With 40 ms to the server and back for each request.
-    measure("all, 40 ms away", "/load?latency", &all, pairs).await;
+    let network = ["Network"];
+    let domains = ["Network", "Page", "Runtime", "Log"];
+    for (name, path, client) in [
+        ("nothing, twice", "/load", Client::Source(&[])),
+        ("page", "/load", Client::Source(&["page"])),
+        ("console", "/load", Client::Source(&["console"])),
+        ("network", "/load", Client::Source(&["network"])),
+        ("network, browser alone", "/load", Client::Bare(&network)),
+        ("all", "/load", Client::Source(&all)),
+        ("all, browser alone", "/load", Client::Bare(&domains)),
+        // With 40 ms to the server and back for each request.
+        ("all, 40 ms away", "/load?latency", Client::Source(&all)),
+        (
+            "the same, browser alone",
+            "/load?latency",
+            Client::Bare(&domains),
+        ),
+    ] {
+        measure(name, path, client, pairs).await;
+    }
+}
+
+/// What is attached to the tab while it loads.
+#[derive(Clone, Copy)]
+enum Client<'a> {
+    /// The source, which captures these categories.
+    Source(&'a [&'a str]),
+    /// A client that enables these domains, and drops what they emit.
+    Bare(&'a [&'a str]),
 }
 
 /// How long the page takes to log all lines, and when the last one is emitted.
@@ -83,7 +107,7 @@ async fn flood(on: bool) {
     }
 }
 
-async fn measure(name: &str, path: &str, categories: &[&str], pairs: usize) {
+async fn measure(name: &str, path: &str, client: Client<'_>, pairs: usize) {
     let Some(mut scene) = Scene::set().await else {
         return;
     };
@@ -101,14 +125,20 @@ async fn measure(name: &str, path: &str, categories: &[&str], pairs: usize) {
         let mut times = [0.0; 2];
         for turn in 0..2 {
             let on = (pair + turn) % 2 == 1;
-            if on {
-                switch_on(&mut scene, &url, &mut control, &session, categories).await;
-            } else {
-                scene.capture(Some(&[])).await;
+            let mut attached = None;
+            match client {
+                Client::Source(categories) if on => {
+                    switch_on(&mut scene, &url, &mut control, &session, categories).await;
+                }
+                Client::Bare(domains) if on => {
+                    attached = Some(attach(scene.port, &tab, domains).await);
+                }
+                Client::Source(_) | Client::Bare(_) => scene.capture(Some(&[])).await,
             }
             // The first one after switching is not the one that counts.
             load(&url, &mut control, &session).await;
             times[usize::from(on)] = load(&url, &mut control, &session).await;
+            drop(attached);
         }
         without.push(times[0]);
         with.push(times[1]);
@@ -146,6 +176,19 @@ async fn switch_on(
         }
     }
     scene.seen.clear();
+}
+
+/// A client of the tab, until the set is dropped.
+async fn attach(port: u16, tab: &str, domains: &[&str]) -> JoinSet<()> {
+    let mut control = Control::open(port).await;
+    let session = control.attach(tab).await;
+    for domain in domains {
+        let method = format!("{domain}.enable");
+        control.ask(Some(&session), &method, json!({})).await;
+    }
+    let mut dropping = JoinSet::new();
+    dropping.spawn(control.drop_events());
+    dropping
 }
 
 /// In milliseconds: from the command to navigate until the page has all that it asked for.

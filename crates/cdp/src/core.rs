@@ -663,7 +663,7 @@ impl Core {
         for pending in out.forget(|pending| pending.key == Some(key)) {
             match pending.purpose {
                 Purpose::Body(ended) => network::emit_with_body(ended, None, out),
-                Purpose::PostData { id } => requests.posted(&id, None, out),
+                Purpose::PostData { id } => requests.posted(&id, None, targets, out),
                 Purpose::Script => {
                     if let Some(target) = targets.at(key) {
                         interaction::added(target, None, out);
@@ -780,7 +780,8 @@ impl Core {
             }
             Purpose::PostData { id } => {
                 let body = result::<PostData<'_>>(message);
-                self.requests.posted(&id, body.as_ref().ok(), out);
+                self.requests
+                    .posted(&id, body.as_ref().ok(), &mut self.targets, out);
                 body.err().filter(is_unreadable)
             }
         };

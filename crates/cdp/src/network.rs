@@ -210,24 +210,54 @@ struct HeldStart {
     until: Duration,
     /// Whether the body was requested from the browser.
     is_requested: bool,
+    /// The end of the request, if it came before the body, and the target that reported it.
+    end: Option<(Key, End)>,
 }
 
 /// How a request ended.
-struct End<'a> {
-    /// The browser's event.
-    cause: &'static str,
-    /// The browser's clock, in seconds.
-    timestamp: f64,
+#[derive(Debug)]
+struct End {
+    at: Ending,
     /// Bytes on the network, headers included, if the browser says so.
     encoded_bytes: Option<u64>,
-    failure: Option<Failure<'a>>,
+    failure: Option<Failure>,
 }
 
-struct Failure<'a> {
+/// When a request ended, and by what.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    /// The browser's event; `None` if we ended it.
+    cause: Option<&'static str>,
+    /// The browser's clock, in seconds.
+    timestamp: f64,
+    /// The wall clock.
+    ts: u64,
+}
+
+impl Ending {
+    fn reported(cause: &'static str, timestamp: f64, out: &Outbox) -> Self {
+        Self {
+            cause: Some(cause),
+            timestamp,
+            ts: out.now.wall,
+        }
+    }
+
+    fn ours(request: &Request, out: &Outbox) -> Self {
+        Self {
+            cause: None,
+            timestamp: request.clocks.at(out.now.monotonic),
+            ts: out.now.wall,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Failure {
     error_text: String,
     canceled: bool,
-    blocked_reason: Option<&'a str>,
-    cors_error: Option<&'a str>,
+    blocked_reason: Option<String>,
+    cors_error: Option<String>,
 }
 
 /// All requests that have not ended.
@@ -316,11 +346,12 @@ impl Requests {
             return;
         };
         let now = out.now.monotonic;
+        debug_assert!(due <= now, "looked at too early");
         let mut given_up = None;
         if let Some(request) = self.open.get_mut(&number) {
             request.due = None;
             if request.held.is_some() {
-                emit_start(request, out);
+                self.emit_held(number, targets, out);
             } else if let Some((why, _)) = request.leaving {
                 given_up = Some(why);
             } else if request.response.is_some() {
@@ -328,7 +359,6 @@ impl Requests {
             } else if request.last.saturating_add(REQUEST_AGE) <= now {
                 given_up = Some(Closed::TooOld);
             }
-            debug_assert!(due <= now, "looked at too early");
         }
         match given_up {
             Some(why) => self.give_up(number, why, targets, out),
@@ -336,8 +366,25 @@ impl Requests {
         }
     }
 
+    /// Emits the start that has waited for its posted body, and the end, if it came meanwhile.
+    fn emit_held(&mut self, number: u64, targets: &mut Targets, out: &mut Outbox) {
+        if !self.open.get(&number).is_some_and(Request::has_ended) {
+            self.update(number, |request| emit_start(request, out));
+        } else if let Some(mut request) = self.remove(number) {
+            let end = request.held.as_mut().and_then(|held| held.end.take());
+            emit_start(&mut request, out);
+            if let Some((key, end)) = end {
+                self.emit_end_of(key, request, end, targets, out);
+            }
+        }
+    }
+
     /// Gives up a request. Its true end is reported if the browser reports it later.
     fn give_up(&mut self, number: u64, why: Closed, targets: &mut Targets, out: &mut Outbox) {
+        if self.open.get(&number).is_some_and(Request::has_ended) {
+            self.emit_held(number, targets, out);
+            return;
+        }
         let Some(mut request) = self.remove(number) else {
             return;
         };
@@ -527,6 +574,12 @@ impl Requests {
         if targets.at(key).is_none_or(is_of_error_page) {
             return;
         }
+        // One that has ended, and waits only for its posted body, is another one.
+        if let Some(number) = self.number(&sent.request_id)
+            && self.open.get(&number).is_some_and(Request::has_ended)
+        {
+            self.emit_held(number, targets, out);
+        }
         let redirected = sent.redirect_response.as_ref();
         let mut before = None;
         if let Some(number) = self.number(&sent.request_id) {
@@ -625,6 +678,7 @@ impl Requests {
                 ts: out.now.wall,
                 until: out.now.monotonic.saturating_add(POST_DATA_WITHIN),
                 is_requested: false,
+                end: None,
             })),
         };
         if has_more {
@@ -663,26 +717,32 @@ impl Requests {
     }
 
     /// The browser has answered with the posted body, or has none.
-    pub(crate) fn posted(&mut self, id: &str, body: Option<&PostData<'_>>, out: &mut Outbox) {
+    pub(crate) fn posted(
+        &mut self,
+        id: &str,
+        body: Option<&PostData<'_>>,
+        targets: &mut Targets,
+        out: &mut Outbox,
+    ) {
         let Some(number) = self.number(id) else {
             return;
         };
-        self.update(number, |request| {
-            if let (Some(held), Some(body)) = (&mut request.held, body) {
-                let data = &mut held.data;
-                data.post_data = Some(out.text(&body.post_data));
-                data.post_data_omitted = None;
-                // The length on the wire: that of the text may be less, where the body is not text.
-                let is_cut = data.post_data_bytes.is_some_and(|bytes| {
-                    bytes > out.options.text_limit as u64
-                        || bytes != body.post_data.decoded_len() as u64
-                });
-                if !is_cut {
-                    data.post_data_bytes = None;
-                }
+        let request = self.open.get_mut(&number);
+        let held = request.and_then(|request| request.held.as_mut());
+        if let (Some(held), Some(body)) = (held, body) {
+            let data = &mut held.data;
+            data.post_data = Some(out.text(&body.post_data));
+            data.post_data_omitted = None;
+            // The length on the wire: that of the text may be less, where the body is not text.
+            let is_cut = data.post_data_bytes.is_some_and(|bytes| {
+                bytes > out.options.text_limit as u64
+                    || bytes != body.post_data.decoded_len() as u64
+            });
+            if !is_cut {
+                data.post_data_bytes = None;
             }
-            emit_start(request, out);
-        });
+        }
+        self.emit_held(number, targets, out);
     }
 
     /// The request was answered from the browser's memory.
@@ -821,8 +881,7 @@ impl Requests {
         out: &mut Outbox,
     ) {
         let end = End {
-            cause: "Network.loadingFinished",
-            timestamp: finished.timestamp,
+            at: Ending::reported("Network.loadingFinished", finished.timestamp, out),
             encoded_bytes: Some(whole(finished.encoded_data_length)),
             failure: None,
         };
@@ -836,15 +895,16 @@ impl Requests {
         targets: &mut Targets,
         out: &mut Outbox,
     ) {
-        let cors_error = (failed.cors_error_status.as_ref()).map(|status| &*status.cors_error);
+        let cors_error = (failed.cors_error_status.as_ref())
+            .map(|status| cut(&status.cors_error, MAX_WORDS).to_owned());
         let end = End {
-            cause: "Network.loadingFailed",
-            timestamp: failed.timestamp,
+            at: Ending::reported("Network.loadingFailed", failed.timestamp, out),
             encoded_bytes: None,
             failure: Some(Failure {
                 error_text: out.text(&failed.error_text),
                 canceled: failed.canceled,
-                blocked_reason: failed.blocked_reason.as_deref(),
+                blocked_reason: (failed.blocked_reason.as_ref())
+                    .map(|it| cut(it, MAX_WORDS).to_owned()),
                 cors_error,
             }),
         };
@@ -859,7 +919,16 @@ impl Requests {
     }
 
     /// The browser has reported the end.
-    fn ended(&mut self, key: Key, id: &str, end: End<'_>, targets: &mut Targets, out: &mut Outbox) {
+    fn ended(&mut self, key: Key, id: &str, end: End, targets: &mut Targets, out: &mut Outbox) {
+        // The start comes first, and waits for the body that is being fetched.
+        if let Some(number) = self.number(id)
+            && let Some(request) = self.open.get_mut(&number)
+            && let Some(held) = request.held.as_mut().filter(|held| held.is_requested)
+        {
+            held.end.get_or_insert((key, end));
+            stop_counting(request, targets, out);
+            return;
+        }
         let request = match self.take(id) {
             Some(request) => Some(request),
             // That it was cancelled says no more than that it was given up.
@@ -871,22 +940,29 @@ impl Requests {
         };
         emit_start(&mut request, out);
         stop_counting(&mut request, targets, out);
-        let timestamp = end.timestamp;
+        self.emit_end_of(key, request, end, targets, out);
+    }
+
+    fn emit_end_of(
+        &self,
+        key: Key,
+        mut request: Request,
+        end: End,
+        targets: &mut Targets,
+        out: &mut Outbox,
+    ) {
         match (request.response.take(), end.failure) {
             (None, None) => {
                 close(&mut request, Closed::NoResponse, out);
             }
             (None, Some(failure)) => {
-                emit_failure(&request, None, failure, timestamp, Some(end.cause), out);
+                emit_failure(&request, None, failure, end.at, out);
             }
             (Some(received), failure) if received.is_emitted => {
                 let failure = failure.filter(|failure| !failure.canceled);
                 let error_text = failure.map(|failure| failure.error_text);
-                let cause = Some(end.cause);
                 let encoded = end.encoded_bytes;
-                emit_end(
-                    &request, &received, encoded, timestamp, error_text, cause, out,
-                );
+                emit_end(&request, &received, encoded, error_text, end.at, out);
             }
             // A body that is cancelled is one that the page or the browser did not want to read further. If
             // there was none, nothing could break off; but its bytes may have come together with the end, and
@@ -897,7 +973,7 @@ impl Requests {
                         || !WITHOUT_BODY.contains(&&*failure.error_text)) =>
             {
                 let received = Some(&*received);
-                emit_failure(&request, received, failure, timestamp, Some(end.cause), out);
+                emit_failure(&request, received, failure, end.at, out);
             }
             (Some(received), failure) => {
                 let end = End { failure, ..end };
@@ -911,7 +987,7 @@ impl Requests {
         key: Key,
         mut request: Request,
         received: Received,
-        end: &End<'_>,
+        end: &End,
         targets: &mut Targets,
         out: &mut Outbox,
     ) {
@@ -925,14 +1001,14 @@ impl Requests {
                 raw_code: Some(error.raw_code),
                 resource_type: request.origin.resource_type.clone(),
             };
-            out.emit(KnownType::ProxyError, Some(end.cause), &data);
+            out.emit_at(end.at.ts, KnownType::ProxyError, end.at.cause, &data);
         }
         let has_body = request.origin.method != "HEAD"
             && !matches!(received.status, 204 | 205 | 304)
             && (end.failure.is_none() || 0 < request.data_bytes);
         let data_bytes = request.data_bytes;
         let origin = std::mem::take(&mut request.origin);
-        let mut response = response_of(&request, origin, received, end.timestamp);
+        let mut response = response_of(&request, origin, received, end.at.timestamp);
         if let Some(encoded) = end.encoded_bytes.filter(|bytes| 0 < *bytes) {
             response.encoded_bytes = Some(encoded);
         }
@@ -944,8 +1020,8 @@ impl Requests {
             && data_bytes.max(response.encoded_bytes.unwrap_or(0)) <= u64::from(MAX_FETCHED);
         let ended = EndedResponse {
             response: Box::new(response),
-            ts: out.now.wall,
-            cause: end.cause,
+            ts: end.at.ts,
+            cause: end.at.cause,
             bytes: data_bytes,
         };
         // The session that reported the end has the body.
@@ -967,6 +1043,11 @@ impl Requests {
 }
 
 impl Request {
+    /// Whether its end was reported, and waits for the start to be emitted.
+    fn has_ended(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.end.is_some())
+    }
+
     /// A request whose start was not seen.
     fn unseen(key: Key, id: &str, context: Context, out: &Outbox) -> Self {
         Self {
@@ -1087,7 +1168,7 @@ pub(crate) fn emit_with_body(
         response.body = Some(out.redacted(&text, limit));
         response.body_bytes = is_cut.then_some(bytes);
     }
-    out.emit_at(ts, KnownType::NetworkResponse, Some(cause), &*response);
+    out.emit_at(ts, KnownType::NetworkResponse, cause, &*response);
 }
 
 /// Emits the start, unless that was done.
@@ -1182,9 +1263,8 @@ fn emit_end(
     request: &Request,
     received: &Received,
     encoded_bytes: Option<u64>,
-    timestamp: f64,
     error_text: Option<String>,
-    cause: Option<&'static str>,
+    at: Ending,
     out: &mut Outbox,
 ) {
     let encoded = encoded_bytes.unwrap_or(received.header_bytes + request.encoded_bytes);
@@ -1194,11 +1274,11 @@ fn emit_end(
             ..request.origin.context.clone()
         },
         request_id: request.id.to_string(),
-        duration_ms: request.clocks.duration(timestamp).unwrap_or_default(),
+        duration_ms: request.clocks.duration(at.timestamp).unwrap_or_default(),
         encoded_bytes: Some(encoded).filter(|bytes| 0 < *bytes),
         error_text,
     };
-    out.emit(KnownType::NetworkResponseEnd, cause, &data);
+    out.emit_at(at.ts, KnownType::NetworkResponseEnd, at.cause, &data);
 }
 
 /// The data of a response: what was received, and what is known of its request.
@@ -1237,17 +1317,17 @@ fn close(request: &mut Request, why: Closed, out: &mut Outbox) -> bool {
     if !request.has_start && request.response.is_none() {
         return true;
     }
-    let now = request.clocks.at(out.now.monotonic);
+    let at = Ending::ours(request, out);
     let error_text = why.as_str().to_owned();
     match request.response.take() {
         Some(received) if received.is_emitted => {
-            emit_end(request, &received, None, now, Some(error_text), None, out);
+            emit_end(request, &received, None, Some(error_text), at, out);
             true
         }
         // It was answered, and of its body nothing had come that could have broken off.
         Some(received) if request.data_bytes == 0 => {
             let origin = std::mem::take(&mut request.origin);
-            let data = response_of(request, origin, *received, now);
+            let data = response_of(request, origin, *received, at.timestamp);
             out.emit(KnownType::NetworkResponse, None, &data);
             true
         }
@@ -1258,7 +1338,7 @@ fn close(request: &mut Request, why: Closed, out: &mut Outbox) -> bool {
                 blocked_reason: None,
                 cors_error: None,
             };
-            emit_failure(request, received.as_deref(), failure, now, None, out);
+            emit_failure(request, received.as_deref(), failure, at, out);
             request.response = received;
             false
         }
@@ -1268,12 +1348,11 @@ fn close(request: &mut Request, why: Closed, out: &mut Outbox) -> bool {
 fn emit_failure(
     request: &Request,
     received: Option<&Received>,
-    failure: Failure<'_>,
-    timestamp: f64,
-    cause: Option<&'static str>,
+    failure: Failure,
+    at: Ending,
     out: &mut Outbox,
 ) {
-    let error_text = match (failure.blocked_reason, failure.cors_error) {
+    let error_text = match (&failure.blocked_reason, &failure.cors_error) {
         _ if !failure.error_text.is_empty() => failure.error_text,
         // As the browser's own tools show it.
         (Some(reason), _) => format!("blocked:{reason}"),
@@ -1289,13 +1368,11 @@ fn emit_failure(
         status: received.map(|it| it.status).or(request.wire_status),
         headers: received.map(|it| it.headers.clone()),
         mime_type: received.and_then(|it| non_empty(it.mime_type.clone())),
-        blocked_reason: failure
-            .blocked_reason
-            .map(|it| cut(it, MAX_WORDS).to_owned()),
-        cors_error: failure.cors_error.map(|it| cut(it, MAX_WORDS).to_owned()),
-        duration_ms: request.clocks.duration(timestamp),
+        blocked_reason: failure.blocked_reason,
+        cors_error: failure.cors_error,
+        duration_ms: request.clocks.duration(at.timestamp),
     };
-    out.emit(KnownType::NetworkLoadingFailed, cause, &data);
+    out.emit_at(at.ts, KnownType::NetworkLoadingFailed, at.cause, &data);
 }
 
 /// The request does not keep the network of its target busy any longer.

@@ -113,7 +113,7 @@ pub(crate) struct EndedResponse {
     /// The wall time of its end.
     pub(crate) ts: u64,
     /// The browser's event that reported the end.
-    pub(crate) cause: &'static str,
+    pub(crate) cause: Option<&'static str>,
     /// How many bytes of the body the browser has received.
     pub(crate) bytes: u64,
 }

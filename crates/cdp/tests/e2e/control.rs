@@ -78,6 +78,12 @@ impl Control {
             .unwrap_or_else(|_| panic!("no answer to {method}"))
     }
 
+    /// Reads all that comes, and drops it, until the browser is gone.
+    #[allow(dead_code, reason = "for the example that measures")]
+    pub(crate) async fn drop_events(mut self) {
+        while let Some(Ok(_)) = self.socket.next().await {}
+    }
+
     /// The id of a new tab.
     pub(crate) async fn open_tab(&mut self, url: &str) -> String {
         let opened = self

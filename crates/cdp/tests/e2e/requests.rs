@@ -187,7 +187,7 @@ async fn what_is_posted_and_received_is_reported_as_the_page_has_it() {
         requests.push((data(&request), length));
     }
     let (text, length) = &requests[0];
-    // The browser may report the end before it gives the body out; then the omission is marked.
+    // A browser that takes longer to give the body out than the start waits for it: the omission is marked.
     if text["post_data_omitted"] != true {
         assert_eq!(text["post_data"], "y".repeat(64 * 1024), "{text}");
     }

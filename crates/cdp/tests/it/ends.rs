@@ -429,6 +429,56 @@ fn posted(length: Option<u64>, answer: Option<Value>) -> (Browser, Vec<Value>) {
 }
 
 #[test]
+fn an_end_that_comes_before_the_posted_body_waits_for_it() {
+    let ended = || {
+        let (mut browser, emitted) = posted(Some(10), None);
+        assert!(emitted.is_empty());
+        browser.at(20).response("S", "r", "image/png");
+        browser.finished("S", "r");
+        assert!(browser.events().is_empty(), "the start comes first");
+        browser
+    };
+    let types = |browser: &mut Browser| {
+        let events = browser.events();
+        let end = data_of(&events[1]);
+        assert_eq!(end["status"], 200);
+        let types = events.iter().map(|it| it.event_type.to_string()).collect();
+        let times: Vec<u64> = (events.iter())
+            .map(|it| (it.ts - crate::browser::START) / crate::browser::MS)
+            .collect();
+        assert_eq!(times, [0, 20], "they happened when they happened");
+        let body = data_of(&events[0]).get("post_data").cloned();
+        (types, body)
+    };
+    let both: Vec<String> = ["network_request", "network_response"]
+        .map(str::to_owned)
+        .into();
+
+    let mut browser = ended();
+    let asked = browser.commands();
+    let fetch = asked
+        .iter()
+        .find(|it| it.method == "Network.getRequestPostData");
+    let id = fetch.unwrap().id;
+    browser
+        .at(100)
+        .sends(&json!({"id": id, "result": {"postData": "note=hello"}}).to_string());
+    assert_eq!(
+        types(&mut browser),
+        (both.clone(), Some(json!("note=hello")))
+    );
+    assert_eq!(browser.core.held().requests, 0);
+
+    // The browser never gives it out, or its target closes meanwhile: the end is the one that was reported.
+    let mut browser = ended();
+    browser.waits_until(500);
+    assert_eq!(types(&mut browser), (both.clone(), None));
+    let mut browser = ended();
+    browser.at(100).detached("S");
+    assert_eq!(types(&mut browser), (both, None));
+}
+
+#[test]
 fn a_posted_body_is_fetched_or_its_omission_is_marked() {
     let form = "note=hello";
     let (_, emitted) = posted(Some(10), Some(json!({"result": {"postData": form}})));
