@@ -1,6 +1,8 @@
 //! What can go wrong with an operation, by whose fault it is.
 
-use tapline_oapi::{ErrorBody, ErrorCode, InvalidEvent, JsonError};
+use tapline_oapi::{
+    ErrorBody, ErrorCode, InvalidEvent, JsonError, LargestField, MAX_ENVELOPE_BYTES,
+};
 
 use crate::query::QueryError;
 use crate::source::SourceError;
@@ -18,11 +20,11 @@ pub enum ApiError {
     /// The caller claims to be the control API.
     #[error("field `source.kind`: `kernel_api` is reserved, a publisher cannot claim it")]
     ReservedSource,
-    /// The caller's event is over the limit, whatever is left out.
+    /// The caller's event is over the limit even without `data`, most of all because of that field.
     #[error(
-        "the event is too large even with its `data` left out: `source.metadata` is over the limit"
+        "field `{0}`: too large; the event is over {MAX_ENVELOPE_BYTES} bytes even with its `data` left out"
     )]
-    EventTooLarge,
+    EventTooLarge(LargestField),
     /// The caller's query cannot be understood.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -50,7 +52,7 @@ impl ApiError {
             Self::Body(error) => error.code,
             Self::Event(error) => error.code(),
             Self::ReservedSource => ErrorCode::ReservedSource,
-            Self::EventTooLarge => ErrorCode::EventTooLarge,
+            Self::EventTooLarge(_) => ErrorCode::EventTooLarge,
             Self::Query(_) => ErrorCode::InvalidQuery,
             Self::NotConfigured => ErrorCode::NotConfigured,
             Self::ShuttingDown => ErrorCode::Unavailable,

@@ -19,7 +19,7 @@ impl ApiService {
         }
         match self.session().publish(Event::try_from(request)?) {
             Ok(envelope) => Ok(Some(envelope)),
-            Err(PublishError::TooLarge) => Err(ApiError::EventTooLarge),
+            Err(PublishError::TooLarge(field)) => Err(ApiError::EventTooLarge(field)),
             Err(_) => Ok(None),
         }
     }

@@ -213,6 +213,7 @@ fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options
     let mut limits = tapline_server::Limits {
         body_bytes: limits.max_body,
         body_time: limits.body_timeout,
+        body_total_time: limits.body_total_timeout,
         header_bytes: limits.max_headers,
         header_time: limits.header_timeout,
         idle: limits.idle_timeout,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tapline_oapi::encode::{MAX_ENVELOPE_BYTES, encoded_len_at_most};
+use tapline_oapi::encode::{LargestField, MAX_ENVELOPE_BYTES, encoded_len_at_most};
 use tapline_oapi::{Epoch, Event};
 use tapline_ring::{Bounds, CapacityError, Retained, Ring};
 
@@ -63,9 +63,11 @@ pub enum AppendError<R> {
     /// `admit` refused it, for that reason.
     #[error("the event was not admitted")]
     NotAdmitted(R),
-    /// Its envelope is over the limit even without `data`.
-    #[error("the envelope is over {MAX_ENVELOPE_BYTES} bytes even with its data left out")]
-    TooLarge,
+    /// Its envelope is over the limit even without `data`, most of all because of that field.
+    #[error(
+        "field `{0}`: too large; the envelope is over {MAX_ENVELOPE_BYTES} bytes even with its data left out"
+    )]
+    TooLarge(LargestField),
 }
 
 /// What can be published: an event, a shared event, or a reference to a shared event.
@@ -295,7 +297,7 @@ fn fit<R>(entry: &mut Entry, seq: u64, stamp: Option<(&str, &str)>) -> Result<()
     if !fits(entry) {
         entry.event = Arc::new(entry.event.cut());
         if !fits(entry) {
-            return Err(AppendError::TooLarge);
+            return Err(AppendError::TooLarge(LargestField::of(&entry.event)));
         }
     }
     Ok(())

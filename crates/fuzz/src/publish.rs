@@ -40,7 +40,7 @@ pub fn publish(body: &[u8]) {
             check_readers(&session, &api, &expected);
             check_again(&api, &expected);
         }
-        (Ok(event), Err(ApiError::EventTooLarge)) => {
+        (Ok(event), Err(ApiError::EventTooLarge(_))) => {
             // The time does not matter: every time of the clock has 16 digits. A time of the request may differ.
             let ts = request
                 .ts

@@ -6,6 +6,7 @@
 //! compares both.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::event::{Event, Source};
 use crate::event_type::EventType;
@@ -117,6 +118,62 @@ pub fn encoded_len_at_most(event: &Event, stamp: Option<(&str, &str)>) -> usize 
         + metadata
         + ESCAPE * texts
         + event.data.as_ref().map_or(0, |data| data.get().len())
+}
+
+/// The field of an event that takes most of its envelope, besides `data`: what to shorten where the envelope is
+/// over [`MAX_ENVELOPE_BYTES`] although its data was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LargestField {
+    /// `type`
+    Type,
+    /// `source.event`
+    SourceEvent,
+    /// `source.metadata`, all of its entries together.
+    SourceMetadata,
+}
+
+impl LargestField {
+    /// The one of this event. Of equal ones the first in the order above.
+    #[must_use]
+    pub fn of(event: &Event) -> Self {
+        let encoded = |text: &str| {
+            let mut bytes = Vec::new();
+            string(&mut bytes, text);
+            bytes.len()
+        };
+        let metadata = event.source.metadata.iter();
+        let sizes = [
+            (Self::Type, encoded(event.event_type.as_str())),
+            (
+                Self::SourceEvent,
+                event.source.event.as_deref().map_or(0, encoded),
+            ),
+            (
+                Self::SourceMetadata,
+                metadata
+                    .map(|(key, value)| encoded(key) + encoded(value))
+                    .sum(),
+            ),
+        ];
+        let (mut largest, mut most) = sizes[0];
+        for (field, size) in sizes {
+            if most < size {
+                (largest, most) = (field, size);
+            }
+        }
+        largest
+    }
+}
+
+/// The path of the field, as a producer writes it.
+impl fmt::Display for LargestField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Type => "type",
+            Self::SourceEvent => "source.event",
+            Self::SourceMetadata => "source.metadata",
+        })
+    }
 }
 
 fn source(out: &mut Vec<u8>, source: &Source, stamp: Option<(&str, &str)>) {

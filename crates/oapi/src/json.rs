@@ -43,6 +43,8 @@ pub fn from_json_line<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError>
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8], whole: Whole) -> Result<T, JsonError> {
+    // RFC 8259, section 8.1: a parser may ignore a byte-order mark, which some programs write before UTF-8.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     // Validating the UTF-8 once is cheaper than string by string.
     let read = match str::from_utf8(bytes) {
         Ok(text) => serde_json::from_str::<Object<T>>(text),
@@ -128,7 +130,8 @@ impl JsonError {
                     Some(field) => format!("field `{}`", shortened(field)),
                     None => whole.to_string(),
                 };
-                let detail = detail.replacen("unknown variant `", "unknown value `", 1);
+                let is_escape = detail.contains("hex escape");
+                let detail = in_words(if is_escape { plain(detail) } else { detail });
                 (
                     ErrorCode::InvalidField,
                     path,
@@ -170,7 +173,7 @@ impl fmt::Display for Whole {
 
 /// The parser's message in words for people who did not write a parser.
 fn plain(detail: &str) -> &str {
-    const PLAIN: [(&str, &str); 19] = [
+    const PLAIN: [(&str, &str); 21] = [
         ("EOF while parsing a list", "it ends inside an array"),
         ("EOF while parsing an object", "it ends inside an object"),
         ("EOF while parsing a string", "it ends inside a string"),
@@ -193,6 +196,14 @@ fn plain(detail: &str) -> &str {
         (
             "invalid escape",
             "a `\\` in a string begins an unknown escape; write `\\\\` for the character itself",
+        ),
+        (
+            "lone leading surrogate",
+            "a `\\u` escape in a string is half of a pair; write both halves, or the character itself",
+        ),
+        (
+            "unexpected end of hex escape",
+            "a `\\u` escape in a string is half of a pair; write both halves, or the character itself",
         ),
         (
             "invalid number",
@@ -220,6 +231,48 @@ fn plain(detail: &str) -> &str {
     ];
     let known = PLAIN.iter().find(|(start, _)| detail.starts_with(start));
     known.map_or(detail, |(_, plain)| plain)
+}
+
+/// A message about a value in the words of JSON, and not of Rust.
+fn in_words(detail: &str) -> String {
+    const KINDS: [(&str, &str); 8] = [
+        ("map", "an object"),
+        ("sequence", "an array"),
+        ("null", "null"),
+        ("string ", "the text "),
+        ("integer ", "the number "),
+        ("floating point ", "the number "),
+        ("boolean ", ""),
+        ("number", "a number"),
+    ];
+    // What a name got that should be one of several, but is no text.
+    if detail == "expected value" {
+        return "expected a text in double quotes".to_owned();
+    }
+    let misfit = ["invalid type: ", "invalid value: "];
+    // The value before `, expected ` is the caller's, and may contain anything.
+    let parts = misfit
+        .iter()
+        .find_map(|start| detail.strip_prefix(start)?.rsplit_once(", expected "));
+    let Some((found, expected)) = parts else {
+        return detail.replacen("unknown variant `", "unknown value `", 1);
+    };
+    let found = match KINDS.iter().find(|(kind, _)| found.starts_with(kind)) {
+        Some((kind, words)) => format!("{words}{}", &found[kind.len()..]),
+        None => found.to_owned(),
+    };
+    let expected = match expected {
+        "a sequence" => "an array",
+        "a map" => "an object",
+        "a boolean" => "true or false",
+        "u64" | "u32" | "usize" => "a whole number from 0",
+        "i64" | "i32" => "a whole number",
+        "f64" => "a number",
+        "any valid JSON value" => "a JSON value",
+        "string or map" => "a string",
+        expected => expected,
+    };
+    format!("expected {expected}, found {found}")
 }
 
 /// What kind of error it is. Serde says most of that in its message alone.

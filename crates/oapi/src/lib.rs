@@ -68,7 +68,9 @@ pub use config::{
     StateConfig,
 };
 pub use cursor::{Cursor, CursorError, Epoch};
-pub use encode::{MAX_ENVELOPE_BYTES, encode_envelope, encode_event, encoded_len_at_most};
+pub use encode::{
+    LargestField, MAX_ENVELOPE_BYTES, encode_envelope, encode_event, encoded_len_at_most,
+};
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Envelope, Event, InvalidEvent, PublishRequest, Source, SourceKind};
 pub use event_type::{EmptyType, EventType, KnownType, UnknownType};

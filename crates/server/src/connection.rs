@@ -20,9 +20,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tapline_api::Backend;
 use tapline_oapi::ErrorCode;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Interval, Sleep, interval, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::answer::{Failure, encode_head};
 use crate::calls::RequestId;
@@ -47,6 +47,7 @@ pub(crate) async fn run<B: Backend>(
         permit.reason = CloseReason::Tls;
         return;
     };
+    let tcp = socket.tcp().clone();
     let state = Arc::new(SocketState::default());
     let taken = Arc::new(Mutex::new(None));
     let served = Mutex::new(0_u64);
@@ -58,8 +59,12 @@ pub(crate) async fn run<B: Backend>(
             *served += 1;
             *served >= app.options.limits.requests
         };
-        let (app, taken, state) = (&app, &taken, &*state);
-        let client = Client { address, state };
+        let (app, taken, state, tcp) = (&app, &taken, &*state, &*tcp);
+        let client = Client {
+            address,
+            state,
+            tcp,
+        };
         async move {
             let version = request.version();
             let answer = routes::answer(app, client, request).await;
@@ -87,14 +92,13 @@ pub(crate) async fn run<B: Backend>(
             }
         }
     });
-    let mut watch = Watch::new(&socket);
     let watched = Watched {
         socket,
         state: state.clone(),
     };
     let mut connection = http1::Builder::new()
-        // Otherwise it looks after each request whether its peer is still there: a system call that costs a
-        // twentieth of an event's publication. Where an answer takes its time we look ourselves, below.
+        // A client that has closed its sending side still gets the answers to what it sent. Looking after each
+        // request whether it has would also cost a twentieth of an event's publication.
         .half_close(true)
         .max_header_size(app.options.limits.header_bytes)
         .header_read_timeout(None)
@@ -120,9 +124,6 @@ pub(crate) async fn run<B: Backend>(
             && let Some(taken) = taken.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
             return Poll::Ready(End::TakenOver(taken));
-        }
-        if state.busy.load(Relaxed) && watch.poll_gone(cx).is_ready() {
-            return Poll::Ready(End::Gone);
         }
         peer_timer.poll_out(cx, &state).map(End::TimedOut)
     })
@@ -185,7 +186,6 @@ pub(crate) async fn run<B: Backend>(
                 ),
             ),
         },
-        End::Gone => return,
         End::TimedOut(Waiting::Head) => (
             CloseReason::HeaderTimeout,
             Failure::new(
@@ -203,6 +203,16 @@ pub(crate) async fn run<B: Backend>(
                 format!(
                     "nothing of the body came for {:?}",
                     app.options.limits.body_time
+                ),
+            ),
+        ),
+        End::TimedOut(Waiting::WholeBody) => (
+            CloseReason::BodyTimeout,
+            Failure::new(
+                ErrorCode::Timeout,
+                format!(
+                    "the request's body was not complete within {:?}",
+                    app.options.limits.body_total_time
                 ),
             ),
         ),
@@ -259,56 +269,11 @@ pub(crate) async fn answer_and_close(
     let _ = timeout(TIME, exchange).await;
 }
 
-/// Whether the client is still there while its request is being answered.
-struct Watch {
-    socket: Arc<TcpStream>,
-    /// Under TLS the closing of a client begins with a message that stays unread here, and no byte behind it
-    /// says that the end has come. So the socket is asked now and then.
-    ask: Option<Interval>,
-}
-
-impl Watch {
-    /// How long a client under TLS can have left before that is noticed.
-    const ASK_EVERY: Duration = Duration::from_secs(1);
-
-    fn new(socket: &Socket) -> Self {
-        let (socket, ask) = match socket {
-            Socket::Plain(socket) => (socket, None),
-            Socket::Tls(socket) => (socket.get_ref().0, Some(interval(Self::ASK_EVERY))),
-        };
-        Self {
-            socket: socket.0.clone(),
-            ask,
-        }
-    }
-
-    /// Ready when the client has closed its side; bytes that are there are left there.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(ask) = &mut self.ask else {
-            let mut byte = [0];
-            return match self.socket.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
-                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
-                Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-            };
-        };
-        while ask.poll_tick(cx).is_ready() {
-            match pin!(self.socket.ready(Interest::READABLE)).poll(cx) {
-                Poll::Ready(Ok(ready)) if !ready.is_read_closed() => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => {}
-            }
-        }
-        Poll::Pending
-    }
-}
-
 /// How it came that hyper has no more to do with a connection.
 enum End<B: Backend> {
     Closed(hyper::Result<()>),
     TakenOver(TakeOver<B>),
     TimedOut(Waiting),
-    /// The peer has closed its side while it was being answered.
-    Gone,
 }
 
 /// A stream that is about to start: the head of its answer, and its options.
@@ -327,6 +292,8 @@ enum Waiting {
     Head,
     /// More of a request's body.
     Body,
+    /// The end of a request's body. Only a result: bytes of it come, but too slowly.
+    WholeBody,
     /// That its answer is taken.
     Taking,
     /// Nothing: a request is being answered, and its handler has its own time limits.
@@ -337,13 +304,15 @@ enum Waiting {
 ///
 /// Activity neither reads the clock nor moves the timer. When the timer fires, and bytes have moved since it
 /// was set, it is set again. So a silence ends the connection after the limit at least, and after twice the
-/// limit at most.
+/// limit at most. A body also has a limit as a whole.
 struct PeerTimer<'a> {
     limits: &'a Limits,
     waiting: Waiting,
     /// Whether bytes have gone either way since `due` was worked out.
     moved: bool,
     due: Instant,
+    /// When the body has to be complete that is waited for.
+    body_due: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -355,6 +324,7 @@ impl<'a> PeerTimer<'a> {
             waiting: Waiting::Head,
             moved: false,
             due,
+            body_due: None,
             timer: Box::pin(sleep_until(due)),
         }
     }
@@ -379,16 +349,23 @@ impl<'a> PeerTimer<'a> {
             || self.moved && self.waiting == Waiting::Head
         {
             (self.waiting, self.moved) = (waiting, false);
-            self.due = Instant::now() + self.limit(waiting);
+            let now = Instant::now();
+            self.due = now + self.limit(waiting);
+            self.body_due = (waiting == Waiting::Body).then(|| now + self.limits.body_total_time);
+            self.due = self.body_due.map_or(self.due, |body| body.min(self.due));
             if self.due < self.timer.deadline() {
                 self.timer.as_mut().reset(self.due);
             }
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
+            if self.body_due.is_some_and(|due| due <= now) {
+                return Poll::Ready(Waiting::WholeBody);
+            }
             if self.moved || self.waiting == Waiting::Nothing {
                 self.moved = false;
                 self.due = now + self.limit(self.waiting);
+                self.due = self.body_due.map_or(self.due, |body| body.min(self.due));
             }
             if self.due <= now {
                 return Poll::Ready(self.waiting);
@@ -402,7 +379,7 @@ impl<'a> PeerTimer<'a> {
         match waiting {
             Waiting::Idle => self.limits.idle,
             Waiting::Head => self.limits.header_time,
-            Waiting::Body => self.limits.body_time,
+            Waiting::Body | Waiting::WholeBody => self.limits.body_time,
             Waiting::Taking | Waiting::Nothing => self.limits.stall,
         }
     }

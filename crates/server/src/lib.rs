@@ -37,6 +37,8 @@ mod readers;
 mod ticket;
 mod cors;
 mod calls;
+mod body;
+mod pace;
 mod answer;
 
 mod stream;

@@ -8,19 +8,16 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
 };
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
-use serde::de::DeserializeOwned;
+use hyper::body::Incoming;
 use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
     ApiError, Backend, Delivery, EncodedEnvelope, Filter, Opened, Page, PageQuery, PutAnswer,
@@ -30,9 +27,11 @@ use tapline_oapi::{
     BatchResult, ConfigRequest, ErrorCode, Health, OnLag, ReaderKind, ReaderPatch, from_json,
     openapi,
 };
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::answer::{Failure, Whole, empty, json, text};
+use crate::body::{MediaType, RequestBody, media_type, short};
 use crate::calls::{self, RequestId};
 use crate::cors;
 use crate::metrics::{self, RefusalReason};
@@ -40,7 +39,7 @@ use crate::page;
 use crate::readers::{PatchError, ReaderAccount, ReaderSpec};
 use crate::route::{Route, Unrouted};
 use crate::serve::App;
-use crate::socket::SocketState;
+use crate::socket::{self, SocketState};
 use crate::stream::{Opening, StreamPermit};
 use crate::ticket;
 
@@ -56,6 +55,8 @@ pub(crate) enum Answer<B: Backend> {
 pub(crate) struct Client<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) state: &'a SocketState,
+    /// The socket of its connection.
+    pub(crate) tcp: &'a TcpStream,
 }
 
 /// Answers a request, whatever it is.
@@ -64,7 +65,8 @@ pub(crate) async fn answer<B: Backend>(
     client: Client<'_>,
     request: Request<Incoming>,
 ) -> Answer<B> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let host = find_host(&mut head);
     let found = Route::find(&head.method, head.uri.path());
     let route = found.as_ref().map_or(Route::NotFound, |(route, _)| *route);
     let call = app.metrics.call(route);
@@ -72,7 +74,11 @@ pub(crate) async fn answer<B: Backend>(
     // It becomes an event only where calls are captured before and after it.
     let may_be_event = route.is_platform_call() && calls::are_captured(&*app.backend);
 
-    let handled = catch_panic(dispatch(app, client, found, &head, body)).await;
+    let handled = catch_panic(async {
+        host?;
+        dispatch(app, client, found, &head, body).await
+    })
+    .await;
     let mut answer = match handled {
         Ok(answer) => answer,
         Err(failure) => Answer::Whole(failure.into_response(&id)),
@@ -104,6 +110,27 @@ pub(crate) async fn answer<B: Backend>(
     headers.insert(calls::REQUEST_ID, id.into_header());
     call.answered(status);
     answer
+}
+
+/// Makes `host` what the request was sent to.
+///
+/// A target with a host of its own (`GET http://host/path`, or HTTP/2) takes the place of the header, whatever
+/// that says: RFC 9112, section 3.2.2. Two headers stay, to be refused.
+fn find_host(head: &mut Parts) -> Result<(), Failure> {
+    let given = head.headers.get_all(header::HOST).iter().take(2).count();
+    if given == 0 && head.version == Version::HTTP_11 {
+        return Err(Failure::new(
+            ErrorCode::BadRequest,
+            "header `host`: missing; HTTP/1.1 requires it",
+        ));
+    }
+    if given < 2
+        && let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        head.headers.insert(header::HOST, host);
+    }
+    Ok(())
 }
 
 /// A panic of a handler ends its request with 500, and nothing else.
@@ -154,21 +181,24 @@ async fn dispatch<B: Backend>(
     let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
     let grant = access.admit(&head.headers, query(), route.requirement())?;
 
-    let body = RequestBody { app, client, body };
+    let body = RequestBody {
+        limits: &app.options.limits,
+        state: client.state,
+        headers: &head.headers,
+        body,
+    };
     let whole = match route {
         Route::GetTelemetry => json(StatusCode::OK, &app.backend.state().await?),
-        Route::PutTelemetry => put(app, &head.headers, body).await?,
-        Route::PatchTelemetry => patch(app, &head.headers, body).await?,
+        Route::PutTelemetry => put(app, body).await?,
+        Route::PatchTelemetry => patch(app, body).await?,
         Route::DeleteTelemetry => delete(app).await?,
-        Route::PublishEvents => publish(app, &head.headers, body).await?,
+        Route::PublishEvents => publish(app, body).await?,
         Route::ReadEvents => read_page(app, query()).await?,
         Route::StreamEvents => return stream(app, client, head, query(), &grant).await,
         Route::WaitForEvent => wait(app, client, query()).await?,
         Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
-        Route::PatchReader => {
-            patch_reader(app, id.unwrap_or_default(), &head.headers, body).await?
-        }
-        Route::IssueTicket => issue_ticket(app, &head.headers, body).await?,
+        Route::PatchReader => patch_reader(app, id.unwrap_or_default(), body).await?,
+        Route::IssueTicket => issue_ticket(app, body).await?,
         Route::GetHealth => json(StatusCode::OK, &Health::ok()),
         Route::GetReadiness => readiness(app)?,
         Route::GetMetrics => typed(metrics::CONTENT_TYPE, app.metrics.render(&*app.backend)),
@@ -201,12 +231,8 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     Err(failure.with(header::CONNECTION, HeaderValue::from_static("close")))
 }
 
-async fn put<B: Backend>(
-    app: &Arc<App<B>>,
-    headers: &HeaderMap,
-    body: RequestBody<'_, B>,
-) -> Result<Whole, Failure> {
-    let request: ConfigRequest = optional(headers, body).await?;
+async fn put<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>) -> Result<Whole, Failure> {
+    let request: ConfigRequest = body.json_or_default().await?;
     let backend = app.backend.clone();
     let answer = detached(async move { backend.put(&request).await }).await?;
     let (status, state) = match &answer {
@@ -221,12 +247,8 @@ async fn put<B: Backend>(
     Ok(json(status, state))
 }
 
-async fn patch<B: Backend>(
-    app: &Arc<App<B>>,
-    headers: &HeaderMap,
-    body: RequestBody<'_, B>,
-) -> Result<Whole, Failure> {
-    let request: ConfigRequest = optional(headers, body).await?;
+async fn patch<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>) -> Result<Whole, Failure> {
+    let request: ConfigRequest = body.json_or_default().await?;
     let backend = app.backend.clone();
     let state = detached(async move { backend.patch(&request).await }).await?;
     tracing::info!(
@@ -244,26 +266,7 @@ async fn delete<B: Backend>(app: &Arc<App<B>>) -> Result<Whole, Failure> {
     Ok(json(StatusCode::OK, &state))
 }
 
-/// A JSON body; none is the same as `{}`.
-async fn optional<T: DeserializeOwned + Default, B: Backend>(
-    headers: &HeaderMap,
-    body: RequestBody<'_, B>,
-) -> Result<T, Failure> {
-    let body = body.whole().await?;
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    parse(headers, &body)
-}
-
-fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Failure> {
-    match media_type(headers)?.as_ref() {
-        "" | "application/json" => Ok(from_json(body).map_err(ApiError::from)?),
-        other => Err(unsupported(other, "`application/json`")),
-    }
-}
-
-/// Runs an operation in a task of its own: it is also completed if its client leaves before the end.
+/// Runs an operation in a task of its own: it is completed also where its client leaves before the end.
 async fn detached<T: Send + 'static>(
     operation: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -277,32 +280,28 @@ async fn detached<T: Send + 'static>(
     }
 }
 
-async fn publish<B: Backend>(
-    app: &App<B>,
-    headers: &HeaderMap,
-    body: RequestBody<'_, B>,
-) -> Result<Whole, Failure> {
-    match media_type(headers)?.as_ref() {
-        "" | "application/json" => {
-            let request = from_json(&body.whole().await?).map_err(ApiError::from)?;
+async fn publish<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whole, Failure> {
+    let headers = body.headers;
+    let bytes = body.whole().await?;
+    let expected = "`application/json` or `application/x-ndjson`";
+    match media_type(headers, expected)? {
+        MediaType::Json => {
+            let request = from_json(&bytes).map_err(ApiError::from)?;
             Ok(match app.backend.publish(request).await? {
                 Some(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
                 None => empty(StatusCode::NO_CONTENT),
             })
         }
-        "application/x-ndjson" => {
-            let result = publish_lines(app, &body.whole().await?).await;
-            Ok(json(StatusCode::OK, &result))
+        MediaType::Lines => {
+            let backend = app.backend.clone();
+            let result = detached(async move { Ok(publish_lines(&*backend, &bytes).await) });
+            Ok(json(StatusCode::OK, &result.await?))
         }
-        other => Err(unsupported(
-            other,
-            "`application/json` or `application/x-ndjson`",
-        )),
     }
 }
 
 /// Publishes line by line, and lets other tasks run now and then.
-async fn publish_lines<B: Backend>(app: &App<B>, body: &[u8]) -> BatchResult {
+async fn publish_lines(backend: &impl Backend, body: &[u8]) -> BatchResult {
     /// Some hundred lines: a few hundred microseconds.
     const PART_BYTES: usize = 64 * 1024;
     let mut result = BatchResult::default();
@@ -314,7 +313,7 @@ async fn publish_lines<B: Backend>(app: &App<B>, body: &[u8]) -> BatchResult {
             None => rest.len(),
         };
         let (lines, left) = rest.split_at(end);
-        line += app.backend.publish_lines(lines, line, &mut result).await;
+        line += backend.publish_lines(lines, line, &mut result).await;
         rest = left;
         tokio::task::yield_now().await;
     }
@@ -470,6 +469,10 @@ async fn wait<'a, B: Backend>(
         biased;
         found = timeout(query.timeout, found) => found.ok(),
         () = app.stopping.cancelled() => return Err(stopping()),
+        () = socket::unreachable(client.tcp) => return Err(Failure::new(
+            ErrorCode::Timeout,
+            "the client cannot be reached any more",
+        )),
     };
     let mut answer = match &found {
         Some(json) => text(StatusCode::OK, json.clone()),
@@ -513,12 +516,11 @@ fn poll_first(subscription: &mut impl Subscription, cx: &mut Context<'_>) -> Pol
 async fn patch_reader<B: Backend>(
     app: &App<B>,
     id: &str,
-    headers: &HeaderMap,
-    body: RequestBody<'_, B>,
+    body: RequestBody<'_>,
 ) -> Result<Whole, Failure> {
     /// How long a stream may take to come to it: it does between two writes.
     const PATIENCE: Duration = Duration::from_secs(5);
-    let patch: ReaderPatch = parse(headers, &body.whole().await?)?;
+    let patch: ReaderPatch = body.json().await?;
     let no_such_reader = |_| PatchError::NoSuchReader;
     match timeout(PATIENCE, app.readers.patch(id, patch)?).await {
         Ok(patched) => Ok(json(StatusCode::OK, &patched.map_err(no_such_reader)?)),
@@ -533,12 +535,8 @@ async fn patch_reader<B: Backend>(
     }
 }
 
-async fn issue_ticket<B: Backend>(
-    app: &App<B>,
-    headers: &HeaderMap,
-    body: RequestBody<'_, B>,
-) -> Result<Whole, Failure> {
-    let request = optional(headers, body).await?;
+async fn issue_ticket<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whole, Failure> {
+    let request = body.json_or_default().await?;
     let epoch = app.backend.epoch().to_string();
     let ticket = app.options.access.issue(&request, &epoch)?;
     let mut answer = json(StatusCode::CREATED, &ticket);
@@ -608,132 +606,9 @@ fn method_not_allowed(path: &str, allow: &str) -> Failure {
     .with(header::ALLOW, shown(allow))
 }
 
-/// A body that is still to be read.
-struct RequestBody<'a, B: Backend> {
-    app: &'a App<B>,
-    client: Client<'a>,
-    body: Incoming,
-}
-
-impl<B: Backend> RequestBody<'_, B> {
-    /// All of it, if that is within the limit. How long it may take is the connection's business.
-    async fn whole(mut self) -> Result<Bytes, Failure> {
-        let limit = self.app.options.limits.body_bytes;
-        let size = self.body.size_hint();
-        if size.lower() > limit as u64 {
-            return Err(self.too_large().await);
-        }
-        self.client.state.reading.store(true, Relaxed);
-        // Most come in one piece, which is then not copied.
-        let mut first = Bytes::new();
-        let mut whole = BytesMut::new();
-        while let Some(frame) = self.body.frame().await {
-            let Ok(frame) = frame else {
-                self.client.state.reading.store(false, Relaxed);
-                return Err(Failure::new(
-                    ErrorCode::InvalidJson,
-                    "the body ended before it was complete",
-                ));
-            };
-            // Trailers say nothing to us.
-            let Ok(piece) = frame.into_data() else {
-                continue;
-            };
-            if first.len() + whole.len() + piece.len() > limit {
-                return Err(self.too_large().await);
-            }
-            if whole.is_empty() && first.is_empty() {
-                first = piece;
-                continue;
-            }
-            if whole.is_empty() {
-                whole.reserve(size.exact().map_or(2 * first.len(), |size| size as usize));
-                whole.extend_from_slice(&std::mem::take(&mut first));
-            }
-            whole.extend_from_slice(&piece);
-        }
-        self.client.state.reading.store(false, Relaxed);
-        Ok(if whole.is_empty() {
-            first
-        } else {
-            whole.freeze()
-        })
-    }
-
-    /// Takes what is left of it, within bounds: a connection that is closed with bytes unread is reset, and a
-    /// client that writes all before it reads would not see the answer.
-    async fn too_large(mut self) -> Failure {
-        const BYTES: usize = 32 * 1024 * 1024;
-        const TIME: Duration = Duration::from_secs(5);
-        /// A client that has stopped writing is reading, most likely.
-        const SILENCE: Duration = Duration::from_millis(200);
-        self.client.state.reading.store(false, Relaxed);
-        let rest = async {
-            let mut left = BYTES;
-            while let Ok(Some(Ok(frame))) = timeout(SILENCE, self.body.frame()).await {
-                let taken = frame.data_ref().map_or(0, Bytes::len);
-                match left.checked_sub(taken) {
-                    Some(less) => left = less,
-                    None => break,
-                }
-            }
-        };
-        // Whether it came to its end makes no difference to the answer.
-        let _ = timeout(TIME, rest).await;
-        let limit = self.app.options.limits.body_bytes;
-        Failure::new(
-            ErrorCode::BodyTooLarge,
-            format!("the body is over {limit} bytes"),
-        )
-    }
-}
-
-/// The media type without its parameters, in lower case; empty where none is named.
-fn media_type(headers: &HeaderMap) -> Result<Cow<'_, str>, Failure> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return Ok("".into());
-    };
-    let text = value.to_str().map_err(|_| {
-        Failure::new(
-            ErrorCode::UnsupportedMediaType,
-            "header `content-type`: not text",
-        )
-    })?;
-    let name = text.split(';').next().unwrap_or_default().trim();
-    Ok(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        name.to_ascii_lowercase().into()
-    } else {
-        name.into()
-    })
-}
-
-fn unsupported(got: &str, expected: &str) -> Failure {
-    // What curl sends with `-d` unless it is given another type.
-    let hint = if got == "application/x-www-form-urlencoded" {
-        "; with curl, use `--json` instead of `-d`, or add `-H 'Content-Type: application/json'`"
-    } else {
-        ""
-    };
-    Failure::new(
-        ErrorCode::UnsupportedMediaType,
-        format!(
-            "header `content-type`: `{}` is not accepted here; send {expected}{hint}",
-            short(got)
-        ),
-    )
-}
-
 /// The query's parameters, decoded.
 fn pairs(uri: &Uri) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect()
-}
-
-/// What the caller sent, not longer than a message should be.
-fn short(text: &str) -> &str {
-    match text.char_indices().nth(100) {
-        Some((end, _)) => &text[..end],
-        None => text,
-    }
 }
 
 /// A header's value of digits and letters.

@@ -51,6 +51,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long a body may pause. Default: 30 s.
     pub body_time: Duration,
+    /// How long a body may take from its first byte to its last. Default: 60 s.
+    pub body_total_time: Duration,
     /// The largest head of a request, in bytes. Default: 32 KiB.
     pub header_bytes: usize,
     /// How long the head of a request may take, and a TLS handshake. Default: 10 s.
@@ -90,6 +92,7 @@ impl Default for Limits {
         Self {
             body_bytes: 8 * 1024 * 1024,
             body_time: Duration::from_secs(30),
+            body_total_time: Duration::from_secs(60),
             header_bytes: 32 * 1024,
             header_time: Duration::from_secs(10),
             idle: Duration::from_secs(75),

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tapline_access::TlsStream;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -19,11 +19,19 @@ pub(crate) enum Socket {
     Tls(Box<TlsStream<Shared>>),
 }
 
-/// A TCP socket that one task reads and writes while another part of it watches whether the client is
-/// still there.
+/// A TCP socket that one task reads and writes while another part of the program watches whether the client is
+/// still there, or writes to many.
 pub(crate) struct Shared(pub(crate) Arc<TcpStream>);
 
 impl Socket {
+    /// The TCP socket, under TLS or not.
+    pub(crate) fn tcp(&self) -> &Arc<TcpStream> {
+        match self {
+            Self::Plain(socket) => &socket.0,
+            Self::Tls(socket) => &socket.get_ref().0.0,
+        }
+    }
+
     /// Closes the sending side, and waits for the end of what is under way, within bounds: under TLS a
     /// client that does not read would otherwise keep the closing handshake waiting.
     pub(crate) async fn close(&mut self) {
@@ -111,6 +119,24 @@ impl AsyncWrite for Shared {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(socket2::SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
     }
+}
+
+/// Ready when the client cannot be reached any more: it has reset the connection, or does not answer probes.
+///
+/// A client that has closed its side may have closed its sending side only, and wait for its answer. Both look
+/// the same here. The system of a client that has closed all of it answers probes for a minute, as systems
+/// do after a close, and then resets the connection.
+pub(crate) async fn unreachable(tcp: &TcpStream) {
+    const PROBE_EVERY: Duration = Duration::from_secs(10);
+    let probes = socket2::TcpKeepalive::new()
+        .with_time(PROBE_EVERY)
+        .with_interval(PROBE_EVERY)
+        .with_retries(3);
+    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_keepalive(&probes) {
+        tracing::debug!(%error, "cannot probe the client");
+    }
+    // An error here is one of the runtime, which ends.
+    let _ = tcp.ready(Interest::ERROR).await;
 }
 
 /// A socket under hyper, which records what its connection needs to know: whether the client sends

@@ -153,10 +153,7 @@ pub(crate) async fn run<B: Backend>(
 fn limit_buffers(socket: &Socket, stall: Duration) {
     /// Not sent yet: enough for full speed, since the client's receive window comes on top of it.
     const UNSENT: u32 = 256 * 1024;
-    let tcp = match socket {
-        Socket::Plain(socket) => socket2::SockRef::from(&*socket.0),
-        Socket::Tls(socket) => socket2::SockRef::from(&*socket.get_ref().0.0),
-    };
+    let tcp = socket2::SockRef::from(&**socket.tcp());
     let bounds = tcp
         .set_tcp_notsent_lowat(UNSENT)
         .and_then(|()| tcp.set_tcp_user_timeout(Some(stall)));

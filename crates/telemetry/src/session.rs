@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use tapline_events::{AppendError, EventStream, IntoEvent};
-use tapline_oapi::{Category, CategorySet, Event};
+use tapline_oapi::{Category, CategorySet, Event, LargestField};
 
 use crate::ledger::SessionLedger;
 use crate::state::{Session, SessionState, TelemetryConfig};
@@ -52,9 +52,9 @@ pub enum PublishError {
     /// The session does not capture this category.
     #[error("the category `{0}` is not captured")]
     CategoryDisabled(Category),
-    /// The envelope is over the limit even without `data`.
-    #[error("the event is too large even with its data left out")]
-    TooLarge,
+    /// The envelope is over the limit even without `data`, most of all because of that field.
+    #[error("field `{0}`: too large; the event is over the limit even with its data left out")]
+    TooLarge(LargestField),
 }
 
 /// A session needs an id.
@@ -276,9 +276,9 @@ impl TelemetrySession {
                 Ok(envelope)
             }
             Err(AppendError::NotAdmitted(reason)) => Err(self.filtered(reason, category)),
-            Err(AppendError::TooLarge) => {
+            Err(AppendError::TooLarge(field)) => {
                 self.tallies.refused.bump(category);
-                Err(PublishError::TooLarge)
+                Err(PublishError::TooLarge(field))
             }
         }
     }

@@ -158,6 +158,11 @@ pub(crate) struct Limits {
     #[arg(env = "TAPLINE_BODY_TIMEOUT", hide_env_values = true)]
     pub(crate) body_timeout: Duration,
 
+    /// Close a connection whose request body is not complete within this time
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = patience)]
+    #[arg(env = "TAPLINE_BODY_TOTAL_TIMEOUT", hide_env_values = true)]
+    pub(crate) body_total_timeout: Duration,
+
     /// Close a connection that has been idle for this long
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = patience)]
     #[arg(env = "TAPLINE_IDLE_TIMEOUT", hide_env_values = true)]

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 use tapline_events::AppendError;
-use tapline_oapi::encode::MAX_ENVELOPE_BYTES;
+use tapline_oapi::encode::{LargestField, MAX_ENVELOPE_BYTES};
 use tapline_oapi::{Envelope as Wire, Event};
 
 use crate::{TestStamp, append, console, stream};
@@ -57,7 +57,8 @@ fn what_is_over_it_without_its_data_is_refused() {
         .metadata
         .insert("k".into(), "v".repeat(MAX_ENVELOPE_BYTES));
     let refused = stream.append(event, |()| Ok::<_, ()>(()));
-    assert_eq!(refused.unwrap_err(), AppendError::TooLarge);
+    let largest = LargestField::SourceMetadata;
+    assert_eq!(refused.unwrap_err(), AppendError::TooLarge(largest));
     assert_eq!(stream.head(), 0, "and has no seq");
 }
 

@@ -1101,8 +1101,7 @@ fn states() -> Vec<State> {
     let whole = post(&format!("content-length: {}\r\n", OUTER.len()), OUTER);
     let lines = format!("{OUTER}\n").repeat(10);
     let stream = "GET /telemetry/stream HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    let wait =
-        "GET /telemetry/wait?type=never&timeout_ms=60000 HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let wait = "GET /telemetry/wait?type=never&timeout_ms=500 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let document = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
     vec![
         state("before the first byte", "", 0),

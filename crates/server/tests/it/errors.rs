@@ -446,3 +446,46 @@ async fn half_a_body_publishes_nothing() {
         assert_eq!(server.api.retained().head, 0);
     }
 }
+
+/// The field that is to be shortened, and not another one.
+#[tokio::test]
+async fn the_field_that_makes_an_event_too_large_is_named() {
+    const MANY: usize = 1_000_000;
+    let server = Setup::default().running().await;
+    let (text, less) = ("x".repeat(MANY), "y".repeat(MANY / 10));
+    for (event, field) in [
+        (
+            format!(r#"{{"type":"{text}","category":"page"}}"#),
+            "field `type`: too large",
+        ),
+        (
+            format!(
+                r#"{{"type":"{less}","category":"page","source":{{"kind":"cdp","event":"{text}"}}}}"#
+            ),
+            "field `source.event`: too large",
+        ),
+        (
+            format!(
+                r#"{{"type":"{less}","category":"page","source":{{"kind":"cdp","metadata":{{"{less}":"{text}"}}}}}}"#
+            ),
+            "field `source.metadata`: too large",
+        ),
+        // Each control character takes six bytes of the envelope, and a few of the request.
+        (
+            format!(
+                r#"{{"type":"{}","category":"page","source":{{"kind":"cdp","event":"{}"}}}}"#,
+                "\\n".repeat(MANY / 3),
+                "\\u0001".repeat(MANY / 6),
+            ),
+            "field `source.event`: too large",
+        ),
+    ] {
+        let answer = server
+            .call(&request("POST", "/telemetry/events").json(event))
+            .await;
+        let (code, message) = read("too large", &answer);
+        assert_eq!((answer.status(), &*code), (413, "event_too_large"));
+        assert!(message.starts_with(field), "{message}");
+    }
+    assert_eq!(server.api.retained().head, 0);
+}

@@ -1,12 +1,13 @@
 //! The limits for a peer, and the answers beyond them. `/metrics` counts each.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::value::to_raw_value;
 use tapline_api::Backend as _;
 use tapline_oapi::{Event, KnownType};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::http::{Answer, Connection, get, request};
+use crate::http::{Answer, Connection, get, in_time, request, tcp};
 use crate::server::{Server, Setup, running};
 use crate::sse::Stream;
 
@@ -116,6 +117,40 @@ async fn a_body_that_stalls_is_answered() {
     assert_eq!(server.api.retained().head, 0);
 }
 
+#[tokio::test]
+async fn a_body_that_trickles_in_is_answered_when_its_time_is_over() {
+    const TOTAL: Duration = Duration::from_millis(600);
+    let setup = Setup::default().limits(|limits| limits.body_total_time = TOTAL);
+    let server = setup.running().await;
+    let bytes = request("POST", "/telemetry/events")
+        .json(r#"{"type":"page_load"}"#)
+        .bytes();
+    let head = bytes.len() - 20;
+    let (mut read, mut write) = tokio::io::split(tcp(server.addr).await);
+    in_time(write.write_all(&bytes[..head])).await.unwrap();
+    let began = Instant::now();
+    let trickle = async {
+        let mut pace = tokio::time::interval(TOTAL / 10);
+        for byte in &bytes[head..bytes.len() - 1] {
+            pace.tick().await;
+            if write.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = String::new();
+    tokio::select! {
+        () = trickle => {}
+        read = in_time(read.read_to_string(&mut answer)) => { read.unwrap(); }
+    }
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("was not complete within 600ms"), "{answer}");
+    assert!(began.elapsed() < 3 * TOTAL);
+    server.until_metric(&closed("body_timeout"), 1).await;
+    assert_eq!(server.api.retained().head, 0);
+}
+
 /// A body that keeps moving is not stalled, however long it takes in all.
 #[tokio::test]
 async fn a_slow_body_that_keeps_moving_is_accepted() {
@@ -157,8 +192,7 @@ async fn connections_are_bounded_and_a_place_is_free_again() {
 }
 
 async fn in_time_until_open(server: &Server) {
-    crate::http::in_time(async { while server.call(&get("/healthz")).await.status() != 200 {} })
-        .await;
+    in_time(async { while server.call(&get("/healthz")).await.status() != 200 {} }).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod server;
 
 mod configure;
 mod publish;
+mod bodies;
 mod page;
 mod errors;
 mod request_id;

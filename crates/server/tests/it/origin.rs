@@ -3,7 +3,7 @@
 use tapline_access::AccessConfig;
 use tapline_api::Backend as _;
 
-use crate::http::{Request, get, request};
+use crate::http::{Connection, Request, get, request};
 use crate::server::{Server, Setup, token};
 use crate::sse::Stream;
 
@@ -151,4 +151,46 @@ async fn names_that_are_not_ours_are_not_answered_to() {
             assert!(answer.text().contains("`--host`"), "{}", answer.text());
         }
     }
+}
+
+/// The status of an answer to these bytes.
+async fn status(server: &Server, bytes: &str) -> u16 {
+    let mut connection = Connection::open(server.addr).await;
+    connection.write(bytes.as_bytes()).await;
+    connection.answer("GET").await.status()
+}
+
+#[tokio::test]
+async fn a_request_of_http_1_1_without_a_host_is_refused() {
+    let server = server().await;
+    for target in ["/healthz", "/telemetry/stream", "http://localhost/healthz"] {
+        let bytes = format!("GET {target} HTTP/1.1\r\n\r\n");
+        assert_eq!(status(&server, &bytes).await, 400, "{target}");
+    }
+    // It was introduced with HTTP/1.1.
+    let old = status(&server, "GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert_eq!(old, 200);
+}
+
+/// A target with a host of its own is what counts, whatever the header says: RFC 9112, section 3.2.2.
+#[tokio::test]
+async fn the_host_of_an_absolute_target_is_checked() {
+    let server = server().await;
+    let request = |host: &str, header: &str| {
+        format!("GET http://{host}/healthz HTTP/1.1\r\nhost: {header}\r\n\r\n")
+    };
+    for (host, header, expected) in [
+        ("localhost", "localhost", 200),
+        ("tapline.internal:8080", "tapline.internal:8080", 200),
+        ("localhost", "evil.example", 200),
+        ("evil.example", "localhost", 403),
+        ("evil.example", "evil.example", 403),
+        ("localhost@evil.example", "localhost", 403),
+        ("evil.example@localhost", "localhost", 403),
+    ] {
+        let found = status(&server, &request(host, header)).await;
+        assert_eq!(found, expected, "http://{host} and host: {header}");
+    }
+    let twice = "GET http://localhost/healthz HTTP/1.1\r\nhost: a\r\nhost: localhost\r\n\r\n";
+    assert_eq!(status(&server, twice).await, 403);
 }

@@ -66,6 +66,14 @@ impl Secure {
         Connection::over(in_time(socket).await.unwrap())
     }
 
+    /// A connection that is reset when it is dropped.
+    async fn open_to_reset(&self) -> Connection {
+        let name = ServerName::try_from("localhost").unwrap();
+        let socket = tcp(self.addr()).await;
+        socket.set_zero_linger().unwrap();
+        Connection::over(in_time(self.connector.connect(name, socket)).await.unwrap())
+    }
+
     async fn stream(&self, query: &str) -> Stream {
         let request = get(&format!("/telemetry/stream?{query}"));
         Stream::over(self.open().await, &request).await
@@ -187,18 +195,21 @@ async fn a_stream_that_takes_nothing_is_closed() {
     assert_eq!(stalled.seqs(1).await, [1]);
 }
 
-/// A client that leaves during a `wait` is noticed, with and without a closing message.
+/// A client that resets its connection during a `wait` is noticed; one that only writes no more is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_leaves_during_a_wait_is_noticed() {
+async fn a_client_that_resets_during_a_wait_is_noticed_and_one_that_half_closes_is_answered() {
     let secure = Secure::start("wait", Setup::default()).await;
-    let wait = get("/telemetry/wait?timeout_ms=300000&type=never");
+    let wait = get("/telemetry/wait?timeout_ms=300000&type=page_load");
     let mut closing = secure.open().await;
-    let mut vanishing = secure.open().await;
+    let mut vanishing = secure.open_to_reset().await;
     for connection in [&mut closing, &mut vanishing] {
         connection.write(&wait.bytes()).await;
     }
     secure.until_readers(2).await;
     closing.end().await;
     drop(vanishing);
+    secure.until_readers(1).await;
+    secure.server.publish(KnownType::PageLoad);
+    assert_eq!(closing.answer("GET").await.status(), 200);
     secure.until_readers(0).await;
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tapline_oapi::KnownType;
 
-use crate::http::{Connection, get, in_time};
+use crate::http::{Connection, get, in_time, tcp};
 use crate::server::{Server, Setup, running};
 
 /// Waits until a client waits for an event.
@@ -116,9 +116,11 @@ async fn evicted_events_are_reported_as_lost() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_when_its_client_leaves_and_when_the_server_stops() {
+async fn a_wait_ends_when_its_client_resets_and_when_the_server_stops() {
     let mut server = running().await;
-    let mut gone = Connection::open(server.addr).await;
+    let socket = tcp(server.addr).await;
+    socket.set_zero_linger().unwrap();
+    let mut gone = Connection::over(socket);
     gone.write(&get("/telemetry/wait").bytes()).await;
     until_a_client_waits(&server).await;
     drop(gone);

@@ -242,7 +242,7 @@ fn produce(
                 assert_eq!(disabled, category);
                 answers.category_disabled[category.index()] += 1;
             }
-            Err(PublishError::TooLarge) => {
+            Err(PublishError::TooLarge(_)) => {
                 assert!(*fate == Fate::TooLarge);
                 answers.refused[category.index()] += 1;
             }

@@ -5,7 +5,7 @@ use std::thread;
 
 use serde_json::value::RawValue;
 use tapline_events::Counts;
-use tapline_oapi::encode::MAX_ENVELOPE_BYTES;
+use tapline_oapi::encode::{LargestField, MAX_ENVELOPE_BYTES};
 use tapline_oapi::{Category, CategorySet, Event, KnownType};
 use tapline_telemetry::{PublishError, SessionLedger, TelemetryConfig, TelemetrySession};
 
@@ -110,7 +110,10 @@ fn refused_is_what_is_too_large_even_without_its_data() {
     let metadata = &mut event.source.metadata;
     metadata.insert("k".into(), "v".repeat(MAX_ENVELOPE_BYTES));
     let event = Arc::new(event);
-    assert_eq!(session.publish(&event).unwrap_err(), PublishError::TooLarge);
+    assert_eq!(
+        session.publish(&event).unwrap_err(),
+        PublishError::TooLarge(LargestField::SourceMetadata)
+    );
     session.stop();
     assert_eq!(
         session.publish(&event).unwrap_err(),
