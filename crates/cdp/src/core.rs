@@ -529,6 +529,7 @@ impl Core {
             "PerformanceTimeline.timelineEventAdded" if out.captures(Category::Page) => {
                 if let Some((target, added)) = read::<TimelineEventAdded<'_>>(targets, message)?
                     && is_since(added.event.time.0 * 1000.0, since.page, now)
+                    && page::is_new_entry(&added.event, past, now)
                 {
                     page::timeline(target, &added.event, out);
                 }

@@ -1185,11 +1185,18 @@ fn start_unseen(request: &mut Request, target: &mut Target, cause: &'static str,
     if kind.is_some_and(|kind| is_always_get(kind, target.opener.is_some())) {
         "GET".clone_into(&mut request.origin.method);
     }
+    let document_url = if is_document(request) {
+        request.origin.context.url.clone()
+    } else {
+        // Of another frame's document no more is known than that it is not this one.
+        let is_of_target = request.origin.context.frame_id.as_deref() == Some(&*target.id);
+        is_of_target.then(|| target.url.clone())
+    };
     let data = NetworkRequest {
         context: request.origin.context.clone(),
         request_id: request.id.to_string(),
         method: request.origin.method.clone(),
-        document_url: request.origin.context.url.clone().unwrap_or_default(),
+        document_url: document_url.unwrap_or_default(),
         initiator_type: "other".to_owned(),
         resource_type: request.origin.resource_type.clone(),
         ..NetworkRequest::default()

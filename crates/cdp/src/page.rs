@@ -12,7 +12,9 @@ use tapline_oapi::{Category, KnownType};
 use crate::network::{self, Requests};
 use crate::outbox::{Outbox, Purpose};
 use crate::protocol::{Frame, NavigatedWithinDocument, TimelineEvent};
+use crate::repeats::Past;
 use crate::targets::{Loading, Milestone, Target};
+use crate::time::Time;
 use crate::timers::Wait;
 use crate::{recover, screenshot};
 
@@ -51,8 +53,9 @@ pub(crate) fn navigated(
             requests.restored(target, &frame.loader_id, out);
         }
         requests.navigated(target, out);
-        let is_first = target.is_new && target.nav_seq == 1;
-        if is_first
+        // Frames wait for us: what they load is reported, and their documents to the target that they are in.
+        let is_first_of_tab = target.parent.is_none() && target.is_new && target.nav_seq == 1;
+        if is_first_of_tab
             && out.captures(Category::Network)
             && url.starts_with("http")
             && !target.has_seen_document(&frame.loader_id)
@@ -200,6 +203,16 @@ fn emit_if_settled(target: &Target, out: &mut Outbox) {
         let data = PageNavigationSettled { context };
         out.emit(KnownType::PageNavigationSettled, None, &data);
     }
+}
+
+/// Whether the entry was not emitted before: a frame that comes back with its page repeats its timeline.
+pub(crate) fn is_new_entry(event: &TimelineEvent<'_>, past: &mut Past, now: Time) -> bool {
+    let kind = if event.layout_shift_details.is_some() {
+        "layout-shift"
+    } else {
+        "paint"
+    };
+    past.is_new_entry(kind, &event.frame_id, event.time.0 * 1000.0, now)
 }
 
 pub(crate) fn timeline(target: &Target, event: &TimelineEvent<'_>, out: &mut Outbox) {

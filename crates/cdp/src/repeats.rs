@@ -114,6 +114,22 @@ impl Past {
         }
     }
 
+    /// An entry of this kind in a frame's performance timeline, with its timestamp in milliseconds since the
+    /// Unix epoch. Returns whether it is new: the browser repeats a timeline to each session that enables it.
+    pub(crate) fn is_new_entry(
+        &mut self,
+        kind: &str,
+        frame: &str,
+        timestamp: f64,
+        now: Time,
+    ) -> bool {
+        let id = format!("{kind} {frame}");
+        let mut writer = self.take(&id).unwrap_or_default();
+        let is_new = writer.written.is_new(timestamp, now);
+        self.remember(&id, writer);
+        is_new
+    }
+
     /// The writer with this id, which is there again: what it wrote before may be repeated.
     pub(crate) fn take(&mut self, id: &str) -> Option<Writer> {
         let (at, mut writer) = self.writers.remove(id)?;

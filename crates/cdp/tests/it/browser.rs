@@ -258,9 +258,14 @@ impl Browser {
         );
     }
 
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "exact for some 280 years from 1970"
+    )]
     pub(crate) fn shifted(&mut self, session: &str) {
         let details = json!({"value": 0.25, "hadRecentInput": false});
-        let event = json!({"frameId": "f", "type": "layout-shift", "time": 1.0, "duration": 0.0, "layoutShiftDetails": details});
+        let time = self.now.wall as f64 / 1e6;
+        let event = json!({"frameId": "f", "type": "layout-shift", "time": time, "duration": 0.0, "layoutShiftDetails": details});
         self.reports(
             Some(session),
             "PerformanceTimeline.timelineEventAdded",

@@ -1,11 +1,13 @@
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use tapline_cdp::Options;
+use tapline_cdp::{Options, Recording};
+use tapline_oapi::Event;
 use tapline_oapi::data::DisconnectReason;
 
-use crate::browser::MS;
+use crate::browser::{MS, data_of};
 use crate::recording;
 
 /// What is emitted of a real session is what others build on: a change is a visible one.
@@ -25,11 +27,43 @@ fn the_events_of_a_recorded_session_match_the_golden_file() {
     browser.settle();
     assert_eq!(browser.core.unreadable(), 0);
 
-    let mut emitted = String::new();
-    for event in browser.events() {
-        let _ = writeln!(emitted, "{}", serde_json::to_string(&event).unwrap());
+    check(&browser.events(), "events.ndjson");
+}
+
+/// The same of a session with the Chromium of 26 November 2026, with its answers: the tour of
+/// `examples/tour.rs`. Every request that began has one end, and its status is the server's.
+#[test]
+fn the_events_of_a_recorded_tour_match_the_golden_file() {
+    let tour = &include_bytes!("../../data/tour.ndjson")[..];
+    let events: Vec<Event> = Recording::new(tour, Options::default())
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let mut open = BTreeSet::new();
+    for event in &events {
+        let data = data_of(event);
+        let id = data["request_id"].as_str().map(str::to_owned);
+        match event.event_type.as_str() {
+            "network_request" => _ = open.insert(id.unwrap()),
+            "network_response" | "network_loading_failed" if data["open"] != true => {
+                assert!(open.remove(&id.unwrap()), "another end: {data}");
+            }
+            "network_response_end" => assert!(open.remove(&id.unwrap()), "another end: {data}"),
+            _ => {}
+        }
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/events.ndjson");
+    assert_eq!(open, BTreeSet::new(), "without an end");
+    check(&events, "tour.ndjson");
+}
+
+/// Compares events with the golden file of this name.
+fn check(events: &[Event], name: &str) {
+    let mut emitted = String::new();
+    for event in events {
+        let _ = writeln!(emitted, "{}", serde_json::to_string(event).unwrap());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
     if std::env::var_os("TAPLINE_WRITE_GOLDEN").is_some() {
         std::fs::write(&path, &emitted).unwrap();
     }
