@@ -24,6 +24,7 @@ use tapline_telemetry::{Envelope, SessionLedger};
 
 use crate::error::ApiError;
 use crate::page::{Page, PageQuery};
+use crate::publish::Published;
 use crate::service::{ApiService, PutAnswer};
 use crate::source::SourceCounts;
 use crate::subscribe::{SessionSubscription, StreamQuery};
@@ -84,7 +85,7 @@ pub trait Backend: Send + Sync + 'static {
     /// [`ApiError::NotConfigured`] where no session is running.
     fn delete(&self) -> impl Future<Output = Result<State, ApiError>> + Send;
 
-    /// Publishes one event. `None`: it was not captured.
+    /// Publishes one event, if it is captured.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ pub trait Backend: Send + Sync + 'static {
     fn publish(
         &self,
         request: PublishRequest,
-    ) -> impl Future<Output = Result<Option<Self::Envelope>, ApiError>> + Send;
+    ) -> impl Future<Output = Result<Published<Self::Envelope>, ApiError>> + Send;
 
     /// Publishes NDJSON, one event a line, and adds to `result` what became of each line.
     ///
@@ -227,14 +228,12 @@ pub enum Delivery<'a> {
 /// A subscription, and what its reader should be sent first.
 #[derive(Debug)]
 pub struct Opened<S> {
-    /// Stands where the stream begins.
+    /// Stands where the stream begins. Its ledger starts at the cursor: what was evicted between both is in
+    /// it as lost, or as filtered.
     pub subscription: S,
     /// Where that is, and why there. Its [`reader`](Hello::reader) is empty: who lists the readers
     /// fills it in.
     pub hello: Hello,
-    /// How many events were evicted between where the stream was to begin and where it begins, whether
-    /// they match or not: the most that can be lost.
-    pub evicted: u64,
 }
 
 /// What a backend counts.
@@ -301,7 +300,7 @@ impl Backend for ApiService {
         Self::delete(self).await
     }
 
-    async fn publish(&self, request: PublishRequest) -> Result<Option<Envelope>, ApiError> {
+    async fn publish(&self, request: PublishRequest) -> Result<Published, ApiError> {
         Self::publish(self, request)
     }
 
@@ -310,7 +309,7 @@ impl Backend for ApiService {
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
-        Ok(Self::page(self, query))
+        Self::page(self, query)
     }
 
     async fn subscribe(

@@ -1,7 +1,7 @@
 //! What can go wrong with an operation, by whose fault it is.
 
 use tapline_oapi::{
-    ErrorBody, ErrorCode, InvalidEvent, JsonError, LargestField, MAX_ENVELOPE_BYTES,
+    Epoch, ErrorBody, ErrorCode, InvalidEvent, JsonError, LargestField, MAX_ENVELOPE_BYTES,
 };
 
 use crate::query::QueryError;
@@ -28,6 +28,19 @@ pub enum ApiError {
     /// The caller's query cannot be understood.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// The caller's cursor is no position in this stream, most likely because the server was restarted.
+    #[error(
+        "query parameter `after`: the cursor `{asked}` is ahead of this stream or of another epoch; its head is \
+         {head} and its epoch {epoch}, so read from `after={head}-{epoch}` on, or from the beginning with `after=0`"
+    )]
+    StaleCursor {
+        /// The cursor, as it was sent.
+        asked: String,
+        /// The newest seq.
+        head: u64,
+        /// The id of this run of the stream.
+        epoch: Epoch,
+    },
     /// There is no session to show or to change.
     #[error("telemetry is not configured: `PUT /telemetry` starts a session")]
     NotConfigured,
@@ -54,6 +67,7 @@ impl ApiError {
             Self::ReservedSource => ErrorCode::ReservedSource,
             Self::EventTooLarge(_) => ErrorCode::EventTooLarge,
             Self::Query(_) => ErrorCode::InvalidQuery,
+            Self::StaleCursor { .. } => ErrorCode::Conflict,
             Self::NotConfigured => ErrorCode::NotConfigured,
             Self::ShuttingDown => ErrorCode::Unavailable,
             Self::Source { .. } => ErrorCode::SourceFailed,

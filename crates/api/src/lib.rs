@@ -23,7 +23,7 @@
 //! assert!(matches!(api.put(&ConfigRequest::default()).await?, PutAnswer::Started(_)));
 //!
 //! let request = from_json(br#"{"type":"page_load","data":{"ms":12}}"#)?;
-//! let envelope = api.publish(request)?.expect("a page event is captured by default");
+//! let envelope = api.publish(request)?.envelope().expect("a page event is captured by default");
 //! assert_eq!(envelope.seq(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # };
@@ -57,6 +57,7 @@ pub use history::{
     History, HistoryBatch, HistoryBounds, HistoryError, MemoryHistory, ReadLimit, SharedEnvelope,
 };
 pub use page::{MAX_LIMIT, Order, Page, PageQuery};
+pub use publish::{NotCaptured, Published};
 pub use publisher::Publisher;
 pub use query::QueryError;
 pub use service::{ApiService, PutAnswer};

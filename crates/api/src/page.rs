@@ -1,8 +1,13 @@
 //! Pages of what is retained.
 
-use tapline_events::{Filter, Retained};
-use tapline_telemetry::Envelope;
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::ControlFlow;
 
+use tapline_events::{Cursor, Filter, Item, Retained};
+use tapline_telemetry::{Envelope, Reader};
+
+use crate::error::ApiError;
 use crate::query::{self, QueryError};
 use crate::service::ApiService;
 
@@ -23,8 +28,9 @@ pub struct PageQuery {
     /// At most so many envelopes: `1..=`[`MAX_LIMIT`]. A page may have fewer and still not be the
     /// last: see [`Page::next_offset`].
     pub limit: u64,
-    /// Only seqs above this one, in either order, on this page and on those that follow it.
-    pub after: Option<u64>,
+    /// Only seqs above this one, in either order, on this page and on those that follow it. A bare 0 asks for
+    /// whatever is retained.
+    pub after: Option<Cursor>,
     /// Where the page before ended: [`Page::next_offset`].
     pub offset: Option<u64>,
     /// Oldest or newest first.
@@ -56,8 +62,12 @@ pub struct Page<E = Envelope> {
     pub next_offset: Option<u64>,
     /// What was retained when the page was made.
     pub retained: Retained,
-    /// How many events between `after` (or `offset`) and the oldest retained were evicted, asked
-    /// for or not. 0 where the page does not begin from a seq.
+    /// How many events should be on this page and were evicted before it was made; where that is not known,
+    /// the most that it can be.
+    ///
+    /// A page should have every event that it asks for after its `after` or `offset`. In descending order
+    /// that is reported by the page that comes to the oldest event. Without a cursor, reading begins or ends
+    /// at the oldest event that is retained when the first page is made, or at `since`.
     pub lost: u64,
 }
 
@@ -92,7 +102,7 @@ impl PageQuery {
         for (name, text) in pairs {
             match name {
                 "limit" => query::once(&mut limit, name, query::number(name, text)?)?,
-                "after" => query::once(&mut asked.after, name, query::number(name, text)?)?,
+                "after" => query::once(&mut asked.after, name, query::cursor(name, text)?)?,
                 "offset" => query::once(&mut asked.offset, name, query::number(name, text)?)?,
                 "order" => {
                     let choices = [("asc", Order::Asc), ("desc", Order::Desc)];
@@ -115,66 +125,231 @@ impl PageQuery {
         Ok(asked)
     }
 
-    fn wants(&self, envelope: &Envelope) -> bool {
-        self.since.is_none_or(|since| since <= envelope.ts())
-            && self.until.is_none_or(|until| envelope.ts() <= until)
-            && self.filter.matches(envelope.event())
+    /// After which seq everything is asked for.
+    fn after_seq(&self) -> Option<u64> {
+        let after = self.after?;
+        (0 < after.seq || after.epoch.is_some()).then_some(after.seq)
+    }
+
+    fn is_in_time(&self, ts: u64) -> bool {
+        self.since.is_none_or(|since| since <= ts) && self.until.is_none_or(|until| ts <= until)
     }
 }
 
 impl ApiService {
     /// A page of what is retained.
-    pub fn page(&self, query: &PageQuery) -> Page {
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::StaleCursor`] where `after` is of another epoch.
+    pub fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
         let stream = self.session().stream();
-        let retained = stream.retained();
-        // `first <= seq && seq <= last`, empty where nothing is retained.
-        let mut first = retained.oldest.max(1);
-        let mut last = retained.head;
-        let mut lost = 0;
-        let from = match query.order {
-            Order::Asc => query.after.max(query.offset),
-            Order::Desc => query.after,
-        };
-        // 0 asks for whatever there is, so nothing of it can be lost.
-        let from = from.filter(|from| *from > 0);
-        if let Some(from) = from {
-            lost = (first - 1).saturating_sub(from);
-            first = first.max(from.saturating_add(1));
-        }
-        if let (Order::Desc, Some(offset)) = (query.order, query.offset) {
-            last = last.min(offset.saturating_sub(1));
-        }
-
         let mut page = Page {
             envelopes: Vec::new(),
             next_offset: None,
-            retained,
-            lost,
+            retained: stream.retained(),
+            lost: 0,
         };
-        let span = (last + 1).saturating_sub(first);
+        if let Some(after) = query.after
+            && after.epoch.is_some_and(|epoch| epoch != stream.epoch())
+        {
+            return Err(ApiError::StaleCursor {
+                asked: after.to_string(),
+                head: page.retained.head,
+                epoch: stream.epoch(),
+            });
+        }
+        match query.order {
+            Order::Asc => self.read_up(query, &mut page),
+            Order::Desc => self.read_down(query, &mut page),
+        }
+        Ok(page)
+    }
+
+    fn read_up(&self, query: &PageQuery, page: &mut Page) {
+        /// How many events are looked at before the bounds are.
+        const BATCH: usize = 256;
+        // 0 asks for whatever there is, so nothing of it can be lost.
+        let offset = query.offset.filter(|offset| *offset > 0);
+        let from = query.after_seq().max(offset);
+        if from.is_some_and(|from| page.retained.head <= from) {
+            return;
+        }
+        let session = self.session();
+        let stream = session.stream();
+        let mut reader = session
+            .new_reader(from.unwrap_or(0))
+            .filtered(query.filter.clone());
+        let mut begin = reader.position();
+        if let Some(asked) = from.or(query.since.map(|_| 0)) {
+            page.lost = self.evicted(&mut reader, asked, query);
+        }
+        // Up to here, or to the first event behind a hole: a page ends behind a hole and not before it, so that
+        // the next one does not report it again.
+        let mut head = page.retained.head.max(begin + 1).min(stream.head());
+        let mut looked_at = 0;
         let mut bytes = 0;
-        for step in 0..span {
-            let seq = match query.order {
-                Order::Asc => first + step,
-                Order::Desc => last - step,
-            };
-            // Evicted since we looked: going up, the page has lost it; going down, it has ended.
-            match stream.envelope(seq) {
-                Some(envelope) if query.wants(&envelope) => {
-                    bytes += envelope.json().len();
-                    page.envelopes.push(envelope);
+        let mut is_full = false;
+        while !is_full && looked_at < MAX_SCAN && reader.position() < head {
+            let left = (head - reader.position()).min(MAX_SCAN - looked_at);
+            let limit = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+            let read = reader.read(limit, |item| {
+                match item {
+                    Item::Envelope(envelope) => {
+                        if query.is_in_time(envelope.ts()) {
+                            bytes += envelope.json().len();
+                            page.envelopes.push(envelope.keep());
+                        }
+                        is_full = page.envelopes.len() as u64 == query.limit || bytes >= MAX_BYTES;
+                    }
+                    // Evicted before anything was read: the page begins later, as it may.
+                    Item::Lost(lost) if from.is_none() && lost.first == begin + 1 => {
+                        begin = lost.last;
+                        head = head.max(lost.last + 1);
+                    }
+                    Item::Lost(lost) => {
+                        page.lost += lost.at_most();
+                        head = head.max(lost.last + 1);
+                    }
                 }
-                Some(_) => {}
-                None => page.lost += u64::from(from.is_some()),
-            }
-            let full = page.envelopes.len() as u64 == query.limit
-                || bytes >= MAX_BYTES
-                || step + 1 == MAX_SCAN;
-            if full && step + 1 < span {
-                page.next_offset = Some(seq);
+                if is_full {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            if read == 0 {
                 break;
             }
+            looked_at += read as u64;
         }
-        page
+        page.retained.head = head;
+        if reader.position() < head {
+            page.next_offset = Some(reader.position());
+        }
     }
+
+    fn read_down(&self, query: &PageQuery, page: &mut Page) {
+        let stream = self.session().stream();
+        let retained = page.retained;
+        let last = match query.offset {
+            Some(offset) => retained.head.min(offset.saturating_sub(1)),
+            None => retained.head,
+        };
+        // After which seq the walk asks for everything.
+        let after = match (query.after_seq(), query.since, query.offset) {
+            (Some(after), _, _) => after,
+            (None, Some(_), _) => 0,
+            (None, None, None) => retained.oldest.saturating_sub(1),
+            (None, None, Some(offset)) => self
+                .walks()
+                .began_after(offset, &query.filter)
+                .unwrap_or(retained.oldest.saturating_sub(1)),
+        };
+        let mut bytes = 0;
+        let mut seq = last;
+        let mut looked_at = 0;
+        while after < seq {
+            let Some(envelope) = stream.envelope(seq) else {
+                break;
+            };
+            if query.is_in_time(envelope.ts()) && query.filter.matches(envelope.event()) {
+                bytes += envelope.json().len();
+                page.envelopes.push(envelope);
+            }
+            looked_at += 1;
+            let is_full = page.envelopes.len() as u64 == query.limit
+                || bytes >= MAX_BYTES
+                || looked_at == MAX_SCAN;
+            if is_full && retained.oldest.max(after + 1) < seq {
+                page.next_offset = Some(seq);
+                if query.after_seq().is_none() && query.since.is_none() {
+                    self.walks().remember(seq, &query.filter, after);
+                }
+                return;
+            }
+            seq -= 1;
+        }
+        // The walk ends here: at its bound, or where the oldest events are gone.
+        if after < seq {
+            let session = self.session();
+            let mut reader = session.new_reader(after).filtered(query.filter.clone());
+            page.lost = self.evicted(&mut reader, after, query).min(seq - after);
+        }
+    }
+
+    /// How many events between `after` and the reader's position are gone that `query` asks for, at most.
+    ///
+    /// Events that are gone are taken to be older than the oldest one that is there.
+    fn evicted(&self, reader: &mut Reader, after: u64, query: &PageQuery) -> u64 {
+        if reader.count_from(after).is_none() {
+            return 0;
+        }
+        let stream = self.session().stream();
+        let oldest = stream.envelope(reader.position() + 1);
+        match (query.since, oldest) {
+            (Some(since), Some(oldest)) if oldest.ts() < since => 0,
+            _ => reader.ledger().lost,
+        }
+    }
+}
+
+/// Where walks through pages in descending order began to ask: after which seq. With their offsets alone, a
+/// page could not report that what was there when the walk began is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Walks(VecDeque<Walk>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Walk {
+    offset: u64,
+    /// A hash of what else the walk asks for.
+    filter: u64,
+    after: u64,
+    /// Its next page has been asked for.
+    is_used: bool,
+}
+
+impl Walks {
+    /// How many are remembered, 32 bytes each. The oldest are forgotten: their last page reports no loss.
+    const MAX: usize = 4096;
+
+    fn remember(&mut self, offset: u64, filter: &Filter, after: u64) {
+        let walk = Walk {
+            offset,
+            filter: hash(filter),
+            after,
+            is_used: false,
+        };
+        // A walk that has come further gives way to a later one with the same offset.
+        self.0
+            .retain(|other| !(other.is_used && other.is_beside(&walk)));
+        if self.0.len() == Self::MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(walk);
+    }
+
+    /// Of several walks with the same offset, the one that asks for most.
+    fn began_after(&mut self, offset: u64, filter: &Filter) -> Option<u64> {
+        let filter = hash(filter);
+        let walks = self.0.iter_mut();
+        let same = walks.filter(|walk| walk.offset == offset && walk.filter == filter);
+        same.map(|walk| {
+            walk.is_used = true;
+            walk.after
+        })
+        .min()
+    }
+}
+
+impl Walk {
+    fn is_beside(&self, other: &Self) -> bool {
+        self.offset == other.offset && self.filter == other.filter
+    }
+}
+
+fn hash(filter: &Filter) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    filter.hash(&mut hasher);
+    hasher.finish()
 }

@@ -6,21 +6,59 @@ use tapline_telemetry::{Envelope, PublishError};
 use crate::error::ApiError;
 use crate::service::ApiService;
 
+/// What became of an event.
+#[derive(Debug)]
+pub enum Published<E = Envelope> {
+    /// It has a seq.
+    Captured(E),
+    /// It has none, for that reason.
+    NotCaptured(NotCaptured),
+}
+
+/// Why an event was not captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotCaptured {
+    /// No session is running.
+    NoSession,
+    /// The session does not capture its category.
+    CategoryDisabled,
+}
+
+impl<E> Published<E> {
+    /// The envelope; `None` where the event was not captured.
+    pub fn envelope(self) -> Option<E> {
+        match self {
+            Self::Captured(envelope) => Some(envelope),
+            Self::NotCaptured(_) => None,
+        }
+    }
+}
+
+impl NotCaptured {
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSession => "no_session",
+            Self::CategoryDisabled => "category_disabled",
+        }
+    }
+}
+
 impl ApiService {
-    /// Publishes one event; `None` where it was filtered, because its category is not captured or no
-    /// session is running.
+    /// Publishes one event, if a session is running and captures its category.
     ///
     /// # Errors
     ///
     /// [`ApiError::Event`], [`ApiError::ReservedSource`], [`ApiError::EventTooLarge`].
-    pub fn publish(&self, request: PublishRequest) -> Result<Option<Envelope>, ApiError> {
+    pub fn publish(&self, request: PublishRequest) -> Result<Published, ApiError> {
         if request.uses_reserved_source() {
             return Err(ApiError::ReservedSource);
         }
         match self.session().publish(Event::try_from(request)?) {
-            Ok(envelope) => Ok(Some(envelope)),
+            Ok(envelope) => Ok(Published::Captured(envelope)),
             Err(PublishError::TooLarge(field)) => Err(ApiError::EventTooLarge(field)),
-            Err(_) => Ok(None),
+            Err(PublishError::Inactive) => Ok(Published::NotCaptured(NotCaptured::NoSession)),
+            Err(_) => Ok(Published::NotCaptured(NotCaptured::CategoryDisabled)),
         }
     }
 
@@ -50,12 +88,12 @@ impl ApiService {
             .map_err(ApiError::from)
             .and_then(|r| self.publish(r));
         match published {
-            Ok(Some(envelope)) => {
+            Ok(Published::Captured(envelope)) => {
                 result.published += 1;
                 result.first_seq.get_or_insert(envelope.seq());
                 result.last_seq = Some(envelope.seq());
             }
-            Ok(None) => result.filtered += 1,
+            Ok(Published::NotCaptured(_)) => result.filtered += 1,
             Err(error) => {
                 result.refused += 1;
                 if result.errors.len() < BatchResult::MAX_ERRORS {

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jiff::{SignedDuration, Timestamp};
-use tapline_events::{Filter, TypePattern};
-use tapline_oapi::{Category, CategorySet};
+use jiff::civil::date;
+use jiff::fmt::temporal::Pieces;
+use jiff::{Span, SpanRelativeTo, Timestamp};
+use tapline_events::{CursorError, Filter, TypePattern};
+use tapline_oapi::{Category, CategorySet, Cursor};
 
 /// A query parameter that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,12 +90,17 @@ pub(crate) fn choice<T: Copy>(
         })
 }
 
+pub(crate) fn cursor(name: &str, text: &str) -> Result<Cursor, QueryError> {
+    text.parse()
+        .map_err(|error: CursorError| QueryError::new(name, error.to_string()))
+}
+
 /// RFC 3339, or a duration ago; in microseconds since the Unix epoch.
 pub(crate) fn moment(name: &str, text: &str) -> Result<u64, QueryError> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(u64::try_from(at.as_microsecond()).unwrap_or(0));
+    if let Some(at) = rfc_3339(text) {
+        return Ok(at);
     }
-    if let Ok(Ok(ago)) = text.parse::<SignedDuration>().map(Duration::try_from) {
+    if let Some(ago) = duration(text) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -102,10 +109,34 @@ pub(crate) fn moment(name: &str, text: &str) -> Result<u64, QueryError> {
     Err(QueryError::new(
         name,
         format!(
-            "`{}` is neither RFC 3339, such as `2026-11-23T08:00:00Z`, nor a duration ago, such as `5m`",
+            "`{}` is neither RFC 3339, such as `2026-11-23T08:00:00Z`, nor a duration ago, such as `5m` or `7d`",
             shortened(text)
         ),
     ))
+}
+
+/// Up to the end of the year 9999; a moment before 1970 is 0.
+fn rfc_3339(text: &str) -> Option<u64> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Some(u64::try_from(at.as_microsecond()).unwrap_or(0));
+    }
+    // The library's moments end a day before the year does, so that every time zone can show them.
+    let pieces = Pieces::parse(text).ok()?;
+    let offset = pieces.to_numeric_offset()?;
+    if pieces.time_zone_annotation().is_some() {
+        return None;
+    }
+    let civil = pieces.date().to_datetime(pieces.time()?);
+    let since = civil.duration_since(date(1970, 1, 1).at(0, 0, 0, 0));
+    let micros = since.as_micros() - i128::from(offset.seconds()) * 1_000_000;
+    Some(u64::try_from(micros).unwrap_or(0))
+}
+
+/// With a day of 24 hours. Months and years have no length of their own.
+fn duration(text: &str) -> Option<Duration> {
+    let span: Span = text.parse().ok()?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    duration.ok()?.try_into().ok()
 }
 
 /// Adds the values of one `category` or `type` parameter: joined by commas, or one.

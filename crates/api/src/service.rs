@@ -1,8 +1,8 @@
 //! The service, and the operations on its state.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
@@ -14,6 +14,7 @@ use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
 use crate::causes::Causes;
 use crate::deadline::before;
 use crate::error::ApiError;
+use crate::page::Walks;
 use crate::publisher::Publisher;
 use crate::source::{Source, SourceCounts};
 use crate::sources::{AllPrepared, Sources};
@@ -38,6 +39,8 @@ pub struct ApiService {
     /// Held while the session and the sources change together.
     sources: Mutex<Sources>,
     causes: Arc<Causes>,
+    /// Walks through pages. Held for a look only.
+    walks: std::sync::Mutex<Walks>,
     is_shutting_down: AtomicBool,
 }
 
@@ -61,6 +64,7 @@ impl ApiService {
             all_sources: Vec::new(),
             sources: Mutex::default(),
             causes: Arc::default(),
+            walks: std::sync::Mutex::default(),
             is_shutting_down: AtomicBool::new(false),
         }
     }
@@ -74,6 +78,10 @@ impl ApiService {
 
     pub(crate) fn session(&self) -> &Arc<TelemetrySession> {
         &self.session
+    }
+
+    pub(crate) fn walks(&self) -> MutexGuard<'_, Walks> {
+        self.walks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each source has counted, by its name, in the order in which they were added.

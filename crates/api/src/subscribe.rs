@@ -10,13 +10,15 @@ use tapline_oapi::{Hello, HelloReason, OnLag, SessionNotice};
 use tapline_telemetry::{Reader, SessionState, TelemetrySession};
 
 use crate::backend::{Delivery, Opened, Subscription};
+use crate::error::ApiError;
 use crate::query::{self, QueryError};
 use crate::service::{ApiService, describe};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamQuery {
-    /// The cursor to resume after, as it was sent: `{seq}` or `{seq}-{epoch}`.
+    /// The cursor to resume after, as it was sent: `{seq}` or `{seq}-{epoch}`. In a query `lastEventId`
+    /// wins over `after`: polyfills of `EventSource` add it when they reconnect.
     pub after: Option<String>,
     /// Where to begin without a cursor; `None` = at the current session's start.
     pub replay: Option<Replay>,
@@ -32,8 +34,9 @@ pub struct StreamQuery {
 /// What is waited for: the first event that `start` asks for, in the past or to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitQuery {
-    /// After which event, and for which. [`ApiService::subscribe`] gives the reader: an event that was
-    /// published before is not missed, and what is lost on the way is reported.
+    /// After which event, and for which. [`ApiService::subscribe`] gives the reader, and
+    /// [`Opened::at_cursor`] refuses a cursor that is no position: an event that was published before is
+    /// not missed, and what is lost on the way is reported.
     pub start: StreamQuery,
     /// For how long: 0 to 300 seconds. 0 looks only at what is there.
     pub timeout: Duration,
@@ -58,7 +61,8 @@ impl StreamQuery {
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, QueryError> {
-        const KNOWN: [&str; 6] = [
+        const KNOWN: [&str; 7] = [
+            "lastEventId",
             "after",
             "replay",
             "category",
@@ -68,8 +72,11 @@ impl StreamQuery {
         ];
         let mut asked = Self::default();
         let (mut notices, mut overtaken) = (None, None);
+        let mut last_event_id = None;
         for (name, text) in pairs {
             match name {
+                // The last one: a polyfill may add its own behind that of the address. Empty is none.
+                "lastEventId" => last_event_id = Some(text).filter(|text| !text.is_empty()),
                 "after" => query::once(&mut asked.after, name, text.to_owned())?,
                 "replay" => {
                     let choices = [("all", Replay::All), ("live", Replay::Live)];
@@ -95,6 +102,9 @@ impl StreamQuery {
                 _ => return Err(QueryError::unknown(name, &KNOWN)),
             }
         }
+        if let Some(id) = last_event_id {
+            asked.after = Some(id.to_owned());
+        }
         asked.notices = notices.unwrap_or(false);
         asked.overtaken = overtaken.unwrap_or_default();
         Ok(asked)
@@ -112,8 +122,8 @@ impl WaitQuery {
     ///
     /// # Errors
     ///
-    /// [`QueryError`] names the parameter that is unknown, given twice or out of range. A cursor
-    /// that cannot be read is no error: [`ApiService::subscribe`] answers it.
+    /// [`QueryError`] names the parameter that is unknown, given twice or out of range, or the cursor that
+    /// cannot be read.
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, QueryError> {
@@ -122,7 +132,10 @@ impl WaitQuery {
         let mut timeout = None;
         for (name, text) in pairs {
             match name {
-                "after" => query::once(&mut start.after, name, text.to_owned())?,
+                "after" => {
+                    query::cursor(name, text)?;
+                    query::once(&mut start.after, name, text.to_owned())?;
+                }
                 "category" | "type" => query::add_to_filter(&mut start.filter, name, text)?,
                 "timeout_ms" => {
                     let asked = Duration::from_millis(query::number(name, text)?);
@@ -177,7 +190,7 @@ impl ApiService {
                 Ok(cursor) => (Some(cursor.seq), HelloReason::Resumed),
             },
         };
-        let reader = session
+        let mut reader = session
             .new_reader(from.unwrap_or(0))
             .filtered(query.filter.clone())
             .on_lag(match query.overtaken {
@@ -185,11 +198,12 @@ impl ApiService {
                 OnLag::Head => LagPolicy::Head,
             });
         let used = reader.position();
-        let evicted = from.map_or(0, |from| used - from);
+        let is_evicted = from.is_some_and(|from| from < used);
+        // In its ledger, too: what the hello reports is what the reader lost.
+        let lost = from.and_then(|from| reader.count_from(from));
         let lost = match reason {
             HelloReason::OtherEpoch | HelloReason::Ahead | HelloReason::Invalid => None,
-            _ if evicted > 0 && query.filter != Filter::all() => None,
-            _ => Some(evicted),
+            _ => lost.map_or(Some(0), |lost| lost.matching),
         };
         let retained = stream.retained();
         let hello = Hello {
@@ -199,7 +213,7 @@ impl ApiService {
             head: retained.head,
             epoch: stream.epoch(),
             lost,
-            reason: if evicted > 0 {
+            reason: if is_evicted {
                 HelloReason::Evicted
             } else {
                 reason
@@ -214,8 +228,39 @@ impl ApiService {
                 reported: None,
             },
             hello,
-            evicted,
         }
+    }
+}
+
+impl<S> Opened<S> {
+    /// The same, where its cursor is a position in this stream. For a caller that an older event would
+    /// mislead, such as a `wait`.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Query`] where the cursor cannot be read, [`ApiError::StaleCursor`] where it is ahead of the
+    /// head or of another epoch.
+    pub fn at_cursor(self) -> Result<Self, ApiError> {
+        let Hello {
+            asked,
+            reason,
+            head,
+            epoch,
+            ..
+        } = &self.hello;
+        let asked = asked.as_deref().unwrap_or_default();
+        match reason {
+            HelloReason::Fresh | HelloReason::Resumed | HelloReason::Evicted => return Ok(self),
+            HelloReason::Invalid => {
+                query::cursor("after", asked)?;
+            }
+            HelloReason::Ahead | HelloReason::OtherEpoch => {}
+        }
+        Err(ApiError::StaleCursor {
+            asked: asked.to_owned(),
+            head: *head,
+            epoch: *epoch,
+        })
     }
 }
 

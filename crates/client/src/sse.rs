@@ -89,6 +89,10 @@ impl Parser {
                 self.line = line;
                 is_blank
             };
+            // Comments between frames have no blank line behind them: a stream may have nothing else for weeks.
+            if self.frame == Frame::default() {
+                self.frame_bytes = 0;
+            }
             if is_blank {
                 self.frame_bytes = 0;
                 let frame = std::mem::take(&mut self.frame);
@@ -287,6 +291,12 @@ mod tests {
                 ProtocolError::FrameTooLarge(MAX_FRAME_BYTES)
             ));
         }
+    }
+
+    #[test]
+    fn many_comments_are_no_large_frame() {
+        let text = ": keep-alive\n".repeat(MAX_FRAME_BYTES / 8) + "data: a\n\n";
+        assert_eq!(frames([text.as_bytes()]), [data("a")]);
     }
 
     #[test]

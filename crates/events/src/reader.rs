@@ -90,6 +90,12 @@ impl Lost {
     pub fn count(&self) -> u64 {
         self.last - self.first + 1
     }
+
+    /// How many of them the reader had asked for, or the most that it can be.
+    pub fn at_most(&self) -> u64 {
+        let by_category = self.by_category.map(|counts| counts.sum());
+        self.matching.or(by_category).unwrap_or(self.count())
+    }
 }
 
 /// What became of the seqs between where a reader began and where it is. For every reader at every moment,
@@ -172,6 +178,39 @@ impl<M: Stamp> Reader<M> {
     /// Where it continues when it has lagged.
     pub fn lag_policy(&self) -> LagPolicy {
         self.lag_policy
+    }
+
+    /// Counts what was gone already when the reader was opened, where it was to begin after the seq `after`:
+    /// the ledger then starts there, and says how many of these events may have been asked for. Returns
+    /// the loss, where there may be one.
+    ///
+    /// For a reader that has its filter and has not read yet. Does nothing where `after` is not before its
+    /// position.
+    pub fn count_from(&mut self, after: u64) -> Option<Lost> {
+        let (first, last) = (after.saturating_add(1), self.position());
+        if last < first || self.ledger.position() != self.ledger.start {
+            return None;
+        }
+        let gone = ring::Lost { first, last };
+        // The totals count from where the stream was opened. From there on they are exact; for a later
+        // `after` they are a bound.
+        let start = self.ring.ring().start();
+        self.ledger.start = after;
+        if let Some(all) = self.totals.filter(|_| after == start) {
+            return account(&self.filter, &mut self.ledger, gone, Some(all));
+        }
+        let in_totals = self.totals.map_or(gone.count(), |totals| {
+            totals.within(self.filter.possible_categories()).sum() + start.saturating_sub(after)
+        });
+        let possible = gone.count().min(in_totals);
+        self.ledger.lost += possible;
+        self.ledger.filtered += gone.count() - possible;
+        (possible > 0).then_some(Lost {
+            first,
+            last,
+            matching: (self.filter == Filter::all()).then_some(possible),
+            by_category: None,
+        })
     }
 
     /// What it asks for.

@@ -234,8 +234,8 @@ impl<M: Stamp> EventStream<M> {
     }
 
     /// A reader whose first event is `after + 1`, or the oldest retained where that is gone. What was gone
-    /// before the reader began is [`Reader::position`]` - after` events, which are not in its ledger; how
-    /// many of them a filter would have passed is unknown.
+    /// before the reader began is [`Reader::position`]` - after` events. They are in its ledger only after
+    /// [`Reader::count_from`].
     pub fn reader(&self, after: u64) -> Reader<M> {
         Reader::new(&self.ring, after)
     }

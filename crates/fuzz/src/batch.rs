@@ -3,7 +3,7 @@
 //! The first byte of the input says where the body is cut in two, as a server does with a long body; the rest is the body.
 
 use std::sync::Arc;
-use tapline_api::{ApiError, ApiService, Backend as _};
+use tapline_api::{ApiError, ApiService, Backend as _, Published};
 use tapline_events::Item;
 use tapline_oapi::{BatchResult, ConfigRequest, ErrorBody, LineError, from_json, from_json_line};
 use tapline_telemetry::TelemetrySession;
@@ -72,7 +72,7 @@ fn one_by_one(body: &[u8]) -> (BatchResult, Vec<String>) {
             continue;
         }
         let answer = match from_json_line(text) {
-            Ok(request) => api.publish(request),
+            Ok(request) => api.publish(request).map(Published::envelope),
             Err(error) => Err(ApiError::from(error)),
         };
         match answer {

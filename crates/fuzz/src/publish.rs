@@ -162,7 +162,7 @@ fn check_readers(session: &TelemetrySession, api: &ApiService, expected: &Envelo
         panic!("the event is retained");
     };
     assert!(read.json() == json);
-    let page = api.page(&PageQuery::default());
+    let page = api.page(&PageQuery::default()).expect("there is no cursor");
     assert_eq!(page.envelopes.len(), 1);
     assert!(page.envelopes[0].json() == json);
 }
@@ -174,7 +174,7 @@ fn check_again(api: &ApiService, published: &Envelope) {
     let again = api
         .publish(request)
         .expect("an event that fitted once fits again");
-    let again = again.expect("a category that was captured is still captured");
+    let again = again.envelope().expect("a category that was captured is still captured");
     let expected = Envelope {
         seq: 2,
         event: published.event.clone(),

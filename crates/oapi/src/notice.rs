@@ -180,7 +180,8 @@ pub struct Beat {
     pub position: u64,
     /// How many events the reader is behind: `head - position`.
     pub lag: u64,
-    /// How many events the reader lost so far on this connection.
+    /// How many events the reader lost so far on this connection, those included that `hello` reports. With a
+    /// filter, an upper bound.
     pub lost: u64,
 }
 

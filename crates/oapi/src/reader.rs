@@ -59,8 +59,8 @@ pub struct ReaderInfo {
     pub delivered: u64,
     /// Events that it did not ask for.
     pub filtered: u64,
-    /// Events that it asked for and that were evicted or skipped before it received them. With a filter by
-    /// type, an upper bound.
+    /// Events that it asked for and that were evicted or skipped before it received them, those included that
+    /// were gone when it resumed. With a filter by type, an upper bound.
     pub lost: u64,
 }
 

@@ -97,7 +97,13 @@ impl From<ErrorBody> for Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        let failure = Self::from(ErrorBody::from(&error));
+        let mut failure = Self::from(ErrorBody::from(&error));
+        if let ApiError::StaleCursor { head, epoch, .. } = &error {
+            let epoch = HeaderValue::try_from(epoch.to_string()).expect("hexadecimal digits");
+            failure = failure
+                .with(HeaderName::from_static("x-head"), (*head).into())
+                .with(HeaderName::from_static("x-epoch"), epoch);
+        }
         match error.source() {
             None => failure,
             Some(_) => failure.caused_by(chain(&error)),

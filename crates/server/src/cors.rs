@@ -12,7 +12,7 @@ const ALLOW_HEADERS: HeaderValue =
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "x-has-more, x-next-offset, x-head, x-oldest, x-epoch, x-lost, x-reader-id, x-request-id, \
-     retry-after, x-sse-content-type",
+     x-not-captured, retry-after, x-sse-content-type",
 );
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 

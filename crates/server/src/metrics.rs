@@ -333,6 +333,13 @@ impl Streams {
         self.lost.add(lost);
     }
 
+    /// A client was informed of so many lost events when it resumed, or by a page or a wait.
+    pub(crate) fn lost(&self, lost: u64) {
+        if 0 < lost {
+            self.gaps(1, lost);
+        }
+    }
+
     /// So many pieces were written, with so many bytes in all.
     pub(crate) fn wrote(&self, batches: u64, bytes: u64) {
         self.batches.add(batches);
@@ -355,8 +362,11 @@ impl Streams {
             .value(self.bytes.get());
         text.counter("stream_batches_total", "Pieces in which they were written.")
             .value(self.batches.get());
-        text.counter("gaps_total", "Gaps reported to readers that were too slow.")
-            .value(self.gaps.get());
+        text.counter(
+            "gaps_total",
+            "Gaps reported to readers: while they read, when they resumed, by a page or by a wait.",
+        )
+        .value(self.gaps.get());
         text.counter(
             "lost_events_total",
             "Events that readers had asked for and that were reported to them as lost; where the \

@@ -20,7 +20,7 @@ use http::{
 use hyper::body::Incoming;
 use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
-    ApiError, Backend, Delivery, EncodedEnvelope, Filter, Opened, Page, PageQuery, PutAnswer,
+    ApiError, Backend, Delivery, EncodedEnvelope, Filter, Page, PageQuery, Published, PutAnswer,
     StreamQuery, Subscription, WaitQuery,
 };
 use tapline_oapi::{
@@ -288,8 +288,13 @@ async fn publish<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whol
         MediaType::Json => {
             let request = from_json(&bytes).map_err(ApiError::from)?;
             Ok(match app.backend.publish(request).await? {
-                Some(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
-                None => empty(StatusCode::NO_CONTENT),
+                Published::Captured(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
+                Published::NotCaptured(reason) => {
+                    let mut answer = empty(StatusCode::NO_CONTENT);
+                    let reason = HeaderValue::from_static(reason.as_str());
+                    answer.headers_mut().insert("x-not-captured", reason);
+                    answer
+                }
             })
         }
         MediaType::Lines => {
@@ -331,6 +336,7 @@ async fn read_page<'a, B: Backend>(
         retained,
         lost,
     } = app.backend.page(&query).await?;
+    app.metrics.streams.lost(lost);
 
     let mut body =
         String::with_capacity(2 + envelopes.iter().map(|e| e.json().len() + 1).sum::<usize>());
@@ -392,6 +398,7 @@ async fn stream<'a, B: Backend>(
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    headers.insert("x-epoch", shown(app.backend.epoch()));
     if head.method == Method::HEAD {
         return Ok(Answer::Whole(answer.map(|()| Default::default())));
     }
@@ -444,11 +451,8 @@ async fn wait<'a, B: Backend>(
     query: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<Whole, Failure> {
     let query = WaitQuery::from_pairs(query)?;
-    let Opened {
-        mut subscription,
-        evicted,
-        ..
-    } = app.backend.subscribe(&query.start).await?;
+    let opened = app.backend.subscribe(&query.start).await?;
+    let mut subscription = opened.at_cursor()?.subscription;
     let spec = ReaderSpec {
         kind: ReaderKind::Wait,
         peer: client.address.to_string(),
@@ -479,10 +483,12 @@ async fn wait<'a, B: Backend>(
         None => empty(StatusCode::NO_CONTENT),
     };
     let headers = answer.headers_mut();
+    let ledger = subscription.ledger();
+    app.metrics.streams.lost(ledger.lost);
     // From where the next call continues.
     headers.insert("x-head", subscription.position().into());
     headers.insert("x-epoch", shown(app.backend.epoch()));
-    headers.insert("x-lost", (evicted + subscription.ledger().lost).into());
+    headers.insert("x-lost", ledger.lost.into());
     Ok(answer)
 }
 

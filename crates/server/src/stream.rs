@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tapline_api::{Backend, Opened};
+use tapline_api::{Backend, Cursor, Opened, Subscription};
 use tapline_oapi::{Bye, ByeReason, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -104,8 +104,8 @@ pub(crate) async fn run<B: Backend>(
     let Opened {
         subscription,
         mut hello,
-        evicted,
     } = opened;
+    let ledger = subscription.ledger();
     let mut feed = Feed::new(subscription, notices, app.backend.epoch());
     let now = Instant::now();
     let mut stream = Stream {
@@ -128,11 +128,12 @@ pub(crate) async fn run<B: Backend>(
         hello.reader = stream.reader.id();
         let retry = stream.retry();
         let hello = Notice::Hello(hello);
-        stream.out.notice_with_retry(&hello, retry);
+        stream.out.notice_with_retry(&hello, feed.cursor(), retry);
     } else {
-        stream.out.hello_comment(&hello, evicted);
+        stream.out.hello_comment(&hello, ledger);
     }
     stream.permit.begin();
+    stream.app.metrics.streams.lost(ledger.lost);
     let end = match stream.write_all(Some(&mut feed), head.into()).await {
         Ok(()) => stream.follow(feed).await.unwrap_or_else(|end| end),
         Err(end) => end,
@@ -367,7 +368,8 @@ impl<B: Backend> Stream<B> {
         feed.refilter(change.filter().clone());
         let notice = change.applied(feed.position());
         if feed.notices() {
-            self.out.notice(&Notice::Filter(notice));
+            let cursor = feed.cursor();
+            self.out.notice(&Notice::Filter(notice), Some(cursor));
         } else {
             let after = notice.after;
             self.out
@@ -438,7 +440,11 @@ impl<B: Backend> Stream<B> {
         if self.notices {
             let retry = self.retry();
             let bye = Notice::Bye(Bye { reason, last_seq });
-            self.out.notice_with_retry(&bye, retry);
+            let cursor = Cursor {
+                seq: last_seq,
+                epoch: Some(self.app.backend.epoch()),
+            };
+            self.out.notice_with_retry(&bye, cursor, retry);
         } else {
             let why = match reason {
                 ByeReason::Expired => "the ticket has expired",

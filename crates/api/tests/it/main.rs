@@ -73,7 +73,8 @@ fn request(json: &str) -> ConfigRequest {
 
 /// Publishes what must be good.
 fn publish(api: &ApiService, json: &str) -> Option<Envelope> {
-    api.publish(from_json(json.as_bytes()).unwrap()).unwrap()
+    let published = api.publish(from_json(json.as_bytes()).unwrap());
+    published.unwrap().envelope()
 }
 
 /// Publishes console lines until the head is there.

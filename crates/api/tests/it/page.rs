@@ -1,12 +1,12 @@
 //! Pages of what is retained.
 
-use tapline_api::{ApiService, Page, PageQuery};
+use tapline_api::{ApiService, Backend as _, Page, PageQuery};
 use tapline_oapi::from_json;
 
-use crate::{fill_to, idle, publish, running};
+use crate::{code_and_message, fill_to, idle, publish, running};
 
 fn page(api: &ApiService, query: &str) -> Page {
-    api.page(&crate::query::page(query).unwrap())
+    api.page(&crate::query::page(query).unwrap()).unwrap()
 }
 
 fn seqs(page: &Page) -> Vec<u64> {
@@ -178,9 +178,194 @@ fn evicted_events_are_reported_as_lost() {
     check(&api, "limit=2&offset=10", &[13, 14], Some(14), 2);
     check(&api, "limit=2&after=12", &[13, 14], Some(14), 0);
     check(&api, "limit=2&after=13", &[14, 15], Some(15), 0);
-    check(&api, "limit=2&order=desc&after=5", &[20, 19], Some(19), 7);
+    // In descending order the page that comes to the oldest event reports it, once for all pages.
+    check(
+        &api,
+        "limit=4&order=desc&after=5",
+        &[20, 19, 18, 17],
+        Some(17),
+        0,
+    );
+    check(
+        &api,
+        "limit=4&order=desc&after=5&offset=17",
+        &[16, 15, 14, 13],
+        None,
+        7,
+    );
+    check(&api, "limit=2&order=desc&after=5&offset=11", &[], None, 5);
     check(&api, "limit=2&order=desc&offset=5", &[], None, 0);
     check(&api, "limit=2&order=desc&offset=14", &[13], None, 0);
+}
+
+/// A walk back promises what is there when it begins.
+#[test]
+fn a_walk_back_reports_what_is_evicted_on_its_way() {
+    let api = running(16);
+    fill_to(&api, 16);
+    check(&api, "order=desc&limit=4", &[16, 15, 14, 13], Some(13), 0);
+    // Another walk asks for less, and with another filter.
+    check(
+        &api,
+        "order=desc&limit=4&category=console",
+        &[16, 15, 14, 13],
+        Some(13),
+        0,
+    );
+    fill_to(&api, 24);
+    // Some is left of it: the page that ends the walk reports the rest.
+    check(&api, "order=desc&limit=2&offset=13", &[12, 11], Some(11), 0);
+    check(&api, "order=desc&limit=2&offset=11", &[10, 9], None, 8);
+    fill_to(&api, 48);
+    check(&api, "order=desc&limit=4&offset=13", &[], None, 12);
+    check(
+        &api,
+        "order=desc&limit=4&category=console&offset=13",
+        &[],
+        None,
+        12,
+    );
+    // What was evicted before it began is not part of it.
+    check(&api, "order=desc&limit=1", &[48], Some(48), 0);
+    check(
+        &api,
+        "order=desc&limit=100&offset=48",
+        &(33..=47).rev().collect::<Vec<_>>(),
+        None,
+        0,
+    );
+}
+
+/// Who asks for a time asks for everything of that time.
+#[test]
+fn what_is_gone_of_the_time_asked_for_is_lost() {
+    let api = running(8);
+    let now = jiff::Timestamp::now().as_microsecond();
+    // One each minute, the newest is of now; the first twelve are evicted.
+    for ago in (0..20).rev() {
+        let ts = now - ago * 60_000_000;
+        publish(&api, &format!(r#"{{"type":"page_load","ts":{ts}}}"#)).unwrap();
+    }
+    let all: Vec<_> = (13..=20).collect();
+    let back: Vec<_> = (13..=20).rev().collect();
+    check(&api, "since=1h", &all, None, 12);
+    check(&api, "since=1h&order=desc", &back, None, 12);
+    check(&api, "since=1h&category=page", &all, None, 12);
+    check(&api, "since=1h&category=network", &[], None, 0);
+    check(&api, "since=1h&after=10", &all, None, 2);
+    check(&api, "since=1h&order=desc&after=10", &back, None, 2);
+    check(&api, "since=1h&after=10&until=30m", &[], None, 2);
+    // That time is retained.
+    check(&api, "since=150s", &[18, 19, 20], None, 0);
+    check(&api, "since=150s&after=3", &[18, 19, 20], None, 0);
+    check(&api, "since=150s&order=desc", &[20, 19, 18], None, 0);
+    check(&api, "since=1h&order=desc&limit=8", &back, None, 12);
+    check(
+        &api,
+        "since=1h&order=desc&limit=4",
+        &[20, 19, 18, 17],
+        Some(17),
+        0,
+    );
+    check(
+        &api,
+        "since=1h&order=desc&limit=4&offset=17",
+        &[16, 15, 14, 13],
+        None,
+        12,
+    );
+    // Without a bound below, it is about what there is.
+    check(&api, "until=1h", &[], None, 0);
+    check(&api, "until=0s&limit=1", &[13], Some(13), 0);
+}
+
+/// Pages that are read while their events are evicted, against the log of all events.
+#[test]
+fn no_page_has_a_hole_that_it_does_not_report() {
+    const EVENTS: u64 = 60_000;
+    let api = running(64);
+    // Every third seq is a page's: the single publisher knows which.
+    let is_page = |seq: u64| seq % 3 == 1;
+    let mut reported = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for seq in 1..=EVENTS {
+                let name = if is_page(seq) {
+                    "page_load"
+                } else {
+                    "console_log"
+                };
+                publish(&api, &format!(r#"{{"type":"{name}"}}"#)).unwrap();
+            }
+        });
+        let mut walk = 0;
+        let mut after = 0;
+        while api.retained().head < EVENTS {
+            walk += 1;
+            let by_category = walk % 2 == 0;
+            let wanted = |seq: u64| !by_category || is_page(seq);
+            let filter = if by_category { "&category=page" } else { "" };
+            // Up, from where the walk before ended, in pages that are smaller than what is retained.
+            let asked = page(&api, &format!("limit=20&after={after}{filter}"));
+            let got = seqs(&asked);
+            let end = asked.next_offset.or(got.last().copied()).unwrap_or(after);
+            if 0 < after {
+                let missing = (after + 1..=end).filter(|seq| wanted(*seq)).count() - got.len();
+                assert!(missing as u64 <= asked.lost, "{after} {asked:?}");
+                // Only before a page's first event the number can be a bound.
+                if !by_category {
+                    assert!(asked.lost <= end - after, "{after} {asked:?}");
+                }
+                reported += asked.lost;
+            } else if let (Some(first), false) = (got.first(), by_category) {
+                let missing = end - first + 1 - got.len() as u64;
+                assert_eq!(missing, asked.lost, "{asked:?}");
+            }
+            // Every so often without a cursor.
+            after = if walk % 7 == 0 { 0 } else { end };
+
+            // And down, over all that is retained.
+            let first = page(&api, &format!("limit=20&order=desc{filter}"));
+            let oldest = first.retained.oldest;
+            let (mut got, mut lost) = (seqs(&first), first.lost);
+            let mut offset = first.next_offset;
+            while let Some(at) = offset {
+                let next = page(&api, &format!("limit=20&order=desc{filter}&offset={at}"));
+                got.extend(seqs(&next));
+                lost += next.lost;
+                offset = next.next_offset;
+            }
+            let Some(top) = got.first() else { continue };
+            let missing = (oldest..=*top).filter(|seq| wanted(*seq)).count() - got.len();
+            assert!(
+                missing as u64 <= lost,
+                "{missing} of {oldest} to {top}: {lost}"
+            );
+            if !by_category {
+                assert_eq!(missing as u64, lost, "{oldest} to {top}");
+            }
+            reported += lost;
+        }
+    });
+    assert!(0 < reported, "nothing was evicted under a page");
+}
+
+#[test]
+fn a_cursor_of_another_epoch_is_an_error() {
+    let api = running(8);
+    fill_to(&api, 20);
+    let epoch = api.epoch();
+    check(&api, &format!("after=18-{epoch}"), &[19, 20], None, 0);
+    // With its epoch the beginning is a position as any other.
+    let all: Vec<_> = (13..=20).collect();
+    check(&api, &format!("after=0-{epoch}"), &all, None, 12);
+    let query = crate::query::page("after=18-00000000c0ffee00").unwrap();
+    let (code, message) = code_and_message(&api.page(&query).unwrap_err());
+    assert_eq!(code, "conflict");
+    assert!(
+        message.contains(&format!("`after=20-{epoch}`")),
+        "{message}"
+    );
 }
 
 #[test]
@@ -290,7 +475,7 @@ fn a_page_is_bounded_in_bytes_and_the_next_one_continues() {
     for _ in 0..20 {
         api.publish(from_json(data.as_bytes()).unwrap()).unwrap();
     }
-    let first = api.page(&PageQuery::default());
+    let first = api.page(&PageQuery::default()).unwrap();
     let bytes: usize = first
         .envelopes
         .iter()
@@ -304,10 +489,11 @@ fn a_page_is_bounded_in_bytes_and_the_next_one_continues() {
         .collect();
     let mut offset = first.next_offset;
     while offset.is_some() {
-        let page = api.page(&PageQuery {
+        let query = PageQuery {
             offset,
             ..PageQuery::default()
-        });
+        };
+        let page = api.page(&query).unwrap();
         seqs.extend(page.envelopes.iter().map(|envelope| envelope.seq()));
         offset = page.next_offset;
     }

@@ -51,7 +51,7 @@ fn a_page_says_which_parameter_is_wrong() {
         ("limit=9223372036854775808", "limit", "2^63 - 1"),
         ("limit=5&limit=5", "limit", "twice"),
         ("after=x", "after", "`x`"),
-        ("after=1-00000000c0ffee00", "after", "whole number"),
+        ("after=1-00000000", "after", "SEQ or SEQ-EPOCH"),
         ("after=1&after=2", "after", "twice"),
         ("offset=x", "offset", "`x`"),
         ("offset=1&offset=2", "offset", "twice"),
@@ -113,6 +113,7 @@ fn a_wait_says_which_parameter_is_wrong() {
         ("timeout_ms=1&timeout_ms=1", "timeout_ms", "twice"),
         ("timeout=1", "timeout", "`timeout_ms`"),
         ("after=1&after=1", "after", "twice"),
+        ("after=x", "after", "`x` is not a cursor"),
         ("category=x", "category", "unknown category `x`"),
         ("type=", "type", "separate the types by one comma"),
         ("replay=all", "replay", "known are"),
@@ -126,8 +127,8 @@ fn a_wait_asks_for_what_it_says() {
     let asked = wait("").unwrap();
     assert_eq!(asked.start, StreamQuery::default());
     assert_eq!(asked.timeout, Duration::from_secs(30));
-    let asked = wait("after=7-x&category=page&type=a*,b&timeout_ms=300000").unwrap();
-    assert_eq!(asked.start.after.as_deref(), Some("7-x"));
+    let asked = wait("after=7-00000000c0ffee00&category=page&type=a*,b&timeout_ms=300000").unwrap();
+    assert_eq!(asked.start.after.as_deref(), Some("7-00000000c0ffee00"));
     assert_eq!(
         asked.start.filter,
         stream("type=a*&type=b&category=page").unwrap().filter
@@ -163,7 +164,7 @@ fn a_message_does_not_grow_with_the_query() {
 fn a_page_asks_for_what_it_says() {
     let asked = page("limit=7&order=desc&after=3&since=2026-11-23T08:00:00Z&until=2026-11-23T09:00:00.5Z&category=page&type=a*,b").unwrap();
     assert_eq!((asked.limit, asked.order), (7, Order::Desc));
-    assert_eq!((asked.after, asked.offset), (Some(3), None));
+    assert_eq!((asked.after, asked.offset), (Some(3.into()), None));
     let hour = 3_600_000_000;
     assert_eq!(asked.since, Some(1_795_420_800_000_000));
     assert_eq!(asked.until, Some(1_795_420_800_000_000 + hour + 500_000));
@@ -195,4 +196,61 @@ fn a_stream_takes_any_cursor() {
     }
     assert!(!stream("notices=false").unwrap().notices);
     assert_eq!(stream("").unwrap(), StreamQuery::default());
+}
+
+/// RFC 3339 has years up to 9999, and a day is 24 hours.
+#[test]
+fn moments_reach_to_the_end_of_the_year_9999() {
+    let since = |text: &str| page(&format!("since={text}")).unwrap().since.unwrap();
+    for (text, seconds) in [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1969-12-31T23:59:59Z", 0),
+        ("0001-01-01T00:00:00Z", 0),
+        ("9999-12-30T00:00:00Z", 253_402_128_000),
+        ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ("9999-12-31T23:59:59+01:00", 253_402_300_799 - 3600),
+        ("9999-12-31T23:59:59-01:00", 253_402_300_799 + 3600),
+        ("9999-12-31t23:59:59z", 253_402_300_799),
+    ] {
+        assert_eq!(since(text), seconds * 1_000_000, "{text}");
+    }
+    assert_eq!(
+        since("9999-12-31T23:59:59.999999Z"),
+        253_402_300_799_999_999
+    );
+    for text in [
+        "10000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59",
+        "9999-12-31",
+        "9999-12-31T23:59:59Z[UTC]",
+        // A plus sign that was not encoded.
+        "9999-12-31T23:59:59 01:00",
+    ] {
+        assert!(page(&format!("since={text}")).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn durations_have_days_and_weeks() {
+    let now = jiff::Timestamp::now().as_microsecond() as u64;
+    for (text, seconds) in [
+        ("1d", 86_400),
+        ("7d", 7 * 86_400),
+        ("2w", 14 * 86_400),
+        ("1d12h", 129_600),
+        ("1w 1d", 8 * 86_400),
+        ("P1DT1H", 90_000),
+        ("90m", 5400),
+    ] {
+        let since = page(&format!("since={text}")).unwrap().since.unwrap();
+        let expected = now - seconds * 1_000_000;
+        assert!(
+            (expected..expected + 60_000_000).contains(&since),
+            "{text}: {since} {expected}"
+        );
+    }
+    // They have no length of their own.
+    for text in ["1mo", "1y", "-1d"] {
+        assert!(page(&format!("since={text}")).is_err(), "{text}");
+    }
 }

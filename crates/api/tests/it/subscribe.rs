@@ -1,9 +1,9 @@
 //! Where a live stream begins.
 
-use tapline_api::{ApiService, Backend as _};
+use tapline_api::{ApiService, Backend as _, Subscription as _};
 use tapline_oapi::{ConfigRequest, HelloReason};
 
-use crate::{Next, fill_to, idle, next, query, running};
+use crate::{Next, fill_to, idle, next, publish, query, running};
 
 /// Why it begins there, after which seq, how many are lost, and the seqs that come.
 #[track_caller]
@@ -163,7 +163,7 @@ fn a_filter_holds_from_the_first_event_on() {
         } else {
             "console_log"
         };
-        crate::publish(&api, &format!(r#"{{"type":"{name}"}}"#)).unwrap();
+        publish(&api, &format!(r#"{{"type":"{name}"}}"#)).unwrap();
     }
     check(&api, "category=page", HelloReason::Fresh, 0, 0, [2, 4, 6]);
     check(
@@ -200,17 +200,88 @@ fn a_session_that_began_at_0_and_a_cursor_at_0_have_a_beginning_that_can_be_lost
 fn under_a_filter_what_is_gone_is_not_claimed_to_be_lost() {
     let api = running(8);
     fill_to(&api, 20);
-    for filter in ["category=network", "type=network_*"] {
+    for (filter, lost, most) in [
+        ("", Some(7), 7),
+        // Of the seven up to twelve may have matched, so all may have.
+        ("category=console", None, 7),
+        ("type=console_*", None, 7),
+        // There never was one.
+        ("category=network", Some(0), 0),
+        ("type=network_idle", Some(0), 0),
+    ] {
         let asked = format!("after=5&{filter}");
         let opened = api.subscribe(&query::stream(&asked).unwrap());
         let hello = opened.hello;
-        assert_eq!((hello.reason, hello.lost), (HelloReason::Evicted, None));
-        assert_eq!((opened.evicted, hello.used), (7, 12));
+        assert_eq!(
+            (hello.reason, hello.lost),
+            (HelloReason::Evicted, lost),
+            "{filter}"
+        );
+        // The reader's account has it, too, and closes.
+        let ledger = opened.subscription.ledger();
+        assert_eq!((ledger.start, ledger.lost), (5, most), "{filter}");
+        assert_eq!((ledger.position(), hello.used), (12, 12), "{filter}");
         // Nothing is gone: that is known, whatever is asked for.
         let asked = format!("after=15&{filter}");
         let hello = api.subscribe(&query::stream(&asked).unwrap()).hello;
         assert_eq!((hello.reason, hello.lost), (HelloReason::Resumed, Some(0)));
     }
+}
+
+/// From the beginning of the stream on, the totals by category are exact.
+#[test]
+fn under_a_filter_by_category_a_loss_from_the_beginning_is_exact() {
+    let api = running(8);
+    for n in 0..20 {
+        let name = ["page_load", "console_log"][n % 2];
+        publish(&api, &format!(r#"{{"type":"{name}"}}"#)).unwrap();
+    }
+    let epoch = api.epoch();
+    for (asked, lost, most) in [
+        (format!("category=page&after=0-{epoch}"), Some(6), 6),
+        ("category=page".to_owned(), Some(6), 6),
+        (format!("type=page_load&after=0-{epoch}"), None, 6),
+        // At most the six that there were at all.
+        ("category=page&after=3".to_owned(), None, 6),
+        ("category=page&after=9".to_owned(), None, 3),
+    ] {
+        let opened = api.subscribe(&query::stream(&asked).unwrap());
+        assert_eq!(opened.hello.lost, lost, "{asked}");
+        assert_eq!(opened.subscription.ledger().lost, most, "{asked}");
+    }
+}
+
+/// Polyfills of `EventSource` add `lastEventId` to the address when they reconnect.
+#[test]
+fn last_event_id_in_the_query_wins_over_the_rest_of_it() {
+    let api = running(8);
+    fill_to(&api, 20);
+    let asked = |text: &str| api.subscribe(&query::stream(text).unwrap()).hello;
+    for text in [
+        "lastEventId=15",
+        "replay=live&lastEventId=15",
+        "replay=all&lastEventId=15",
+        "after=13&lastEventId=15",
+        "lastEventId=15&after=13",
+        // One that has added it before adds another one.
+        "lastEventId=13&lastEventId=15",
+    ] {
+        let hello = asked(text);
+        assert_eq!(
+            (hello.used, hello.reason, hello.asked.as_deref()),
+            (15, HelloReason::Resumed, Some("15")),
+            "{text}"
+        );
+    }
+    // Without an id so far, it may be empty.
+    for (text, used) in [
+        ("replay=live&lastEventId=", 20),
+        ("after=15&lastEventId=", 15),
+    ] {
+        assert_eq!(asked(text).used, used, "{text}");
+    }
+    let hello = asked("replay=live&lastEventId=what");
+    assert_eq!(hello.reason, HelloReason::Invalid);
 }
 
 /// The reader reports what is evicted after the hello, and the two add up.

@@ -242,7 +242,7 @@ fn tls_from_end_to_end() {
     server.running.err_line_with("stopping");
     socket.read_to_string(&mut body).unwrap();
     assert!(
-        body.ends_with(": bye: the server is stopping, the last seq was 1\n\n"),
+        body.ends_with(": bye: the server is stopping, the last seq was 1\n"),
         "{body}"
     );
     assert_eq!(server.running.end().code, Some(0));

@@ -111,7 +111,9 @@ fn delete_telemetry() {}
                     "published": 1, "filtered": 0, "refused": 1, "first_seq": 8, "last_seq": 8,
                     "errors": [{"line": 2, "code": "missing_field", "message": "field `type`: missing"}]}))),
             )),
-        (status = 204, description = "The event was filtered: its category is not captured, or no session runs."),
+        (status = 204, description = "The event was filtered: its category is not captured, or no session runs.", headers(
+            ("X-Not-Captured" = String, description = "Why the event was not captured: `no_session` or `category_disabled`"),
+        )),
         BadBody,
     ),
 )]
@@ -120,7 +122,7 @@ fn publish_events() {}
 /// Read a page of events
 ///
 /// Retained events, oldest first unless `order` is `desc`. The headers say how to get the next page, and
-/// how many events were evicted before they could be read.
+/// how many events should be on the page and were evicted before they could be read.
 #[utoipa::path(
     get, path = "/telemetry/events", tag = "events",
     params(PageQuery),
@@ -131,8 +133,9 @@ fn publish_events() {}
             ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
             ("X-Oldest" = u64, description = "The oldest seq still retained, 0 before the first event"),
             ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
-            ("X-Lost" = u64, description = "How many events, matching or not, were evicted between the requested start of the page and its actual start"),
+            ("X-Lost" = u64, description = "How many events should be on this page and were evicted before they could be read; where a filter makes that unknown, the most that it can be. Newest first, the last page reports all of them"),
         )),
+        OtherEpoch,
         BadQuery,
     ),
 )]
@@ -141,17 +144,19 @@ fn read_events() {}
 /// Follow the events live
 ///
 /// Server-Sent Events: `id: {seq}` and `data:` with an envelope, and comments to keep the connection alive.
-/// Resume with the `Last-Event-ID` header, as browsers do automatically. A comment reports what was
-/// evicted in between.
+/// Resume with the `Last-Event-ID` header, as browsers do automatically, or with `lastEventId` in the query, as
+/// polyfills do. A comment reports what was evicted in between. A comment is one line, with no blank line
+/// behind it.
 ///
-/// With `notices=true` the stream also sends named events about itself, without an id: `hello`
+/// With `notices=true` the stream also sends named events about itself: `hello`
 /// (schema `Hello`) comes first and says where reading begins, `gap` (`Gap`) reports a loss,
 /// `session` (`SessionNotice`) a change of what is captured, `filter` (`FilterNotice`) a change of the
 /// reader's filter, `beat` (`Beat`) that the stream is alive, and `bye` (`Bye`) that it ends. Ids are
-/// then `{seq}-{epoch}`.
+/// then `{seq}-{epoch}`. All of these but `session` carry an id, too: the position from which a client resumes
+/// that has received them.
 ///
-/// The first of these that is present says where reading begins: `Last-Event-ID`, `after`, `replay`. Without
-/// any of them, reading begins at the start of the current session, or at the head if there is no session.
+/// The first of these that is present says where reading begins: `Last-Event-ID`, `lastEventId`, `after`,
+/// `replay`. Without any of them, reading begins at the start of the current session, or at the head if there is no session.
 ///
 /// A client that cannot send headers passes a ticket or a JWT in the query. It may restrict what is
 /// delivered, and the stream ends when it expires.
@@ -173,6 +178,7 @@ fn read_events() {}
             content((Envelope = "text/event-stream")),
             headers(
                 ("X-SSE-Content-Type" = String, description = "`application/json`: the media type of the `data` of a frame"),
+                ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream. Another one than before the connection broke: the server was restarted"),
                 ("X-Reader-Id" = String, description = "The id of this reader, to change its filter while it reads"),
             )),
         BadQuery,
@@ -199,6 +205,7 @@ fn stream_events() {}
             ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
             ("X-Lost" = u64, description = "How many events that may have matched were evicted before they could be checked"),
         )),
+        OtherEpoch,
         BadQuery,
     ),
 )]
@@ -298,16 +305,16 @@ struct PageQuery {
     /// How many events at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u16>,
-    /// Only events after this seq, whatever the order.
-    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
-    after: Option<u64>,
+    /// Only events after this, whatever the order: `{seq}` or `{seq}-{epoch}`.
+    #[param(inline, example = "17")]
+    after: Option<Cursor>,
     /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
     #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     offset: Option<u64>,
     /// Oldest first, or newest first.
     #[param(inline)]
     order: Option<Order>,
-    /// Only events at this time or later: RFC 3339, or a duration ago such as `5m`.
+    /// Only events at this time or later: RFC 3339, or a duration ago such as `5m` or `7d`.
     #[param(example = "5m")]
     since: Option<String>,
     /// Only events up to this time: RFC 3339, or a duration ago such as `5m`.
@@ -325,6 +332,11 @@ struct PageQuery {
 #[derive(ToSchema)]
 #[schema(pattern = "^[^,]+(,[^,]+)*$")]
 struct Types(String);
+
+/// A position in the stream.
+#[derive(ToSchema)]
+#[schema(pattern = "^[0-9]{1,19}(-[0-9A-Fa-f]{16})?$")]
+struct Cursor(String);
 
 /// The order of a page.
 #[derive(ToSchema)]
@@ -345,6 +357,10 @@ struct StreamHeaders {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct StreamQuery {
+    /// The id of the last frame that was received. Used instead of `after`, and the header is used instead of
+    /// it: polyfills of `EventSource` send it when they reconnect. The last one, if there are several.
+    #[param(rename = "lastEventId", example = "17")]
+    last_event_id: Option<String>,
     /// Begin after this: `{seq}` or `{seq}-{epoch}`.
     #[param(example = "17")]
     after: Option<String>,
@@ -370,8 +386,8 @@ struct StreamQuery {
 #[into_params(parameter_in = Query)]
 struct WaitQuery {
     /// Look only after this: `{seq}` or `{seq}-{epoch}`.
-    #[param(example = "17")]
-    after: Option<String>,
+    #[param(inline, example = "17")]
+    after: Option<Cursor>,
     /// Only events of these categories: repeated, or joined by commas.
     category: Option<Vec<Category>>,
     /// Only events of these types; `*` matches any characters. Repeated, or joined by commas. With
@@ -415,6 +431,17 @@ enum BadBody {
         "code": "unsupported_media_type", "message": "expected `application/json`, got `text/plain`"}))]
     MediaType(ErrorBody),
 }
+
+/// The cursor is ahead of the stream or of another epoch, most likely because the server was restarted.
+#[derive(IntoResponses)]
+#[response(status = 409, example = json!({
+    "code": "conflict",
+    "message": "query parameter `after`: the cursor `99` is ahead of this stream or of another epoch; its head is 2 and its epoch 5f0c2b9e00c0ffee, so read from `after=2-5f0c2b9e00c0ffee` on, or from the beginning with `after=0`"}),
+    headers(
+        ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+        ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+    ))]
+struct OtherEpoch(ErrorBody);
 
 /// A query parameter is invalid.
 #[derive(IntoResponses)]

@@ -38,7 +38,7 @@ fn running(events: usize) -> Scene {
 fn fill_to(scene: &Scene, head: u64) {
     while scene.api.retained().head < head {
         let request = from_json(br#"{"type":"console_log"}"#).unwrap();
-        scene.api.publish(request).unwrap().unwrap();
+        scene.api.publish(request).unwrap().envelope().unwrap();
     }
 }
 
@@ -288,7 +288,8 @@ fn a_change_stays_within_the_readers_scope() {
     assert_eq!(change.filter().categories, Some(scope));
     let events = ["console_log", "page_load"].map(|name| {
         let request = from_json(format!(r#"{{"type":"{name}"}}"#).as_bytes()).unwrap();
-        scene.api.publish(request).unwrap().unwrap()
+        let published = scene.api.publish(request).unwrap();
+        published.envelope().unwrap()
     });
     let matches = events.map(|envelope| change.filter().matches(envelope.event()));
     assert_eq!(matches, [true, false]);

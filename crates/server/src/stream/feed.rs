@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 
-use tapline_api::{Delivery, Epoch, Filter, LagPolicy, ReaderLedger, Subscription};
+use tapline_api::{Cursor, Delivery, Epoch, Filter, LagPolicy, ReaderLedger, Subscription};
 use tapline_oapi::{Beat, Notice};
 
 use crate::stream::frames::FrameBuffer;
@@ -63,6 +63,14 @@ impl<S: Subscription> Feed<S> {
         self.subscription.position()
     }
 
+    /// Where a client resumes that has received all up to here; with the epoch where there are notices.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor {
+            seq: self.position(),
+            epoch: self.notices,
+        }
+    }
+
     pub(crate) fn ledger(&self) -> ReaderLedger {
         self.subscription.ledger()
     }
@@ -96,9 +104,9 @@ impl<S: Subscription> Feed<S> {
                 Delivery::Envelope { seq, json } => out.envelope(seq, epoch, json),
                 Delivery::Lost(lost) => {
                     gaps += 1;
-                    out.lost(&lost, epoch.is_some());
+                    out.lost(&lost, epoch);
                 }
-                Delivery::Session(notice) => out.notice(&Notice::Session(*notice)),
+                Delivery::Session(notice) => out.notice(&Notice::Session(*notice), None),
             }
             if out.len() < bytes {
                 ControlFlow::Continue(())
@@ -114,7 +122,8 @@ impl<S: Subscription> Feed<S> {
         }
     }
 
-    /// Writes a beat: the stream is alive, and where it is.
+    /// Writes a beat: the stream is alive, and where it is. With its id the resume point moves on also where
+    /// all events are filtered.
     pub(crate) fn write_beat(&self, out: &mut FrameBuffer) {
         self.write_beat_of(out, self.ledger().lost);
     }
@@ -122,12 +131,13 @@ impl<S: Subscription> Feed<S> {
     /// The beat of a stream at this position that has lost so many events.
     pub(crate) fn write_beat_of(&self, out: &mut FrameBuffer, lost: u64) {
         let (head, position) = (self.subscription.head(), self.position());
-        out.notice(&Notice::Beat(Beat {
+        let beat = Notice::Beat(Beat {
             head,
             position,
             lag: head.saturating_sub(position),
             lost,
-        }));
+        });
+        out.notice(&beat, Some(self.cursor()));
     }
 
     /// Ready when there may be something to write; otherwise wakes `cx` when there may be.

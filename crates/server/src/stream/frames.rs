@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use serde::Serialize;
-use tapline_api::{Counts, Epoch, Lost};
+use tapline_api::{Counts, Cursor, Epoch, Lost, ReaderLedger};
 use tapline_oapi::{Gap, Hello, HelloReason, Notice};
 
 /// Bytes for a stream, in the making: whole frames, with space in front for the chunk's length.
@@ -90,32 +90,54 @@ impl FrameBuffer {
         write_data(out, json);
     }
 
-    pub(crate) fn notice(&mut self, notice: &Notice) {
+    /// A notice. `resume` is the position behind it: a client that loses its connection resumes there, and
+    /// what the notice reports is not reported again.
+    pub(crate) fn notice(&mut self, notice: &Notice, resume: Option<Cursor>) {
         let out = self.out();
         let _ = writeln!(out, "event: {}", notice.name());
+        if let Some(cursor) = resume {
+            let _ = writeln!(out, "id: {cursor}");
+        }
         write_data(out, &to_json(notice));
     }
 
     /// A notice, and when to come back if the stream breaks. Only with a notice: a plain client may take
     /// any block for an event.
-    pub(crate) fn notice_with_retry(&mut self, notice: &Notice, retry_ms: u64) {
+    pub(crate) fn notice_with_retry(&mut self, notice: &Notice, resume: Cursor, retry_ms: u64) {
         let _ = writeln!(self.out(), "retry: {retry_ms}");
-        self.notice(notice);
+        self.notice(notice, Some(resume));
     }
 
+    /// One line, and never a blank line behind it: clients in wide use take one for an event, once they
+    /// have seen an id.
     pub(crate) fn comment(&mut self, text: &str) {
-        let _ = write!(self.out(), ": {text}\n\n");
+        let _ = writeln!(self.out(), ": {text}");
     }
 
-    /// Where reading begins, for those who get no notices: nothing, where nothing is special.
-    pub(crate) fn hello_comment(&mut self, hello: &Hello, evicted: u64) {
+    /// Where reading begins, for clients that get no notices: nothing, where nothing is special. `ledger` is
+    /// that of the reader, which has read nothing yet.
+    pub(crate) fn hello_comment(&mut self, hello: &Hello, ledger: ReaderLedger) {
+        let (epoch, used) = (hello.epoch, hello.used);
+        // What only the client can know: whether it is still the run of the server that it has its id from.
+        if let HelloReason::Resumed | HelloReason::Evicted = hello.reason
+            && let Some(Ok(Cursor {
+                seq: 1..,
+                epoch: None,
+            })) = hello.asked.as_deref().map(str::parse)
+        {
+            self.comment(&format!(
+                "epoch {epoch}: the cursor has no epoch, and names another event if the server was restarted since"
+            ));
+        }
         let why = match hello.reason {
             HelloReason::Fresh | HelloReason::Resumed => return,
+            // Nothing of it was asked for.
+            HelloReason::Evicted if ledger.lost == 0 => return,
             HelloReason::Evicted => {
                 let at_most = if hello.lost.is_none() { "at most " } else { "" };
-                let (first, last) = (hello.used - evicted + 1, hello.used);
+                let (lost, first) = (ledger.lost, ledger.start + 1);
                 return self.comment(&format!(
-                    "gap: {at_most}{evicted} lost before this stream began, seq {first} to {last}"
+                    "gap: {at_most}{lost} lost before this stream began, seq {first} to {used}"
                 ));
             }
             HelloReason::Ahead => "is ahead of the newest event",
@@ -124,35 +146,34 @@ impl FrameBuffer {
         };
         self.comment(&format!(
             "the cursor {why}: reading continues at the oldest event retained, seq {}",
-            hello.used + 1
+            used + 1
         ));
     }
 
-    pub(crate) fn lost(&mut self, lost: &Lost, notices: bool) {
+    /// A loss: a notice, where an epoch is given, and otherwise a comment.
+    pub(crate) fn lost(&mut self, lost: &Lost, epoch: Option<Epoch>) {
         let by_category = lost.by_category.iter().flat_map(Counts::iter);
-        if notices {
-            return self.notice(&Notice::Gap(Gap {
+        if epoch.is_some() {
+            let gap = Notice::Gap(Gap {
                 count: lost.count(),
                 matching: lost.matching,
                 from: lost.first,
                 to: lost.last,
                 by_category: by_category.collect(),
-            }));
+            });
+            let seq = lost.last;
+            return self.notice(&gap, Some(Cursor { seq, epoch }));
         }
         let out = self.out();
         let _ = match lost.matching {
             Some(matching) => write!(out, ": gap: {matching} lost"),
-            None => write!(
-                out,
-                ": gap: at most {} lost",
-                lost.by_category.map_or(lost.count(), |counts| counts.sum())
-            ),
+            None => write!(out, ": gap: at most {} lost", lost.at_most()),
         };
         let _ = write!(out, ", seq {} to {}", lost.first, lost.last);
         for (n, (category, count)) in by_category.enumerate() {
             let _ = write!(out, "{} {category} {count}", if n == 0 { ":" } else { "," });
         }
-        out.extend_from_slice(b"\n\n");
+        out.push(b'\n');
     }
 }
 

@@ -113,7 +113,7 @@ async fn http_1_0_gets_its_stream_without_chunks() {
     let body = String::from_utf8(connection.rest().await).unwrap();
     assert!(body.starts_with("id: 1\ndata: {\"seq\":1,"), "{body}");
     assert!(
-        body.ends_with("\n\n: bye: the server is stopping, the last seq was 1\n\n"),
+        body.ends_with("\n\n: bye: the server is stopping, the last seq was 1\n"),
         "{body}"
     );
 }

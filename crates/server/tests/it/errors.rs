@@ -23,6 +23,7 @@ fn cases() -> Vec<(&'static str, Request)> {
     let post = |body: &[u8]| request("POST", "/telemetry/events").json(body);
     let page = |query: &str| get(&format!("/telemetry/events?{query}"));
     let stream = |query: &str| get(&format!("/telemetry/stream?{query}"));
+    let wait = |query: &str| get(&format!("/telemetry/wait?{query}"));
     let deep = "[".repeat(LIMIT - 100);
 
     vec![
@@ -225,7 +226,10 @@ fn cases() -> Vec<(&'static str, Request)> {
         ("page, limit is a word", page("limit=all")),
         ("page, limit twice", page("limit=1&limit=2")),
         ("page, after is negative", page("after=-1")),
-        ("page, after has an epoch", page("after=1-00000000c0ffee00")),
+        ("page, after has half an epoch", page("after=1-00000000")),
+        ("wait, after is a word", wait("after=now")),
+        ("wait, after is negative", wait("after=-1")),
+        ("wait, timeout over the most", wait("timeout_ms=300001")),
         (
             "page, offset is too large",
             page("offset=9223372036854775808"),

@@ -60,10 +60,13 @@ struct Received {
     delivered: BTreeMap<u64, String>,
     /// First and last seq, and how many of them were asked for.
     gaps: Vec<(u64, u64, u64)>,
+    /// How many were gone before it began, at most, and as the first beat has it.
+    gone: u64,
+    lost_before: Option<u64>,
 }
 
 impl Received {
-    fn new(wanted: &'static [Category], notices: bool, begin: u64) -> Self {
+    fn new(wanted: &'static [Category], notices: bool, asked: u64, begin: u64) -> Self {
         Self {
             wanted,
             notices,
@@ -71,6 +74,8 @@ impl Received {
             position: begin,
             delivered: BTreeMap::new(),
             gaps: Vec::new(),
+            gone: begin - asked,
+            lost_before: None,
         }
     }
 
@@ -121,13 +126,16 @@ impl Received {
     }
 
     /// A beat says where the stream is: never before what it has delivered.
-    fn check_beat(&self, beat: &Value) {
+    fn check_beat(&mut self, beat: &Value) {
         assert!(self.notices);
         assert!(
             self.position <= beat["position"].as_u64().unwrap(),
             "{beat}"
         );
-        assert_eq!(beat["lost"], self.lost(), "{beat}");
+        // What its hello has reported is in it, too, and stays the same.
+        let before = beat["lost"].as_u64().unwrap() - self.lost();
+        assert!(before <= self.gone, "{beat}");
+        assert_eq!(*self.lost_before.get_or_insert(before), before, "{beat}");
     }
 
     fn lost(&self) -> u64 {
@@ -181,7 +189,7 @@ async fn subscribe(server: Arc<Server>, seed: u64, over: Arc<AtomicBool>) -> Vec
             true => stream.notice("hello").await["used"].as_u64().unwrap(),
             false => after,
         };
-        let mut received = Received::new(wanted, notices, begin);
+        let mut received = Received::new(wanted, notices, after, begin);
         for _ in 0..1 + numbers.below(3) {
             let frames = 1 + numbers.below(60);
             received.read(&mut stream, u64::MAX, frames).await;
@@ -250,7 +258,7 @@ async fn whatever_streams_do_each_seq_is_accounted_for_once() {
         .into_iter()
         .map(|(mut stream, wanted, notices)| {
             tokio::spawn(async move {
-                let mut received = Received::new(wanted, notices, 0);
+                let mut received = Received::new(wanted, notices, 0, 0);
                 // In the end each is asked to take everything, and that call is an event for all of them.
                 while !received
                     .delivered

@@ -71,7 +71,7 @@ impl Account {
 /// A gap, from a notice or from a comment.
 fn read_gap(frame: &Frame) -> Option<Gap> {
     if frame.name() == "gap" {
-        assert_eq!(frame.id, None);
+        frame.assert_resumes_behind();
         return Some(serde_json::from_value(frame.json()).unwrap());
     }
     let text = frame.comments.first()?.strip_prefix("gap: ")?;

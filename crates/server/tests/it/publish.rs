@@ -47,6 +47,7 @@ async fn what_is_filtered_is_answered_with_nothing() {
         (answer.status(), answer.header("content-length")),
         (204, None)
     );
+    assert_eq!(answer.header("x-not-captured"), Some("no_session"));
     server
         .call(&request("PUT", "/telemetry").json(r#"{"browser":{"console":{"enabled":true}}}"#))
         .await;
@@ -54,7 +55,13 @@ async fn what_is_filtered_is_answered_with_nothing() {
         .call(&post().json(r#"{"type":"page_load","category":"console"}"#))
         .await;
     assert_eq!(answer.status(), 204);
+    assert_eq!(answer.header("x-not-captured"), Some("category_disabled"));
     assert_eq!(server.api.retained().head, 0);
+    let answer = server.call(&post().json(r#"{"type":"console_log"}"#)).await;
+    assert_eq!(
+        (answer.status(), answer.header("x-not-captured")),
+        (200, None)
+    );
 }
 
 #[tokio::test]

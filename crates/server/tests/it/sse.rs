@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::http::{Connection, Head, Request, get};
 
-/// All that stands between two blank lines.
+/// A comment, or all other lines up to a blank line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) comments: Vec<String>,
@@ -29,6 +29,25 @@ impl Frame {
 
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(self.data.as_deref().expect("a frame with data")).unwrap()
+    }
+
+    /// A notice carries the position behind it for an id, so that its client resumes there. A session notice
+    /// has none.
+    #[track_caller]
+    pub(crate) fn assert_resumes_behind(&self) {
+        let notice = self.json();
+        let field = match self.name() {
+            "hello" => "used",
+            "gap" => "to",
+            "filter" => "after",
+            "beat" => "position",
+            "bye" => "last_seq",
+            _ => return assert_eq!(self.id, None, "{self:?}"),
+        };
+        let id = self.id.as_deref().unwrap();
+        let (seq, epoch) = id.split_once('-').unwrap();
+        assert_eq!(seq, notice[field].to_string(), "{self:?}");
+        assert_eq!(epoch.len(), 16, "{self:?}");
     }
 
     /// The seq within the envelope, which has to be the one in the id.
@@ -86,6 +105,23 @@ impl Stream {
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         let mut looked_at = 0;
         loop {
+            // Clients in wide use take a blank line for an event once they have seen an id.
+            assert!(
+                !self.unread.starts_with(b"\n"),
+                "a blank line without a frame"
+            );
+            if self.unread.starts_with(b":")
+                && let Some(at) = self.unread.iter().position(|byte| *byte == b'\n')
+            {
+                let line: Vec<u8> = self.unread.drain(..=at).collect();
+                let line = String::from_utf8(line).unwrap();
+                assert!(!line.contains('\r'), "a bare carriage return: {line:?}");
+                let comment = line.trim_end_matches('\n').strip_prefix(": ").unwrap();
+                return Some(Frame {
+                    comments: vec![comment.to_owned()],
+                    ..Frame::default()
+                });
+            }
             let end = self.unread[looked_at..]
                 .windows(2)
                 .position(|two| two == b"\n\n");
@@ -123,8 +159,18 @@ impl Stream {
         loop {
             let frame = self.expect().await;
             if frame.name() == name {
-                assert_eq!(frame.id, None, "a notice has no id");
+                frame.assert_resumes_behind();
                 return frame.json();
+            }
+        }
+    }
+
+    /// The next comment about the stream's beginning, passing over the one about a cursor without an epoch.
+    pub(crate) async fn comment(&mut self) -> String {
+        loop {
+            let frame = self.expect().await;
+            if !frame.comment().starts_with("epoch ") {
+                return frame.comment().to_owned();
             }
         }
     }
@@ -159,10 +205,7 @@ fn parse(text: &str) -> Frame {
             .unwrap_or_else(|| panic!("no field: {line:?}"));
         let value = value.strip_prefix(' ').unwrap_or(value);
         let slot = match name {
-            "" => {
-                frame.comments.push(value.to_owned());
-                continue;
-            }
+            "" => panic!("a comment within a frame: {text:?}"),
             "data" => {
                 match &mut frame.data {
                     None => frame.data = Some(value.to_owned()),

@@ -131,7 +131,7 @@ async fn a_bad_cursor_starts_at_the_oldest_and_says_so() {
         ),
     ] {
         let mut stream = Stream::resume(server.addr, "", last).await;
-        assert_eq!(stream.expect().await.comment(), comment);
+        assert_eq!(stream.comment().await, comment);
         assert_eq!(
             stream.seqs(8).await,
             (13..=20).collect::<Vec<_>>(),
@@ -139,9 +139,9 @@ async fn a_bad_cursor_starts_at_the_oldest_and_says_so() {
         );
     }
     // How many of them were asked for is gone with them.
-    let mut stream = Stream::open(server.addr, "after=5&category=page").await;
+    let mut stream = Stream::open(server.addr, "after=5&category=console").await;
     assert_eq!(
-        stream.expect().await.comment(),
+        stream.comment().await,
         "gap: at most 7 lost before this stream began, seq 6 to 12"
     );
     let mut stream = Stream::open(server.addr, "after=garbage").await;
@@ -199,4 +199,111 @@ async fn filters_hold_and_ids_stay_the_real_seqs() {
         let last = server.publish(last).seq();
         assert_eq!(live.expect().await.seq(), last, "{query}");
     }
+}
+
+/// Polyfills of `EventSource` resume with the query, since a header would need a preflight.
+#[tokio::test]
+async fn a_polyfill_resumes_with_its_query() {
+    let server = running().await;
+    server.fill_to(5);
+    for query in [
+        "lastEventId=3",
+        "replay=live&lastEventId=3",
+        "after=1&lastEventId=3",
+        "lastEventId=2&lastEventId=3",
+    ] {
+        let mut stream = Stream::open(server.addr, query).await;
+        assert_eq!(stream.seqs(2).await, [4, 5], "{query}");
+    }
+    // The header is the browser's own.
+    let mut stream = Stream::resume(server.addr, "lastEventId=1", "4").await;
+    assert_eq!(stream.seqs(1).await, [5]);
+}
+
+/// A client without notices has the epoch from the answer, and ids that have none.
+#[tokio::test]
+async fn a_plain_client_can_see_that_the_server_was_restarted() {
+    let server = running().await;
+    server.fill_to(5);
+    for (last, is_bare) in [(None, false), (Some("3"), true), (Some("0"), false)] {
+        let mut stream = match last {
+            None => Stream::open(server.addr, "replay=all").await,
+            Some(last) => Stream::resume(server.addr, "", last).await,
+        };
+        assert_eq!(stream.head.header("x-epoch"), Some(&*server.epoch()));
+        let first = stream.expect().await;
+        if is_bare {
+            let comment = format!("epoch {}: the cursor has no epoch, ", server.epoch());
+            assert!(first.comment().starts_with(&comment), "{first:?}");
+        } else {
+            assert_eq!(first.seq(), 1);
+        }
+    }
+    let mut resumed = Stream::resume(server.addr, "", format!("4-{}", server.epoch())).await;
+    assert_eq!(resumed.expect().await.seq(), 5);
+    let answer = server
+        .call(&crate::http::request("HEAD", "/telemetry/stream"))
+        .await;
+    assert_eq!(answer.header("x-epoch"), Some(&*server.epoch()));
+}
+
+/// What a client is informed of when it resumes is in the metrics and in the list of readers.
+#[tokio::test]
+async fn a_loss_before_the_stream_began_is_counted() {
+    let server = Setup::default().events(16).running().await;
+    for seq in 1..=100 {
+        server.publish(if seq % 2 == 0 {
+            KnownType::PageLoad
+        } else {
+            KnownType::ConsoleLog
+        });
+    }
+    let mut counted = 0;
+    for (query, lost) in [
+        ("notices=true", 79),
+        ("", 79),
+        // At most: there were 42 of them up to 84.
+        ("notices=true&category=page", 42),
+        ("notices=true&type=page_*", 79),
+        ("category=network", 0),
+    ] {
+        let mut stream = Stream::resume(server.addr, query, "5").await;
+        if lost > 0 || !query.contains("network") {
+            stream.event().await;
+        }
+        counted += lost;
+        server
+            .until_metric("tapline_lost_events_total", counted)
+            .await;
+        let reader = server.readers().await.pop().unwrap();
+        assert_eq!(reader.lost, lost, "{query}");
+        let account = reader.delivered + reader.filtered + reader.lost;
+        assert_eq!(account, reader.position - 5, "{query}");
+    }
+    assert_eq!(server.metric("tapline_gaps_total").await, 4);
+    // A page counts, too.
+    let answer = server
+        .call(&crate::http::get("/telemetry/events?after=80"))
+        .await;
+    assert_eq!(answer.header("x-lost"), Some("4"));
+    assert_eq!(
+        server.metric("tapline_lost_events_total").await,
+        counted + 4
+    );
+}
+
+/// With `replay=live` a connection may break before its first event. The id of the `hello` is where a client
+/// resumes that has nothing else.
+#[tokio::test]
+async fn a_live_stream_that_breaks_before_its_first_event_loses_nothing() {
+    let server = running().await;
+    server.fill_to(3);
+    let mut stream = Stream::open(server.addr, "replay=live&notices=true").await;
+    let hello = stream.expect().await;
+    hello.assert_resumes_behind();
+    drop(stream);
+    server.fill_to(5);
+    let query = "replay=live&notices=true";
+    let mut stream = Stream::resume(server.addr, query, hello.id.unwrap()).await;
+    assert_eq!(stream.seqs(2).await, [4, 5]);
 }

@@ -347,7 +347,7 @@ async fn a_quiet_stream_ends_with_its_ticket() {
     let rest = in_time(connection.rest()).await;
     let rest = String::from_utf8(rest).unwrap();
     assert!(
-        rest.contains(": bye: the ticket has expired, the last seq was 0\n\n"),
+        rest.contains(": bye: the ticket has expired, the last seq was 0\n\r\n"),
         "{rest}"
     );
     assert!(rest.ends_with("0\r\n\r\n"), "{rest}");

@@ -113,6 +113,60 @@ async fn evicted_events_are_reported_as_lost() {
     let answer = server.call(&get("/telemetry/wait?after=2")).await;
     assert_eq!(answer.json()["seq"], 13);
     assert_eq!(answer.header("x-lost"), Some("10"));
+    // It is counted, and where the client has to wait, the list of readers has it meanwhile.
+    assert_eq!(server.metric("tapline_lost_events_total").await, 10);
+    let mut connection = Connection::open(server.addr).await;
+    let target = "/telemetry/wait?after=2&type=page_load,console_error";
+    connection.write(&get(target).bytes()).await;
+    until_a_client_waits(&server).await;
+    let reader = &server.readers().await[0];
+    // Of the ten that are gone some may have been of these types.
+    assert_eq!((reader.position, reader.lost), (20, 10));
+    server.publish(KnownType::PageLoad);
+    assert_eq!(connection.answer("GET").await.header("x-lost"), Some("10"));
+    assert_eq!(server.metric("tapline_lost_events_total").await, 20);
+}
+
+/// After a restart of the server its client would act upon an event of long ago.
+#[tokio::test]
+async fn a_cursor_that_is_no_position_is_never_answered_with_an_event() {
+    let server = running().await;
+    server.fill_to(2);
+    let epoch = server.epoch();
+    let ours = format!("3-{epoch}");
+    for (after, status) in [
+        ("99", 409),
+        ("1-ffffffffffffffff", 409),
+        (&ours, 409),
+        ("abc", 400),
+        ("1-", 400),
+        ("", 400),
+    ] {
+        let target = format!("/telemetry/wait?timeout_ms=0&after={after}");
+        let answer = server.call(&get(&target)).await;
+        assert_eq!(answer.status(), status, "{after}: {answer:?}");
+        let body = answer.json();
+        if status == 409 {
+            assert_eq!(body["code"], "conflict");
+            assert_eq!(answer.header("x-head"), Some("2"));
+            assert_eq!(answer.header("x-epoch"), Some(&*epoch));
+        } else {
+            assert_eq!(body["code"], "invalid_query");
+        }
+        let message = body["message"].as_str().unwrap();
+        assert!(message.contains("`after`"), "{message}");
+    }
+    for (after, status) in [
+        ("0", 200),
+        ("1", 200),
+        (&*format!("1-{epoch}"), 200),
+        ("2", 204),
+        (&*format!("2-{epoch}"), 204),
+    ] {
+        let target = format!("/telemetry/wait?timeout_ms=0&after={after}");
+        assert_eq!(server.call(&get(&target)).await.status(), status, "{after}");
+    }
+    assert_eq!(server.readers().await.len(), 0);
 }
 
 #[tokio::test]
