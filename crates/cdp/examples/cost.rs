@@ -1,7 +1,7 @@
 //! What the source costs a page: how long it takes to load with the source and without, in pairs, the
 //! order within a pair alternating, in one browser and one tab. Beside it, what the browser alone costs: a
-//! client that enables the same domains and drops what it receives. And how a page is kept up with that
-//! logs 100,000 lines as fast as it can.
+//! client that enables the same domains and drops what it receives. How a page is kept up with that logs
+//! 100,000 lines as fast as it can. And whether the browser still renders pages ahead of time.
 //!
 //! `cargo run --release -p tapline-cdp --example cost [PAIRS]` wants a Chromium.
 #![allow(
@@ -19,18 +19,20 @@ mod scene;
 #[path = "../tests/e2e/site.rs"]
 mod site;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control::Control;
-use scene::Scene;
+use scene::{Scene, is};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() {
     let pairs = std::env::args().nth(1).map_or(40, |it| it.parse().unwrap());
-    flood(false).await;
-    flood(true).await;
+    for on in [false, true] {
+        flood(on).await;
+        render_ahead(on).await;
+    }
     println!("captured                     without ms   with ms   more, median [quartiles]");
     let text = ["console", "network", "page", "interaction"];
     let all = [&text[..], &["screenshot"]].concat();
@@ -105,6 +107,39 @@ async fn flood(on: bool) {
              with all of them retained and read"
         );
     }
+}
+
+/// Whether a page was rendered before it was visited. No client is attached to the tab until then, except
+/// the source.
+async fn render_ahead(on: bool) {
+    let Some(mut scene) = Scene::set().await else {
+        return;
+    };
+    let _browser = scene.browser();
+    let mut control = Control::open(scene.port).await;
+    if on {
+        scene.capture(None).await;
+        scene
+            .until("the first tab", |it| is(it, "page_tab_opened"))
+            .await;
+    }
+    let open = format!("/json/new?{}", scene.site.url("/ahead"));
+    site::ask(scene.port, "PUT", &open).await.unwrap();
+    let blank = scene.site.url("/blank");
+    let visited = loop {
+        let pages = control.pages().await;
+        // One that is rendered ahead has a target of its own, which is no page to be visited.
+        let visited = (pages.iter()).find(|it| it["url"] == blank && it["subtype"].is_null());
+        if let Some(page) = visited {
+            break page["targetId"].as_str().unwrap().to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let session = control.attach(&visited).await;
+    let ahead = "performance.getEntriesByType('navigation')[0].activationStart > 0";
+    let ahead = control.evaluate(&session, ahead).await;
+    let without = if on { "with" } else { "without" };
+    println!("a page is rendered ahead of time {without} the source: {ahead}");
 }
 
 async fn measure(name: &str, path: &str, client: Client<'_>, pairs: usize) {

@@ -262,3 +262,24 @@ fn many_parts_cost_less_than_a_mebibyte() {
     );
     check(&mut core, &message, "network_request");
 }
+
+/// What is emitted is taken at once, as the source does.
+#[test]
+fn a_hundred_thousand_lines_cost_less_than_a_mebibyte() {
+    let mut core = core();
+    let mut emitted = 0;
+    let line = "x".repeat(100);
+    let allocated = allocation_counter::measure(|| {
+        for n in 0..100_000 {
+            let message = format!(
+                r#"{{"method":"Runtime.consoleAPICalled","params":{{"type":"log","args":[{{"type":"object","objectId":"{n}","description":"{line}"}}],"timestamp":1e15}},"sessionId":"S"}}"#
+            );
+            core.message(Time::default(), &message);
+            while let Some(output) = core.poll() {
+                emitted += usize::from(matches!(output, Output::Event(_)));
+            }
+        }
+    });
+    assert_eq!(emitted, 100_000);
+    assert!(allocated.bytes_max <= BOUND, "{}", allocated.bytes_max);
+}

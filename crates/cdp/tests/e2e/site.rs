@@ -131,6 +131,8 @@ async fn answer(mut stream: TcpStream, site: Site) {
         }
         "/kept" => ok("text/plain", "kept").replace("no-store", "max-age=3600"),
         "/load" => html(include_str!("pages/load.html")),
+        // Has the page that it leads to rendered ahead of time.
+        "/ahead" => html(include_str!("pages/ahead.html")),
         "/blank" => html("<title>blank</title>"),
         "/worker.js" => ok("text/javascript", include_str!("pages/worker.js")),
         "/data.json" => ok("application/json", r#"{"shop":"open"}"#),
