@@ -22,6 +22,7 @@ use tapline_oapi::{
 };
 use tapline_telemetry::{Envelope, SessionLedger};
 
+use crate::causes::Trace;
 use crate::error::ApiError;
 use crate::page::{Page, PageQuery};
 use crate::publish::Published;
@@ -97,12 +98,14 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Publishes NDJSON, one event a line, and adds to `result` what became of each line.
     ///
-    /// `first_line` is the number of the first line, from 1. Returns how many lines there were. A server
-    /// passes a long body in parts of some 64 KiB, so that one call does not hold its thread for long.
+    /// `first_line` is the number of the first line, from 1. `trace` is the trace that the events follow
+    /// from. Returns how many lines there were. A server passes a long body in parts of some 64 KiB, so that
+    /// one call does not hold its thread for long.
     fn publish_lines(
         &self,
         lines: &[u8],
         first_line: u64,
+        trace: Option<&Trace>,
         result: &mut BatchResult,
     ) -> impl Future<Output = u64> + Send;
 
@@ -129,8 +132,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether events of this category are captured now.
     fn captures(&self, category: Category) -> bool;
 
-    /// Publishes that a call of this API was answered, where `platform` is captured. Does not wait.
-    fn publish_call(&self, call: &PlatformApiCall);
+    /// Publishes that a call of this API was answered, where `platform` is captured. `trace` is the trace that
+    /// the call belongs to. Does not wait.
+    fn publish_call(&self, call: &PlatformApiCall, trace: Option<&Trace>);
 
     /// The numbers that `/metrics` shows.
     fn metrics(&self) -> BackendMetrics;
@@ -304,8 +308,14 @@ impl Backend for ApiService {
         Self::publish(self, request)
     }
 
-    async fn publish_lines(&self, lines: &[u8], first_line: u64, result: &mut BatchResult) -> u64 {
-        Self::publish_lines(self, lines, first_line, result)
+    async fn publish_lines(
+        &self,
+        lines: &[u8],
+        first_line: u64,
+        trace: Option<&Trace>,
+        result: &mut BatchResult,
+    ) -> u64 {
+        Self::publish_lines(self, lines, first_line, trace, result)
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
@@ -324,10 +334,13 @@ impl Backend for ApiService {
         stream.state(|state, _| state.captured().contains(category))
     }
 
-    fn publish_call(&self, call: &PlatformApiCall) {
+    fn publish_call(&self, call: &PlatformApiCall, trace: Option<&Trace>) {
         let data = serde_json::value::to_raw_value(call).expect("strings and numbers");
-        let event = Event::known(KnownType::PlatformApiCall, Some(data))
+        let mut event = Event::known(KnownType::PlatformApiCall, Some(data))
             .with_source(Source::of(SourceKind::KernelApi));
+        if let Some(trace) = trace {
+            trace.mark(&mut event.source);
+        }
         // Where the session ended meanwhile it is filtered, and counted as such.
         let _ = self.session().publish(event);
     }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tapline_oapi::{Event, EventType, KnownType};
+use tapline_oapi::{Event, EventType, KnownType, Source};
 
 /// How many effects are expected at the same time. Beyond it, the oldest is given up.
 const MAX_EXPECTED: usize = 256;
@@ -125,9 +125,9 @@ impl Trace {
         })
     }
 
-    /// Writes it into the metadata of an event's source.
-    pub fn mark(&self, event: &mut Event) {
-        let metadata = &mut event.source.metadata;
+    /// Writes it into the metadata of an event's source, over what the producer wrote there.
+    pub fn mark(&self, source: &mut Source) {
+        let metadata = &mut source.metadata;
         metadata.insert("trace_id".to_owned(), self.trace_id.clone());
         metadata.insert("span_id".to_owned(), self.span_id.clone());
     }
@@ -271,7 +271,7 @@ impl Causes {
             let metadata = &mut event.source.metadata;
             metadata.insert("caused_by".to_owned(), cause.seq.to_string());
             if let Some(trace) = cause.trace {
-                trace.mark(event);
+                trace.mark(&mut event.source);
             }
         }
     }

@@ -3,6 +3,7 @@
 use tapline_oapi::{BatchResult, ErrorBody, Event, LineError, PublishRequest, from_json_line};
 use tapline_telemetry::{Envelope, PublishError};
 
+use crate::causes::Trace;
 use crate::error::ApiError;
 use crate::service::ApiService;
 
@@ -66,8 +67,14 @@ impl ApiService {
     /// refused and the others are not; an empty line is passed over.
     ///
     /// `first_line` is the number of the first line, from 1, so that a long body can be published in
-    /// pieces. Returns how many lines there were.
-    pub fn publish_lines(&self, lines: &[u8], first_line: u64, result: &mut BatchResult) -> u64 {
+    /// pieces. `trace` is the trace that the events follow from. Returns how many lines there were.
+    pub fn publish_lines(
+        &self,
+        lines: &[u8],
+        first_line: u64,
+        trace: Option<&Trace>,
+        result: &mut BatchResult,
+    ) -> u64 {
         let mut line = first_line;
         // A line break ends a line: what follows the last one is a line only if there is something.
         for text in lines
@@ -76,17 +83,29 @@ impl ApiService {
             .split(|byte| *byte == b'\n')
         {
             if !text.trim_ascii().is_empty() {
-                self.publish_line(text, line, result);
+                self.publish_line(text, line, trace, result);
             }
             line += 1;
         }
         line - first_line
     }
 
-    fn publish_line(&self, text: &[u8], line: u64, result: &mut BatchResult) {
-        let published = from_json_line(text)
-            .map_err(ApiError::from)
-            .and_then(|r| self.publish(r));
+    fn publish_line(
+        &self,
+        text: &[u8],
+        line: u64,
+        trace: Option<&Trace>,
+        result: &mut BatchResult,
+    ) {
+        let published =
+            from_json_line(text)
+                .map_err(ApiError::from)
+                .and_then(|mut request: PublishRequest| {
+                    if let Some(trace) = trace {
+                        trace.mark(request.source.get_or_insert_default());
+                    }
+                    self.publish(request)
+                });
         match published {
             Ok(Published::Captured(envelope)) => {
                 result.published += 1;

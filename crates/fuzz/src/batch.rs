@@ -56,7 +56,7 @@ fn published(pieces: &[&[u8]]) -> (BatchResult, Vec<String>) {
     let mut result = BatchResult::default();
     let mut line = 1;
     for piece in pieces {
-        line += api.publish_lines(piece, line, &mut result);
+        line += api.publish_lines(piece, line, None, &mut result);
     }
     assert_eq!(api.retained().head, result.published);
     let events = events(&session);

@@ -86,7 +86,7 @@ impl EventPublisher {
             )]),
         });
         if let Some(trace) = &self.trace {
-            trace.mark(&mut event);
+            trace.mark(&mut event.source);
         }
         // An event that is not captured any more is counted by the session.
         self.publisher.publish(event).ok()

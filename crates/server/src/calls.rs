@@ -5,6 +5,11 @@
 //! Every request has an id: in its answer, in the log, in the body of an error, and in the event of a call.
 //! The client's own id is kept; otherwise the server makes one, which costs no system call.
 //!
+//! # Traces
+//!
+//! A valid `traceparent` header (W3C Trace Context) is kept: what is published because of the request has its
+//! `trace_id` and `span_id` in `source.metadata`. That is the event of a call, and each event that is published.
+//!
 //! # Calls as events
 //!
 //! Calls that change something become events ([`Route::is_platform_call`]). Calls that publish or read do
@@ -27,7 +32,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tapline_api::Backend;
+use tapline_api::{Backend, Trace};
 use tapline_oapi::Category;
 use tapline_oapi::data::PlatformApiCall;
 
@@ -100,17 +105,26 @@ pub(crate) fn publish(
     id: &RequestId,
     status: StatusCode,
     took: Duration,
+    trace: Option<&Trace>,
 ) {
     if !route.is_platform_call() || !are_captured(backend) {
         return;
     }
-    backend.publish_call(&PlatformApiCall {
+    let call = PlatformApiCall {
         request_id: id.as_str().to_owned(),
         operation_id: route.operation_id().to_owned(),
         status: status.as_u16().into(),
         duration_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
         ..PlatformApiCall::default()
-    });
+    };
+    backend.publish_call(&call, trace);
+}
+
+/// The trace that a request belongs to: its only `traceparent` header, if that is valid.
+pub(crate) fn trace_of(headers: &HeaderMap) -> Option<Trace> {
+    let mut given = headers.get_all("traceparent").iter();
+    let only = given.next().filter(|_| given.next().is_none())?;
+    Trace::parse(only.to_str().ok()?)
 }
 
 #[cfg(test)]
@@ -175,7 +189,7 @@ mod tests {
     fn call(api: &ApiService, route: Route) {
         let id = RequestId::of(&headers(&[b"r-1"]));
         let took = Duration::from_micros(12_900);
-        publish(api, route, &id, StatusCode::CREATED, took);
+        publish(api, route, &id, StatusCode::CREATED, took, None);
     }
 
     #[test]

@@ -21,11 +21,11 @@ use hyper::body::Incoming;
 use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
     ApiError, Backend, Delivery, EncodedEnvelope, Filter, Page, PageQuery, Published, PutAnswer,
-    StreamQuery, Subscription, WaitQuery,
+    StreamQuery, Subscription, Trace, WaitQuery,
 };
 use tapline_oapi::{
-    BatchResult, ConfigRequest, ErrorCode, Health, OnLag, ReaderKind, ReaderPatch, from_json,
-    openapi,
+    BatchResult, ConfigRequest, ErrorCode, Health, OnLag, PublishRequest, ReaderKind, ReaderPatch,
+    from_json, openapi,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -97,7 +97,9 @@ pub(crate) async fn answer<B: Backend>(
         // Otherwise every client could put events into the stream.
         let is_admitted = !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if is_admitted {
-            calls::publish(&*app.backend, route, &id, status, call.elapsed());
+            let trace = calls::trace_of(&head.headers);
+            let took = call.elapsed();
+            calls::publish(&*app.backend, route, &id, status, took, trace.as_ref());
         }
     }
     tracing::debug!(
@@ -282,11 +284,15 @@ async fn detached<T: Send + 'static>(
 
 async fn publish<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whole, Failure> {
     let headers = body.headers;
+    let trace = calls::trace_of(headers);
     let bytes = body.whole().await?;
     let expected = "`application/json` or `application/x-ndjson`";
     match media_type(headers, expected)? {
         MediaType::Json => {
-            let request = from_json(&bytes).map_err(ApiError::from)?;
+            let mut request: PublishRequest = from_json(&bytes).map_err(ApiError::from)?;
+            if let Some(trace) = trace {
+                trace.mark(request.source.get_or_insert_default());
+            }
             Ok(match app.backend.publish(request).await? {
                 Published::Captured(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
                 Published::NotCaptured(reason) => {
@@ -299,14 +305,15 @@ async fn publish<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whol
         }
         MediaType::Lines => {
             let backend = app.backend.clone();
-            let result = detached(async move { Ok(publish_lines(&*backend, &bytes).await) });
+            let result =
+                detached(async move { Ok(publish_lines(&*backend, &bytes, trace.as_ref()).await) });
             Ok(json(StatusCode::OK, &result.await?))
         }
     }
 }
 
 /// Publishes line by line, and lets other tasks run now and then.
-async fn publish_lines(backend: &impl Backend, body: &[u8]) -> BatchResult {
+async fn publish_lines(backend: &impl Backend, body: &[u8], trace: Option<&Trace>) -> BatchResult {
     /// Some hundred lines: a few hundred microseconds.
     const PART_BYTES: usize = 64 * 1024;
     let mut result = BatchResult::default();
@@ -318,7 +325,7 @@ async fn publish_lines(backend: &impl Backend, body: &[u8]) -> BatchResult {
             None => rest.len(),
         };
         let (lines, left) = rest.split_at(end);
-        line += backend.publish_lines(lines, line, &mut result).await;
+        line += backend.publish_lines(lines, line, trace, &mut result).await;
         rest = left;
         tokio::task::yield_now().await;
     }

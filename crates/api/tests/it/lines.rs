@@ -16,7 +16,10 @@ fn check(body: impl AsRef<[u8]>, counts: (u64, u64, u64), lines: u64, errors: &[
     )))
     .unwrap();
     let mut result = BatchResult::default();
-    assert_eq!(api.publish_lines(body.as_ref(), 1, &mut result), lines);
+    assert_eq!(
+        api.publish_lines(body.as_ref(), 1, None, &mut result),
+        lines
+    );
     assert_eq!(
         (result.published, result.filtered, result.refused),
         counts,
@@ -100,7 +103,10 @@ fn a_hundred_errors_are_listed_and_more_are_counted() {
     let body = format!("bad\n{GOOD}\n").repeat(150);
     let api = running(1024);
     let mut result = BatchResult::default();
-    assert_eq!(api.publish_lines(body.as_bytes(), 1, &mut result), 300);
+    assert_eq!(
+        api.publish_lines(body.as_bytes(), 1, None, &mut result),
+        300
+    );
     assert_eq!((result.published, result.refused), (150, 150));
     let lines: Vec<_> = result.errors.iter().map(|error| error.line).collect();
     assert_eq!(lines, (0..100).map(|n| 2 * n + 1).collect::<Vec<_>>());
@@ -117,10 +123,10 @@ fn pieces_add_up() {
     ];
     let (whole, pieced) = (running(64), running(64));
     let (mut expected, mut result) = (BatchResult::default(), BatchResult::default());
-    let lines = whole.publish_lines(pieces.concat().as_bytes(), 1, &mut expected);
+    let lines = whole.publish_lines(pieces.concat().as_bytes(), 1, None, &mut expected);
     let mut line = 1;
     for piece in &pieces {
-        line += pieced.publish_lines(piece.as_bytes(), line, &mut result);
+        line += pieced.publish_lines(piece.as_bytes(), line, None, &mut result);
     }
     assert_eq!(result, expected);
     assert_eq!((line - 1, lines), (7, 7));
@@ -134,7 +140,7 @@ fn without_a_session_all_good_lines_are_filtered() {
     let api = idle();
     let mut result = BatchResult::default();
     let body = format!("{GOOD}\nbad\n{GOOD}\n");
-    api.publish_lines(body.as_bytes(), 1, &mut result);
+    api.publish_lines(body.as_bytes(), 1, None, &mut result);
     assert_eq!(
         (result.published, result.filtered, result.refused),
         (0, 2, 1)
@@ -145,7 +151,7 @@ fn without_a_session_all_good_lines_are_filtered() {
 #[test]
 fn a_message_speaks_of_the_line_and_not_of_the_body() {
     let mut result = BatchResult::default();
-    running(8).publish_lines(b"{\"type\":\"page_load\"}\nnope\n", 1, &mut result);
+    running(8).publish_lines(b"{\"type\":\"page_load\"}\nnope\n", 1, None, &mut result);
     let error = &result.errors[0];
     assert_eq!(error.line, 2);
     assert_eq!(

@@ -117,3 +117,47 @@ async fn a_call_that_is_refused_leaves_no_event() {
     }
     assert_eq!(server.api.retained().head, 0);
 }
+
+/// A trace is kept in what follows from the request: an event, each line of a batch, and the event of a call.
+#[tokio::test]
+async fn the_trace_of_a_request_is_kept() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const SPAN: &str = "00f067aa0ba902b7";
+    let server = running().await;
+    let mut stream = Stream::open(server.addr, "").await;
+    let line = r#"{"type":"step","category":"control","source":{"kind":"extension","metadata":{"a":"b","trace_id":"mine"}}}"#;
+    let lines = format!("{line}\n{{\"type\":\"step\",\"category\":\"control\"}}\n");
+    let traceparent = format!("00-{TRACE}-{SPAN}-01");
+    for (traceparent, is_kept) in [(&*traceparent, true), ("00-0-0-01", false)] {
+        for (request, kinds) in [
+            (
+                request("POST", "/telemetry/events").json(line),
+                &["extension"][..],
+            ),
+            (
+                request("POST", "/telemetry/events")
+                    .header("content-type", "application/x-ndjson")
+                    .body(&lines),
+                &["extension", "local_process"],
+            ),
+            (request("PUT", "/telemetry").json("{}"), &["kernel_api"]),
+        ] {
+            let answer = server
+                .call(&request.header("traceparent", traceparent))
+                .await;
+            assert_eq!(answer.status(), 200);
+            for kind in kinds {
+                let envelope = stream.event().await.json();
+                let source = &envelope["event"]["source"];
+                assert_eq!(source["kind"], *kind);
+                let mine = (*kind == "extension").then_some("mine");
+                let of = |name: &str| source["metadata"][name].as_str();
+                if is_kept {
+                    assert_eq!((of("trace_id"), of("span_id")), (Some(TRACE), Some(SPAN)));
+                } else {
+                    assert_eq!((of("trace_id"), of("span_id")), (mine, None));
+                }
+            }
+        }
+    }
+}
