@@ -28,7 +28,7 @@ use crypto::hmac;
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use tapline_oapi::{CategorySet, Ticket, TicketRequest, from_json};
+use tapline_oapi::{CategorySet, Ticket, TicketRequest, check_pattern, from_json};
 
 use crate::token::{Token, random_key};
 
@@ -215,10 +215,8 @@ impl Claims {
                     "field `type`: is empty; name a type, or omit the field for all".to_owned(),
                 );
             }
-            if types.iter().any(String::is_empty) {
-                return Err(
-                    "field `type`: contains an empty text; an event type is never empty".to_owned(),
-                );
+            for pattern in types {
+                check_pattern(pattern).map_err(|error| format!("field `type`: {error}"))?;
             }
             if MAX_TYPES < types.len() {
                 return Err(format!("field `type`: holds more than {MAX_TYPES} types"));
@@ -406,7 +404,10 @@ mod tests {
     #[test]
     fn an_invalid_request_is_refused_with_the_field() {
         let many = format!(r#"{{"type":[{}"x"]}}"#, r#""x","#.repeat(100));
-        let long = format!(r#"{{"type":["{}"]}}"#, "x".repeat(4000));
+        let long: Vec<_> = (0..80)
+            .map(|n| format!("\"{n}{}\"", "x".repeat(50)))
+            .collect();
+        let long = format!(r#"{{"type":[{}]}}"#, long.join(","));
         for (json, field) in [(r#"{"after":5,"until":4}"#, "until"), (&*long, "type")] {
             let error = tickets().issue_at(&request(json), EPOCH, NOW).unwrap_err();
             let start = format!("field `{field}`: ");
@@ -418,6 +419,7 @@ mod tests {
             r#"{"expires_in":0}"#,
             r#"{"expires_in":3601}"#,
             r#"{"type":["a",""]}"#,
+            r#"{"type":["*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*"]}"#,
             &*many,
             r#"{"after":"x"}"#,
         ] {
@@ -527,6 +529,10 @@ mod tests {
             (
                 format!(r#"{{"exp":{exp},"category":[]}}"#),
                 "field `category`: is empty",
+            ),
+            (
+                format!(r#"{{"exp":{exp},"type":["{}"]}}"#, "*a".repeat(17)),
+                "field `type`: a pattern has more than 16",
             ),
             (
                 format!(r#"{{"exp":{exp},"after":5}}"#),

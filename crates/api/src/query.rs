@@ -6,7 +6,7 @@ use jiff::civil::date;
 use jiff::fmt::temporal::Pieces;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use tapline_events::{CursorError, Filter, TypePattern};
-use tapline_oapi::{Category, CategorySet, Cursor};
+use tapline_oapi::{Category, CategorySet, Cursor, check_pattern};
 
 /// A query parameter that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,6 +161,7 @@ pub(crate) fn add_to_filter(filter: &mut Filter, name: &str, text: &str) -> Resu
                     format!("more than {MAX_PATTERNS} types"),
                 ));
             }
+            check_pattern(word).map_err(|error| QueryError::new(name, error.to_string()))?;
             filter.types.push(TypePattern::new(word));
         }
     }

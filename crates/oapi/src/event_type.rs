@@ -218,6 +218,57 @@ impl<'de> Deserialize<'de> for EventType {
     }
 }
 
+/// Checks a pattern of event types, in which `*` stands for any characters.
+///
+/// A filter tries its patterns on every event, so what one pattern can cost is bounded: by its length, and by how
+/// many `*` it has.
+///
+/// # Errors
+///
+/// [`InvalidPattern`] if `pattern` is empty, has more than [`MAX_PATTERN_BYTES`] bytes, or more than
+/// [`MAX_PATTERN_STARS`] times `*`.
+///
+/// ```
+/// use tapline_oapi::{InvalidPattern, check_pattern};
+///
+/// assert_eq!(check_pattern("network_*"), Ok(()));
+/// assert_eq!(check_pattern(&"*a".repeat(17)), Err(InvalidPattern::TooManyStars));
+/// ```
+pub fn check_pattern(pattern: &str) -> Result<(), InvalidPattern> {
+    if pattern.is_empty() {
+        return Err(InvalidPattern::Empty);
+    }
+    if MAX_PATTERN_BYTES < pattern.len() {
+        return Err(InvalidPattern::TooLong);
+    }
+    if MAX_PATTERN_STARS < pattern.bytes().filter(|byte| *byte == b'*').count() {
+        return Err(InvalidPattern::TooManyStars);
+    }
+    Ok(())
+}
+
+/// The most bytes of a pattern of event types.
+pub const MAX_PATTERN_BYTES: usize = 256;
+
+/// How often `*` may be in a pattern of event types.
+pub const MAX_PATTERN_STARS: usize = 16;
+
+/// Why a text is not accepted as a pattern of event types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// It is empty.
+    #[error("an event type must not be empty")]
+    Empty,
+    /// It has more than [`MAX_PATTERN_BYTES`] bytes.
+    #[error(
+        "a pattern has more than {MAX_PATTERN_BYTES} bytes; send a shorter one, such as the beginning and `*`"
+    )]
+    TooLong,
+    /// It has more than [`MAX_PATTERN_STARS`] times `*`.
+    #[error("a pattern has more than {MAX_PATTERN_STARS} `*`; send one with fewer")]
+    TooManyStars,
+}
+
 /// An event type must have a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event type must not be empty")]

@@ -9,6 +9,7 @@ use serde::de::{
 };
 
 use crate::error::{ErrorBody, ErrorCode};
+use crate::event_type::check_pattern;
 
 /// Reads the JSON object that is the whole of `bytes`.
 ///
@@ -375,10 +376,12 @@ where
         Some(types) if types.len() > MAX_PATTERNS => Err(D::Error::custom(format_args!(
             "more than {MAX_PATTERNS} types; send fewer"
         ))),
-        Some(types) if types.iter().any(String::is_empty) => {
-            Err(D::Error::custom("an event type must not be empty"))
+        _ => {
+            for pattern in types.iter().flatten() {
+                check_pattern(pattern).map_err(D::Error::custom)?;
+            }
+            Ok(types)
         }
-        _ => Ok(types),
     }
 }
 

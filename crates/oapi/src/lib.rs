@@ -73,7 +73,10 @@ pub use encode::{
 };
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Envelope, Event, InvalidEvent, PublishRequest, Source, SourceKind};
-pub use event_type::{EmptyType, EventType, KnownType, UnknownType};
+pub use event_type::{
+    EmptyType, EventType, InvalidPattern, KnownType, MAX_PATTERN_BYTES, MAX_PATTERN_STARS,
+    UnknownType, check_pattern,
+};
 pub use health::Health;
 pub use json::{JsonError, from_json, from_json_line};
 pub use notice::{

@@ -121,10 +121,10 @@ pub struct ReaderPatch {
     pub r#type: Option<Vec<String>>,
 }
 
-/// An event type; `*` matches any characters.
+/// An event type; `*` matches any characters, and is in it 16 times at most.
 #[cfg(feature = "openapi")]
 #[derive(utoipa::ToSchema)]
-#[schema(min_length = 1, example = "network_*")]
+#[schema(min_length = 1, max_length = 256, example = "network_*")]
 #[expect(dead_code, reason = "only the document uses it")]
 pub(crate) struct TypePattern(String);
 

@@ -1,10 +1,18 @@
-//! How long a task works before others run: [`Pace`].
+//! How long a task works before others run: [`Pace`] and [`Turns`].
 //!
 //! A worker thread runs one task at a time. A task that reads much and waits for nothing holds its thread, and
 //! everything else on that thread waits for it. So such a task yields after a slice of time, however little it
 //! has found meanwhile.
+//!
+//! Yielding alone is not enough where many tasks work: each of them runs once before a request is answered. So
+//! work whose cost is up to the caller, a filter with many patterns, is also done in turns: all but one of the
+//! processors do it, and the others answer.
 
+use std::num::NonZero;
 use std::time::{Duration, Instant};
+
+use tapline_api::Filter;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long a task works before it lets others run.
 const SLICE: Duration = Duration::from_micros(500);
@@ -28,5 +36,35 @@ impl Pace {
             tokio::task::yield_now().await;
             self.since = Instant::now();
         }
+    }
+}
+
+/// Whether matching an event may cost more than the rest of what is done with it.
+pub(crate) fn is_costly(filter: &Filter) -> bool {
+    /// Some 10 ns each.
+    const SEARCHES: usize = 16;
+    SEARCHES < filter.searches()
+}
+
+/// The right to do costly work. Each turn is short: the next one waits for it.
+#[derive(Debug)]
+pub(crate) struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self(Semaphore::new((processors - 1).max(1)))
+    }
+}
+
+impl Turns {
+    /// A turn at matching events with this filter, in the order in which turns were asked for. `None`, at once,
+    /// where that is not costly.
+    pub(crate) async fn take(&self, filter: &Filter) -> Option<SemaphorePermit<'_>> {
+        if !is_costly(filter) {
+            return None;
+        }
+        // It is never closed.
+        self.0.acquire().await.ok()
     }
 }

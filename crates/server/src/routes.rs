@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
     ApiError, Backend, Delivery, EncodedEnvelope, Filter, Page, PageQuery, Published, PutAnswer,
-    StreamQuery, Subscription, Trace, WaitQuery,
+    ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
 };
 use tapline_oapi::{
     BatchResult, ConfigRequest, ErrorCode, Health, OnLag, PublishRequest, ReaderKind, ReaderPatch,
@@ -35,6 +35,7 @@ use crate::body::{MediaType, RequestBody, media_type, short};
 use crate::calls::{self, RequestId};
 use crate::cors;
 use crate::metrics::{self, RefusalReason};
+use crate::pace::{Pace, Turns};
 use crate::page;
 use crate::readers::{PatchError, ReaderAccount, ReaderSpec};
 use crate::route::{Route, Unrouted};
@@ -342,7 +343,10 @@ async fn read_page<'a, B: Backend>(
         next_offset,
         retained,
         lost,
-    } = app.backend.page(&query).await?;
+    } = {
+        let _turn = app.turns.take(&query.filter).await;
+        app.backend.page(&query).await?
+    };
     app.metrics.streams.lost(lost);
 
     let mut body =
@@ -469,12 +473,8 @@ async fn wait<'a, B: Backend>(
         overtaken: OnLag::default(),
     };
     let reader = app.readers.register(spec, subscription.ledger());
-    let found = poll_fn(|cx| {
-        let found = poll_first(&mut subscription, cx);
-        if found.is_pending() {
-            reader.store(ReaderAccount::Own(subscription.ledger()));
-        }
-        found
+    let found = find_first(&mut subscription, &app.turns, |ledger| {
+        reader.store(ReaderAccount::Own(ledger));
     });
     let found = tokio::select! {
         biased;
@@ -499,14 +499,18 @@ async fn wait<'a, B: Backend>(
     Ok(answer)
 }
 
-/// The JSON of the first event that matches; wakes `cx` when there may be one.
-fn poll_first(subscription: &mut impl Subscription, cx: &mut Context<'_>) -> Poll<String> {
-    /// How many events one read looks at.
-    const BATCH: usize = 256;
-    /// After how many reads other tasks may run: some milliseconds.
-    const READS: usize = 64;
-    for _ in 0..READS {
+/// The JSON of the first event that matches. `report` is called with the ledger after each part that was read.
+async fn find_first(
+    subscription: &mut impl Subscription,
+    turns: &Turns,
+    report: impl Fn(ReaderLedger),
+) -> String {
+    /// How many events one read looks at: some hundred microseconds where the filter is costly.
+    const BATCH: usize = 32;
+    let mut pace = Pace::new();
+    loop {
         let mut found = None;
+        let turn = turns.take(subscription.filter()).await;
         let looked_at = subscription.read(BATCH, |delivery| match delivery {
             Delivery::Envelope { json, .. } => {
                 found = Some(json.to_owned());
@@ -514,15 +518,16 @@ fn poll_first(subscription: &mut impl Subscription, cx: &mut Context<'_>) -> Pol
             }
             Delivery::Lost(_) | Delivery::Session(_) => ControlFlow::Continue(()),
         });
+        drop(turn);
+        report(subscription.ledger());
         if let Some(json) = found {
-            return Poll::Ready(json);
+            return json;
         }
-        if looked_at < BATCH && subscription.poll_news(cx).is_pending() {
-            return Poll::Pending;
+        if looked_at < BATCH {
+            poll_fn(|cx| subscription.poll_news(cx)).await;
         }
+        pace.rest().await;
     }
-    cx.waker().wake_by_ref();
-    Poll::Pending
 }
 
 /// Changes the filter of an open stream.

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::answer::Failure;
 use crate::connection;
 use crate::metrics::{CloseReason, Metrics, RefusalReason};
+use crate::pace::Turns;
 use crate::readers::Readers;
 use crate::stream::Fanout;
 
@@ -138,6 +139,8 @@ pub(crate) struct App<B: Backend> {
     pub(crate) options: Options,
     pub(crate) metrics: Metrics,
     pub(crate) fanout: Fanout<B::Subscription>,
+    /// Who may match events with a costly filter.
+    pub(crate) turns: Turns,
     /// The readers that are connected.
     pub(crate) readers: Readers,
     /// How many streams there are.
@@ -184,6 +187,7 @@ pub async fn serve<B: Backend>(
     let app = Arc::new(App {
         metrics: Metrics::new(),
         fanout: Fanout::default(),
+        turns: Turns::default(),
         readers: Readers::default(),
         streams: AtomicUsize::new(0),
         streams_at_stop: AtomicUsize::new(0),

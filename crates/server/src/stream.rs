@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::metrics::{CloseReason, StreamEnd};
+use crate::pace::Pace;
 use crate::readers::{FilterChange, ReaderAccount, RegisteredReader};
 use crate::serve::{App, ConnectionPermit};
 use crate::socket::Socket;
@@ -194,8 +195,10 @@ enum Signal {
 
 impl<B: Backend> Stream<B> {
     async fn follow(&mut self, mut feed: Feed<B::Subscription>) -> Result<StreamEnd, StreamEnd> {
+        let mut pace = Pace::new();
         loop {
             tokio::task::coop::consume_budget().await;
+            pace.rest().await;
             // A stream that always has something to send never waits for a signal, so it checks these here,
             // too.
             if self.expires.is_some_and(|at| at <= Instant::now()) {
@@ -206,7 +209,10 @@ impl<B: Backend> Stream<B> {
             }
             let before = feed.ledger();
             let up_to = self.last.map_or(u64::MAX, |(seq, _)| seq);
-            let written = feed.write(&mut self.out, up_to, self.app.options.limits.stream_bytes);
+            let bytes = self.app.options.limits.stream_bytes;
+            let turn = self.app.turns.take(feed.filter()).await;
+            let written = feed.write(&mut self.out, up_to, bytes);
+            drop(turn);
             let ledger = feed.ledger();
             self.reader.store(ReaderAccount::Own(ledger));
             let delivered = ledger.delivered - before.delivered;

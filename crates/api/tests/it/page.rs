@@ -499,3 +499,36 @@ fn a_page_is_bounded_in_bytes_and_the_next_one_continues() {
     }
     assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
 }
+
+/// A page with a filter that is costly to match looks at fewer events, and the pages together at all of them.
+#[test]
+fn a_costly_filter_makes_pages_shorter_and_loses_nothing() {
+    const EVENTS: u64 = 20_000;
+    let api = running(EVENTS as usize);
+    for n in 0..EVENTS {
+        let name = if n % 5000 == 0 {
+            "a-b-c-found"
+        } else {
+            "a-b-c"
+        };
+        publish(&api, &format!(r#"{{"type":"{name}","category":"page"}}"#));
+    }
+    let patterns: Vec<_> = (1..100).map(|n| format!("*a*b*c*x{n}")).collect();
+    let types = format!("{},*a*found", patterns.join(","));
+    for order in ["asc", "desc"] {
+        let (mut pages, mut found, mut offset) = (0, Vec::new(), String::new());
+        loop {
+            let page = page(&api, &format!("order={order}&type={types}{offset}"));
+            pages += 1;
+            found.extend(seqs(&page));
+            assert_eq!(page.lost, 0);
+            match page.next_offset {
+                Some(next) => offset = format!("&offset={next}"),
+                None => break,
+            }
+        }
+        assert!(pages > 5, "{pages}");
+        found.sort_unstable();
+        assert_eq!(found, [1, 5001, 10_001, 15_001], "{order}");
+    }
+}

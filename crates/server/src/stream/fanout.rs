@@ -391,7 +391,9 @@ impl<'a, B: Backend> Work<'a, B> {
         let mut batch = FrameBuffer::new(true);
         let before = feed.ledger();
         let bytes = self.app.options.limits.stream_bytes;
+        let turn = self.app.turns.take(feed.filter()).await;
         let written = feed.write(&mut batch, up_to.unwrap_or(u64::MAX), bytes);
+        drop(turn);
         let ledger = feed.ledger();
         self.ledger.store(ledger);
         if batch.is_empty() {

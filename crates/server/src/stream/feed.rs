@@ -6,10 +6,14 @@ use std::task::{Context, Poll};
 use tapline_api::{Cursor, Delivery, Epoch, Filter, LagPolicy, ReaderLedger, Subscription};
 use tapline_oapi::{Beat, Notice};
 
+use crate::pace::is_costly;
 use crate::stream::frames::FrameBuffer;
 
 /// How many events one read looks at, at the most.
 const BATCH_EVENTS: usize = 256;
+
+/// The same where each of them is costly: some hundred microseconds.
+const COSTLY_EVENTS: usize = 32;
 
 /// A subscription, and how its events are written.
 pub(crate) struct Feed<S> {
@@ -91,13 +95,21 @@ impl<S: Subscription> Feed<S> {
         self.subscription.refilter(filter);
     }
 
+    fn batch_events(&self) -> usize {
+        if is_costly(self.filter()) {
+            COSTLY_EVENTS
+        } else {
+            BATCH_EVENTS
+        }
+    }
+
     /// Writes what there is to read now, up to the seq `up_to` and up to about `bytes` bytes.
     pub(crate) fn write(&mut self, out: &mut FrameBuffer, up_to: u64, bytes: usize) -> Written {
         let epoch = self.notices;
         let left = up_to.saturating_sub(self.position());
         let limit = usize::try_from(left)
             .unwrap_or(usize::MAX)
-            .min(BATCH_EVENTS);
+            .min(self.batch_events());
         let mut gaps = 0;
         let looked_at = self.subscription.read(limit, |delivery| {
             match delivery {
@@ -114,7 +126,7 @@ impl<S: Subscription> Feed<S> {
                 ControlFlow::Break(())
             }
         });
-        let is_full = looked_at == BATCH_EVENTS || out.len() >= bytes;
+        let is_full = looked_at == self.batch_events() || out.len() >= bytes;
         Written {
             looked_at,
             gaps,

@@ -8,8 +8,9 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tapline_oapi::KnownType;
 use tapline_server::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -1252,4 +1253,77 @@ async fn a_flood_over_the_connection_limit_is_refused_and_passes() {
         }
         target.check_recovery(&case, 0..=0).await;
     }
+}
+
+// --- Filters that are costly to match ---
+
+/// One hundred patterns that no event matches, and that each have to be looked for in every name.
+fn costly_types() -> String {
+    let patterns = (0..100).map(|n| format!("*n*e*o*t*_*{n}"));
+    patterns.collect::<Vec<_>>().join(",")
+}
+
+/// Streams, waits and pages with costly filters do not keep a request waiting, over known types and others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn costly_filters_do_not_keep_other_requests_waiting() {
+    const EVENTS: usize = 20_000;
+    /// More than a request waits for here, and a small part of what these filters would cost at a time.
+    const QUICK: Duration = Duration::from_millis(500);
+    let server = Setup::default().events(EVENTS).running().await;
+    let lines: String = (0..EVENTS)
+        .map(|n| match n % 2 {
+            0 => "{\"type\":\"network_request\"}\n".to_owned(),
+            _ => format!("{{\"type\":\"note_not_known_type_{n}x\",\"category\":\"page\"}}\n"),
+        })
+        .collect();
+    let published = server
+        .call(&request("POST", "/telemetry/events").lines(lines))
+        .await;
+    assert_eq!(published.json()["published"], EVENTS);
+    let types = costly_types();
+    let mut attackers = Vec::new();
+    for n in 0..64 {
+        let target = match n % 4 {
+            0 => format!("/telemetry/wait?after=0&type={types}"),
+            1 => format!("/telemetry/events?limit=1000&type={types}"),
+            _ => format!("/telemetry/stream?replay=all&type={types}"),
+        };
+        let mut attacker = Attacker::open(server.addr).await;
+        attacker.send(get(&target).bytes()).await;
+        attackers.push(attacker);
+    }
+    let mut worst = Duration::ZERO;
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let start = Instant::now();
+        assert_eq!(server.call(&get("/healthz")).await.status(), 200);
+        worst = worst.max(start.elapsed());
+        server.publish(KnownType::PageLoad);
+    }
+    assert!(worst < QUICK, "a request took {worst:?}");
+}
+
+#[tokio::test]
+async fn what_a_pattern_can_cost_is_bounded() {
+    let server = Setup::default().running().await;
+    let long = "x".repeat(257);
+    let stars = "*a".repeat(17);
+    for (pattern, message) in [(&long, "more than 256 bytes"), (&stars, "more than 16 `*`")] {
+        for path in ["stream", "wait", "events"] {
+            let answer = server
+                .call(&get(&format!("/telemetry/{path}?type=x,{pattern}")))
+                .await;
+            assert_eq!(answer.status(), 400, "{path}");
+            assert!(answer.text().contains(message), "{}", answer.text());
+        }
+        let ticket = request("POST", "/telemetry/tickets");
+        let answer = server
+            .call(&ticket.json(format!(r#"{{"type":["{pattern}"]}}"#)))
+            .await;
+        assert_eq!(answer.status(), 400);
+        assert!(answer.text().contains(message), "{}", answer.text());
+    }
+    let most = ["*a".repeat(16), "y".repeat(256)].join(",");
+    let target = format!("/telemetry/events?type={most}");
+    assert_eq!(server.call(&get(&target)).await.status(), 200);
 }
