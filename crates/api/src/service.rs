@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
 use tapline_oapi::{
-    BrowserConfig, CategorySet, CdpControlConfig, ConfigRequest, Epoch, State, StateConfig,
+    BrowserConfig, CategorySet, CdpControlConfig, ConfigRequest, Epoch, ExportConfig, State,
+    StateConfig, StorageConfig,
 };
 use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
 
@@ -39,8 +40,10 @@ pub struct ApiService {
     /// Held while the session and the sources change together.
     sources: Mutex<Sources>,
     causes: Arc<Causes>,
+    /// Of the running session.
+    outputs: StdMutex<Outputs>,
     /// Walks through pages. Held for a look only.
-    walks: std::sync::Mutex<Walks>,
+    walks: StdMutex<Walks>,
     is_shutting_down: AtomicBool,
 }
 
@@ -64,7 +67,8 @@ impl ApiService {
             all_sources: Vec::new(),
             sources: Mutex::default(),
             causes: Arc::default(),
-            walks: std::sync::Mutex::default(),
+            outputs: StdMutex::default(),
+            walks: StdMutex::default(),
             is_shutting_down: AtomicBool::new(false),
         }
     }
@@ -104,9 +108,7 @@ impl ApiService {
     pub fn state(&self) -> Result<State, ApiError> {
         let (state, head) = self.session.snapshot();
         match state.session() {
-            Some(_) => {
-                Ok(self.with_excluded(describe(&state, head, self.session.stream().epoch())))
-            }
+            Some(_) => Ok(self.complete(describe(&state, head, self.session.stream().epoch()))),
             None => Err(ApiError::NotConfigured),
         }
     }
@@ -140,8 +142,13 @@ impl ApiService {
             .as_ref()
             .and_then(BrowserConfig::excluded_methods);
         let excluded = excluded.unwrap_or_default();
+        let outputs = Outputs {
+            storage: request.storage,
+            export: request.export.clone(),
+        };
         if self.session.active() {
             self.causes.exclude(excluded);
+            *self.outputs() = outputs;
             return Ok(PutAnswer::Replaced(self.replace(&mut sources, config)));
         }
         sources.finish_stopping(None).await;
@@ -151,6 +158,7 @@ impl ApiService {
             return Err(ApiError::ShuttingDown);
         }
         self.causes.exclude(excluded);
+        *self.outputs() = outputs;
         self.start(&mut sources, config, prepared);
         Ok(PutAnswer::Started(self.describe_now()))
     }
@@ -173,6 +181,7 @@ impl ApiService {
         if let Some(excluded) = browser.excluded_methods() {
             self.causes.exclude(excluded);
         }
+        self.outputs().change(request);
         if browser.explicit().next().is_none() {
             return Ok(self.describe_now());
         }
@@ -240,11 +249,20 @@ impl ApiService {
 
     fn describe_now(&self) -> State {
         let (state, head) = self.session.snapshot();
-        self.with_excluded(describe(&state, head, self.session.stream().epoch()))
+        self.complete(describe(&state, head, self.session.stream().epoch()))
     }
 
-    /// The state with the methods of which no events are published, if there are any.
-    fn with_excluded(&self, mut state: State) -> State {
+    fn outputs(&self) -> MutexGuard<'_, Outputs> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state with what only the service knows: the methods of which no events are published, and what the
+    /// configuration says about storage and export.
+    fn complete(&self, mut state: State) -> State {
+        if state.session_id.is_some() {
+            let Outputs { storage, export } = self.outputs().clone();
+            (state.config.storage, state.config.export) = (storage, export);
+        }
         let excluded = self.causes.excluded();
         if state.session_id.is_some() && !excluded.is_empty() {
             let control = state.config.browser.control.get_or_insert_default();
@@ -288,6 +306,33 @@ impl ApiService {
     }
 }
 
+/// What a configuration says about where events go besides the stream.
+#[derive(Debug, Clone, Default)]
+struct Outputs {
+    storage: Option<StorageConfig>,
+    export: Option<ExportConfig>,
+}
+
+impl Outputs {
+    /// Takes what the request names, field by field.
+    fn change(&mut self, request: &ConfigRequest) {
+        if let Some(storage) = request.storage {
+            let kept = self.storage.get_or_insert_default();
+            kept.enabled = storage.enabled.or(kept.enabled);
+        }
+        if let Some(export) = &request.export {
+            let kept = self.export.get_or_insert_default();
+            if let Some(otlp) = &export.otlp {
+                let kept = kept.otlp.get_or_insert_default();
+                kept.enabled = otlp.enabled.or(kept.enabled);
+                if otlp.destination.is_some() {
+                    kept.destination.clone_from(&otlp.destination);
+                }
+            }
+        }
+    }
+}
+
 /// Ends the session where a source panics before all of them run.
 struct Starting<'a> {
     session: &'a TelemetrySession,
@@ -311,6 +356,7 @@ pub(crate) fn describe(state: &SessionState, head: u64, epoch: Epoch) -> State {
     State {
         config: StateConfig {
             browser: BrowserConfig::of(captured),
+            ..StateConfig::default()
         },
         seq: head,
         // Absent where the clock stands beyond the year 9999.

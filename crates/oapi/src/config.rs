@@ -34,6 +34,86 @@ pub struct ConfigRequest {
         skip_serializing_if = "Option::is_none"
     )]
     pub browser: Option<BrowserConfig>,
+    /// Whether events are stored. Kept, and shown in the state; it takes effect where an archive is configured.
+    /// If absent, PUT forgets it, and PATCH leaves it as it is.
+    #[serde(
+        default,
+        deserialize_with = "json::optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub storage: Option<StorageConfig>,
+    /// Where events are exported. Kept, and shown in the state; it takes effect where an exporter is configured.
+    /// If absent, PUT forgets it, and PATCH leaves it as it is.
+    #[serde(
+        default,
+        deserialize_with = "json::optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub export: Option<ExportConfig>,
+}
+
+/// Whether the events of a session are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StorageConfig {
+    /// Whether events are stored. If absent, the server's own setting holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+}
+
+/// Where the events of a session are exported, by protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ExportConfig {
+    /// Export over OTLP.
+    #[serde(
+        default,
+        deserialize_with = "json::optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub otlp: Option<OtlpExportConfig>,
+}
+
+/// Export of a session's events over OTLP.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct OtlpExportConfig {
+    /// Whether events are exported. If absent, the server's own setting holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// The destination, as the caller names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<OtlpDestination>,
+}
+
+/// A destination of an export: its id, or an object with its id or its name. SDKs send the object, and read the id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(
+    untagged,
+    expecting = "expected a destination: its id, or an object with `id` or `name`"
+)]
+pub enum OtlpDestination {
+    /// Its id.
+    Id(String),
+    /// Its id or its name.
+    Named(NamedDestination),
+}
+
+/// A destination by its id or its name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NamedDestination {
+    /// Its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 macro_rules! browser_config {
@@ -221,4 +301,12 @@ pub struct State {
 pub struct StateConfig {
     /// Each user-facing category with its `enabled`.
     pub browser: BrowserConfig,
+    /// Whether events are stored, as the session's configuration has it. Absent where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub storage: Option<StorageConfig>,
+    /// Where events are exported, as the session's configuration has it. Absent where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub export: Option<ExportConfig>,
 }

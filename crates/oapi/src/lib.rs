@@ -64,8 +64,8 @@ pub mod openapi;
 pub use batch::{BatchResult, LineError};
 pub use category::{Category, CategorySet, UnknownCategory};
 pub use config::{
-    BrowserConfig, CategoryConfig, CdpControlConfig, ConfigRequest, ControlConfig, State,
-    StateConfig,
+    BrowserConfig, CategoryConfig, CdpControlConfig, ConfigRequest, ControlConfig, ExportConfig,
+    NamedDestination, OtlpDestination, OtlpExportConfig, State, StateConfig, StorageConfig,
 };
 pub use cursor::{Cursor, CursorError, Epoch};
 pub use encode::{

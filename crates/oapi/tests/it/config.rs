@@ -57,7 +57,10 @@ fn a_state_names_each_user_facing_category() {
     }
 
     let mut state = State {
-        config: StateConfig { browser },
+        config: StateConfig {
+            browser,
+            ..StateConfig::default()
+        },
         seq: 17,
         applied_at: None,
         session_id: None,

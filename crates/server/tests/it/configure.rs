@@ -228,3 +228,68 @@ async fn delete_ends_the_session() {
     assert_eq!(events.json().as_array().unwrap().len(), 3);
     assert_eq!(put(&server, "{}").await.1["session_start_seq"], 3);
 }
+
+/// Newer SDKs send these. They are kept, and take effect where an archive or an exporter is configured.
+#[tokio::test]
+async fn storage_and_export_are_kept_and_shown() {
+    let server = Setup::default().idle().await;
+    let patch = async |body: &str| {
+        let answer = server
+            .call(&request("PATCH", "/telemetry").json(body))
+            .await;
+        assert_eq!(answer.status(), 200, "{body}");
+        let config = answer.json()["config"].clone();
+        (config["storage"].clone(), config["export"].clone())
+    };
+    let sent = json!({
+        "storage": {"enabled": false},
+        "export": {"otlp": {"enabled": true, "destination": {"name": "ours"}}},
+    });
+    let (status, state) = put(&server, &sent.to_string()).await;
+    assert_eq!(status, 201);
+    let config = &state["config"];
+    assert_eq!(
+        (&config["storage"], &config["export"]),
+        (&sent["storage"], &sent["export"])
+    );
+    assert_eq!(config["browser"]["page"]["enabled"], true);
+
+    let unchanged = (sent["storage"].clone(), sent["export"].clone());
+    assert_eq!(patch("{}").await, unchanged);
+    assert_eq!(patch(r#"{"storage":{},"export":{}}"#).await, unchanged);
+    let changed = patch(r#"{"storage":{"enabled":true},"export":{"otlp":{"destination":"d-1"}}}"#);
+    assert_eq!(
+        changed.await,
+        (
+            json!({"enabled": true}),
+            json!({"otlp": {"enabled": true, "destination": "d-1"}})
+        )
+    );
+    // A `PUT` replaces all of the configuration.
+    let (status, state) = put(&server, r#"{"export":{"otlp":{"enabled":false}}}"#).await;
+    assert_eq!(status, 200);
+    assert_eq!(state["config"].get("storage"), None);
+    assert_eq!(
+        state["config"]["export"],
+        json!({"otlp": {"enabled": false}})
+    );
+    // Without a session there is no configuration.
+    let (_, state) = put(&server, r#"{"browser":{},"storage":{"enabled":true}}"#).await;
+    assert_eq!(state["config"].get("storage"), None);
+
+    for (body, field) in [
+        (r#"{"storage":{"on":true}}"#, "storage.on"),
+        (r#"{"storage":true}"#, "storage"),
+        (r#"{"export":{"kafka":{}}}"#, "export.kafka"),
+        (
+            r#"{"export":{"otlp":{"destination":7}}}"#,
+            "export.otlp.destination",
+        ),
+    ] {
+        let answer = server.call(&request("PUT", "/telemetry").json(body)).await;
+        assert_eq!(answer.status(), 400, "{body}");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        let start = format!("field `{field}`: ");
+        assert!(message.starts_with(&start), "{message}");
+    }
+}
