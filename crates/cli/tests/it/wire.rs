@@ -61,7 +61,7 @@ impl Caller {
             body.len()
         );
         self.socket.write_all(request.as_bytes()).await?;
-        let (status, length) = read_head(&mut self.socket).await?;
+        let (status, length, _) = read_head(&mut self.socket).await?;
         let mut body = vec![0; length];
         self.socket.read_exact(&mut body).await?;
         Ok((status, String::from_utf8(body).unwrap()))
@@ -110,21 +110,23 @@ pub(crate) struct Published {
     pub(crate) last: u64,
 }
 
-/// Status and length of an answer.
-async fn read_head(socket: &mut BufReader<TcpStream>) -> io::Result<(u16, usize)> {
-    let (mut status, mut length) = (0, 0);
+/// Status and length of an answer, and whether it comes in chunks.
+async fn read_head(socket: &mut BufReader<TcpStream>) -> io::Result<(u16, usize, bool)> {
+    let (mut status, mut length, mut chunked) = (0, 0, false);
     loop {
         let mut line = String::new();
         if socket.read_line(&mut line).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let line = line.trim_end();
-        if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(rest) = line.strip_prefix("http/1.1 ") {
             status = rest[..3].parse().unwrap();
         } else if let Some(rest) = line.strip_prefix("content-length: ") {
             length = rest.parse().unwrap();
+        } else if line == "transfer-encoding: chunked" {
+            chunked = true;
         } else if line.is_empty() {
-            return Ok((status, length));
+            return Ok((status, length, chunked));
         }
     }
 }
@@ -132,7 +134,9 @@ async fn read_head(socket: &mut BufReader<TcpStream>) -> io::Result<(u16, usize)
 /// A stream, with notices.
 pub(crate) struct Follower {
     socket: BufReader<TcpStream>,
-    line: String,
+    chunked: bool,
+    /// What came of the body and was not read.
+    body: Vec<u8>,
 }
 
 /// What came between two blank lines.
@@ -162,9 +166,11 @@ impl Frame {
 }
 
 impl Follower {
-    /// `query` is what stands behind `notices=true`, `last` where to resume.
+    /// `query` is what stands behind `notices=true`, `last` where to resume. The address may have a path, under
+    /// which a proxy has the server.
     pub(crate) async fn open(address: &str, query: &str, last: &str) -> io::Result<Self> {
-        Self::over(TcpStream::connect(address).await?, query, last).await
+        let (address, path) = address.split_once('/').unwrap_or((address, ""));
+        Self::over(TcpStream::connect(address).await?, path, query, last).await
     }
 
     /// Tries until it works, as a client does whose server comes back.
@@ -183,43 +189,43 @@ impl Follower {
 
     /// A follower whose socket buffers few bytes.
     pub(crate) async fn open_narrow(address: &str, query: &str) -> io::Result<Self> {
+        let (address, path) = address.split_once('/').unwrap_or((address, ""));
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4096)?;
         let socket = socket.connect(address.parse().unwrap()).await?;
-        Self::over(socket, query, "").await
+        Self::over(socket, path, query, "").await
     }
 
-    async fn over(socket: TcpStream, query: &str, last: &str) -> io::Result<Self> {
+    async fn over(socket: TcpStream, path: &str, query: &str, last: &str) -> io::Result<Self> {
+        let path = match path {
+            "" => String::new(),
+            path => format!("/{path}"),
+        };
+        let host = socket.peer_addr()?;
         let mut socket = BufReader::with_capacity(1024, socket);
         let last = match last {
             "" => String::new(),
             last => format!("last-event-id: {last}\r\n"),
         };
         let request = format!(
-            "GET /telemetry/stream?notices=true{query} HTTP/1.1\r\nhost: localhost\r\n{last}\r\n"
+            "GET {path}/telemetry/stream?notices=true{query} HTTP/1.1\r\nhost: {host}\r\n{last}\r\n"
         );
         socket.write_all(request.as_bytes()).await?;
         match read_head(&mut socket).await? {
-            (200, _) => Ok(Self {
+            (200, _, chunked) => Ok(Self {
                 socket,
-                line: String::new(),
+                chunked,
+                body: Vec::new(),
             }),
-            (status, _) => Err(io::Error::other(format!("answered with {status}"))),
+            (status, _, _) => Err(io::Error::other(format!("answered with {status}"))),
         }
     }
 
     /// The next frame; `None` where the stream has ended or broken.
-    ///
-    /// Its chunks are passed over: a line of theirs is a hexadecimal number alone or empty, and no field of a
-    /// frame is either.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         let mut frame = Frame::default();
         loop {
-            self.line.clear();
-            if !matches!(self.socket.read_line(&mut self.line).await, Ok(1..)) {
-                return None;
-            }
-            let line = self.line.trim_end_matches(['\r', '\n']);
+            let line = self.next_line().await?;
             if line.is_empty() {
                 if !frame.data.is_empty() {
                     return Some(frame);
@@ -232,6 +238,36 @@ impl Follower {
                     "retry" => frame.retry = Some(value.parse().unwrap()),
                     _ => {}
                 }
+            }
+        }
+    }
+
+    async fn next_line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.body.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.body.drain(..=end).collect();
+                return Some(String::from_utf8(line[..end].to_vec()).unwrap());
+            }
+            if !self.chunked {
+                // Without chunks, lines are what can be read at a time.
+                let read = self.socket.read_until(b'\n', &mut self.body).await;
+                if !matches!(read, Ok(1..)) || !self.body.ends_with(b"\n") {
+                    return None;
+                }
+                continue;
+            }
+            let mut length = String::new();
+            self.socket.read_line(&mut length).await.ok()?;
+            // A proxy divides what it passes on as it likes.
+            let length = usize::from_str_radix(length.trim_end(), 16).ok()?;
+            let before = self.body.len();
+            self.body.resize(before + length, 0);
+            let chunk = &mut self.body[before..];
+            self.socket.read_exact(chunk).await.ok()?;
+            let mut end = [0; 2];
+            self.socket.read_exact(&mut end).await.ok()?;
+            if length == 0 {
+                return None;
             }
         }
     }

@@ -1,5 +1,5 @@
 //! The built program, with published clients that were not changed for it: a browser's
-//! `EventSource`, two SDKs, and a tool that attacks what the OpenAPI document promises.
+//! `EventSource`, two SDKs, proxies, and a tool that attacks what the OpenAPI document promises.
 //!
 //! `install.sh` puts them where these tests look. Where one is missing, its tests say so and pass,
 //! unless `TAPLINE_REQUIRE_PEERS` (for the browser `TAPLINE_REQUIRE_BROWSER`) is 1.
@@ -11,6 +11,9 @@
 #[allow(dead_code, reason = "the program's own tests need more of it")]
 #[path = "../it/program.rs"]
 mod program;
+#[allow(dead_code, reason = "the program's own tests need more of it")]
+#[path = "../it/wire.rs"]
+mod wire;
 
 mod front;
 mod http;
@@ -18,5 +21,6 @@ mod peer;
 
 mod browser;
 mod document;
+mod proxies;
 mod sdks;
 mod types;
