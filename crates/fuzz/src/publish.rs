@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tapline_telemetry::TelemetrySession;
 
 use serde_json::value::RawValue;
-use tapline_api::{ApiError, ApiService, Backend as _, PageQuery};
+use tapline_api::{ApiError, ApiService, Backend as _, PageQuery, Published};
 use tapline_events::Item;
 use tapline_oapi::encode::MAX_ENVELOPE_BYTES;
 use tapline_oapi::{
@@ -25,7 +25,8 @@ pub fn publish(body: &[u8]) {
     crate::ready(api.put(&ConfigRequest::default())).expect("no source has to start");
     check_data(body, &request);
 
-    match (expected(&request), api.publish(request.clone())) {
+    let published = api.publish(request.clone()).map(Published::envelope);
+    match (expected(&request), published) {
         (Err(code), Err(error)) => {
             let answer = ErrorBody::from(&error);
             assert_eq!(answer.code, code);

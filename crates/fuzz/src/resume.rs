@@ -207,15 +207,10 @@ impl Stage {
         let tapline_api::Opened {
             subscription: reader,
             hello,
-            evicted,
         } = self.api.subscribe(&query);
-        self.check_hello(&query, &hello, evicted);
-        assert_eq!(reader.position(), hello.used);
-        let ledger = ReaderLedger {
-            start: hello.used,
-            ..ReaderLedger::default()
-        };
-        assert_eq!(reader.ledger(), ledger);
+        let ledger = reader.ledger();
+        self.check_hello(&query, &hello, ledger);
+        assert_eq!((reader.position(), ledger.position()), (hello.used, hello.used));
         self.opened = Some(Opened {
             query,
             reader,
@@ -224,7 +219,7 @@ impl Stage {
         });
     }
 
-    fn check_hello(&self, query: &StreamQuery, hello: &Hello, evicted: u64) {
+    fn check_hello(&self, query: &StreamQuery, hello: &Hello, ledger: ReaderLedger) {
         let head = self.head();
         let oldest = self.api.retained().oldest;
         assert_eq!((hello.head, hello.oldest), (head, oldest));
@@ -256,11 +251,22 @@ impl Stage {
         };
         let first = oldest.max(1) - 1;
         assert_eq!(hello.used, from.map_or(first, |from| from.max(first)));
-        assert_eq!(evicted, hello.used - from.unwrap_or(hello.used));
+        assert_eq!(ledger.start, from.map_or(hello.used, |from| from.min(hello.used)));
+        let evicted = hello.used - ledger.start;
         assert_eq!(evicted > 0, hello.reason == HelloReason::Evicted);
+        // The ledger has what the hello reports, or the most that it can be.
+        assert_eq!(ledger.delivered, 0);
         match hello.lost {
-            Some(lost) => assert_eq!(lost, evicted),
+            Some(lost) => assert_eq!(lost, ledger.lost),
             None => assert!(from.is_none() || query.filter != Filter::all()),
+        }
+        let gone = (1..).zip(&self.events).filter(|(seq, _)| {
+            ledger.start < *seq && *seq <= hello.used
+        });
+        let missing = gone.filter(|(_, (event, _))| query.filter.matches(event)).count() as u64;
+        match hello.lost {
+            Some(lost) => assert_eq!(lost, missing),
+            None => assert!(missing <= ledger.lost && ledger.lost <= evicted),
         }
     }
 

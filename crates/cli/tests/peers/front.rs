@@ -160,6 +160,7 @@ impl Answering {
             let mut state = state.lock().unwrap();
             state.asked.push(head.to_owned());
             state.answered.clear();
+            changed.notify_all();
             TcpStream::connect(&state.program)?
         };
         program.write_all(head.as_bytes())?;

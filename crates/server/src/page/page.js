@@ -6,6 +6,10 @@
 
 const MAX_ROWS = 2000;
 const MAX_CHARS = 20000;
+// How long the text of a row is.
+const MAX_SUMMARY = 400;
+// How far the lines of an event are moved to the right, however deep they are.
+const MAX_INDENT = 40;
 // How often new rows are drawn: a burst costs one layout.
 const DRAW_MS = 100;
 // While more rows arrive than a person can read, for example from a long history, they are drawn less often:
@@ -145,7 +149,7 @@ function summaryOf(event) {
   const parts = fields
     .filter((field) => ["string", "number", "boolean"].includes(typeof value(field)) && value(field) !== "")
     // A stack begins with it, as a rule.
-    .filter((field) => field !== "source_url" || !String(data.text).includes(data.source_url))
+    .filter((field) => field !== "source_url" || typeof data.text !== "string" || !data.text.includes(data.source_url))
     .map((field) => String(value(field)) + (UNITS[field] || ""));
   return mark + short(parts.length > 0 ? parts.join("  ") : plain(data));
 }
@@ -164,17 +168,40 @@ function remember(type, data) {
 // For a type without a list of fields: all fields except the browser context, or the target if there is
 // nothing else.
 function plain(data) {
+  if (Array.isArray(data)) return beginningOf(data);
   const context = ["session_id", "target_id", "target_type", "frame_id", "loader_id", "nav_seq"];
   const rest = Object.entries(data).filter(([field]) => !context.includes(field));
-  if (rest.length > 0) return JSON.stringify(Object.fromEntries(rest), withoutLong);
+  if (rest.length > 0) return beginningOf(Object.fromEntries(rest));
   return typeof data.target_id === "string" ? `target ${data.target_id}` : "";
 }
 
-// A picture in base64 is of no use in a row.
-const withoutLong = (_, value) =>
-  (typeof value === "string" && value.length > 400 ? `(${value.length.toLocaleString("en")} characters)` : value);
+// The beginning of the JSON of a value, a little more than a row shows. JSON.stringify would need the stack for
+// as many levels as the producer has nested; here each level is a character of what is written, at least.
+function beginningOf(value) {
+  let out = "";
+  const write = (part) => {
+    if (part === null || typeof part !== "object") {
+      // A picture in base64 is of no use in a row.
+      const isLong = typeof part === "string" && part.length > MAX_SUMMARY;
+      out += JSON.stringify(isLong ? `(${part.length.toLocaleString("en")} characters)` : part);
+      return;
+    }
+    const isList = Array.isArray(part);
+    out += isList ? "[" : "{";
+    let separator = "";
+    for (const key of Object.keys(part)) {
+      if (out.length > MAX_SUMMARY) return;
+      out += isList ? separator : `${separator}${JSON.stringify(key)}:`;
+      write(part[key]);
+      separator = ",";
+    }
+    out += isList ? "]" : "}";
+  };
+  write(value);
+  return out;
+}
 
-const short = (text) => (text.length > 400 ? `${copy(text.slice(0, 400))}…` : text);
+const short = (text) => (text.length > MAX_SUMMARY ? `${copy(text.slice(0, MAX_SUMMARY))}…` : text);
 const bounded = (text) => (text.length > MAX_CHARS ? copy(text.slice(0, MAX_CHARS)) : text);
 // A part of a string keeps the whole of it in memory; this does not.
 const copy = (text) => new TextDecoder().decode(new TextEncoder().encode(text));
@@ -502,7 +529,7 @@ function toggle(row, entry) {
 function spread(text) {
   let out = "";
   let depth = 0;
-  const line = () => `\n${"  ".repeat(depth)}`;
+  const line = () => `\n${"  ".repeat(Math.min(depth, MAX_INDENT))}`;
   for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"?|[{[]\s*[}\]]|[{}[\],:]|[^\s"{}[\],:]+/g)) {
     if (token === "{" || token === "[") {
       depth += 1;
