@@ -110,7 +110,7 @@ pub(crate) struct Published {
     pub(crate) last: u64,
 }
 
-/// Status and length of an answer, and whether it comes in chunks.
+/// Status and length of an answer, and whether its body has chunks.
 async fn read_head(socket: &mut BufReader<TcpStream>) -> io::Result<(u16, usize, bool)> {
     let (mut status, mut length, mut chunked) = (0, 0, false);
     loop {
