@@ -1,5 +1,6 @@
 //! The built program, with published clients that were not changed for it: a browser's
-//! `EventSource`, two SDKs, proxies, and a tool that attacks what the OpenAPI document promises.
+//! `EventSource`, two SDKs, nine clients for Server-Sent Events, proxies, and a tool that attacks what the OpenAPI
+//! document promises.
 //!
 //! `install.sh` puts them where these tests look. Where one is missing, its tests say so and pass,
 //! unless `TAPLINE_REQUIRE_PEERS` (for the browser `TAPLINE_REQUIRE_BROWSER`) is 1.
@@ -18,9 +19,12 @@ mod wire;
 mod front;
 mod http;
 mod peer;
+mod quick;
 
 mod browser;
+mod clients;
 mod document;
+mod page;
 mod proxies;
 mod sdks;
 mod types;

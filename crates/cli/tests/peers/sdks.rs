@@ -2,22 +2,15 @@
 //! describes a browser with a `base_url`, they follow `{base_url}/telemetry/stream`.
 
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tapline_api::ApiService;
-use tapline_events::{EventStream, Retention};
-use tapline_oapi::{Event, KnownType};
-use tapline_server::{Options, Shutdown};
-use tapline_telemetry::TelemetrySession;
-use tokio::sync::oneshot;
 
 use crate::front::{Front, header};
 use crate::http;
 use crate::peer;
 use crate::program::{Running, Server};
+use crate::quick::{QuickServer, is_long_silence};
 
 #[derive(Clone, Copy)]
 enum Sdk {
@@ -187,57 +180,22 @@ fn onkernel_resumes_where_it_stopped() {
     resumes_where_it_stopped(Sdk::Node);
 }
 
-/// As many as a stream has in five minutes of silence.
-const COMMENTS: usize = 20;
-
 /// The program's pace is fixed, so here is its server without it.
 fn outlives_silence(sdk: Sdk) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let listener = runtime
-        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-        .unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let front = Front::of(&address);
-    let stream = EventStream::new(Retention::default()).unwrap();
-    let api = Arc::new(ApiService::new(TelemetrySession::new(stream)));
-    let options = Options {
-        beat: Duration::from_millis(10),
-        ..Options::default()
-    };
-    let (stop, stopped) = oneshot::channel();
-    let stopped = async {
-        let _ = stopped.await;
-        Shutdown::by(Instant::now() + Duration::from_secs(5))
-    };
-    let server = runtime.spawn(tapline_server::serve(
-        listener,
-        api.clone(),
-        options,
-        stopped,
-    ));
-    let answer = http::ask(&address, "PUT", "/telemetry", CONFIG);
-    assert_eq!(answer.status, 201, "{answer:?}");
-
+    let server = QuickServer::start(1024);
+    let front = Front::of(&server.address);
     let Some(mut following) = sdk.follow(&front, "", "") else {
         return;
     };
-    let publish = || {
-        let event = Event::known(KnownType::PageLoad, None);
-        api.publisher().publish(event).unwrap();
-    };
     // Before the first id, and after it.
     for seq in 1..=3 {
-        front.wait_for_answer(|answer| {
-            let since = answer.rfind("\nid: ").map_or(answer, |at| &answer[at..]);
-            COMMENTS <= since.matches("\n: ").count()
-        });
-        publish();
+        front.wait_for_answer(is_long_silence);
+        server.publish(1);
         assert_eq!(yielded(&mut following, 1)[0]["seq"], f64::from(seq));
     }
-    stop.send(()).unwrap();
+    server.stop();
     let said = following.end();
     assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
-    runtime.block_on(server).unwrap().unwrap();
 }
 
 #[test]
