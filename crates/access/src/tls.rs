@@ -55,8 +55,8 @@ impl TlsFiles {
                     source,
                 },
             })?;
-        // The only protocol that is spoken inside; a client that insists on another one gets an alert.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // What is spoken inside; a client that insists on another protocol gets an alert.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Tls {
             config: Arc::new(config),
             chain,
@@ -261,12 +261,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_trusts_the_certificate_agrees_on_http_1_1() {
+    async fn a_client_that_trusts_the_certificate_agrees_on_the_protocol() {
         let certified = certified();
         let files = Files::new(certified.cert.pem(), certified.signing_key.serialize_pem());
         let acceptor = files.acceptor();
         for (offered, agreed) in [
-            (&["h2", "http/1.1"][..], Some(b"http/1.1".to_vec())),
+            (&["h2", "http/1.1"][..], Some(b"h2".to_vec())),
+            (&["http/1.1"], Some(b"http/1.1".to_vec())),
             (&[], None),
         ] {
             let connector = client(&certified, offered);
@@ -280,8 +281,8 @@ mod tests {
         let certified = certified();
         let files = Files::new(certified.cert.pem(), certified.signing_key.serialize_pem());
         let acceptor = files.acceptor();
-        let only_h2 = client(&certified, &["h2"]);
-        assert!(shake_hands(&acceptor, &only_h2).await.is_err());
+        let other = client(&certified, &["spdy/3"]);
+        assert!(shake_hands(&acceptor, &other).await.is_err());
         let elsewhere = client(&self::certified(), &["http/1.1"]);
         assert!(shake_hands(&acceptor, &elsewhere).await.is_err());
     }

@@ -27,6 +27,8 @@ pub(crate) struct RequestBody<'a> {
     /// Of the request.
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: Incoming,
+    /// How long it may take, where no timer of the connection ends it.
+    pub(crate) time: Option<Duration>,
 }
 
 /// The media types of bodies.
@@ -62,7 +64,10 @@ impl RequestBody<'_> {
     /// the answer.
     pub(crate) async fn whole(mut self) -> Result<Bytes, Failure> {
         self.state.reading.store(true, Relaxed);
-        let whole = self.read().await;
+        let whole = match self.time {
+            None => self.read().await,
+            Some(time) => (timeout(time, self.read()).await).unwrap_or(Err(Unread::Late(time))),
+        };
         self.state.reading.store(false, Relaxed);
         match whole {
             Ok(body) => decompressed(self.headers, body, self.limits.body_bytes).await,
@@ -71,6 +76,10 @@ impl RequestBody<'_> {
                 "the body ended before it was complete",
             )),
             Err(Unread::TooLarge) => Err(self.too_large().await),
+            Err(Unread::Late(time)) => Err(Failure::new(
+                ErrorCode::Timeout,
+                format!("the request's body was not complete within {time:?}"),
+            )),
         }
     }
 
@@ -137,6 +146,8 @@ enum Unread {
     /// The connection broke, or the body is not framed as HTTP has it.
     Broken,
     TooLarge,
+    /// It took longer than this.
+    Late(Duration),
 }
 
 fn over(limit: usize, when: &str) -> Failure {

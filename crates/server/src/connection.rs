@@ -1,6 +1,6 @@
 //! One connection: requests in a row, until one of them asks for a stream.
 //!
-//! hyper speaks HTTP/1.1. This module decides how long a peer may take for each step, answers when it takes
+//! hyper speaks HTTP/1.1; a connection of HTTP/2 continues in [`crate::http2`]. This module decides how long a peer may take for each step, answers when it takes
 //! too long, and takes over the socket of a stream: hyper and all its buffers are dropped, and a position
 //! and a socket are left ([`crate::stream`]).
 
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::answer::{Failure, encode_head};
 use crate::calls::RequestId;
+use crate::http2;
 use crate::metrics::CloseReason;
 use crate::routes::{self, Answer, Client};
 use crate::serve::{App, ConnectionPermit, Limits};
@@ -47,7 +49,10 @@ pub(crate) async fn run<B: Backend>(
         permit.reason = CloseReason::Tls;
         return;
     };
-    let tcp = socket.tcp().clone();
+    if socket.is_http2() {
+        return http2::run(app, socket, Bytes::new(), address, permit).await;
+    }
+    let tcp = socket.tcp().cloned();
     let state = Arc::new(SocketState::default());
     let taken = Arc::new(Mutex::new(None));
     let served = Mutex::new(0_u64);
@@ -59,7 +64,7 @@ pub(crate) async fn run<B: Backend>(
             *served += 1;
             *served >= app.options.limits.requests
         };
-        let (app, taken, state, tcp) = (&app, &taken, &*state, &*tcp);
+        let (app, taken, state, tcp) = (&app, &taken, &*state, tcp.as_deref());
         let client = Client {
             address,
             state,
@@ -129,7 +134,12 @@ pub(crate) async fn run<B: Backend>(
     })
     .await;
 
-    let mut socket = connection.into_parts().io.into_inner().socket;
+    let parts = connection.into_parts();
+    let mut socket = parts.io.into_inner().socket;
+    // A client that knows that the server speaks HTTP/2: hyper has read its first bytes and changed nothing.
+    if matches!(end, End::Closed(Err(_))) && parts.read_buf.starts_with(http2::PREFACE) {
+        return http2::run(app.clone(), socket, parts.read_buf, address, permit).await;
+    }
     let (closed, failure) = match end {
         End::TakenOver(TakeOver {
             head,
@@ -144,7 +154,7 @@ pub(crate) async fn run<B: Backend>(
                 head,
                 chunked,
                 *opening,
-                permit,
+                Some(permit),
             ));
             return;
         }
@@ -158,7 +168,7 @@ pub(crate) async fn run<B: Backend>(
                 }
                 return;
             }
-            // hyper answers any other unparsable head itself, but not the preface of HTTP/2.
+            // hyper answers any other unparsable head itself, but not a part of the preface of HTTP/2.
             (0, Err(error)) if !error.is_parse() => {
                 tracing::debug!(%error, %address, "connection lost");
                 return;
@@ -179,9 +189,9 @@ pub(crate) async fn run<B: Backend>(
                     ErrorCode::BadRequest,
                     match error {
                         Err(error) => {
-                            format!("this is not HTTP/1.1, the only version spoken here: {error}")
+                            format!("this is neither HTTP/1.1 nor HTTP/2: {error}")
                         }
-                        Ok(()) => "this is not HTTP/1.1, the only version spoken here".to_owned(),
+                        Ok(()) => "this is neither HTTP/1.1 nor HTTP/2".to_owned(),
                     },
                 ),
             ),

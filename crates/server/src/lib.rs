@@ -29,6 +29,7 @@
 
 mod serve;
 mod connection;
+mod http2;
 mod socket;
 
 mod route;

@@ -57,7 +57,7 @@ pub(crate) struct Client<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) state: &'a SocketState,
     /// The socket of its connection.
-    pub(crate) tcp: &'a TcpStream,
+    pub(crate) tcp: Option<&'a TcpStream>,
 }
 
 /// Answers a request, whatever it is.
@@ -189,6 +189,7 @@ async fn dispatch<B: Backend>(
         state: client.state,
         headers: &head.headers,
         body,
+        time: (head.version == Version::HTTP_2).then_some(app.options.limits.body_total_time),
     };
     let whole = match route {
         Route::GetTelemetry => json(StatusCode::OK, &app.backend.state().await?),

@@ -1,5 +1,6 @@
 //! The socket of a connection, with or without TLS, and what the connection knows of it.
 
+use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tapline_access::TlsStream;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -17,6 +18,8 @@ use tokio::time::timeout;
 pub(crate) enum Socket {
     Plain(Shared),
     Tls(Box<TlsStream<Shared>>),
+    /// One stream of a connection of HTTP/2.
+    Pipe(DuplexStream),
 }
 
 /// A TCP socket that one task reads and writes while another part of the program watches whether the client is
@@ -24,11 +27,20 @@ pub(crate) enum Socket {
 pub(crate) struct Shared(pub(crate) Arc<TcpStream>);
 
 impl Socket {
-    /// The TCP socket, under TLS or not.
-    pub(crate) fn tcp(&self) -> &Arc<TcpStream> {
+    /// The TCP socket, under TLS or not. `None` where there is not one of its own.
+    pub(crate) fn tcp(&self) -> Option<&Arc<TcpStream>> {
         match self {
-            Self::Plain(socket) => &socket.0,
-            Self::Tls(socket) => &socket.get_ref().0.0,
+            Self::Plain(socket) => Some(&socket.0),
+            Self::Tls(socket) => Some(&socket.get_ref().0.0),
+            Self::Pipe(_) => None,
+        }
+    }
+
+    /// Whether client and server have agreed on HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        match self {
+            Self::Tls(socket) => socket.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::Plain(_) | Self::Pipe(_) => false,
         }
     }
 
@@ -50,6 +62,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Pipe(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
 }
@@ -63,6 +76,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Pipe(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
     }
 
@@ -70,6 +84,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Pipe(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
 
@@ -77,6 +92,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Pipe(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }
@@ -126,8 +142,13 @@ impl AsyncWrite for Shared {
 /// A client that has closed its side may have closed its sending side only, and wait for its answer. Both look
 /// the same here. The system of a client that has closed all of it answers probes for a minute, as systems
 /// do after a close, and then resets the connection.
-pub(crate) async fn unreachable(tcp: &TcpStream) {
+///
+/// Without a socket never: the connection notices, and drops what it answers.
+pub(crate) async fn unreachable(tcp: Option<&TcpStream>) {
     const PROBE_EVERY: Duration = Duration::from_secs(10);
+    let Some(tcp) = tcp else {
+        return pending().await;
+    };
     let probes = socket2::TcpKeepalive::new()
         .with_time(PROBE_EVERY)
         .with_interval(PROBE_EVERY)

@@ -89,14 +89,15 @@ impl<B: Backend> Drop for StreamPermit<B> {
     }
 }
 
-/// Serves a stream until it ends. `head` is the head of its answer, not sent yet.
+/// Serves a stream until it ends. `head` is the head of its answer, not sent yet; with HTTP/2 it
+/// is empty, and the permit stays with the connection.
 pub(crate) async fn run<B: Backend>(
     app: Arc<App<B>>,
     socket: Socket,
     head: Vec<u8>,
     chunked: bool,
     opening: Opening<B>,
-    mut permit: ConnectionPermit<B>,
+    permit: Option<ConnectionPermit<B>>,
 ) {
     limit_buffers(&socket, app.options.limits.stall);
     let Opening {
@@ -140,11 +141,13 @@ pub(crate) async fn run<B: Backend>(
         Err(end) => end,
     };
     stream.permit.end = Some(end);
-    permit.reason = match end {
-        StreamEnd::Stalled => CloseReason::Stalled,
-        StreamEnd::Failed => CloseReason::Failed,
-        _ => CloseReason::Done,
-    };
+    if let Some(mut permit) = permit {
+        permit.reason = match end {
+            StreamEnd::Stalled => CloseReason::Stalled,
+            StreamEnd::Failed => CloseReason::Failed,
+            _ => CloseReason::Done,
+        };
+    }
 }
 
 /// Keeps the system from buffering much more for a client than it can send, and from trying for a quarter of
@@ -155,7 +158,10 @@ pub(crate) async fn run<B: Backend>(
 fn limit_buffers(socket: &Socket, stall: Duration) {
     /// Not sent yet: enough for full speed, since the client's receive window comes on top of it.
     const UNSENT: u32 = 256 * 1024;
-    let tcp = socket2::SockRef::from(&**socket.tcp());
+    let Some(tcp) = socket.tcp() else {
+        return;
+    };
+    let tcp = socket2::SockRef::from(&**tcp);
     let bounds = tcp
         .set_tcp_notsent_lowat(UNSENT)
         .and_then(|()| tcp.set_tcp_user_timeout(Some(stall)));

@@ -301,17 +301,3 @@ async fn what_is_not_http_is_answered_and_counted() {
     check(&connection.answer("GET").await, 400, "bad_request");
     server.until_metric(&closed("parse"), 1).await;
 }
-
-#[tokio::test]
-async fn http_2_without_an_upgrade_is_answered_and_counted() {
-    let server = running().await;
-    let mut connection = Connection::open(server.addr).await;
-    // The preface of HTTP/2, and an empty SETTINGS frame.
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    connection.write(preface).await;
-    let answer = connection.answer("GET").await;
-    check(&answer, 400, "bad_request");
-    assert!(answer.text().contains("HTTP/1.1"), "{}", answer.text());
-    assert_eq!(connection.rest().await, b"");
-    server.until_metric(&closed("parse"), 1).await;
-}

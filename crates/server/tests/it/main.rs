@@ -33,6 +33,7 @@ mod auth;
 mod tickets;
 mod origin;
 mod tls;
+mod http2;
 mod reload;
 mod platform;
 mod document;
