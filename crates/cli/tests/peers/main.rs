@@ -24,6 +24,7 @@ mod quick;
 mod browser;
 mod clients;
 mod document;
+mod generators;
 mod page;
 mod proxies;
 mod sdks;

@@ -260,6 +260,8 @@ fn patch_reader() {}
 fn create_ticket() {}
 
 /// Whether the server is alive
+///
+/// Answers as long as the process does. For a probe that restarts it.
 #[utoipa::path(
     get, path = "/healthz", tag = "service", security(()),
     responses((status = 200, description = "It is.", body = Health)),
@@ -267,6 +269,8 @@ fn create_ticket() {}
 fn get_health() {}
 
 /// Whether the server takes requests
+///
+/// For a load balancer: not ready is for a time, and no reason to restart the server.
 #[utoipa::path(
     get, path = "/readyz", tag = "service", security(()),
     responses((status = 200, description = "It does.", body = Health)),
@@ -292,6 +296,8 @@ fn get_metrics() {}
 fn get_page() {}
 
 /// This document
+///
+/// OpenAPI 3.1. It describes every operation of this server, and the notices of its streams.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "service", security(()),
     responses((status = 200, description = "The OpenAPI document.", body = Object)),
