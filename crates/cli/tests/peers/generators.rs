@@ -43,7 +43,7 @@ impl Document {
         command
             .args(args)
             .current_dir(self.directory.path("."))
-            // They report what they do to their makers unless they are told not to.
+            // They report what they do to their makers unless these say no.
             .env("REDOCLY_TELEMETRY", "off")
             .env("DO_NOT_TRACK", "1")
             .env("PYTHONDONTWRITEBYTECODE", "1")
