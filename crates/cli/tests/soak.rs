@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{interval, sleep, timeout};
@@ -677,6 +679,79 @@ async fn f_clients_that_never_read_delay_no_other() {
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
+
+/// 64 streams with a hundred patterns of many stars each, and clients that close their sending side behind a
+/// batch: each batch is published whole and answered, and others are served meanwhile. Their worst times are
+/// printed; the aim is 20 ms on two processors.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g_costly_filters_and_half_closing_clients() {
+    const STREAMS: usize = 64;
+    const LINES: usize = 5000;
+    let server = Server::start();
+    let address = server.address().to_owned();
+    let patterns: Vec<_> = (0..100).map(|n| format!("*n*e*o*t*{n}")).collect();
+    let filter = format!("&after=0&type={}", patterns.join(","));
+    let mut caller = in_time(Caller::connect(&address)).await.unwrap();
+    let lines: String = (0..LINES)
+        .map(|n| format!("{{\"type\":\"note_of_nothing_{n}\",\"category\":\"page\"}}\n"))
+        .collect();
+    for _ in 0..10 {
+        in_time(caller.publish(&lines)).await.unwrap();
+    }
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(
+            in_time(Follower::open(&address, &filter, ""))
+                .await
+                .unwrap(),
+        );
+    }
+    let (mut healthz, mut publish) = (Duration::ZERO, Duration::ZERO);
+    let mut batches = 0_u64;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) {
+        for _ in 0..20 {
+            let asked = Instant::now();
+            in_time(caller.call("GET /healthz", "")).await.unwrap();
+            healthz = healthz.max(asked.elapsed());
+            let asked = Instant::now();
+            in_time(caller.publish("{\"type\":\"page_load\"}\n"))
+                .await
+                .unwrap();
+            publish = publish.max(asked.elapsed());
+        }
+        let answer = in_time(half_close(&address, &lines)).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["published"], LINES, "{body}");
+        batches += 1;
+    }
+    println!(
+        "beside {STREAMS} streams with costly filters, at worst: /healthz {healthz:.1?}, publishing {publish:.1?}; \
+         {batches} batches of half-closing clients"
+    );
+    drop((streams, caller));
+    server.running.signal(Signal::TERM);
+    let ended = spawn_blocking(move || server.running.end());
+    assert_eq!(ended.await.unwrap().code, Some(0));
+}
+
+/// Sends a batch, closes the sending side, and returns all that is answered.
+async fn half_close(address: &str, lines: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /telemetry/events HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/x-ndjson\r\n\
+         content-length: {}\r\n\r\n",
+        lines.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(lines.as_bytes()).await.unwrap();
+    socket.shutdown().await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
+}
 
 /// Slope and mean of a straight line through these points.
 fn fit(points: &[(f64, f64)]) -> (f64, f64) {
