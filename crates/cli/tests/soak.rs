@@ -374,11 +374,7 @@ async fn b_five_thousand_come_and_go() {
     for n in 0..5000 {
         match n % 3 {
             0 => drop(Follower::open(server.address(), "", "").await.unwrap()),
-            1 => drop(
-                tokio::net::TcpStream::connect(server.address())
-                    .await
-                    .unwrap(),
-            ),
+            1 => drop(TcpStream::connect(server.address()).await.unwrap()),
             _ => {
                 let mut caller = Caller::connect(server.address()).await.unwrap();
                 caller.publish("{\"type\":\"page_load\"}").await.unwrap();
