@@ -175,7 +175,9 @@ fn check_again(api: &ApiService, published: &Envelope) {
     let again = api
         .publish(request)
         .expect("an event that fitted once fits again");
-    let again = again.envelope().expect("a category that was captured is still captured");
+    let again = again
+        .envelope()
+        .expect("a category that was captured is still captured");
     let expected = Envelope {
         seq: 2,
         event: published.event.clone(),

@@ -107,11 +107,16 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
 
     // Reads all pages to the end and compares them with one scan of all events.
     let epoch = EVENTS.api.epoch();
-    if asked.after.is_some_and(|after| after.epoch.is_some_and(|of| of != epoch)) {
+    if asked
+        .after
+        .is_some_and(|after| after.epoch.is_some_and(|of| of != epoch))
+    {
         assert!(EVENTS.api.page(&asked).is_err());
         return;
     }
-    let after = asked.after.filter(|after| 0 < after.seq || after.epoch.is_some());
+    let after = asked
+        .after
+        .filter(|after| 0 < after.seq || after.epoch.is_some());
     let after = after.map(|after| after.seq);
     let from = match asked.order {
         Order::Asc => after.max(asked.offset.filter(|offset| 0 < *offset)),
@@ -140,7 +145,10 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
         let is_asked = from.is_some() || asked.since.is_some();
         is_asked && start < seq && seq < oldest.min(end)
     };
-    let gone: Vec<_> = (1..).zip(&EVENTS.log).filter(|(seq, _)| is_gone(*seq)).collect();
+    let gone: Vec<_> = (1..)
+        .zip(&EVENTS.log)
+        .filter(|(seq, _)| is_gone(*seq))
+        .collect();
     let missing = gone.iter().filter(|(_, event)| {
         asked.since.is_none_or(|since| since <= event.ts)
             && asked.until.is_none_or(|until| event.ts <= until)
@@ -151,7 +159,10 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
 
     let mut got: Vec<u64> = Vec::new();
     for pages in 1.. {
-        let page = EVENTS.api.page(&asked).expect("its cursor is of this epoch");
+        let page = EVENTS
+            .api
+            .page(&asked)
+            .expect("its cursor is of this epoch");
         assert!(page.envelopes.len() as u64 <= asked.limit);
         lost += page.lost;
         got.extend(page.envelopes.iter().map(|envelope| envelope.seq()));
@@ -167,7 +178,10 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
         asked.offset = Some(next);
     }
     assert_eq!(got, expected, "{asked:?}");
-    assert!(missing <= lost && lost <= most, "{missing} {lost} {most} {asked:?}");
+    assert!(
+        missing <= lost && lost <= most,
+        "{missing} {lost} {most} {asked:?}"
+    );
 }
 
 fn check_error(error: QueryError) {

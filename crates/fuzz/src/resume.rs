@@ -210,7 +210,10 @@ impl Stage {
         } = self.api.subscribe(&query);
         let ledger = reader.ledger();
         self.check_hello(&query, &hello, ledger);
-        assert_eq!((reader.position(), ledger.position()), (hello.used, hello.used));
+        assert_eq!(
+            (reader.position(), ledger.position()),
+            (hello.used, hello.used)
+        );
         self.opened = Some(Opened {
             query,
             reader,
@@ -251,7 +254,10 @@ impl Stage {
         };
         let first = oldest.max(1) - 1;
         assert_eq!(hello.used, from.map_or(first, |from| from.max(first)));
-        assert_eq!(ledger.start, from.map_or(hello.used, |from| from.min(hello.used)));
+        assert_eq!(
+            ledger.start,
+            from.map_or(hello.used, |from| from.min(hello.used))
+        );
         let evicted = hello.used - ledger.start;
         assert_eq!(evicted > 0, hello.reason == HelloReason::Evicted);
         // The ledger has what the hello reports, or the most that it can be.
@@ -260,10 +266,12 @@ impl Stage {
             Some(lost) => assert_eq!(lost, ledger.lost),
             None => assert!(from.is_none() || query.filter != Filter::all()),
         }
-        let gone = (1..).zip(&self.events).filter(|(seq, _)| {
-            ledger.start < *seq && *seq <= hello.used
-        });
-        let missing = gone.filter(|(_, (event, _))| query.filter.matches(event)).count() as u64;
+        let gone = (1..)
+            .zip(&self.events)
+            .filter(|(seq, _)| ledger.start < *seq && *seq <= hello.used);
+        let missing = gone
+            .filter(|(_, (event, _))| query.filter.matches(event))
+            .count() as u64;
         match hello.lost {
             Some(lost) => assert_eq!(lost, missing),
             None => assert!(missing <= ledger.lost && ledger.lost <= evicted),
