@@ -183,6 +183,8 @@ async fn a_stream_that_takes_nothing_is_closed() {
     let setup = Setup::default().limits(|limits| limits.stall = Duration::from_millis(200));
     let secure = Secure::start("stall", setup).await;
     let mut stalled = secure.stream("").await;
+    // It fits in what the client's system takes, whether the client reads or not.
+    secure.server.publish(KnownType::PageLoad);
     let data = to_raw_value(&"x".repeat(200_000)).unwrap();
     for _ in 0..200 {
         let event = Event::known(KnownType::ConsoleLog, Some(data.clone()));
