@@ -100,6 +100,7 @@ pub enum OtlpDestination {
     /// Its id.
     Id(String),
     /// Its id or its name.
+    #[serde(deserialize_with = "json::object")]
     Named(NamedDestination),
 }
 

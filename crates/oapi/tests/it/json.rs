@@ -249,6 +249,12 @@ fn an_array_is_not_accepted_as_an_object_at_any_depth() {
     for (error, field) in [
         (config(r#"{"browser":[]}"#), "browser"),
         (config(r#"{"browser":{"page":[true]}}"#), "browser.page"),
+        (config(r#"{"storage":[true]}"#), "storage"),
+        (config(r#"{"export":{"otlp":[true]}}"#), "export.otlp"),
+        (
+            config(r#"{"export":{"otlp":{"destination":[null,null]}}}"#),
+            "export.otlp.destination",
+        ),
         (publish(r#"{"type":"x","source":["cdp"]}"#), "source"),
     ] {
         assert_eq!(
