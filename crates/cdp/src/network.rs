@@ -920,10 +920,11 @@ impl Requests {
 
     /// The browser has reported the end.
     fn ended(&mut self, key: Key, id: &str, end: End, targets: &mut Targets, out: &mut Outbox) {
-        // The start comes first, and waits for the body that is being fetched.
+        // The start comes first, and waits for the body that is being fetched, or for its length: the browser's
+        // events about the wire come by a way of their own.
         if let Some(number) = self.number(id)
             && let Some(request) = self.open.get_mut(&number)
-            && let Some(held) = request.held.as_mut().filter(|held| held.is_requested)
+            && let Some(held) = &mut request.held
         {
             held.end.get_or_insert((key, end));
             stop_counting(request, targets, out);

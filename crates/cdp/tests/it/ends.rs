@@ -469,6 +469,21 @@ fn an_end_that_comes_before_the_posted_body_waits_for_it() {
     );
     assert_eq!(browser.core.held().requests, 0);
 
+    // What is known of the wire comes last.
+    let (mut browser, _) = posted(None, Some(json!({"result": {"postData": "note=hello"}})));
+    browser.at(20).response("S", "r", "image/png");
+    browser.finished("S", "r");
+    assert!(browser.events().is_empty(), "the start comes first");
+    browser.at(100).reports(
+        Some("S"),
+        "Network.requestWillBeSentExtraInfo",
+        json!({"requestId": "r", "headers": {"Content-Length": "10"}}),
+    );
+    assert_eq!(
+        types(&mut browser),
+        (both.clone(), Some(json!("note=hello")))
+    );
+
     // The browser never gives it out, or its target closes meanwhile: the end is the one that was reported.
     let mut browser = ended();
     browser.waits_until(500);
