@@ -31,13 +31,26 @@ fn check_stream(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
         [one] => choices.contains(&one),
         _ => false,
     };
-    let known = ["after", "replay", "category", "type", "notices"];
+    let known = [
+        "lastEventId",
+        "after",
+        "replay",
+        "category",
+        "type",
+        "notices",
+        "overtaken",
+    ];
+    let is_pattern = |word: &str| {
+        let stars = word.bytes().filter(|byte| *byte == b'*').count();
+        (1..=256).contains(&word.len()) && stars <= 16
+    };
     let is_good = pairs.iter().all(|(name, _)| known.contains(&&**name))
         && values("after").len() <= 1
         && one_of("replay", &["all", "live"])
         && one_of("notices", &["true", "false"])
+        && one_of("overtaken", &["oldest", "head", "close"])
         && words(pairs, "category").all(|word| word.parse::<Category>().is_ok())
-        && words(pairs, "type").all(|word| !word.is_empty())
+        && words(pairs, "type").all(is_pattern)
         && words(pairs, "type").count() <= 100;
     let asked = match asked {
         Ok(asked) => asked,
@@ -47,7 +60,11 @@ fn check_stream(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
         }
     };
     assert!(is_good, "an invalid query is accepted: {asked:?}");
-    assert_eq!(asked.after.as_deref(), values("after").first().copied());
+    let last_event_id = values("lastEventId").last().copied();
+    let after = last_event_id
+        .filter(|id| !id.is_empty())
+        .or(values("after").first().copied());
+    assert_eq!(asked.after.as_deref(), after);
     assert_eq!(asked.notices, values("notices") == ["true"]);
     let replay = match values("replay")[..] {
         ["all"] => Some(Replay::All),
