@@ -939,7 +939,6 @@ impl Requests {
         let Some(mut request) = request else {
             return;
         };
-        emit_start(&mut request, out);
         stop_counting(&mut request, targets, out);
         self.emit_end_of(key, request, end, targets, out);
     }

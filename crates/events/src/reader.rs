@@ -180,9 +180,9 @@ impl<M: Stamp> Reader<M> {
         self.lag_policy
     }
 
-    /// Counts what was gone already when the reader was opened, where it was to begin after the seq `after`:
-    /// the ledger then starts there, and says how many of these events may have been asked for. Returns
-    /// the loss, where there may be one.
+    /// Counts the events after the seq `after` that were evicted before the reader was opened. The ledger then
+    /// starts at `after`, and says how many of these events the reader may have asked for. Returns the loss, if
+    /// there may be one.
     ///
     /// For a reader that has its filter and has not read yet. Does nothing where `after` is not before its
     /// position.

@@ -76,10 +76,7 @@ impl RequestBody<'_> {
                 "the body ended before it was complete",
             )),
             Err(Unread::TooLarge) => Err(self.too_large().await),
-            Err(Unread::Late(time)) => Err(Failure::new(
-                ErrorCode::Timeout,
-                format!("the request's body was not complete within {time:?}"),
-            )),
+            Err(Unread::Late(time)) => Err(late(time)),
         }
     }
 
@@ -148,6 +145,14 @@ enum Unread {
     TooLarge,
     /// It took longer than this.
     Late(Duration),
+}
+
+/// A body took longer than this in all.
+pub(crate) fn late(time: Duration) -> Failure {
+    Failure::new(
+        ErrorCode::Timeout,
+        format!("the request's body was not complete within {time:?}"),
+    )
 }
 
 fn over(limit: usize, when: &str) -> Failure {

@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::answer::{Failure, encode_head};
+use crate::body;
 use crate::calls::RequestId;
 use crate::http2;
 use crate::metrics::CloseReason;
@@ -218,13 +219,7 @@ pub(crate) async fn run<B: Backend>(
         ),
         End::TimedOut(Waiting::WholeBody) => (
             CloseReason::BodyTimeout,
-            Failure::new(
-                ErrorCode::Timeout,
-                format!(
-                    "the request's body was not complete within {:?}",
-                    app.options.limits.body_total_time
-                ),
-            ),
+            body::late(app.options.limits.body_total_time),
         ),
         End::TimedOut(Waiting::Idle) => {
             permit.reason = CloseReason::Idle;

@@ -50,4 +50,4 @@ while True:
         {"httpx-sse": with_httpx_sse, "sseclient-py": with_sseclient}[name](headers)
     except (httpx.HTTPError, requests.RequestException):
         pass  # the connection broke
-    time.sleep(0.1)
+    time.sleep(0.1)  # the pause of a client before it connects again
