@@ -460,12 +460,23 @@ impl Pauses {
 #[derive(Clone, Copy)]
 struct Clock(Instant);
 
+/// How far apart the two clocks may be read. The core takes 1 ms for a step of the wall clock.
+const READ_WITHIN: Duration = Duration::from_micros(200);
+
 impl Clock {
+    /// Both clocks at one moment: again, if this thread was interrupted between them.
     fn now(self) -> Time {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Time {
-            monotonic: self.0.elapsed(),
-            wall: micros(since.unwrap_or_default()),
+        let mut before = self.0.elapsed();
+        let mut attempts = 8;
+        loop {
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+            let monotonic = self.0.elapsed();
+            attempts -= 1;
+            if monotonic - before <= READ_WITHIN || attempts == 0 {
+                let wall = micros(wall.unwrap_or_default());
+                return Time { monotonic, wall };
+            }
+            before = monotonic;
         }
     }
 
@@ -478,6 +489,17 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_clocks_are_read_at_one_moment() {
+        let clock = Clock(Instant::now());
+        let first = clock.now();
+        for _ in 0..100_000 {
+            let now = clock.now();
+            let shown = now.wall_at(first.monotonic);
+            assert!(shown.abs_diff(first.wall) < 1000, "{first:?}, {now:?}");
+        }
+    }
 
     #[test]
     fn pauses_grow_up_to_a_limit_and_are_random() {

@@ -21,6 +21,10 @@ use crate::time::Time;
 /// back/forward cache, and a page has a few contexts for each of its frames.
 const MAX_PAST: usize = 4096;
 
+/// The least step of the wall clock that counts as one, in milliseconds. The two clocks of a [`Time`] are
+/// read one after the other, so they differ a little also where the clock was not set.
+const LEAST_STEP: f64 = 1.0;
+
 /// A moment on the clock that the browser writes into entries, in milliseconds since the Unix epoch, and
 /// on ours.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +45,12 @@ impl Moment {
     /// entries have timestamps from before this moment, so it is as much earlier.
     pub(crate) fn timestamp(&self, now: Time) -> f64 {
         let shown = milliseconds(now.wall_at(self.seen.monotonic));
-        self.timestamp + (shown - milliseconds(self.seen.wall)).min(0.0)
+        let change = shown - milliseconds(self.seen.wall);
+        if change < -LEAST_STEP {
+            self.timestamp + change
+        } else {
+            self.timestamp
+        }
     }
 }
 

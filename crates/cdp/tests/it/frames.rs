@@ -173,6 +173,22 @@ fn a_restored_page_repeats_nothing_and_loses_nothing() {
     assert_eq!(lines(&mut browser), [] as [&str; 0]);
 }
 
+/// A driver reads one clock after the other. When a thread is interrupted between them, the wall clock seems
+/// to be a little back, although it was not set.
+#[test]
+fn a_repeat_is_recognised_although_the_clocks_were_read_a_little_apart() {
+    for apart in [0, 1, 40, 900] {
+        let mut browser = tab();
+        visits_a(&mut browser);
+        visits_b(&mut browser);
+        lines(&mut browser);
+        browser.now.wall -= apart;
+        restores_a(&mut browser);
+        entry(&mut browser, "S", 1.0, "404");
+        assert_eq!(lines(&mut browser), [] as [&str; 0], "{apart} µs");
+    }
+}
+
 /// A frame in a process of its own is attached to again, by another session.
 #[test]
 fn a_restored_frame_in_another_process_repeats_nothing() {
