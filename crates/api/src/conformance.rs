@@ -3,17 +3,18 @@
 //! Each check returns the property that does not hold, so that it can itself be tested with an implementation
 //! that is broken on purpose.
 
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use tapline_events::{EventStream, Lost, Retention};
+use tapline_events::{Epoch, EventStream, Filter, Lost, Retention, TypePattern};
 use tapline_oapi::{Event, KnownType};
 use tapline_telemetry::{TelemetryConfig, TelemetrySession};
 
-use crate::history::{History, HistoryBatch, ReadLimit};
+use crate::history::{History, HistoryBatch, HistoryQuery, Order, ReadLimit, SharedEnvelope};
 use crate::sink::{Sink, SinkHandle, SinkLedger};
 use crate::source::BoxFuture;
 
@@ -154,98 +155,167 @@ pub fn check_sink<T: SinkTarget>(
     Ok(())
 }
 
-/// Checks a history that retains the newest of the events `1..=head`, whose JSON `envelopes` are, from the
-/// first seq that is retained.
+/// Checks a history that retains the newest of the events `1..=head` of the epoch, whose JSON `envelopes` are,
+/// from the first seq that is retained.
 ///
 /// # Errors
 ///
-/// The first [`Violation`] of these: the bounds are right; every read begins after the cursor, in order and
-/// without holes, with the JSON as it was published; what is missing is exact; a limit holds, and there is progress
-/// whatever it is.
-pub fn check_history(history: &dyn History, envelopes: &[String]) -> Result<(), Violation> {
+/// The first [`Violation`] of these: the bounds are right; every read looks at the seqs of its query from the end
+/// that its order says, without holes, and gives those that were asked for, with the JSON as it was published; what
+/// is missing is exact; a limit holds, and there is progress whatever it is.
+pub fn check_history(
+    history: &dyn History,
+    epoch: Epoch,
+    envelopes: &[String],
+) -> Result<(), Violation> {
     let bounds =
         block_on(history.bounds()).map_err(|error| violation("can be read", error.to_string()))?;
-    let head = bounds.head;
-    let oldest = match envelopes.len() as u64 {
+    let bounds = bounds.into_iter().find(|it| it.epoch == epoch);
+    let (oldest, head) = bounds.map_or((0, 0), |it| (it.oldest, it.head));
+    let expected_oldest = match envelopes.len() as u64 {
         0 => 0,
-        count => head + 1 - count,
+        count => (head + 1).saturating_sub(count),
     };
-    if bounds.oldest != oldest {
-        let detail = format!("oldest is {}, not {oldest}", bounds.oldest);
+    if oldest != expected_oldest {
+        let detail = format!("oldest is {oldest}, not {expected_oldest}");
         return Err(violation("the bounds are right", detail));
     }
-    let read = |after, limit| {
-        block_on(history.read(after, limit))
-            .map_err(|error| violation("can be read", error.to_string()))
+    let retained = Retained {
+        oldest,
+        head,
+        envelopes,
     };
     let largest = envelopes.iter().map(String::len).max().unwrap_or(0);
-    for limit in [
-        ReadLimit::default(),
-        ReadLimit {
-            events: 0,
-            bytes: 0,
-        },
-        ReadLimit {
-            events: 3,
-            bytes: usize::MAX,
-        },
-        ReadLimit {
-            events: usize::MAX,
-            bytes: 2 * largest,
-        },
-    ] {
-        for start in [0, oldest.saturating_sub(1), oldest, head.saturating_sub(1)] {
-            let mut after = start;
-            while after < head {
-                let batch = read(after, limit)?;
-                check_batch(&batch, after, oldest, envelopes, limit)?;
-                after += batch.missing.map_or(0, |it| it.end() - it.start() + 1);
-                after += batch.envelopes.len() as u64;
+    let limits = [
+        (512, 256 * 1024),
+        (0, 0),
+        (3, usize::MAX),
+        (usize::MAX, 2 * largest),
+    ];
+    let ranges = [
+        1..=u64::MAX,
+        oldest..=head,
+        oldest + 1..=head.saturating_sub(1),
+        head..=head,
+    ];
+    let types = Filter::types(vec![TypePattern::new("page_*")]);
+    for (events, bytes) in limits {
+        for seqs in ranges.clone() {
+            for order in [Order::Asc, Order::Desc] {
+                for filter in [Filter::all(), types.clone()] {
+                    let query = HistoryQuery {
+                        epoch,
+                        seqs: seqs.clone(),
+                        order,
+                        filter,
+                        since: None,
+                        until: None,
+                        limit: ReadLimit { events, bytes },
+                    };
+                    retained.check(history, query)?;
+                }
             }
         }
     }
-    for after in [head, head + 1, u64::MAX] {
-        let batch = read(after, ReadLimit::default())?;
-        if batch.missing.is_some() || !batch.envelopes.is_empty() {
-            let detail = format!("after {after} there is {batch:?}");
-            return Err(violation("begins after the cursor", detail));
+    for seqs in [head + 1..=u64::MAX, u64::MAX..=u64::MAX] {
+        let query = HistoryQuery {
+            epoch,
+            seqs,
+            order: Order::Asc,
+            filter: Filter::all(),
+            since: None,
+            until: None,
+            limit: ReadLimit::default(),
+        };
+        let batch = read(history, &query)?;
+        if batch.looked_at.is_some() || !batch.missing.is_empty() || !batch.envelopes.is_empty() {
+            let detail = format!("for {query:?} there is {batch:?}");
+            return Err(violation("reads what was asked for", detail));
         }
     }
     Ok(())
 }
 
-fn check_batch(
-    batch: &HistoryBatch,
-    after: u64,
+fn read(history: &dyn History, query: &HistoryQuery) -> Result<HistoryBatch, Violation> {
+    block_on(history.read(query)).map_err(|error| violation("can be read", error.to_string()))
+}
+
+/// What a history has.
+struct Retained<'a> {
     oldest: u64,
-    envelopes: &[String],
-    limit: ReadLimit,
-) -> Result<(), Violation> {
-    let missing = (after + 1 < oldest).then(|| after + 1..=oldest - 1);
-    if batch.missing != missing {
-        let detail = format!("after {after}: {:?}, not {missing:?}", batch.missing);
-        return Err(violation("what is missing is exact", detail));
+    head: u64,
+    envelopes: &'a [String],
+}
+
+impl Retained<'_> {
+    /// Reads the query to its end, and checks each batch.
+    fn check(&self, history: &dyn History, mut query: HistoryQuery) -> Result<(), Violation> {
+        let mut left = *query.seqs.start().max(&1)..=self.head.min(*query.seqs.end());
+        while !left.is_empty() {
+            let batch = read(history, &query)?;
+            let Some(looked_at) = batch.looked_at.clone() else {
+                let detail = format!("nothing for {query:?}");
+                return Err(violation("makes progress", detail));
+            };
+            let is_at_its_end = match query.order {
+                Order::Asc => looked_at.start() == left.start() && looked_at.end() <= left.end(),
+                Order::Desc => looked_at.end() == left.end() && left.start() <= looked_at.start(),
+            };
+            if looked_at.is_empty() || !is_at_its_end {
+                let detail = format!("{looked_at:?} of {left:?} for {query:?}");
+                return Err(violation("makes progress", detail));
+            }
+            self.check_batch(&batch, &looked_at, &query)?;
+            left = match query.order {
+                Order::Asc => looked_at.end() + 1..=*left.end(),
+                Order::Desc => *left.start()..=looked_at.start() - 1,
+            };
+            query.seqs = left.clone();
+        }
+        Ok(())
     }
-    let first = oldest.max(after + 1);
-    if batch.envelopes.is_empty() {
-        let detail = format!("nothing after {after} with {limit:?}");
-        return Err(violation("makes progress", detail));
-    }
-    for (n, envelope) in batch.envelopes.iter().enumerate() {
-        let seq = first + n as u64;
-        let expected = &envelopes[(seq - oldest) as usize];
-        if envelope.seq() != seq || envelope.json() != expected.as_bytes() {
-            let detail = format!("after {after}: {envelope:?}, not {expected}");
+
+    fn check_batch(
+        &self,
+        batch: &HistoryBatch,
+        looked_at: &RangeInclusive<u64>,
+        query: &HistoryQuery,
+    ) -> Result<(), Violation> {
+        let last_missing = match self.oldest {
+            0 => *looked_at.end(),
+            oldest => (oldest - 1).min(*looked_at.end()),
+        };
+        let missing = *looked_at.start()..=last_missing;
+        let missing: Vec<_> = [missing].into_iter().filter(|it| !it.is_empty()).collect();
+        if batch.missing != missing {
+            let detail = format!("{looked_at:?}: {:?}, not {missing:?}", batch.missing);
+            return Err(violation("what is missing is exact", detail));
+        }
+        let mut expected: Vec<&String> = looked_at
+            .clone()
+            .filter_map(|seq| {
+                self.envelopes
+                    .get(usize::try_from(seq.checked_sub(self.oldest)?).ok()?)
+            })
+            .filter(|json| query.filter.types.is_empty() || json.contains(r#""type":"page_"#))
+            .collect();
+        if query.order == Order::Desc {
+            expected.reverse();
+        }
+        let found: Vec<&str> = batch.envelopes.iter().map(SharedEnvelope::json).collect();
+        if found != expected {
+            let detail = format!("{found:?}, not {expected:?}, for {query:?}");
             return Err(violation("reads in order, as it was published", detail));
         }
+        let bytes: usize = found.iter().map(|json| json.len()).sum();
+        let limit = query.limit;
+        let is_over = limit.events.max(1) < found.len() || limit.bytes < bytes;
+        if is_over && found.len() > 1 {
+            let detail = format!("{} events, {bytes} bytes: {limit:?}", found.len());
+            return Err(violation("keeps to the limit", detail));
+        }
+        Ok(())
     }
-    let bytes: usize = batch.envelopes.iter().map(|it| it.json().len()).sum();
-    let is_over = limit.events.max(1) < batch.envelopes.len() || limit.bytes < bytes;
-    if is_over && batch.envelopes.len() > 1 {
-        let detail = format!("{} events, {bytes} bytes: {limit:?}", batch.envelopes.len());
-        return Err(violation("keeps to the limit", detail));
-    }
-    Ok(())
 }
 
 /// Runs a future to its end on this thread.

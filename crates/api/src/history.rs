@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
-use tapline_events::{Epoch, EventStream};
+use tapline_events::{Epoch, EventStream, Filter};
 use tapline_oapi::Category;
 use tapline_telemetry::{Envelope, SessionState};
 
@@ -13,38 +13,79 @@ use crate::source::BoxFuture;
 /// Retained events that can be read by their seqs: the stream in memory, an archive, a broker.
 ///
 /// [`conformance::check_history`](crate::conformance::check_history) checks an implementation.
+///
+/// # Cancel safety
+///
+/// Reading changes nothing, so its futures may be dropped at any time.
 pub trait History: Send + Sync + 'static {
-    /// What can be read now, as of one moment.
-    fn bounds(&self) -> BoxFuture<'_, Result<HistoryBounds, HistoryError>>;
-
-    /// Reads the events after the seq `after`, in order and without holes. What was evicted before it could be
-    /// read is in [`HistoryBatch::missing`].
+    /// What can be read now, as of one moment: one for each epoch that has events, the oldest epoch first.
+    /// Without any event it may be empty.
     ///
-    /// There is at least one event in it where there is one after `after`, whatever the limit.
+    /// # Errors
+    ///
+    /// Where it cannot be read. A later attempt may succeed.
+    fn bounds(&self) -> BoxFuture<'_, Result<Vec<HistoryBounds>, HistoryError>>;
+
+    /// Reads the events of the query in its order. What should be there and is not is in
+    /// [`HistoryBatch::missing`].
+    ///
+    /// One read takes a bounded time, so it may end early, and may have no event in it. It has looked at one
+    /// seq at least, if one of [`HistoryQuery::seqs`] is at the head or before it.
     ///
     /// # Errors
     ///
     /// Where the events cannot be read. A later attempt may succeed.
-    ///
-    /// # Cancel safety
-    ///
-    /// Reading changes nothing, so the future may be dropped at any time.
-    fn read(
-        &self,
-        after: u64,
-        limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<HistoryBatch, HistoryError>>;
+    fn read<'a>(
+        &'a self,
+        query: &'a HistoryQuery,
+    ) -> BoxFuture<'a, Result<HistoryBatch, HistoryError>>;
 }
 
-/// What can be read of a history.
+/// What can be read of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryBounds {
-    /// Which stream the seqs belong to.
+    /// Which run of the stream the seqs belong to.
     pub epoch: Epoch,
     /// The oldest seq that can be read; 0 where there is none.
     pub oldest: u64,
     /// The newest seq that can be read; 0 before the first event.
     pub head: u64,
+}
+
+/// What to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Of which run of the stream.
+    pub epoch: Epoch,
+    /// Only these seqs.
+    pub seqs: RangeInclusive<u64>,
+    /// From the first of these on, or from the last one down.
+    pub order: Order,
+    /// Only such events.
+    pub filter: Filter,
+    /// Only events at this time or later, in microseconds since the Unix epoch.
+    pub since: Option<u64>,
+    /// Only events up to this time, in microseconds since the Unix epoch.
+    pub until: Option<u64>,
+    /// How many of them at once.
+    pub limit: ReadLimit,
+}
+
+impl HistoryQuery {
+    /// Whether an event of this time is asked for.
+    pub fn is_in_time(&self, ts: u64) -> bool {
+        self.since.is_none_or(|since| since <= ts) && self.until.is_none_or(|until| ts <= until)
+    }
+}
+
+/// The order of seqs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Order {
+    /// Oldest first.
+    #[default]
+    Asc,
+    /// Newest first.
+    Desc,
 }
 
 /// How much to read at once.
@@ -66,13 +107,35 @@ impl Default for ReadLimit {
     }
 }
 
-/// A run of events.
+/// What one read has found.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryBatch {
-    /// Seqs right after the cursor that are not retained any more.
-    pub missing: Option<RangeInclusive<u64>>,
-    /// The events after those, each seq one above the one before.
+    /// The events that were asked for, in the order asked for.
     pub envelopes: Vec<SharedEnvelope>,
+    /// Seqs that were looked at and cannot be read: evicted, deleted, damaged or never stored. Ranges that
+    /// neither overlap nor touch, in the order asked for. They have no time and no type, so they are
+    /// here whatever the query asks for besides seqs.
+    pub missing: Vec<RangeInclusive<u64>>,
+    /// The seqs that were looked at: the first ones of the query, or the last ones in descending order. `None`
+    /// where all of its seqs are above the head, or there are none.
+    pub looked_at: Option<RangeInclusive<u64>>,
+}
+
+impl HistoryBatch {
+    /// Adds missing seqs behind those that it has, in either order.
+    pub fn add_missing(&mut self, gone: RangeInclusive<u64>) {
+        if let Some(last) = self.missing.last_mut() {
+            if last.end() + 1 == *gone.start() {
+                *last = *last.start()..=*gone.end();
+                return;
+            }
+            if gone.end() + 1 == *last.start() {
+                *last = *gone.start()..=*last.end();
+                return;
+            }
+        }
+        self.missing.push(gone);
+    }
 }
 
 /// Why a history could not be read.
@@ -99,24 +162,24 @@ enum Stored {
         ts: u64,
         category: Category,
         event_type: Arc<str>,
-        block: Arc<[u8]>,
+        block: Arc<str>,
         json: Range<usize>,
     },
 }
 
 impl SharedEnvelope {
-    /// An envelope whose JSON is a part of a block of bytes, such as a block of an archive.
+    /// An envelope whose JSON is a part of a block of text, such as a block of an archive.
     ///
-    /// `None` where the range is not in the block, or is not UTF-8.
+    /// `None` where the range is not in the block, or cuts a character.
     pub fn in_block(
         seq: u64,
         ts: u64,
         category: Category,
         event_type: impl Into<Arc<str>>,
-        block: Arc<[u8]>,
+        block: Arc<str>,
         json: Range<usize>,
     ) -> Option<Self> {
-        std::str::from_utf8(block.get(json.clone())?).ok()?;
+        block.get(json.clone())?;
         Some(Self(Stored::InBlock {
             seq,
             ts,
@@ -160,9 +223,9 @@ impl SharedEnvelope {
     }
 
     /// `{"seq":N,"event":{…}}`.
-    pub fn json(&self) -> &[u8] {
+    pub fn json(&self) -> &str {
         match &self.0 {
-            Stored::InMemory(envelope) => envelope.json().as_bytes(),
+            Stored::InMemory(envelope) => envelope.json(),
             Stored::InBlock { block, json, .. } => &block[json.clone()],
         }
     }
@@ -176,8 +239,7 @@ impl From<Envelope> for SharedEnvelope {
 
 impl fmt::Debug for SharedEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let json = String::from_utf8_lossy(self.json());
-        f.debug_tuple("SharedEnvelope").field(&json).finish()
+        f.debug_tuple("SharedEnvelope").field(&self.json()).finish()
     }
 }
 
@@ -191,52 +253,79 @@ impl MemoryHistory {
         Self(stream)
     }
 
-    fn read_now(&self, after: u64, limit: ReadLimit) -> HistoryBatch {
+    /// How many events one read looks at.
+    const MAX_SCAN: u64 = 16_384;
+
+    fn read_now(&self, query: &HistoryQuery) -> HistoryBatch {
         let mut batch = HistoryBatch::default();
         let head = self.0.head();
+        let (first, last) = (*query.seqs.start().max(&1), head.min(*query.seqs.end()));
+        if query.epoch != self.0.epoch() || last < first {
+            return batch;
+        }
         let mut bytes = 0;
-        let mut seq = after.saturating_add(1);
-        while seq <= head && batch.envelopes.len() < limit.events.max(1) && bytes <= limit.bytes {
-            match self.0.envelope(seq) {
-                Some(envelope) => {
-                    bytes += envelope.json().len();
-                    let is_first = batch.envelopes.is_empty();
-                    if !is_first && limit.bytes < bytes {
-                        break;
-                    }
-                    batch.envelopes.push(envelope.into());
-                    seq += 1;
+        let mut left = Self::MAX_SCAN;
+        // What is left to look at.
+        let (mut low, mut high) = (first, last);
+        while low <= high && 0 < left {
+            let seq = match query.order {
+                Order::Asc => low,
+                Order::Desc => high,
+            };
+            let Some(envelope) = self.0.envelope(seq) else {
+                let oldest = self.0.retained().oldest;
+                let gone = match query.order {
+                    Order::Asc => seq..=high.min(oldest.max(seq + 1) - 1),
+                    Order::Desc => low..=seq,
+                };
+                match query.order {
+                    Order::Asc => low = gone.end() + 1,
+                    Order::Desc => high = low - 1,
                 }
-                // A batch has no holes: the next one begins with what is missing.
-                None if !batch.envelopes.is_empty() => break,
-                None => {
-                    let oldest = self.0.retained().oldest.max(seq + 1);
-                    batch.missing = Some(after + 1..=oldest - 1);
-                    seq = oldest;
+                batch.add_missing(gone);
+                continue;
+            };
+            if query.is_in_time(envelope.ts()) && query.filter.matches(envelope.event()) {
+                bytes += envelope.json().len();
+                let is_first = batch.envelopes.is_empty();
+                if !is_first && query.limit.bytes < bytes {
+                    break;
                 }
+                batch.envelopes.push(envelope.into());
+            }
+            match query.order {
+                Order::Asc => low += 1,
+                Order::Desc => high -= 1,
+            }
+            left -= 1;
+            if batch.envelopes.len() == query.limit.events.max(1) {
+                break;
             }
         }
+        batch.looked_at = Some(match query.order {
+            Order::Asc => first..=low - 1,
+            Order::Desc => high + 1..=last,
+        });
         batch
     }
 }
 
 impl History for MemoryHistory {
-    fn bounds(&self) -> BoxFuture<'_, Result<HistoryBounds, HistoryError>> {
+    fn bounds(&self) -> BoxFuture<'_, Result<Vec<HistoryBounds>, HistoryError>> {
         Box::pin(async {
             let retained = self.0.retained();
-            Ok(HistoryBounds {
+            Ok(vec![HistoryBounds {
                 epoch: self.0.epoch(),
                 oldest: retained.oldest,
                 head: retained.head,
-            })
+            }])
         })
     }
 
-    fn read(
-        &self,
-        after: u64,
-        limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<HistoryBatch, HistoryError>> {
-        Box::pin(async move { Ok(self.read_now(after, limit)) })
+    fn read<'a>(
+        &'a self,
+        query: &'a HistoryQuery,
+    ) -> BoxFuture<'a, Result<HistoryBatch, HistoryError>> {
+        Box::pin(async move { Ok(self.read_now(query)) })
     }
 }

@@ -54,9 +54,10 @@ pub use backend::{
 pub use causes::{Answered, Cause, Causes, Effect, Trace};
 pub use error::ApiError;
 pub use history::{
-    History, HistoryBatch, HistoryBounds, HistoryError, MemoryHistory, ReadLimit, SharedEnvelope,
+    History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, MemoryHistory, Order,
+    ReadLimit, SharedEnvelope,
 };
-pub use page::{MAX_LIMIT, Order, Page, PageQuery};
+pub use page::{MAX_LIMIT, Page, PageQuery};
 pub use publish::{NotCaptured, Published};
 pub use publisher::Publisher;
 pub use query::QueryError;

@@ -8,6 +8,7 @@ use tapline_events::{Cursor, Filter, Item, Retained};
 use tapline_telemetry::{Envelope, Reader};
 
 use crate::error::ApiError;
+use crate::history::Order;
 use crate::query::{self, QueryError};
 use crate::service::ApiService;
 
@@ -48,16 +49,6 @@ pub struct PageQuery {
     pub until: Option<u64>,
     /// Only such events.
     pub filter: Filter,
-}
-
-/// In which order a page comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Order {
-    /// Oldest first.
-    #[default]
-    Asc,
-    /// Newest first.
-    Desc,
 }
 
 /// Some of what is retained.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tapline_oapi::{CategorySet, Event, EventType, KnownType};
+use tapline_oapi::{Category, CategorySet, Event, EventType, KnownType};
 
 /// Which events a reader asks for. Where both categories and types are given, both must match.
 ///
@@ -78,10 +78,16 @@ impl Filter {
     /// Whether the event is asked for.
     #[inline]
     pub fn matches(&self, event: &Event) -> bool {
+        self.matches_type(event.category, &event.event_type)
+    }
+
+    /// Whether an event of this category and type is asked for.
+    #[inline]
+    pub fn matches_type(&self, category: Category, event_type: &EventType) -> bool {
         self.categories
-            .is_none_or(|categories| categories.contains(event.category))
-            && (self.types.is_empty() || any(&self.types, &event.event_type))
-            && (self.further.iter()).all(|list| any(list, &event.event_type))
+            .is_none_or(|categories| categories.contains(category))
+            && (self.types.is_empty() || any(&self.types, event_type))
+            && (self.further.iter()).all(|list| any(list, event_type))
     }
 
     /// How many texts are looked for within the name of an event that has no known type: the measure of what

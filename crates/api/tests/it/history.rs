@@ -2,8 +2,8 @@
 
 use tapline_api::conformance::check_history;
 use tapline_api::{
-    BoxFuture, History, HistoryBatch, HistoryBounds, HistoryError, MemoryHistory, ReadLimit,
-    SharedEnvelope,
+    BoxFuture, Epoch, Filter, History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery,
+    MemoryHistory, Order, SharedEnvelope,
 };
 use tapline_oapi::{Category, Event, KnownType};
 use tapline_telemetry::{TelemetryConfig, TelemetrySession};
@@ -14,8 +14,11 @@ use crate::session;
 fn filled() -> (TelemetrySession, Vec<String>) {
     let session = session(16);
     session.start("s-1", TelemetryConfig::default()).unwrap();
-    let published = (0..20).map(|_| {
-        let event = Event::known(KnownType::PageLoad, None);
+    let published = (0..20).map(|n| {
+        let event = match n % 3 {
+            0 => Event::known(KnownType::ConsoleLog, None),
+            _ => Event::known(KnownType::PageLoad, None),
+        };
         session.publish(event).unwrap().json().to_owned()
     });
     let published: Vec<_> = published.collect();
@@ -27,18 +30,23 @@ fn filled() -> (TelemetrySession, Vec<String>) {
 fn the_history_in_memory_conforms() {
     let (session, retained) = filled();
     let history = MemoryHistory::new(session.stream().clone());
-    check_history(&history, &retained).unwrap();
+    check_history(&history, session.stream().epoch(), &retained).unwrap();
 
-    let empty = MemoryHistory::new(crate::session(16).stream().clone());
-    check_history(&empty, &[]).unwrap();
+    let session = crate::session(16);
+    let empty = MemoryHistory::new(session.stream().clone());
+    check_history(&empty, session.stream().epoch(), &[]).unwrap();
+    let other = Epoch::from_bits(1);
+    check_history(&empty, other, &[]).unwrap();
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Fault {
     Skips,
     Repeats,
     IgnoresEvents,
     IgnoresBytes,
+    IgnoresOrder,
+    IgnoresTypes,
     HidesWhatIsMissing,
     ChangesJson,
     Stalls,
@@ -47,34 +55,36 @@ enum Fault {
 struct Broken(MemoryHistory, Fault);
 
 impl History for Broken {
-    fn bounds(&self) -> BoxFuture<'_, Result<HistoryBounds, HistoryError>> {
+    fn bounds(&self) -> BoxFuture<'_, Result<Vec<HistoryBounds>, HistoryError>> {
         self.0.bounds()
     }
 
-    fn read(
-        &self,
-        after: u64,
-        mut limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<HistoryBatch, HistoryError>> {
+    fn read<'a>(
+        &'a self,
+        query: &'a HistoryQuery,
+    ) -> BoxFuture<'a, Result<HistoryBatch, HistoryError>> {
         Box::pin(async move {
+            let mut query = query.clone();
             match self.1 {
-                Fault::IgnoresEvents => limit.events = usize::MAX,
-                Fault::IgnoresBytes => limit.bytes = usize::MAX,
+                Fault::IgnoresEvents => query.limit.events = usize::MAX,
+                Fault::IgnoresBytes => query.limit.bytes = usize::MAX,
+                Fault::IgnoresOrder => query.order = Order::Asc,
+                Fault::IgnoresTypes => query.filter = Filter::all(),
                 _ => {}
             }
-            let mut batch = self.0.read(after, limit).await?;
+            let mut batch = self.0.read(&query).await?;
             let envelopes = &mut batch.envelopes;
             match self.1 {
                 Fault::Skips if envelopes.len() > 2 => drop(envelopes.remove(1)),
                 Fault::Repeats if envelopes.len() > 1 => envelopes[1] = envelopes[0].clone(),
-                Fault::HidesWhatIsMissing => batch.missing = None,
+                Fault::HidesWhatIsMissing => batch.missing.clear(),
                 Fault::ChangesJson => {
                     for envelope in envelopes {
-                        let json = [envelope.json(), b" "].concat();
+                        let json = format!("{} ", envelope.json());
                         *envelope = in_block(envelope, &json);
                     }
                 }
-                Fault::Stalls if limit.bytes == 0 => envelopes.clear(),
+                Fault::Stalls if query.limit.bytes == 0 => batch = HistoryBatch::default(),
                 _ => {}
             }
             Ok(batch)
@@ -83,8 +93,8 @@ impl History for Broken {
 }
 
 /// A copy of the envelope whose JSON is in the middle of a block.
-fn in_block(envelope: &SharedEnvelope, json: &[u8]) -> SharedEnvelope {
-    let block = [b"before", json, b"after"].concat();
+fn in_block(envelope: &SharedEnvelope, json: &str) -> SharedEnvelope {
+    let block = format!("before{json}after");
     SharedEnvelope::in_block(
         envelope.seq(),
         envelope.ts(),
@@ -104,13 +114,15 @@ fn the_conformance_check_finds_each_fault() {
         (Fault::Repeats, "reads in order"),
         (Fault::IgnoresEvents, "keeps to the limit"),
         (Fault::IgnoresBytes, "keeps to the limit"),
+        (Fault::IgnoresOrder, "reads in order"),
+        (Fault::IgnoresTypes, "reads in order"),
         (Fault::HidesWhatIsMissing, "what is missing is exact"),
         (Fault::ChangesJson, "reads in order"),
         (Fault::Stalls, "makes progress"),
     ] {
         let history = Broken(MemoryHistory::new(session.stream().clone()), fault);
-        let found = check_history(&history, &retained).unwrap_err();
-        assert!(found.property.starts_with(property), "{found}");
+        let found = check_history(&history, session.stream().epoch(), &retained).unwrap_err();
+        assert!(found.property.starts_with(property), "{fault:?}: {found}");
     }
 }
 
@@ -121,9 +133,9 @@ fn an_envelope_in_a_block_is_a_part_of_it() {
     let of_block = in_block(&of_memory, of_memory.json());
     assert_eq!(of_block.json(), of_memory.json());
     assert_eq!(of_block.event_type(), "page_load");
-    let block: std::sync::Arc<[u8]> = b"\xff{}".as_slice().into();
-    for range in [0..3, 1..4, 2..9] {
+    let block: std::sync::Arc<str> = "é{}".into();
+    for range in [1..3, 2..9] {
         let made = SharedEnvelope::in_block(1, 1, Category::Page, "x", block.clone(), range);
-        assert!(made.is_none(), "not UTF-8, or not in the block");
+        assert!(made.is_none(), "cuts a character, or is not in the block");
     }
 }
