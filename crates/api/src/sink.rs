@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use event_listener::Event as Notification;
 use futures_timer::Delay;
 use tapline_events::{EventStream, Filter, Item, Lost};
-use tapline_oapi::Cursor;
+use tapline_oapi::{Cursor, Epoch};
 use tapline_telemetry::{Envelope, Reader, SessionState};
 
 use crate::deadline::before;
@@ -224,6 +224,7 @@ pub struct SinkReader {
     /// What was evicted before the reader was opened. To be reported first.
     evicted: Option<Lost>,
     reader: Reader,
+    epoch: Epoch,
     shared: Arc<Shared>,
     run: u64,
 }
@@ -253,6 +254,11 @@ impl SinkReader {
             })
             .await;
         }
+    }
+
+    /// The epoch of all the seqs that it reads.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Settles what was read.
@@ -434,6 +440,7 @@ impl SinkHandle {
             let reader = SinkReader {
                 evicted: evicted(&reader, after),
                 reader,
+                epoch: self.stream.epoch(),
                 shared: self.shared.clone(),
                 run,
             };
