@@ -25,6 +25,8 @@ const EXTERNAL: &[&str] = &[
     "SIGHUP",
     "TCP_NOTSENT_LOWAT",
     "beforeunload",
+    "fdatasync",
+    "fsync",
     "increase",
     "membarrier",
     "memory_policy",
@@ -32,6 +34,7 @@ const EXTERNAL: &[&str] = &[
     "uptime",
     "valgrind",
     "writev",
+    "zstdcat",
 ];
 
 /// Flags of other programs that pages use and our code does not: of curl, cargo, git, criterion and Chromium.

@@ -47,6 +47,12 @@ const CRATES: &[Crate] = &[
         "tapline-sources",
         Sees::Only(&["tapline-oapi", "tapline-api"]),
     ),
+    // It is a plug of the facade, and no part of a server.
+    Crate::on(
+        4,
+        "tapline-archive",
+        Sees::Only(&["tapline-oapi", "tapline-events", "tapline-api"]),
+    ),
     Crate::on(5, "tapline", Sees::Below),
     Crate::on(TOOLS, "tapline-benches", Sees::Below),
     // It has to build when the product does not.

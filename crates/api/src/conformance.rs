@@ -445,7 +445,7 @@ impl<T: SinkTarget> Bench<T> {
     }
 }
 
-fn events(seqs: std::ops::RangeInclusive<u64>) -> Vec<Arrived> {
+fn events(seqs: RangeInclusive<u64>) -> Vec<Arrived> {
     seqs.map(Arrived::Event).collect()
 }
 

@@ -1,0 +1,32 @@
+//! Stores an event stream in compressed files that other tools can read, and reads it back.
+//!
+//! **What it is.** [`ArchiveSink`] is a sink: it writes the stream to segments, plain `.ndjson.zst` files that
+//! `zstdcat`, `jq` and DuckDB open as they are. [`Archive`] is a history: it reads them, while they are being written,
+//! too.
+//!
+//! **What it is not.** It decides nothing about who may read, and serves nothing. With no archive, nothing of this
+//! crate touches a disk.
+//!
+//! **Start at** [`ArchiveSink::open`] for writing, and [`Archive::open`] for reading.
+//!
+//! **Layer.** 4: it uses the facade (`tapline-api`) and the layers below.
+
+mod archive;
+mod sink;
+mod options;
+mod error;
+mod writer;
+mod read;
+mod store;
+mod index;
+mod block;
+mod name;
+mod disk;
+
+pub use archive::{Archive, SegmentInfo};
+pub use disk::{Faults, FileOp};
+pub use error::ArchiveError;
+pub use options::ArchiveOptions;
+pub use read::Count;
+pub use sink::ArchiveSink;
+pub use store::ArchiveCounts;
