@@ -53,6 +53,11 @@ const CRATES: &[Crate] = &[
         "tapline-archive",
         Sees::Only(&["tapline-oapi", "tapline-events", "tapline-api"]),
     ),
+    Crate::on(
+        4,
+        "tapline-otlp",
+        Sees::Only(&["tapline-oapi", "tapline-api", "tapline-access"]),
+    ),
     Crate::on(5, "tapline", Sees::Below),
     Crate::on(TOOLS, "tapline-benches", Sees::Below),
     // It has to build when the product does not.
@@ -67,6 +72,8 @@ const SIBLINGS: &[(&str, &str)] = &[
     // Both listen for connections, under the same rules of who may call.
     ("tapline-server", "tapline-access"),
     ("tapline-relay", "tapline-access"),
+    // It connects with TLS, whose home that is.
+    ("tapline-otlp", "tapline-access"),
 ];
 
 /// Heavy third-party crates, and where each may be used by what ships; tools use what they measure. A crate that has no
@@ -76,7 +83,7 @@ const HOMES: &[(&str, Home)] = &[
     ("axum", Home::In(&[])),
     ("reqwest", Home::In(&[])),
     ("regex", Home::In(&[])),
-    // HTTP: those that listen, the client, and the first call to a browser, which asks for its WebSocket's address.
+    // HTTP: those that listen, the client, the sink that posts, and the first call to a browser, which asks for its WebSocket's address.
     (
         "hyper",
         Home::In(&[
@@ -84,6 +91,7 @@ const HOMES: &[(&str, Home)] = &[
             "tapline-client",
             "tapline-relay",
             "tapline-cdp",
+            "tapline-otlp",
         ]),
     ),
     (
@@ -93,6 +101,7 @@ const HOMES: &[(&str, Home)] = &[
             "tapline-client",
             "tapline-relay",
             "tapline-cdp",
+            "tapline-otlp",
         ]),
     ),
     // TLS: set up by the rules of who may call, and by the client, which follows a server over it.
@@ -103,7 +112,7 @@ const HOMES: &[(&str, Home)] = &[
     ),
     ("tokio-tungstenite", Home::In(&["tapline-cdp"])),
     ("utoipa", Home::In(&["tapline-oapi"])),
-    ("flate2", Home::In(&["tapline-server"])),
+    ("flate2", Home::In(&["tapline-server", "tapline-otlp"])),
     ("loom", Home::In(&["tapline-ring", "tapline-telemetry"])),
     ("shuttle", Home::In(&["tapline-ring"])),
     // Terminals, flags, the log's lines and the allocator are the program's.
@@ -111,10 +120,11 @@ const HOMES: &[(&str, Home)] = &[
     ("indicatif", Home::In(&["tapline"])),
     ("mimalloc", Home::In(&["tapline"])),
     ("tracing-subscriber", Home::In(&["tapline"])),
+    ("prost", Home::In(&["tapline-otlp"])),
+    ("opentelemetry-proto", Home::In(&["tapline-otlp"])),
     // Of sinks that are to come.
     ("zstd", Home::In(&["tapline-archive"])),
     ("async-nats", Home::In(&["tapline-nats"])),
-    ("prost", Home::In(&["tapline-otlp"])),
     ("tokio", Home::FromLayer(4)),
 ];
 

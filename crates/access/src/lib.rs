@@ -44,6 +44,7 @@ mod token;
 mod ticket;
 mod origin;
 mod tls;
+mod client_tls;
 mod config;
 mod access;
 
@@ -53,11 +54,14 @@ mod scratch;
 pub use access::{
     Access, AccessError, Grant, Reload, Reloadable, Reloaded, Requirement, is_ticket,
 };
+pub use client_tls::client_tls;
 pub use config::{AccessConfig, AllowListError, LoadError, TokenSource};
 pub use origin::{Forbidden, OriginError};
 pub use ticket::{Claims, IssueError, TicketError};
 pub use tls::{TlsError, TlsFiles};
 pub use token::{Token, TokenError};
-// The types of rustls that a server handles: this crate is the only home of rustls.
-pub use tokio_rustls::TlsAcceptor;
+// The types of rustls that servers and clients handle: this crate is the only home of rustls.
+pub use rustls::pki_types::ServerName;
+pub use tokio_rustls::client::TlsStream as ClientTlsStream;
 pub use tokio_rustls::server::TlsStream;
+pub use tokio_rustls::{TlsAcceptor, TlsConnector};

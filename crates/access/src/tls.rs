@@ -33,7 +33,7 @@ pub(crate) struct Tls {
 impl TlsFiles {
     /// Reads both files, and checks that the key belongs to the certificate.
     pub(crate) fn load(&self) -> Result<Tls, TlsError> {
-        let chain = self.chain()?;
+        let chain = certificates(&self.cert)?;
         let key = self.private_key()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -63,20 +63,6 @@ impl TlsFiles {
         })
     }
 
-    fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let pem = read(&self.cert, |_| {})?;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| not_pem(&self.cert, &error))?;
-        if chain.is_empty() {
-            return Err(TlsError::Missing {
-                path: self.cert.clone(),
-                what: "no certificate: expected `-----BEGIN CERTIFICATE-----`",
-            });
-        }
-        Ok(chain)
-    }
-
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         let pem = read(&self.key, |file| warn_if_others_can_read(&self.key, file))?;
         PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
@@ -96,7 +82,7 @@ impl TlsFiles {
     }
 }
 
-/// Why TLS cannot be offered. The error contains nothing of the files' content.
+/// Why TLS cannot be used. The error contains nothing of the files' content.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -152,6 +138,26 @@ pub enum TlsError {
         /// The file with the key.
         key: PathBuf,
     },
+    /// The system has no list of trusted certificates.
+    #[error(
+        "this system has no list of trusted certificates: install ca-certificates, or name a CA file"
+    )]
+    NoSystemRoots,
+}
+
+/// The certificates in a file: at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(path, |_| {})?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| not_pem(path, &error))?;
+    if certificates.is_empty() {
+        return Err(TlsError::Missing {
+            path: path.to_owned(),
+            what: "no certificate: expected `-----BEGIN CERTIFICATE-----`",
+        });
+    }
+    Ok(certificates)
 }
 
 /// Reads a file of at most 1 MiB: chains of certificates are shorter.

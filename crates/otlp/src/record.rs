@@ -1,0 +1,461 @@
+//! An event as a log record, and a gap as one: the mapping that docs/otlp.md describes.
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
+use tapline_oapi::{Category, Event, EventType, KnownType};
+
+use crate::value::{boolean, entry, from_json, integer, string};
+
+/// The longest text of an attribute, in bytes. A longer one is cut and ends in `…`; the body has all of it.
+pub(crate) const MAX_ATTRIBUTE_BYTES: usize = 4096;
+
+/// The most attributes of a record that come from `source.metadata`. More are dropped, and counted in
+/// `dropped_attributes_count`.
+pub(crate) const MAX_METADATA: usize = 64;
+
+/// The longest name of such an attribute, in bytes. One with a longer name is dropped and counted.
+const MAX_KEY_BYTES: usize = 256;
+
+/// An upper bound of a record without its body, in bytes: at most 16 attributes that are not of `source.metadata`,
+/// and the numbers and lengths.
+pub(crate) const MAX_BYTES_WITHOUT_BODY: usize =
+    (MAX_METADATA + 20) * (MAX_ATTRIBUTE_BYTES + MAX_KEY_BYTES + 64);
+
+/// What all records of one run of the program have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Mapping {
+    /// The epoch of the stream, as text.
+    pub(crate) epoch: String,
+}
+
+impl Mapping {
+    /// The record of an event of this telemetry session. `observed` is when the sink read it, in nanoseconds
+    /// since the Unix epoch.
+    pub(crate) fn event(
+        &self,
+        seq: u64,
+        event: &Event,
+        session: Option<&str>,
+        observed: u64,
+    ) -> LogRecord {
+        let body = event.data.as_deref().map(|data| from_json(data.get()));
+        let fields = Fields(match &body {
+            Some(AnyValue {
+                value: Some(Value::KvlistValue(list)),
+            }) => &list.values,
+            _ => &[],
+        });
+        let mut attributes = Attributes::default();
+        attributes.integer("tapline.seq", i64::try_from(seq).unwrap_or(i64::MAX));
+        attributes.text("tapline.epoch", &self.epoch);
+        // Some back-ends drop the event's name.
+        attributes.text("tapline.type", event.event_type.as_str());
+        attributes.text("tapline.category", event.category.as_str());
+        attributes.text("tapline.source.kind", event.source.kind.as_str());
+        attributes.some_text("tapline.source.event", event.source.event.as_deref());
+        if event.truncated {
+            attributes.push("tapline.truncated", boolean(true));
+        }
+        attributes.some_text("session.id", session);
+        let (trace_id, span_id) = attributes.metadata(event);
+        attributes.promoted(event, fields);
+        let severity = severity(event, fields);
+        LogRecord {
+            time_unix_nano: event.ts.saturating_mul(1000),
+            observed_time_unix_nano: observed,
+            severity_number: severity.into(),
+            severity_text: severity_text(severity).to_owned(),
+            event_name: cut(event.event_type.as_str()),
+            attributes: attributes.list,
+            dropped_attributes_count: attributes.dropped,
+            trace_id,
+            span_id,
+            body,
+            flags: 0,
+        }
+    }
+
+    /// The record of a gap: the events from `first` to `last` were evicted before the sink read them.
+    pub(crate) fn gap(&self, first: u64, last: u64, observed: u64) -> LogRecord {
+        let clamped = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        let count = last - first + 1;
+        let mut attributes = Attributes::default();
+        attributes.text("tapline.epoch", &self.epoch);
+        attributes.text("tapline.type", GAP);
+        attributes.integer("tapline.gap.first", clamped(first));
+        attributes.integer("tapline.gap.last", clamped(last));
+        attributes.integer("tapline.gap.count", clamped(count));
+        let body = format!(
+            "{count} events were not exported: seq {first} to {last} left memory before they were read"
+        );
+        LogRecord {
+            time_unix_nano: observed,
+            observed_time_unix_nano: observed,
+            severity_number: SeverityNumber::Warn.into(),
+            severity_text: severity_text(SeverityNumber::Warn).to_owned(),
+            event_name: GAP.to_owned(),
+            attributes: attributes.list,
+            body: Some(string(body)),
+            ..LogRecord::default()
+        }
+    }
+}
+
+/// The name of the record that reports a gap.
+pub(crate) const GAP: &str = "tapline.gap";
+
+/// The record without its structured body, for one that would be too large for a request: the JSON text where it
+/// fits, and otherwise nothing but the mark that it was cut.
+pub(crate) fn shrink(record: &mut LogRecord, event: &Event, max_bytes: usize) {
+    use prost::Message;
+    let data = event.data.as_deref().map_or("", |data| data.get());
+    record.body = Some(string(data));
+    record
+        .attributes
+        .push(entry("tapline.body_as_text", boolean(true)));
+    if max_bytes < record.encoded_len() {
+        record.body = None;
+        record.attributes.pop();
+        record.attributes.retain(|it| it.key != "tapline.truncated");
+        record
+            .attributes
+            .push(entry("tapline.truncated", boolean(true)));
+    }
+}
+
+/// The members of `data`.
+#[derive(Clone, Copy)]
+struct Fields<'a>(&'a [KeyValue]);
+
+impl<'a> Fields<'a> {
+    fn get(self, name: &str) -> Option<&'a Value> {
+        let field = self.0.iter().find(|it| it.key == name)?;
+        field.value.as_ref()?.value.as_ref()
+    }
+
+    fn text(self, name: &str) -> Option<&'a str> {
+        match self.get(name)? {
+            Value::StringValue(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn integer(self, name: &str) -> Option<i64> {
+        match self.get(name)? {
+            Value::IntValue(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    fn is_true(self, name: &str) -> bool {
+        matches!(self.get(name), Some(Value::BoolValue(true)))
+    }
+
+    fn object(self, name: &str) -> Option<Self> {
+        match self.get(name)? {
+            Value::KvlistValue(list) => Some(Self(&list.values)),
+            _ => None,
+        }
+    }
+
+    /// The status of a response that is an error.
+    fn error_status(self) -> Option<i64> {
+        self.integer("status").filter(|status| 400 <= *status)
+    }
+}
+
+#[derive(Default)]
+struct Attributes {
+    list: Vec<KeyValue>,
+    dropped: u32,
+}
+
+impl Attributes {
+    fn push(&mut self, key: &str, value: AnyValue) {
+        self.list.push(entry(key, value));
+    }
+
+    fn integer(&mut self, key: &str, number: i64) {
+        self.push(key, integer(number));
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.push(key, string(cut(text)));
+    }
+
+    fn some_text(&mut self, key: &str, text: Option<&str>) {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.text(key, text);
+        }
+    }
+
+    /// Those of `source.metadata`; and the ids of the trace and the span, which have fields of their own.
+    fn metadata(&mut self, event: &Event) -> (Vec<u8>, Vec<u8>) {
+        let (mut trace_id, mut span_id) = (None, None);
+        let mut count = 0;
+        for (key, value) in &event.source.metadata {
+            match &**key {
+                // Readers get the id of the session in its place.
+                "telemetry_session_id" => {}
+                "trace_id" if trace_id_of(value).is_some() => trace_id = trace_id_of(value),
+                "span_id" if span_id_of(value).is_some() => span_id = span_id_of(value),
+                _ if count == MAX_METADATA || MAX_KEY_BYTES < key.len() => self.dropped += 1,
+                key => {
+                    count += 1;
+                    self.text(&format!("tapline.metadata.{key}"), value);
+                }
+            }
+        }
+        // A span without its trace is nothing.
+        match (trace_id, span_id) {
+            (Some(trace), span) => (trace, span.unwrap_or_default()),
+            (None, span) => {
+                if let (Some(_), Some(text)) = (span, event.source.metadata.get("span_id")) {
+                    self.text("tapline.metadata.span_id", text);
+                }
+                (Vec::new(), Vec::new())
+            }
+        }
+    }
+
+    /// Those that OpenTelemetry's conventions have names for, and a few more that people search by: many back-ends
+    /// search attributes only.
+    fn promoted(&mut self, event: &Event, fields: Fields<'_>) {
+        self.some_text("url.full", fields.text("url"));
+        self.some_text("tapline.request_id", fields.text("request_id"));
+        match event.category {
+            Category::Network => self.network(event, fields),
+            Category::Console => {
+                self.some_text("tapline.console.level", fields.text("level"));
+                if event.event_type == EventType::Known(KnownType::ConsoleError) {
+                    self.exception(fields);
+                }
+            }
+            Category::Control | Category::Platform => {
+                self.some_text("tapline.operation_id", fields.text("operation_id"));
+                let is_command = event.event_type == EventType::Known(KnownType::CdpCommand);
+                if is_command {
+                    self.some_text("tapline.cdp.method", fields.text("method"));
+                } else if let Some(status) = fields.integer("status") {
+                    self.integer("http.response.status_code", status);
+                }
+                self.error_type(fields.text("code"), fields);
+            }
+            _ => {}
+        }
+    }
+
+    fn network(&mut self, event: &Event, fields: Fields<'_>) {
+        if let Some(method) = fields.text("method") {
+            match is_standard(method) {
+                true => self.text("http.request.method", method),
+                false => {
+                    self.text("http.request.method", "_OTHER");
+                    self.text("http.request.method_original", method);
+                }
+            }
+        }
+        if let Some(status) = fields.integer("status") {
+            self.integer("http.response.status_code", status);
+        }
+        if let Some((name, version)) = fields.text("protocol").and_then(protocol) {
+            self.text("network.protocol.name", name);
+            self.text("network.protocol.version", version);
+        }
+        self.some_text("network.peer.address", fields.text("remote_ip"));
+        self.some_text("tapline.resource_type", fields.text("resource_type"));
+        let is_failure = event.event_type == EventType::Known(KnownType::NetworkLoadingFailed)
+            || event.event_type == EventType::Known(KnownType::NetworkResponseEnd);
+        let reason = fields.text("error_text").filter(|_| is_failure);
+        self.error_type(reason.or(fields.text("code")), fields);
+    }
+
+    /// The reason where there is one, and otherwise the status of an answer that is an error.
+    fn error_type(&mut self, reason: Option<&str>, fields: Fields<'_>) {
+        match (reason, fields.error_status()) {
+            (Some(reason), _) if !reason.is_empty() => self.text("error.type", reason),
+            (_, Some(status)) => self.text("error.type", &status.to_string()),
+            _ => {}
+        }
+    }
+
+    /// An error of the console that was thrown: one that was written has a level.
+    fn exception(&mut self, fields: Fields<'_>) {
+        if fields.get("level").is_some() {
+            return;
+        }
+        let Some(text) = fields.text("text").filter(|text| !text.is_empty()) else {
+            return;
+        };
+        let (name, message) = exception_of(text);
+        self.some_text("exception.type", name);
+        self.text("exception.message", message);
+        if let Some(trace) = fields.object("stack_trace") {
+            self.some_text("exception.stacktrace", Some(&stack_trace(text, trace)));
+        }
+    }
+}
+
+/// Cut to [`MAX_ATTRIBUTE_BYTES`], at the end of a character.
+fn cut(text: &str) -> String {
+    if text.len() <= MAX_ATTRIBUTE_BYTES {
+        return text.to_owned();
+    }
+    let mut end = MAX_ATTRIBUTE_BYTES - '…'.len_utf8();
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+fn trace_id_of(text: &str) -> Option<Vec<u8>> {
+    id(text, 16)
+}
+
+fn span_id_of(text: &str) -> Option<Vec<u8>> {
+    id(text, 8)
+}
+
+/// An id of so many bytes in hexadecimal digits. One of only zeros is none.
+fn id(text: &str, bytes: usize) -> Option<Vec<u8>> {
+    if text.len() != 2 * bytes || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let id: Option<Vec<u8>> = (0..bytes)
+        .map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).ok())
+        .collect();
+    id.filter(|id| id.iter().any(|byte| *byte != 0))
+}
+
+/// The methods that the conventions accept as they are.
+fn is_standard(method: &str) -> bool {
+    const METHODS: &[&str] = &[
+        "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE",
+    ];
+    METHODS.contains(&method)
+}
+
+/// The name and version of what the browser calls `h2` or `http/1.1`.
+fn protocol(text: &str) -> Option<(&'static str, &str)> {
+    match text {
+        "h2" => Some(("http", "2")),
+        "h3" => Some(("http", "3")),
+        _ => Some(("http", text.strip_prefix("http/")?)),
+    }
+}
+
+/// The type and the message of an exception's text, such as `Uncaught (in promise) TypeError: x is not a function`
+/// and the lines of its stack.
+fn exception_of(text: &str) -> (Option<&str>, &str) {
+    let line = text.lines().next().unwrap_or(text);
+    let line = line.strip_prefix("Uncaught ").unwrap_or(line);
+    let line = line.strip_prefix("(in promise) ").unwrap_or(line);
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_$.".contains(&byte))
+    };
+    match line.split_once(": ") {
+        Some((name, message)) if is_name(name) => (Some(name), message),
+        _ => (None, line),
+    }
+}
+
+/// As a browser's `error.stack`. The protocol counts lines and columns from 0, people from 1.
+fn stack_trace(text: &str, trace: Fields<'_>) -> String {
+    let mut lines = text.lines().next().unwrap_or_default().to_owned();
+    let Some(Value::ArrayValue(frames)) = trace.get("callFrames") else {
+        return lines;
+    };
+    for frame in &frames.values {
+        let Some(Value::KvlistValue(frame)) = &frame.value else {
+            continue;
+        };
+        let frame = Fields(&frame.values);
+        let function = frame.text("functionName").filter(|name| !name.is_empty());
+        let url = frame.text("url").unwrap_or_default();
+        let place = |name| frame.integer(name).unwrap_or(-1) + 1;
+        let (line, column) = (place("lineNumber"), place("columnNumber"));
+        lines.push_str(&match function {
+            Some(function) => format!("\n    at {function} ({url}:{line}:{column})"),
+            None => format!("\n    at {url}:{line}:{column}"),
+        });
+        if MAX_ATTRIBUTE_BYTES < lines.len() {
+            break;
+        }
+    }
+    lines
+}
+
+/// How grave an event is, by its type, and where it says so by its level, status or result.
+fn severity(event: &Event, fields: Fields<'_>) -> SeverityNumber {
+    use SeverityNumber::{Error, Info, Warn};
+    let warn_if = |is_bad: bool| if is_bad { Warn } else { Info };
+    let EventType::Known(known) = event.event_type else {
+        return fields
+            .text("level")
+            .and_then(level_severity)
+            .unwrap_or_else(|| custom_severity(event.event_type.as_str()));
+    };
+    match known {
+        KnownType::ConsoleError => Error,
+        // `console.trace` is a line of the usual level, with a stack.
+        KnownType::ConsoleLog => match fields.text("level") {
+            Some("trace") | None => Info,
+            Some(level) => level_severity(level).unwrap_or(Info),
+        },
+        KnownType::PageCrashed | KnownType::ServiceCrashed | KnownType::SystemOomKill => Error,
+        KnownType::NetworkLoadingFailed => warn_if(!fields.is_true("canceled")),
+        KnownType::NetworkResponseEnd | KnownType::NetworkWebsocketClosed => {
+            warn_if(fields.text("error_text").is_some())
+        }
+        KnownType::NetworkResponse | KnownType::ApiCall | KnownType::PlatformApiCall => {
+            warn_if(fields.error_status().is_some())
+        }
+        KnownType::ProxyError
+        | KnownType::MonitorDisconnected
+        | KnownType::MonitorReconnectFailed
+        | KnownType::MonitorInitFailed => Warn,
+        KnownType::CaptchaChallengeResult | KnownType::CaptchaSolveResult => {
+            let result = fields.text("status");
+            warn_if(result.is_some_and(|it| !matches!(it, "success" | "solved")))
+        }
+        _ => Info,
+    }
+}
+
+/// Of the levels that browsers and loggers use.
+fn level_severity(level: &str) -> Option<SeverityNumber> {
+    match level {
+        "trace" => Some(SeverityNumber::Trace),
+        "debug" | "verbose" => Some(SeverityNumber::Debug),
+        "log" | "info" => Some(SeverityNumber::Info),
+        "warning" | "warn" => Some(SeverityNumber::Warn),
+        // A failed assertion is an error in every browser's console.
+        "error" | "assert" => Some(SeverityNumber::Error),
+        "fatal" => Some(SeverityNumber::Fatal),
+        _ => None,
+    }
+}
+
+/// Of a type that Tapline does not know: by the end of its name.
+fn custom_severity(name: &str) -> SeverityNumber {
+    match name.rsplit('_').next() {
+        Some("error" | "crashed") => SeverityNumber::Error,
+        Some("failed" | "warning") => SeverityNumber::Warn,
+        _ => SeverityNumber::Info,
+    }
+}
+
+fn severity_text(severity: SeverityNumber) -> &'static str {
+    match severity {
+        SeverityNumber::Trace => "TRACE",
+        SeverityNumber::Debug => "DEBUG",
+        SeverityNumber::Warn => "WARN",
+        SeverityNumber::Error => "ERROR",
+        SeverityNumber::Fatal => "FATAL",
+        _ => "INFO",
+    }
+}

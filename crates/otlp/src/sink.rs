@@ -1,0 +1,370 @@
+//! The sink: reads, batches, sends, retries, and settles what became of each event.
+
+use std::error::Error;
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use prost::Message;
+use tapline_access::{TlsConnector, client_tls};
+use tapline_api::{
+    BoxFuture, Progress, ReadLimit, Sink, SinkError, SinkItem, SinkReader, StopSignal,
+};
+use tapline_oapi::Epoch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::answer::Verdict;
+use crate::batch::{Batch, Frame};
+use crate::headers;
+use crate::options::{OtlpError, OtlpOptions};
+use crate::pause::Backoff;
+use crate::record::{Mapping, shrink};
+use crate::send::{Sender, gzip};
+use crate::value::{entry, string};
+
+/// What is mapped without a break: about a millisecond of work.
+const SLICE: ReadLimit = ReadLimit {
+    events: 128,
+    bytes: 256 * 1024,
+};
+
+/// The longest pause of the back-off while the sink is being stopped.
+const PAUSE_WHEN_STOPPING: Duration = Duration::from_millis(200);
+
+/// How often the same error is logged again.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+
+/// Exports the stream to an OpenTelemetry collector, as OTLP logs over HTTP.
+///
+/// Needs a tokio runtime with timers and sockets.
+///
+/// # Lagging
+///
+/// While the endpoint does not accept anything, what was read is kept and sent again, and everything after it
+/// waits in the ring. What the ring evicts is exported as a record `tapline.gap`, and counted as lost. Producers
+/// never wait.
+///
+/// # Delivery
+///
+/// In order. An event is sent again only where there was no answer or one that asks for it, so that it may arrive
+/// twice where an answer was lost on its way, and in no other case.
+#[derive(Debug)]
+pub struct OtlpSink {
+    options: OtlpOptions,
+    tls: Option<Tls>,
+    headers: HeaderMap,
+}
+
+/// Without a `Debug` of its own.
+struct Tls(TlsConnector);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl OtlpSink {
+    /// Reads the headers file and the certificates, and connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`OtlpError`] where one of the files cannot be used, or an option is out of its range.
+    pub fn new(options: OtlpOptions) -> Result<Self, OtlpError> {
+        options.check()?;
+        let headers = match &options.headers_file {
+            Some(path) => headers::read(path)?,
+            None => HeaderMap::new(),
+        };
+        let tls = match options.endpoint.is_https {
+            true => Some(client_tls(options.ca_file.as_deref()).map_err(OtlpError::Tls)?),
+            false => None,
+        };
+        Ok(Self {
+            options,
+            tls: tls.map(Tls),
+            headers,
+        })
+    }
+
+    /// What requests are sent with: the attributes of the resource and the scope.
+    fn frame(&self, epoch: Epoch) -> Frame {
+        let epoch = epoch.to_string();
+        let defaults = [
+            ("service.name", "tapline"),
+            ("service.version", env!("CARGO_PKG_VERSION")),
+            ("service.instance.id", &*epoch),
+        ];
+        let given = &self.options.resource;
+        let is_given = |key: &str| given.iter().any(|(name, _)| name == key);
+        let defaults = defaults.into_iter().filter(|(key, _)| !is_given(key));
+        // The last one of a name counts.
+        let given = given
+            .iter()
+            .enumerate()
+            .filter(|(n, (key, _))| given[n + 1..].iter().all(|(later, _)| later != key));
+        let given = given.map(|(_, (key, value))| (&**key, &**value));
+        let attributes = defaults
+            .chain(given)
+            .map(|(key, value)| entry(key, string(value)));
+        Frame::new(attributes.collect())
+    }
+}
+
+impl Sink for OtlpSink {
+    fn name(&self) -> &str {
+        "otlp"
+    }
+
+    fn run(&self, reader: SinkReader, stop: StopSignal) -> BoxFuture<'_, Result<(), SinkError>> {
+        let options = &self.options;
+        let tls = self.tls.as_ref().map(|tls| tls.0.clone());
+        let frame = self.frame(reader.epoch());
+        let exporter = Exporter {
+            max_bytes: options.max_bytes - frame.overhead(),
+            frame,
+            mapping: Mapping {
+                epoch: reader.epoch().to_string(),
+            },
+            sender: Sender::new(options, tls, self.headers.clone()),
+            backoff: Backoff::new(options.first_pause, options.last_pause),
+            report: Report::new(reader.progress(), options.url()),
+            progress: reader.progress(),
+            options,
+            stop,
+        };
+        Box::pin(exporter.run(reader))
+    }
+}
+
+/// One run of the sink.
+struct Exporter<'a> {
+    options: &'a OtlpOptions,
+    frame: Frame,
+    mapping: Mapping,
+    sender: Sender,
+    backoff: Backoff,
+    progress: Progress,
+    report: Report,
+    stop: StopSignal,
+    /// The most bytes of the records of a request. Gets smaller where the endpoint says that a request is too large.
+    max_bytes: usize,
+}
+
+impl Exporter<'_> {
+    async fn run(mut self, mut reader: SinkReader) -> Result<(), SinkError> {
+        while let Some(batch) = self.collect(&mut reader).await {
+            self.deliver(&batch).await?;
+        }
+        Ok(())
+    }
+
+    /// What is there, and what comes within the linger time. `None` once the reader has ended.
+    async fn collect(&self, reader: &mut SinkReader) -> Option<Batch> {
+        let mut batch = Batch::default();
+        let items = reader.read(self.slice(&batch)).await?;
+        self.add(&mut batch, items);
+        let until = Instant::now() + self.options.linger;
+        while batch.len() < self.options.max_records && batch.bytes() < self.max_bytes {
+            match timeout_at(until, reader.read(self.slice(&batch))).await {
+                Ok(Some(items)) => self.add(&mut batch, items),
+                // The end of the reader is there for the next call, too.
+                Ok(None) | Err(_) => break,
+            }
+            tokio::task::yield_now().await;
+        }
+        Some(batch)
+    }
+
+    /// What to read next.
+    fn slice(&self, batch: &Batch) -> ReadLimit {
+        let left = self.options.max_records - batch.len();
+        ReadLimit {
+            events: SLICE.events.min(left),
+            ..SLICE
+        }
+    }
+
+    fn add(&self, batch: &mut Batch, items: Vec<SinkItem>) {
+        let observed = SystemTime::now().duration_since(UNIX_EPOCH);
+        let observed = observed.map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
+        let max_bytes = self.options.max_bytes - self.frame.overhead();
+        for item in items {
+            match item {
+                SinkItem::Gap(lost) => {
+                    batch.gap(&self.mapping.gap(lost.first, lost.last, observed));
+                }
+                SinkItem::Event(envelope) => {
+                    let event = envelope.event();
+                    if !self.options.categories.contains(event.category) {
+                        batch.excluded();
+                        continue;
+                    }
+                    let session = envelope.stamp().session().map(|session| &*session.id);
+                    let mut record = self.mapping.event(envelope.seq(), event, session, observed);
+                    // The key and the length of the record come before it.
+                    let max_bytes = max_bytes - 8;
+                    if max_bytes < record.encoded_len() {
+                        shrink(&mut record, event, max_bytes);
+                    }
+                    batch.event(&record);
+                }
+            }
+        }
+    }
+
+    /// Sends the batch in as many requests as it needs, and settles all of it.
+    async fn deliver(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        let mut left = 0..batch.len();
+        while !left.is_empty() {
+            let part = batch.first_part(left.clone(), self.options.max_records, self.max_bytes);
+            let mut parts = vec![part.clone()];
+            while let Some(part) = parts.pop() {
+                let records = batch.records_in(part.clone());
+                let rejected = match records {
+                    0 => Some(0),
+                    _ => self.send(batch, part.clone(), records).await,
+                };
+                match (rejected, batch.halves(part.clone())) {
+                    (Some(rejected), _) => batch.settle(part, rejected, &self.progress)?,
+                    (None, Some([first, second])) => parts.extend([second, first]),
+                    (None, None) => batch.settle(part, records, &self.progress)?,
+                }
+            }
+            left.start = part.end;
+        }
+        Ok(())
+    }
+
+    /// Sends these items, again and again where that may help. Gives how many records were rejected; `None` where
+    /// they are too many or too large for one request.
+    async fn send(&mut self, batch: &Batch, items: Range<usize>, records: usize) -> Option<usize> {
+        let request = batch.request(&self.frame, items);
+        let size = request.len();
+        let (body, is_gzip) = self.body(request).await;
+        loop {
+            if let Err(error) = self.sender.reload_headers().await {
+                self.report.error(&error);
+            }
+            let pause = match self.sender.post(body.clone(), is_gzip).await {
+                Err(fault) => {
+                    self.report.error(&fault);
+                    self.backoff.next()
+                }
+                Ok(answer) => match answer.verdict(records) {
+                    Verdict::Accepted { rejected, warning } => {
+                        self.backoff.reset();
+                        match warning {
+                            Some(warning) => self.report.error(&warning),
+                            None => self.report.success(),
+                        }
+                        return Some(usize::try_from(rejected).unwrap_or(records));
+                    }
+                    Verdict::TooLarge(refusal) => {
+                        self.report.error(&refusal);
+                        if records == 1 {
+                            return None;
+                        }
+                        self.max_bytes = self.max_bytes.min(size / 2);
+                        return None;
+                    }
+                    Verdict::Retry { after, refusal } => {
+                        self.report.error(&refusal);
+                        let pause = self.backoff.next();
+                        match after {
+                            Some(after) => {
+                                sleep(after + pause).await;
+                                continue;
+                            }
+                            None => pause,
+                        }
+                    }
+                    Verdict::Unauthorized(refusal) => {
+                        self.report.error(&refusal);
+                        // The token was replaced while the request was on its way.
+                        if self.sender.reload_headers().await.unwrap_or(false) {
+                            continue;
+                        }
+                        return Some(records);
+                    }
+                    Verdict::Rejected(refusal) => {
+                        self.report.error(&refusal);
+                        return Some(records);
+                    }
+                },
+            };
+            self.pause(pause).await;
+        }
+    }
+
+    async fn body(&self, request: Bytes) -> (Bytes, bool) {
+        if !self.options.compress {
+            return (request, false);
+        }
+        match gzip(request.clone()).await {
+            Ok(body) => (body, true),
+            // Only a runtime that shuts down does not compress.
+            Err(_) => (request, false),
+        }
+    }
+
+    /// Waits, but not long once the sink is being stopped: until the deadline, there should be attempts.
+    async fn pause(&self, pause: Duration) {
+        if timeout(pause, self.stop.stopped()).await.is_ok() {
+            sleep(pause.min(PAUSE_WHEN_STOPPING)).await;
+        }
+    }
+}
+
+/// Shows errors to people: each in the status of the sink, and in the log where it is another one than before.
+struct Report {
+    progress: Progress,
+    url: String,
+    last: Option<(String, Instant)>,
+}
+
+impl Report {
+    fn new(progress: Progress, url: String) -> Self {
+        Self {
+            progress,
+            url,
+            last: None,
+        }
+    }
+
+    fn error(&mut self, error: &dyn Error) {
+        let text = with_sources(error);
+        self.progress.report(&text);
+        let now = Instant::now();
+        let is_known = |(last, at): &(String, Instant)| *last == text && now < *at + LOG_AGAIN;
+        if self.last.as_ref().is_some_and(is_known) {
+            tracing::debug!(sink = "otlp", url = self.url, error = text);
+        } else {
+            tracing::warn!(
+                sink = "otlp",
+                url = self.url,
+                error = text,
+                "the export failed"
+            );
+            self.last = Some((text, now));
+        }
+    }
+
+    fn success(&mut self) {
+        if self.last.take().is_some() {
+            tracing::info!(sink = "otlp", url = self.url, "the export works again");
+        }
+    }
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
