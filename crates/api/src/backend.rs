@@ -14,19 +14,21 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 
-use tapline_events::{Behind, Epoch, Filter, LagPolicy, Lost, ReaderLedger, Retained, Retention};
+use tapline_events::{Behind, Epoch, Filter, Lost, ReaderLedger, Retained, Retention};
 use tapline_oapi::data::PlatformApiCall;
 use tapline_oapi::{
-    BatchResult, Category, ConfigRequest, Event, Hello, KnownType, PublishRequest, SessionNotice,
-    Source, SourceKind, State,
+    BatchResult, Category, ConfigRequest, EpochNotice, Event, Hello, KnownType, OnLag,
+    PublishRequest, SessionNotice, SinkInfo, Source, SourceKind, State,
 };
-use tapline_telemetry::{Envelope, SessionLedger};
+use tapline_telemetry::SessionLedger;
 
 use crate::causes::Trace;
 use crate::error::ApiError;
+use crate::history::SharedEnvelope;
 use crate::page::{Page, PageQuery};
 use crate::publish::Published;
 use crate::service::{ApiService, PutAnswer};
+use crate::sink::SinkStatus;
 use crate::source::SourceCounts;
 use crate::subscribe::{SessionSubscription, StreamQuery};
 
@@ -139,6 +141,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The numbers that `/metrics` shows.
     fn metrics(&self) -> BackendMetrics;
 
+    /// Where events go besides the streams, and how far each of these sinks is.
+    fn sinks(&self) -> Vec<SinkInfo> {
+        Vec::new()
+    }
+
     /// Whether requests should be sent here: what `/readyz` answers.
     ///
     /// # Errors
@@ -174,7 +181,15 @@ pub trait Subscription: Send + Sized + 'static {
         self.ledger().position()
     }
 
-    /// The newest seq of the stream.
+    /// The epoch that the position belongs to. One that reads an archive may be in an earlier epoch than the
+    /// stream; the ledger begins anew where the epoch changes.
+    fn epoch(&self) -> Epoch;
+
+    /// Whether it reads the stream itself. One that reads an archive reads alone: nothing is
+    /// [beside](Self::beside) it.
+    fn is_live(&self) -> bool;
+
+    /// The newest seq of that epoch that is known.
     fn head(&self) -> u64;
 
     /// The events that it delivers.
@@ -183,11 +198,14 @@ pub trait Subscription: Send + Sized + 'static {
     /// Delivers other events from the position on.
     fn refilter(&mut self, filter: Filter);
 
-    /// Where it continues after a loss.
-    fn lag_policy(&self) -> LagPolicy;
+    /// What it does when it lags: as asked for, or the default of this backend. Where that is
+    /// [`Close`](OnLag::Close), its caller ends the stream at the first [`Delivery::Lost`].
+    fn overtaken(&self) -> OnLag;
 
     /// Passes what there is now to `visit`, in order, until `visit` breaks or `limit` events have been
     /// looked at, filtered ones included. Returns how many were looked at. Does not wait.
+    ///
+    /// It also ends behind a [`Delivery::Epoch`], so everything else in it is of one epoch.
     ///
     /// The position moves over what was passed. `limit` is a few hundred at most: what is evicted during
     /// the call may stay in memory until it returns.
@@ -227,6 +245,8 @@ pub enum Delivery<'a> {
     /// Another state of the session holds from here on. Delivered only where the query asked for
     /// notices. What the visitor returns for it is ignored: the event behind it follows in any case.
     Session(Box<SessionNotice>),
+    /// What follows is of another epoch. Its seqs begin anew.
+    Epoch(Box<EpochNotice>),
 }
 
 /// A subscription, and what its reader should be sent first.
@@ -261,7 +281,7 @@ pub struct BackendMetrics {
 #[error("{0}")]
 pub struct NotReady(pub String);
 
-impl EncodedEnvelope for Envelope {
+impl EncodedEnvelope for SharedEnvelope {
     fn seq(&self) -> u64 {
         Self::seq(self)
     }
@@ -273,7 +293,7 @@ impl EncodedEnvelope for Envelope {
 
 /// The backend in the process.
 impl Backend for ApiService {
-    type Envelope = Envelope;
+    type Envelope = SharedEnvelope;
     type Subscription = SessionSubscription;
 
     fn epoch(&self) -> Epoch {
@@ -304,8 +324,14 @@ impl Backend for ApiService {
         Self::delete(self).await
     }
 
-    async fn publish(&self, request: PublishRequest) -> Result<Published, ApiError> {
-        Self::publish(self, request)
+    async fn publish(
+        &self,
+        request: PublishRequest,
+    ) -> Result<Published<SharedEnvelope>, ApiError> {
+        Ok(match Self::publish(self, request)? {
+            Published::Captured(envelope) => Published::Captured(envelope.into()),
+            Published::NotCaptured(reason) => Published::NotCaptured(reason),
+        })
     }
 
     async fn publish_lines(
@@ -319,14 +345,14 @@ impl Backend for ApiService {
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
-        Self::page(self, query)
+        Self::page(self, query).await
     }
 
     async fn subscribe(
         &self,
         query: &StreamQuery,
     ) -> Result<Opened<SessionSubscription>, ApiError> {
-        Ok(Self::subscribe(self, query))
+        Ok(Self::subscribe(self, query).await)
     }
 
     fn captures(&self, category: Category) -> bool {
@@ -343,6 +369,13 @@ impl Backend for ApiService {
         }
         // Where the session ended meanwhile it is filtered, and counted as such.
         let _ = self.session().publish(event);
+    }
+
+    fn sinks(&self) -> Vec<SinkInfo> {
+        Self::sinks(self)
+            .into_iter()
+            .map(SinkStatus::into)
+            .collect()
     }
 
     fn metrics(&self) -> BackendMetrics {

@@ -4,6 +4,7 @@ use tapline_oapi::{
     Epoch, ErrorBody, ErrorCode, InvalidEvent, JsonError, LargestField, MAX_ENVELOPE_BYTES,
 };
 
+use crate::history::HistoryError;
 use crate::query::QueryError;
 use crate::source::SourceError;
 
@@ -41,6 +42,9 @@ pub enum ApiError {
         /// The id of this run of the stream.
         epoch: Epoch,
     },
+    /// The archive cannot be read.
+    #[error("the archive cannot be read: the server's log has the cause")]
+    History(#[from] HistoryError),
     /// There is no session to show or to change.
     #[error("telemetry is not configured: `PUT /telemetry` starts a session")]
     NotConfigured,
@@ -68,6 +72,7 @@ impl ApiError {
             Self::EventTooLarge(_) => ErrorCode::EventTooLarge,
             Self::Query(_) => ErrorCode::InvalidQuery,
             Self::StaleCursor { .. } => ErrorCode::Conflict,
+            Self::History(_) => ErrorCode::Internal,
             Self::NotConfigured => ErrorCode::NotConfigured,
             Self::ShuttingDown => ErrorCode::Unavailable,
             Self::Source { .. } => ErrorCode::SourceFailed,

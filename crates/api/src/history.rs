@@ -138,6 +138,12 @@ impl HistoryBatch {
     }
 }
 
+impl fmt::Debug for dyn History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("History")
+    }
+}
+
 /// Why a history could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]

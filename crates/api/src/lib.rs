@@ -42,6 +42,7 @@ mod history;
 pub mod conformance;
 mod publish;
 mod page;
+mod past;
 mod subscribe;
 mod backend;
 mod query;
@@ -61,7 +62,7 @@ pub use page::{MAX_LIMIT, Page, PageQuery};
 pub use publish::{NotCaptured, Published};
 pub use publisher::Publisher;
 pub use query::QueryError;
-pub use service::{ApiService, PutAnswer};
+pub use service::{ApiService, PutAnswer, SinkSwitch};
 pub use sink::{
     NotPending, Progress, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkLedger, SinkReader,
     SinkStatus, StopSignal,

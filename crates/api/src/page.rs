@@ -1,14 +1,17 @@
 //! Pages of what is retained.
 
+mod archive;
+
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 
-use tapline_events::{Cursor, Filter, Item, Retained};
-use tapline_telemetry::{Envelope, Reader};
+use tapline_events::{Cursor, Epoch, Filter, Item, Retained};
+use tapline_telemetry::Reader;
 
 use crate::error::ApiError;
-use crate::history::Order;
+use crate::history::{Order, SharedEnvelope};
+use crate::page::archive::Archive;
 use crate::query::{self, QueryError};
 use crate::service::ApiService;
 
@@ -40,7 +43,7 @@ pub struct PageQuery {
     /// whatever is retained.
     pub after: Option<Cursor>,
     /// Where the page before ended: [`Page::next_offset`].
-    pub offset: Option<u64>,
+    pub offset: Option<Cursor>,
     /// Oldest or newest first.
     pub order: Order,
     /// Only events at this time or later, in microseconds since the Unix epoch.
@@ -53,12 +56,15 @@ pub struct PageQuery {
 
 /// Some of what is retained.
 #[derive(Debug)]
-pub struct Page<E = Envelope> {
-    /// In the order asked for.
+pub struct Page<E = SharedEnvelope> {
+    /// In the order asked for. All of one epoch.
     pub envelopes: Vec<E>,
-    /// The `offset` for the next page, where there may be more.
-    pub next_offset: Option<u64>,
-    /// What was retained when the page was made.
+    /// The epoch of these events: an earlier one where they are of an earlier run, from the archive.
+    pub epoch: Epoch,
+    /// The `offset` for the next page, where there may be more. It has an epoch where that is not the present
+    /// one.
+    pub next_offset: Option<Cursor>,
+    /// What was retained in memory when the page was made.
     pub retained: Retained,
     /// How many events should be on this page and were evicted before it was made; where that is not known,
     /// the most that it can be.
@@ -67,6 +73,23 @@ pub struct Page<E = Envelope> {
     /// that is reported by the page that comes to the oldest event. Without a cursor, reading begins or ends
     /// at the oldest event that is retained when the first page is made, or at `since`.
     pub lost: u64,
+}
+
+impl Page {
+    /// How many bytes of JSON it has.
+    fn bytes(&self) -> usize {
+        self.envelopes.iter().map(|it| it.json().len()).sum()
+    }
+}
+
+/// Where a page is being read.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    epoch: Epoch,
+    /// Oldest first: only seqs above it. Newest first: only seqs below it.
+    bound: Option<u64>,
+    /// Only seqs of this epoch above it are asked for, and every one of them. `None`: whatever there is.
+    after: Option<u64>,
 }
 
 impl Default for PageQuery {
@@ -101,7 +124,7 @@ impl PageQuery {
             match name {
                 "limit" => query::once(&mut limit, name, query::number(name, text)?)?,
                 "after" => query::once(&mut asked.after, name, query::cursor(name, text)?)?,
-                "offset" => query::once(&mut asked.offset, name, query::number(name, text)?)?,
+                "offset" => query::once(&mut asked.offset, name, query::offset(name, text)?)?,
                 "order" => {
                     let choices = [("asc", Order::Asc), ("desc", Order::Desc)];
                     query::once(&mut order, name, query::choice(name, text, &choices)?)?;
@@ -135,41 +158,99 @@ impl PageQuery {
 }
 
 impl ApiService {
-    /// A page of what is retained.
+    /// A page of what is retained, in memory or in the archive.
+    ///
+    /// A page is of one epoch. An earlier one than the present is read where `after` or `offset` names it, or
+    /// where `since` reaches back to it.
     ///
     /// # Errors
     ///
-    /// [`ApiError::StaleCursor`] where `after` is of another epoch.
-    pub fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
+    /// [`ApiError::StaleCursor`] where `after` or `offset` is of an epoch that is not there,
+    /// [`ApiError::History`] where the archive cannot be read.
+    pub async fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
         let stream = self.session().stream();
+        let archive = match self.archive() {
+            Some(archive) => Archive::look(&**archive, stream.epoch()).await?,
+            None => Archive::none(stream.epoch()),
+        };
+        let mut at = self.begin_page(query, &archive)?;
         let mut page = Page {
             envelopes: Vec::new(),
+            epoch: at.epoch,
             next_offset: None,
             retained: stream.retained(),
             lost: 0,
         };
-        if let Some(after) = query.after
-            && after.epoch.is_some_and(|epoch| epoch != stream.epoch())
-        {
-            return Err(ApiError::StaleCursor {
-                asked: after.to_string(),
-                head: page.retained.head,
-                epoch: stream.epoch(),
-            });
-        }
         match query.order {
-            Order::Asc => self.read_up(query, &mut page),
-            Order::Desc => self.read_down(query, &mut page),
+            Order::Asc => {
+                if archive
+                    .read_up(stream, query, &mut at, &mut page)
+                    .await?
+                    .is_continue()
+                {
+                    self.read_up(query, at.bound, &mut page);
+                }
+            }
+            Order::Desc => {
+                if at.epoch == stream.epoch() {
+                    match self.read_down(query, &mut at, archive.oldest(), &mut page) {
+                        ControlFlow::Break(()) => return Ok(page),
+                        ControlFlow::Continue(()) if !archive.is_there() => {
+                            self.count_evicted(query, &at, &mut page);
+                            return Ok(page);
+                        }
+                        ControlFlow::Continue(()) => {}
+                    }
+                }
+                archive.read_down(query, at, &mut page).await?;
+            }
         }
         Ok(page)
     }
 
-    fn read_up(&self, query: &PageQuery, page: &mut Page) {
+    /// Where a page begins.
+    fn begin_page(&self, query: &PageQuery, archive: &Archive<'_>) -> Result<At, ApiError> {
+        let stream = self.session().stream();
+        for cursor in [query.after, query.offset].into_iter().flatten() {
+            if cursor.epoch.is_some_and(|epoch| !archive.has(epoch)) {
+                return Err(ApiError::StaleCursor {
+                    asked: cursor.to_string(),
+                    head: stream.head(),
+                    epoch: stream.epoch(),
+                });
+            }
+        }
+        let present = |cursor: Cursor| cursor.epoch.unwrap_or(stream.epoch());
+        let epoch = match (query.offset, query.after, query.order) {
+            (Some(offset), _, _) => present(offset),
+            (None, _, Order::Desc) => stream.epoch(),
+            (None, Some(after), Order::Asc) => present(after),
+            (None, None, Order::Asc) if query.since.is_some() => archive.first(),
+            (None, None, Order::Asc) => stream.epoch(),
+        };
+        // An `after` of an earlier epoch asks for all of a later one.
+        let after = query.after_seq();
+        let after = after.filter(|_| query.after.is_some_and(|after| present(after) == epoch));
+        let offset = query.offset.map(|offset| offset.seq);
+        Ok(match query.order {
+            Order::Asc => At {
+                epoch,
+                // 0 asks for whatever there is, so nothing of it can be lost.
+                bound: after.max(offset.filter(|offset| 0 < *offset)),
+                after,
+            },
+            Order::Desc => At {
+                epoch,
+                bound: offset,
+                after,
+            },
+        })
+    }
+
+    /// Reads what is in memory after the seq `from`.
+    fn read_up(&self, query: &PageQuery, from: Option<u64>, page: &mut Page) {
         /// How many events are looked at before the bounds are.
         const BATCH: usize = 256;
-        // 0 asks for whatever there is, so nothing of it can be lost.
-        let offset = query.offset.filter(|offset| *offset > 0);
-        let from = query.after_seq().max(offset);
         if from.is_some_and(|from| page.retained.head <= from) {
             return;
         }
@@ -180,13 +261,13 @@ impl ApiService {
             .filtered(query.filter.clone());
         let mut begin = reader.position();
         if let Some(asked) = from.or(query.since.map(|_| 0)) {
-            page.lost = self.evicted(&mut reader, asked, query);
+            page.lost += self.evicted(&mut reader, asked, query);
         }
         // Up to here, or to the first event behind a hole: a page ends behind a hole and not before it, so that
         // the next one does not report it again.
         let mut head = page.retained.head.max(begin + 1).min(stream.head());
         let mut looked_at = 0;
-        let mut bytes = 0;
+        let mut bytes = page.bytes();
         let mut is_full = false;
         let most = most_looked_at(&query.filter);
         while !is_full && looked_at < most && reader.position() < head {
@@ -197,7 +278,7 @@ impl ApiService {
                     Item::Envelope(envelope) => {
                         if query.is_in_time(envelope.ts()) {
                             bytes += envelope.json().len();
-                            page.envelopes.push(envelope.keep());
+                            page.envelopes.push(envelope.keep().into());
                         }
                         is_full = page.envelopes.len() as u64 == query.limit || bytes >= MAX_BYTES;
                     }
@@ -224,26 +305,35 @@ impl ApiService {
         }
         page.retained.head = head;
         if reader.position() < head {
-            page.next_offset = Some(reader.position());
+            page.next_offset = Some(reader.position().into());
         }
     }
 
-    fn read_down(&self, query: &PageQuery, page: &mut Page) {
+    /// Reads down what is in memory. Breaks where the page is complete; otherwise `at` is where the memory
+    /// ends. `archived` is the oldest seq in the archive.
+    fn read_down(
+        &self,
+        query: &PageQuery,
+        at: &mut At,
+        archived: Option<u64>,
+        page: &mut Page,
+    ) -> ControlFlow<()> {
         let stream = self.session().stream();
         let retained = page.retained;
-        let last = match query.offset {
+        let oldest = archived.unwrap_or(u64::MAX).min(retained.oldest);
+        let last = match at.bound {
             Some(offset) => retained.head.min(offset.saturating_sub(1)),
             None => retained.head,
         };
         // After which seq the walk asks for everything.
-        let after = match (query.after_seq(), query.since, query.offset) {
+        let after = match (at.after, query.since, at.bound) {
             (Some(after), _, _) => after,
             (None, Some(_), _) => 0,
-            (None, None, None) => retained.oldest.saturating_sub(1),
+            (None, None, None) => oldest.saturating_sub(1),
             (None, None, Some(offset)) => self
                 .walks()
                 .began_after(offset, &query.filter)
-                .unwrap_or(retained.oldest.saturating_sub(1)),
+                .unwrap_or(oldest.saturating_sub(1)),
         };
         let mut bytes = 0;
         let mut seq = last;
@@ -254,26 +344,35 @@ impl ApiService {
             };
             if query.is_in_time(envelope.ts()) && query.filter.matches(envelope.event()) {
                 bytes += envelope.json().len();
-                page.envelopes.push(envelope);
+                page.envelopes.push(envelope.into());
             }
             looked_at += 1;
             let is_full = page.envelopes.len() as u64 == query.limit
                 || bytes >= MAX_BYTES
                 || looked_at == most_looked_at(&query.filter);
-            if is_full && retained.oldest.max(after + 1) < seq {
-                page.next_offset = Some(seq);
-                if query.after_seq().is_none() && query.since.is_none() {
+            if is_full && oldest.max(after + 1) < seq {
+                page.next_offset = Some(seq.into());
+                if at.after.is_none() && query.since.is_none() {
                     self.walks().remember(seq, &query.filter, after);
                 }
-                return;
+                return ControlFlow::Break(());
             }
             seq -= 1;
         }
-        // The walk ends here: at its bound, or where the oldest events are gone.
-        if after < seq {
+        at.after = Some(after);
+        at.bound = Some(seq + 1);
+        ControlFlow::Continue(())
+    }
+
+    /// The walk ends here: at its bound, or where the oldest events are gone.
+    fn count_evicted(&self, query: &PageQuery, at: &At, page: &mut Page) {
+        let (after, below) = (at.after.unwrap_or(0), at.bound.unwrap_or(0));
+        if after + 1 < below {
             let session = self.session();
             let mut reader = session.new_reader(after).filtered(query.filter.clone());
-            page.lost = self.evicted(&mut reader, after, query).min(seq - after);
+            page.lost = self
+                .evicted(&mut reader, after, query)
+                .min(below - 1 - after);
         }
     }
 

@@ -95,6 +95,14 @@ pub(crate) fn cursor(name: &str, text: &str) -> Result<Cursor, QueryError> {
         .map_err(|error: CursorError| QueryError::new(name, error.to_string()))
 }
 
+/// Where a page ended: a number, with an epoch where it is not the present one.
+pub(crate) fn offset(name: &str, text: &str) -> Result<Cursor, QueryError> {
+    match text.contains('-') {
+        true => cursor(name, text),
+        false => number(name, text).map(Cursor::from),
+    }
+}
+
 /// RFC 3339, or a duration ago; in microseconds since the Unix epoch.
 pub(crate) fn moment(name: &str, text: &str) -> Result<u64, QueryError> {
     if let Some(at) = rfc_3339(text) {

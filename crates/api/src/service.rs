@@ -1,8 +1,10 @@
 //! The service, and the operations on its state.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
@@ -15,13 +17,18 @@ use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
 use crate::causes::Causes;
 use crate::deadline::before;
 use crate::error::ApiError;
+use crate::history::History;
 use crate::page::Walks;
 use crate::publisher::Publisher;
+use crate::sink::{Sink, SinkHandle, SinkStatus};
 use crate::source::{Source, SourceCounts};
 use crate::sources::{AllPrepared, Sources};
 
 /// How long sources may take to stop when a session ends.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a sink that is switched off may take to export what was published until then.
+const SWITCH_OFF_WITHIN: Duration = Duration::from_secs(30);
 
 /// A telemetry session, the sources that run with it, and the operations of the contract.
 ///
@@ -44,7 +51,21 @@ pub struct ApiService {
     outputs: StdMutex<Outputs>,
     /// Walks through pages. Held for a look only.
     walks: StdMutex<Walks>,
+    /// Where what the stream has evicted is read.
+    archive: Option<Arc<dyn History>>,
+    sinks: Vec<(SinkSwitch, SinkHandle)>,
     is_shutting_down: AtomicBool,
+}
+
+/// What of a configuration switches a sink on and off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SinkSwitch {
+    /// Nothing: it is on as long as the service.
+    Always,
+    /// `storage.enabled`.
+    Storage,
+    /// `export.otlp.enabled`.
+    Otlp,
 }
 
 /// What a configuration request has done.
@@ -69,6 +90,8 @@ impl ApiService {
             causes: Arc::default(),
             outputs: StdMutex::default(),
             walks: StdMutex::default(),
+            archive: None,
+            sinks: Vec::new(),
             is_shutting_down: AtomicBool::new(false),
         }
     }
@@ -78,6 +101,75 @@ impl ApiService {
     pub fn with_source(mut self, source: impl Source) -> Self {
         self.all_sources.push(Box::new(source));
         self
+    }
+
+    /// With an archive: streams, pages and waits read there what the stream has evicted, and what earlier runs
+    /// have left. It is filled by a [sink](Self::with_sink) of this service, or by another process.
+    #[must_use]
+    pub fn with_archive(mut self, archive: impl History) -> Self {
+        self.archive = Some(Arc::new(archive));
+        self
+    }
+
+    /// With one more sink, which is on unless a configuration switches it off. Its task has to be spawned by the
+    /// caller, on the runtime that it needs.
+    pub fn with_sink(
+        mut self,
+        switch: SinkSwitch,
+        sink: impl Sink,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (handle, task) = SinkHandle::new(self.session.stream().clone(), sink);
+        handle.on();
+        self.sinks.push((switch, handle));
+        (self, task)
+    }
+
+    pub(crate) fn archive(&self) -> Option<&Arc<dyn History>> {
+        self.archive.as_ref()
+    }
+
+    /// How each sink does, in the order in which they were added.
+    pub fn sinks(&self) -> Vec<SinkStatus> {
+        self.sinks.iter().map(|(_, sink)| sink.status()).collect()
+    }
+
+    /// Exports what was published up to now and ends all sinks, at most until the deadline. To be called when
+    /// nothing is published any more. What is not exported by then counts as failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// All of them are asked to end by the first poll. Dropping the future only ends the wait.
+    pub async fn shutdown_sinks(&self, deadline: Instant) {
+        let mut ending: Vec<_> = self
+            .sinks
+            .iter()
+            .map(|(_, sink)| Box::pin(sink.shutdown(deadline)))
+            .collect();
+        poll_fn(|cx| {
+            ending.retain_mut(|sink| sink.as_mut().poll(cx).is_pending());
+            match ending.is_empty() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn change_outputs(&self, request: &ConfigRequest) {
+        let mut outputs = self.outputs();
+        outputs.change(request);
+        self.switch_sinks(&outputs);
+    }
+
+    /// Switches the sinks as the configuration says. Waits for none of them.
+    fn switch_sinks(&self, outputs: &Outputs) {
+        for (switch, sink) in &self.sinks {
+            match outputs.is_on(*switch) {
+                true => sink.on(),
+                // Dropping the future only ends the wait.
+                false => drop(sink.off(Instant::now() + SWITCH_OFF_WITHIN)),
+            }
+        }
     }
 
     pub(crate) fn session(&self) -> &Arc<TelemetrySession> {
@@ -148,6 +240,7 @@ impl ApiService {
         };
         if self.session.active() {
             self.causes.exclude(excluded);
+            self.switch_sinks(&outputs);
             *self.outputs() = outputs;
             return Ok(PutAnswer::Replaced(self.replace(&mut sources, config)));
         }
@@ -158,6 +251,7 @@ impl ApiService {
             return Err(ApiError::ShuttingDown);
         }
         self.causes.exclude(excluded);
+        self.switch_sinks(&outputs);
         *self.outputs() = outputs;
         self.start(&mut sources, config, prepared);
         Ok(PutAnswer::Started(self.describe_now()))
@@ -181,7 +275,7 @@ impl ApiService {
         if let Some(excluded) = browser.excluded_methods() {
             self.causes.exclude(excluded);
         }
-        self.outputs().change(request);
+        self.change_outputs(request);
         if browser.explicit().next().is_none() {
             return Ok(self.describe_now());
         }
@@ -314,6 +408,19 @@ struct Outputs {
 }
 
 impl Outputs {
+    /// Whether that sink is to be on: unless it was switched off.
+    fn is_on(&self, switch: SinkSwitch) -> bool {
+        let enabled = match switch {
+            SinkSwitch::Always => None,
+            SinkSwitch::Storage => self.storage.and_then(|storage| storage.enabled),
+            SinkSwitch::Otlp => {
+                let otlp = self.export.as_ref().and_then(|export| export.otlp.as_ref());
+                otlp.and_then(|otlp| otlp.enabled)
+            }
+        };
+        enabled.unwrap_or(true)
+    }
+
     /// Takes what the request names, field by field.
     fn change(&mut self, request: &ConfigRequest) {
         if let Some(storage) = request.storage {

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use event_listener::Event as Notification;
 use futures_timer::Delay;
 use tapline_events::{EventStream, Filter, Item, Lost};
-use tapline_oapi::{Cursor, Epoch};
+use tapline_oapi::{Cursor, Epoch, SinkInfo};
 use tapline_telemetry::{Envelope, Reader, SessionState};
 
 use crate::deadline::before;
@@ -146,6 +146,26 @@ pub struct SinkStatus {
     pub ledger: SinkLedger,
     /// What went wrong last, if anything did.
     pub last_error: Option<String>,
+}
+
+impl From<SinkStatus> for SinkInfo {
+    fn from(status: SinkStatus) -> Self {
+        let ledger = status.ledger;
+        Self {
+            name: status.name,
+            on: status.is_on,
+            position: status.position,
+            lag: status.lag,
+            read: ledger.read,
+            exported: ledger.exported,
+            excluded: ledger.excluded,
+            rejected: ledger.rejected,
+            failed: ledger.failed,
+            pending: ledger.pending,
+            lost: ledger.lost,
+            last_error: status.last_error,
+        }
+    }
 }
 
 /// Settles what a sink has read. A cheap clone, for any thread.
@@ -420,7 +440,7 @@ impl SinkHandle {
                     .is_none_or(|epoch| epoch == self.stream.epoch());
                 let after = Some(cursor.seq).filter(|seq| is_ours && *seq <= self.stream.head());
                 if after.is_none() {
-                    tracing::warn!(sink = &*self.name, %cursor, "the stored cursor is of another stream");
+                    tracing::debug!(sink = &*self.name, %cursor, "the stored cursor is of another run");
                 }
                 after
             }

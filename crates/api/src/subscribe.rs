@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tapline_events::{Cursor, Filter, Item, LagPolicy, ReaderLedger};
+use tapline_events::{Cursor, Epoch, Filter, Item, LagPolicy, ReaderLedger};
 use tapline_oapi::{Hello, HelloReason, OnLag, SessionNotice};
 use tapline_telemetry::{Reader, SessionState, TelemetrySession};
 
 use crate::backend::{Delivery, Opened, Subscription};
 use crate::error::ApiError;
+use crate::history::{History, HistoryBounds};
+use crate::past::{Past, evicted_after};
 use crate::query::{self, QueryError};
 use crate::service::{ApiService, describe};
 
 /// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamQuery {
     /// The cursor to resume after, as it was sent: `{seq}` or `{seq}-{epoch}`. In a query `lastEventId`
     /// wins over `after`: polyfills of `EventSource` add it when they reconnect.
@@ -26,9 +28,12 @@ pub struct StreamQuery {
     pub filter: Filter,
     /// Whether the stream also sends notices about itself.
     pub notices: bool,
-    /// What to do when its reader lags. With [`Close`](OnLag::Close) the reader resumes at the
-    /// oldest retained event, and its caller ends the stream at the first loss.
-    pub overtaken: OnLag,
+    /// What to do when its reader lags. `None`: continue from the archive where there is one, and otherwise at
+    /// the oldest retained event. With [`Close`](OnLag::Close) the reader resumes at the oldest retained
+    /// event, and its caller ends the stream at the first loss.
+    pub overtaken: Option<OnLag>,
+    /// Whether a cursor of an earlier run is answered from the archive. Not a parameter of a query.
+    pub earlier_epochs: bool,
 }
 
 /// What is waited for: the first event that `start` asks for, in the past or to come.
@@ -49,6 +54,19 @@ pub enum Replay {
     All,
     /// After the newest.
     Live,
+}
+
+impl Default for StreamQuery {
+    fn default() -> Self {
+        Self {
+            after: None,
+            replay: None,
+            filter: Filter::all(),
+            notices: false,
+            overtaken: None,
+            earlier_epochs: true,
+        }
+    }
 }
 
 impl StreamQuery {
@@ -93,6 +111,7 @@ impl StreamQuery {
                 }
                 "overtaken" => {
                     let choices = [
+                        ("archive", OnLag::Archive),
                         ("oldest", OnLag::Oldest),
                         ("head", OnLag::Head),
                         ("close", OnLag::Close),
@@ -106,7 +125,7 @@ impl StreamQuery {
             asked.after = Some(id.to_owned());
         }
         asked.notices = notices.unwrap_or(false);
-        asked.overtaken = overtaken.unwrap_or_default();
+        asked.overtaken = overtaken;
         Ok(asked)
     }
 }
@@ -159,42 +178,38 @@ impl WaitQuery {
 impl ApiService {
     /// A subscription that begins where `query` says.
     ///
-    /// A cursor that is ahead of the head, from another epoch or unreadable begins at the oldest
-    /// retained, and the hello says so. The client gets events then, rather than an error that it would
+    /// Where it asks for events that are not in memory any more and the service has an archive, it reads them
+    /// there, and then continues with the stream: without a hole or a repeat, also over restarts.
+    ///
+    /// A cursor that is ahead of the head, from an epoch that is not in the archive or unreadable begins at the
+    /// oldest in memory, and the hello says so. The client gets events then, rather than an error that it would
     /// repeat for ever or a wait for a seq that may not come.
-    pub fn subscribe(&self, query: &StreamQuery) -> Opened<SessionSubscription> {
+    pub async fn subscribe(&self, query: &StreamQuery) -> Opened<SessionSubscription> {
+        let overtaken = query.overtaken.unwrap_or(match self.archive() {
+            Some(_) => OnLag::Archive,
+            None => OnLag::Oldest,
+        });
+        let begin = self.begin_of(query);
+        let archive = self.archive().filter(|_| overtaken == OnLag::Archive);
+        if let Some(archive) = archive
+            && (query.earlier_epochs || !matches!(begin, Begin::OtherEpoch { .. }))
+            && let Some((bounds, after)) = self.begin_in(&**archive, begin).await
+        {
+            let opened = self.subscribe_in(archive.clone(), bounds, after, query);
+            return opened;
+        }
+        let (from, reason) = match begin {
+            Begin::Oldest(reason) => (None, reason),
+            Begin::After(seq, reason) => (Some(seq), reason),
+            Begin::OtherEpoch { .. } => (None, HelloReason::OtherEpoch),
+        };
         let session = self.session();
         let stream = session.stream();
-        // After which seq, where that is a position in this stream; otherwise at the oldest.
-        let (from, reason) = match &query.after {
-            None => match query.replay {
-                Some(Replay::All) => (None, HelloReason::Fresh),
-                Some(Replay::Live) => (Some(stream.head()), HelloReason::Fresh),
-                None => {
-                    let (state, head) = session.snapshot();
-                    let start = state.session().map_or(head, |session| session.start_seq);
-                    (Some(start), HelloReason::Fresh)
-                }
-            },
-            Some(text) => match text.parse::<Cursor>() {
-                Err(_) => (None, HelloReason::Invalid),
-                Ok(cursor) if cursor.epoch.is_some_and(|epoch| epoch != stream.epoch()) => {
-                    (None, HelloReason::OtherEpoch)
-                }
-                Ok(cursor) if cursor.seq > stream.head() => (None, HelloReason::Ahead),
-                // A bare 0 asks for everything retained; with an epoch it is a position like any other.
-                Ok(Cursor {
-                    seq: 0,
-                    epoch: None,
-                }) => (None, HelloReason::Resumed),
-                Ok(cursor) => (Some(cursor.seq), HelloReason::Resumed),
-            },
-        };
         let mut reader = session
             .new_reader(from.unwrap_or(0))
             .filtered(query.filter.clone())
-            .on_lag(match query.overtaken {
-                OnLag::Oldest | OnLag::Close => LagPolicy::Oldest,
+            .on_lag(match overtaken {
+                OnLag::Oldest | OnLag::Archive | OnLag::Close => LagPolicy::Oldest,
                 OnLag::Head => LagPolicy::Head,
             });
         let used = reader.position();
@@ -223,11 +238,138 @@ impl ApiService {
         Opened {
             subscription: SessionSubscription {
                 session: session.clone(),
-                reader,
+                archive: archive.cloned(),
+                reading: Reading::Stream(reader),
+                overtaken,
                 notices: query.notices,
                 reported: None,
             },
             hello,
+        }
+    }
+
+    /// Where the query asks to begin.
+    fn begin_of(&self, query: &StreamQuery) -> Begin {
+        let session = self.session();
+        let stream = session.stream();
+        let Some(text) = &query.after else {
+            let after = match query.replay {
+                Some(Replay::All) => return Begin::Oldest(HelloReason::Fresh),
+                Some(Replay::Live) => stream.head(),
+                None => {
+                    let (state, head) = session.snapshot();
+                    state.session().map_or(head, |session| session.start_seq)
+                }
+            };
+            return Begin::After(after, HelloReason::Fresh);
+        };
+        match text.parse::<Cursor>() {
+            Err(_) => Begin::Oldest(HelloReason::Invalid),
+            Ok(Cursor {
+                seq,
+                epoch: Some(epoch),
+            }) if epoch != stream.epoch() => Begin::OtherEpoch { epoch, after: seq },
+            Ok(cursor) if cursor.seq > stream.head() => Begin::Oldest(HelloReason::Ahead),
+            // A bare 0 asks for everything retained; with an epoch it is a position like any other.
+            Ok(Cursor {
+                seq: 0,
+                epoch: None,
+            }) => Begin::Oldest(HelloReason::Resumed),
+            Ok(cursor) => Begin::After(cursor.seq, HelloReason::Resumed),
+        }
+    }
+
+    /// The position in the archive at which reading begins, where it has what the stream has not.
+    async fn begin_in(&self, archive: &dyn History, begin: Begin) -> Option<(HistoryBounds, u64)> {
+        let stream = self.session().stream();
+        let (epoch, after) = match begin {
+            Begin::OtherEpoch { epoch, after } => (epoch, Some(after)),
+            Begin::After(after, _) => (stream.epoch(), Some(after)),
+            Begin::Oldest(HelloReason::Ahead | HelloReason::Invalid) => return None,
+            Begin::Oldest(_) => (stream.epoch(), None),
+        };
+        // In the common case nothing is to be looked up.
+        if epoch == stream.epoch() && evicted_after(stream, after.unwrap_or(0)).is_none() {
+            return None;
+        }
+        let bounds = bounds_of(archive, epoch).await?;
+        let after = after.unwrap_or(bounds.oldest.saturating_sub(1));
+        if epoch == stream.epoch() {
+            let evicted = evicted_after(stream, after)?;
+            let is_there = *evicted.start() <= bounds.head && bounds.oldest <= *evicted.end();
+            return is_there.then_some((bounds, after));
+        }
+        Some((bounds, after))
+    }
+
+    /// A subscription that begins in the archive.
+    fn subscribe_in(
+        &self,
+        archive: Arc<dyn History>,
+        bounds: HistoryBounds,
+        after: u64,
+        query: &StreamQuery,
+    ) -> Opened<SessionSubscription> {
+        let session = self.session();
+        let hello = Hello {
+            asked: query.after.clone(),
+            used: after,
+            oldest: bounds.oldest,
+            head: bounds.head,
+            epoch: bounds.epoch,
+            lost: Some(0),
+            reason: match query.after {
+                None => HelloReason::Fresh,
+                Some(_) => HelloReason::Resumed,
+            },
+            reader: String::new(),
+        };
+        let ledger = ReaderLedger {
+            start: after,
+            ..ReaderLedger::default()
+        };
+        let past = Past::new(
+            archive.clone(),
+            session.stream().clone(),
+            bounds.epoch,
+            query.filter.clone(),
+            ledger,
+            bounds.head,
+        );
+        Opened {
+            subscription: SessionSubscription {
+                session: session.clone(),
+                archive: Some(archive),
+                reading: Reading::Past(past),
+                overtaken: OnLag::Archive,
+                notices: query.notices,
+                reported: None,
+            },
+            hello,
+        }
+    }
+}
+
+/// Where reading is to begin.
+#[derive(Debug, Clone, Copy)]
+enum Begin {
+    /// At the oldest event of the present epoch, and why.
+    Oldest(HelloReason),
+    /// After this seq of the present epoch, and why.
+    After(u64, HelloReason),
+    /// After a seq of another epoch.
+    OtherEpoch { epoch: Epoch, after: u64 },
+}
+
+/// What the archive has of that epoch, where it has any. An archive that cannot be read has nothing.
+pub(crate) async fn bounds_of(archive: &dyn History, epoch: Epoch) -> Option<HistoryBounds> {
+    match archive.bounds().await {
+        Ok(epochs) => epochs
+            .into_iter()
+            .find(|it| it.epoch == epoch && 0 < it.head),
+        Err(error) => {
+            tracing::warn!(%error, "the archive cannot be read");
+            None
         }
     }
 }
@@ -264,40 +406,103 @@ impl<S> Opened<S> {
     }
 }
 
-/// A reader of the session's stream that also reports changes of the session.
+/// A reader of the session's stream that also reports changes of the session. What the stream does not have any
+/// more it reads from the archive, where there is one.
 #[derive(Debug)]
 pub struct SessionSubscription {
     session: Arc<TelemetrySession>,
-    reader: Reader,
+    /// Where it continues when it lags.
+    archive: Option<Arc<dyn History>>,
+    reading: Reading,
+    /// What it does when it lags.
+    overtaken: OnLag,
     /// Whether changes of the session are delivered.
     notices: bool,
     /// The state that was delivered last.
     reported: Option<SessionState>,
 }
 
-impl Subscription for SessionSubscription {
-    fn ledger(&self) -> ReaderLedger {
-        self.reader.ledger()
+/// Where a subscription reads.
+#[derive(Debug)]
+enum Reading {
+    Stream(Reader),
+    Past(Past),
+}
+
+impl SessionSubscription {
+    /// Continues with the stream, once the archive was read to where that has all that follows.
+    fn join(&mut self) {
+        let Reading::Past(past) = &mut self.reading else {
+            return;
+        };
+        if !past.is_over() {
+            return;
+        }
+        let ledger = past.ledger();
+        let reader = self.session.new_reader(ledger.position());
+        self.reading = if reader.position() == ledger.position() {
+            let filter = past.filter().clone();
+            Reading::Stream(reader.continued(ledger).filtered(filter))
+        } else {
+            // Evicted since: back to the archive.
+            Reading::Past(past.beside(ledger))
+        };
     }
 
-    fn position(&self) -> u64 {
-        self.reader.position()
+    /// Continues in the archive, from the position of that ledger.
+    fn fall_back(&mut self, ledger: ReaderLedger) {
+        if let Some(archive) = &self.archive {
+            let stream = self.session.stream().clone();
+            let filter = self.filter().clone();
+            let (epoch, head) = (stream.epoch(), stream.head());
+            let past = Past::new(archive.clone(), stream, epoch, filter, ledger, head);
+            self.reading = Reading::Past(past);
+        }
+    }
+}
+
+impl Subscription for SessionSubscription {
+    fn ledger(&self) -> ReaderLedger {
+        match &self.reading {
+            Reading::Stream(reader) => reader.ledger(),
+            Reading::Past(past) => past.ledger(),
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        match &self.reading {
+            Reading::Stream(_) => self.session.stream().epoch(),
+            Reading::Past(past) => past.epoch(),
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        matches!(self.reading, Reading::Stream(_))
     }
 
     fn head(&self) -> u64 {
-        self.session.seq()
+        match &self.reading {
+            Reading::Stream(_) => self.session.seq(),
+            Reading::Past(past) => past.head(),
+        }
     }
 
     fn filter(&self) -> &Filter {
-        self.reader.filter()
+        match &self.reading {
+            Reading::Stream(reader) => reader.filter(),
+            Reading::Past(past) => past.filter(),
+        }
     }
 
     fn refilter(&mut self, filter: Filter) {
-        self.reader.refilter(filter);
+        match &mut self.reading {
+            Reading::Stream(reader) => reader.refilter(filter),
+            Reading::Past(past) => past.refilter(filter),
+        }
     }
 
-    fn lag_policy(&self) -> LagPolicy {
-        self.reader.lag_policy()
+    fn overtaken(&self) -> OnLag {
+        self.overtaken
     }
 
     fn read(
@@ -305,16 +510,33 @@ impl Subscription for SessionSubscription {
         limit: usize,
         mut visit: impl FnMut(Delivery<'_>) -> ControlFlow<()>,
     ) -> usize {
-        let Self {
-            session,
-            reader,
-            notices,
-            reported,
-        } = self;
+        self.join();
+        let reader = match &mut self.reading {
+            Reading::Past(past) => return past.read(limit, &mut visit),
+            Reading::Stream(reader) => reader,
+        };
+        let (session, notices, reported) = (&self.session, self.notices, &mut self.reported);
+        let has_archive = self.archive.is_some();
+        let before = reader.ledger();
+        let mut delivered = 0;
+        let mut behind = None;
         let looked_at = reader.read(limit, |item| match item {
+            // All that is evicted is read in the archive, from here on.
+            Item::Lost(lost) if has_archive => {
+                let position = lost.first - 1;
+                let so_far = position - before.start - before.lost;
+                behind = Some(ReaderLedger {
+                    start: before.start,
+                    delivered: before.delivered + delivered,
+                    filtered: so_far - before.delivered - delivered,
+                    lost: before.lost,
+                });
+                ControlFlow::Break(())
+            }
             Item::Lost(lost) => visit(Delivery::Lost(lost)),
             Item::Envelope(envelope) => {
-                if *notices && let Some(notice) = change(session, reported, envelope.stamp()) {
+                delivered += 1;
+                if notices && let Some(notice) = change(session, reported, envelope.stamp()) {
                     let _ = visit(notice);
                 }
                 visit(Delivery::Envelope {
@@ -323,8 +545,12 @@ impl Subscription for SessionSubscription {
                 })
             }
         });
+        if let Some(ledger) = behind {
+            self.fall_back(ledger);
+            return looked_at;
+        }
         // The state in force belongs behind the newest event, not before it.
-        if *notices && looked_at < limit {
+        if notices && looked_at < limit {
             let (state, head) = session.snapshot();
             if head == reader.position()
                 && let Some(notice) = change(session, reported, &state)
@@ -337,21 +563,33 @@ impl Subscription for SessionSubscription {
 
     fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self {
-            reader,
+            reading,
             notices,
             reported,
             ..
         } = self;
-        reader.poll_until(cx, |state, _| *notices && !is_reported(reported, state))
+        match reading {
+            Reading::Past(past) => past.poll(cx),
+            Reading::Stream(reader) => {
+                reader.poll_until(cx, |state, _| *notices && !is_reported(reported, state))
+            }
+        }
     }
 
     fn beside(&self) -> Option<Self> {
-        let reader = self.session.new_reader(self.position());
-        (reader.position() == self.position()).then(|| Self {
+        let Reading::Stream(reader) = &self.reading else {
+            return None;
+        };
+        let beside = self.session.new_reader(reader.position());
+        (beside.position() == reader.position()).then(|| Self {
             session: self.session.clone(),
-            reader: reader
-                .filtered(self.filter().clone())
-                .on_lag(self.lag_policy()),
+            archive: self.archive.clone(),
+            reading: Reading::Stream(
+                beside
+                    .filtered(reader.filter().clone())
+                    .on_lag(reader.lag_policy()),
+            ),
+            overtaken: self.overtaken,
             notices: self.notices,
             reported: self.reported.clone(),
         })
@@ -362,12 +600,24 @@ impl Subscription for SessionSubscription {
             (Some(one), Some(other)) => one.is_same(other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        self.position() == other.position() && same_state
+        self.is_live() && other.is_live() && self.position() == other.position() && same_state
     }
 
     fn follow(&mut self, leader: &Self, since: ReaderLedger) {
-        self.reader.follow(&leader.reader, since);
         self.reported.clone_from(&leader.reported);
+        let ledger = self.ledger().advanced_by(since, leader.ledger());
+        if let (Reading::Stream(reader), Reading::Stream(leader)) =
+            (&mut self.reading, &leader.reading)
+        {
+            return reader.follow(leader, since);
+        }
+        assert_eq!(
+            since.position(),
+            self.position(),
+            "both stood at the same position"
+        );
+        // The leader has fallen back to the archive: so does this one.
+        self.fall_back(ledger);
     }
 }
 

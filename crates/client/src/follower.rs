@@ -10,7 +10,8 @@
 //! 4. Without a filter, seqs have no holes. A hole that the server did not report becomes a [`Loss`] as
 //!    well. With a filter, holes are filtered events and no loss.
 //! 5. If a connection breaks within a frame, the frame is dropped, and the next connection sends it again.
-//! 6. If the server was restarted, its epoch is another one. The stream reports a [`Loss`] of unknown size
+//! 6. If the server was restarted, its epoch is another one. A server with an archive continues in the old epoch
+//!    and says where that ends ([`StreamItem::Epoch`]). Otherwise the stream reports a [`Loss`] of unknown size
 //!    and begins at the oldest retained event of the new epoch.
 
 use std::collections::VecDeque;
@@ -298,6 +299,21 @@ impl Follower {
                 self.advance(self.cursor_in_this_epoch(filter.after));
                 self.filtered = filter.category.is_some() || !filter.r#type.is_empty();
                 self.pending.push_back(Ok(StreamItem::Filter(filter)));
+            }
+            Some(Notice::Epoch(epoch)) => {
+                self.position = Some(Cursor {
+                    seq: 0,
+                    epoch: Some(epoch.epoch),
+                });
+                self.pending.push_back(Ok(StreamItem::Epoch(epoch)));
+                if !epoch.complete {
+                    self.pending.push_back(Ok(StreamItem::Lost(Loss {
+                        lost: None,
+                        seqs: None,
+                        by_category: Default::default(),
+                        cause: LossCause::OtherEpoch,
+                    })));
+                }
             }
             // A notice of a newer server.
             None => {}

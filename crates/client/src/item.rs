@@ -5,7 +5,9 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tapline_oapi::{Beat, Bye, Category, Cursor, Envelope, FilterNotice, Hello, SessionNotice};
+use tapline_oapi::{
+    Beat, Bye, Category, Cursor, Envelope, EpochNotice, FilterNotice, Hello, SessionNotice,
+};
 
 use crate::error::Error;
 
@@ -26,6 +28,9 @@ pub enum StreamItem {
     /// The filter of this connection was changed by `PATCH /telemetry/readers/{id}`. The next connection
     /// asks again for the filter of the options.
     Filter(FilterNotice),
+    /// The events of an earlier run of the server, from its archive, end here. What follows is of the next run:
+    /// its seqs begin again at 1.
+    Epoch(EpochNotice),
     /// The server ends this connection. The stream reconnects, unless the reason is final
     /// (`expired`, `overtaken` or `complete`): then the stream ends.
     Bye(Bye),

@@ -175,6 +175,23 @@ impl<M: Stamp> Reader<M> {
         self
     }
 
+    /// The same reader, which continues the account of another one: it begins where that ledger ends.
+    ///
+    /// # Panics
+    ///
+    /// Where the ledger is of another position, or the reader has read already.
+    #[must_use]
+    pub fn continued(mut self, ledger: ReaderLedger) -> Self {
+        assert_eq!(
+            ledger.position(),
+            self.position(),
+            "the ledger is of its position"
+        );
+        assert_eq!(self.ledger.start, self.position(), "it has not read yet");
+        self.ledger = ledger;
+        self
+    }
+
     /// Where it continues when it has lagged.
     pub fn lag_policy(&self) -> LagPolicy {
         self.lag_policy

@@ -163,7 +163,7 @@ fn check_readers(session: &TelemetrySession, api: &ApiService, expected: &Envelo
         panic!("the event is retained");
     };
     assert!(read.json() == json);
-    let page = api.page(&PageQuery::default()).expect("there is no cursor");
+    let page = crate::ready(api.page(&PageQuery::default())).expect("there is no cursor");
     assert_eq!(page.envelopes.len(), 1);
     assert!(page.envelopes[0].json() == json);
 }

@@ -84,7 +84,7 @@ fn read(reader: &mut SessionSubscription, limit: usize) -> (usize, Vec<Item<(u64
                 visited.push(Item::Envelope((seq, json.to_owned())));
             }
             Delivery::Lost(lost) => visited.push(Item::Lost(lost)),
-            Delivery::Session(_) => {}
+            Delivery::Session(_) | Delivery::Epoch(_) => {}
         }
         ControlFlow::Continue(())
     });
@@ -207,7 +207,7 @@ impl Stage {
         let tapline_api::Opened {
             subscription: reader,
             hello,
-        } = self.api.subscribe(&query);
+        } = crate::ready(self.api.subscribe(&query));
         let ledger = reader.ledger();
         self.check_hello(&query, &hello, ledger);
         assert_eq!(

@@ -54,6 +54,7 @@ pub mod encode;
 mod config;
 mod batch;
 mod reader;
+mod sink;
 mod notice;
 mod ticket;
 mod health;
@@ -80,7 +81,8 @@ pub use event_type::{
 pub use health::Health;
 pub use json::{JsonError, from_json, from_json_line};
 pub use notice::{
-    Beat, Bye, ByeReason, FilterNotice, Gap, Hello, HelloReason, Notice, SessionNotice,
+    Beat, Bye, ByeReason, EpochNotice, FilterNotice, Gap, Hello, HelloReason, Notice, SessionNotice,
 };
 pub use reader::{OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched};
+pub use sink::{SinkInfo, SinkList};
 pub use ticket::{Ticket, TicketRequest};

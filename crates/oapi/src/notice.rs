@@ -30,6 +30,8 @@ pub enum Notice {
     Session(SessionNotice),
     /// The reader's filter was changed.
     Filter(FilterNotice),
+    /// What follows is of another run of the server.
+    Epoch(EpochNotice),
     /// The stream is alive. Says how far behind the reader is.
     Beat(Beat),
     /// The stream ends.
@@ -45,6 +47,7 @@ impl Notice {
             Self::Gap(_) => "gap",
             Self::Session(_) => "session",
             Self::Filter(_) => "filter",
+            Self::Epoch(_) => "epoch",
             Self::Beat(_) => "beat",
             Self::Bye(_) => "bye",
         }
@@ -62,6 +65,7 @@ impl Notice {
             "gap" => Self::Gap(serde_json::from_str(json)?),
             "session" => Self::Session(serde_json::from_str(json)?),
             "filter" => Self::Filter(serde_json::from_str(json)?),
+            "epoch" => Self::Epoch(serde_json::from_str(json)?),
             "beat" => Self::Beat(serde_json::from_str(json)?),
             "bye" => Self::Bye(serde_json::from_str(json)?),
             _ => return Ok(None),
@@ -83,7 +87,8 @@ pub struct Hello {
     pub oldest: u64,
     /// The newest seq published, 0 before the first event.
     pub head: u64,
-    /// The epoch: the random id of this run of the stream.
+    /// The epoch in which reading begins: the random id of a run of the stream. An earlier one where the cursor is of
+    /// an earlier run and an archive has it; `oldest` and `head` are those of the archive then.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub epoch: Epoch,
     /// How many events that the reader asks for were evicted since its cursor. Absent if that cannot be
@@ -168,6 +173,24 @@ pub struct FilterNotice {
     pub r#type: Vec<String>,
     /// The filter applies to events after this seq.
     pub after: u64,
+}
+
+/// What follows is of another run of the server: seqs begin again at 1. Sent where a reader resumes in an archive, in
+/// a run before the present one, and comes to the end of that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EpochNotice {
+    /// The epoch that ended.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub from: Epoch,
+    /// The last seq of it that the reader was at: every event up to it was delivered, filtered or lost.
+    pub last_seq: u64,
+    /// Whether the archive was read to its end. If not, the rest of that epoch could not be read, and how much that
+    /// is is not known.
+    pub complete: bool,
+    /// The epoch of what follows.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub epoch: Epoch,
 }
 
 /// The stream is alive. Sent every 15 seconds, also on a busy stream.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::category::CategorySet;
+use crate::cursor::Epoch;
 use crate::json;
 
 /// All open readers: live streams, and calls that wait for an event.
@@ -47,8 +48,13 @@ pub struct ReaderInfo {
     pub overtaken: OnLag,
     /// The reader's position: every event up to this seq was delivered, filtered or lost.
     pub position: u64,
-    /// How many events it is behind: `head - position`. Evicted events, and events that it does not ask for,
-    /// are included.
+    /// The epoch of its position, where it reads an earlier run of the server in the archive. Absent for the
+    /// present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<String>))]
+    pub epoch: Option<Epoch>,
+    /// How many events it is behind: `head - position`; of an earlier epoch, all events of the present one.
+    /// Evicted events, and events that it does not ask for, are included.
     pub behind_events: u64,
     /// How many bytes of those events are still retained.
     pub behind_bytes: u64,
@@ -83,9 +89,12 @@ pub enum ReaderKind {
 #[cfg_attr(feature = "openapi", schema(as = WhenOvertaken))]
 #[serde(rename_all = "snake_case")]
 pub enum OnLag {
-    /// It continues at the oldest retained event.
+    /// It continues at the oldest event retained in memory.
     #[default]
     Oldest,
+    /// It continues from the archive, and loses only what is not there either. The default of a server with an
+    /// archive; without one it is the same as `oldest`.
+    Archive,
     /// It continues after the newest event, and also skips the events that are still retained.
     Head,
     /// It ends.

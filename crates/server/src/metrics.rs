@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use tapline_api::{Backend, BackendMetrics, Counts, Epoch};
-use tapline_oapi::{ByeReason, Category};
+use tapline_oapi::{ByeReason, Category, SinkInfo};
 
 use crate::route::Route;
 
@@ -203,6 +203,7 @@ impl Metrics {
         write_ledger(&mut text, &numbers);
         write_stream(&mut text, &numbers, backend.epoch());
         write_sources(&mut text, &numbers);
+        write_sinks(&mut text, &backend.sinks());
         self.streams.write(&mut text);
         self.write_calls(&mut text);
         self.connections.write(&mut text);
@@ -527,6 +528,49 @@ fn write_sources(text: &mut Text, numbers: &BackendMetrics) {
     );
     for (name, counts) in &numbers.sources {
         unreadable.sample([("source", &**name)], counts.unreadable);
+    }
+}
+
+/// What became of the events that each sink has read.
+fn write_sinks(text: &mut Text, sinks: &[SinkInfo]) {
+    let mut on = text.gauge("sink_on", "1 for a sink that is on, by sink.");
+    for sink in sinks {
+        on.sample([("sink", &*sink.name)], u64::from(sink.on));
+    }
+    let mut events = text.counter(
+        "sink_events_total",
+        "Events that a sink has read, by sink and by what became of them.",
+    );
+    for sink in sinks {
+        for (result, count) in [
+            ("exported", sink.exported),
+            ("excluded", sink.excluded),
+            ("rejected", sink.rejected),
+            ("failed", sink.failed),
+        ] {
+            events.sample([("sink", &*sink.name), ("result", result)], count);
+        }
+    }
+    let mut lost = text.counter(
+        "sink_lost_total",
+        "Events that were evicted before a sink could read them, by sink.",
+    );
+    for sink in sinks {
+        lost.sample([("sink", &*sink.name)], sink.lost);
+    }
+    let mut pending = text.gauge(
+        "sink_pending",
+        "Events that a sink has read and not settled, by sink.",
+    );
+    for sink in sinks {
+        pending.sample([("sink", &*sink.name)], sink.pending);
+    }
+    let mut lag = text.gauge(
+        "sink_lag_events",
+        "How many events a sink is behind the newest one, by sink; 0 while it is off.",
+    );
+    for sink in sinks {
+        lag.sample([("sink", &*sink.name)], sink.lag);
     }
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use tapline_api::{Backend, Filter, ReaderLedger, TypePattern};
+use tapline_api::{Backend, Epoch, Filter, ReaderLedger, TypePattern};
 use tapline_oapi::{
     CategorySet, FilterNotice, OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch,
     ReaderPatched,
@@ -59,6 +59,12 @@ pub(crate) struct RegisteredReader {
 pub(crate) enum ReaderAccount {
     /// Its own ledger, until its task stores another one.
     Own(ReaderLedger),
+    /// Its own, in an earlier epoch than the stream's.
+    Earlier {
+        /// Of its position in that epoch.
+        ledger: ReaderLedger,
+        epoch: Epoch,
+    },
     /// A group reads for it.
     InGroup {
         /// Its own ledger when it joined.
@@ -251,8 +257,15 @@ impl FilterChange {
 impl ReaderAccount {
     fn ledger(&self) -> ReaderLedger {
         match self {
-            Self::Own(ledger) => *ledger,
+            Self::Own(ledger) | Self::Earlier { ledger, .. } => *ledger,
             Self::InGroup { own, since, group } => own.advanced_by(*since, group.load()),
+        }
+    }
+
+    fn earlier_epoch(&self) -> Option<Epoch> {
+        match self {
+            Self::Earlier { epoch, .. } => Some(*epoch),
+            Self::Own(_) | Self::InGroup { .. } => None,
         }
     }
 }
@@ -317,8 +330,12 @@ impl ReaderEntry {
     }
 
     fn describe(&self, number: u64, backend: &impl Backend) -> ReaderInfo {
-        let ledger = lock(&self.account).ledger();
-        let behind = backend.behind(ledger.position());
+        let account = lock(&self.account).clone();
+        let (ledger, epoch) = (account.ledger(), account.earlier_epoch());
+        let behind = backend.behind(match epoch {
+            None => ledger.position(),
+            Some(_) => 0,
+        });
         let filter = lock(&self.asked).narrowed(&self.scope);
         ReaderInfo {
             id: id_of(number),
@@ -330,6 +347,7 @@ impl ReaderEntry {
             notices: self.notices,
             overtaken: self.overtaken,
             position: ledger.position(),
+            epoch,
             behind_events: behind.events,
             behind_bytes: behind.bytes,
             behind_seconds: behind.oldest_unread_ts.map_or(0.0, seconds_since),

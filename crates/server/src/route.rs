@@ -80,6 +80,7 @@ routes! {
     DeleteTelemetry DELETE "/telemetry"              "delete_telemetry"   Token          Described  Event;
     ListReaders     GET    "/telemetry/readers"      "list_readers"       Token          Described  Silent;
     PatchReader     PATCH  "/telemetry/readers/{id}" "patch_reader"       Token          Described  Event;
+    ListSinks       GET    "/telemetry/sinks"        "list_sinks"         Token          Described  Silent;
     IssueTicket     POST   "/telemetry/tickets"      "create_ticket"      Token          Described  Event;
     GetHealth       GET    "/healthz"                "get_health"         Open           Described  Silent;
     GetReadiness    GET    "/readyz"                 "get_readiness"      Open           Described  Silent;

@@ -20,12 +20,12 @@ use http::{
 use hyper::body::Incoming;
 use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
-    ApiError, Backend, Delivery, EncodedEnvelope, Filter, Page, PageQuery, Published, PutAnswer,
-    ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
+    ApiError, Backend, Delivery, EncodedEnvelope, Epoch, Filter, Page, PageQuery, Published,
+    PutAnswer, ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
 };
 use tapline_oapi::{
     BatchResult, ConfigRequest, ErrorCode, Health, OnLag, PublishRequest, ReaderKind, ReaderPatch,
-    from_json, openapi,
+    SinkList, from_json, openapi,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -201,6 +201,14 @@ async fn dispatch<B: Backend>(
         Route::StreamEvents => return stream(app, client, head, query(), &grant).await,
         Route::WaitForEvent => wait(app, client, query()).await?,
         Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
+        Route::ListSinks => json(
+            StatusCode::OK,
+            &SinkList {
+                head: app.backend.retained().head,
+                epoch: app.backend.epoch(),
+                sinks: app.backend.sinks(),
+            },
+        ),
         Route::PatchReader => patch_reader(app, id.unwrap_or_default(), body).await?,
         Route::IssueTicket => issue_ticket(app, body).await?,
         Route::GetHealth => json(StatusCode::OK, &Health::ok()),
@@ -341,6 +349,7 @@ async fn read_page<'a, B: Backend>(
     let query = PageQuery::from_pairs(query)?;
     let Page {
         envelopes,
+        epoch,
         next_offset,
         retained,
         lost,
@@ -362,11 +371,11 @@ async fn read_page<'a, B: Backend>(
     let headers = answer.headers_mut();
     headers.insert("x-has-more", shown(next_offset.is_some()));
     if let Some(offset) = next_offset {
-        headers.insert("x-next-offset", offset.into());
+        headers.insert("x-next-offset", shown(offset));
     }
     headers.insert("x-head", retained.head.into());
     headers.insert("x-oldest", retained.oldest.into());
-    headers.insert("x-epoch", shown(app.backend.epoch()));
+    headers.insert("x-epoch", shown(epoch));
     headers.insert("x-lost", lost.into());
     Ok(answer)
 }
@@ -431,13 +440,14 @@ async fn stream<'a, B: Backend>(
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     let opened = app.backend.subscribe(&query).await?;
+    let overtaken = opened.subscription.overtaken();
     let spec = ReaderSpec {
         kind: ReaderKind::Stream,
         peer: client.address.to_string(),
         asked,
         scope,
         notices: query.notices,
-        overtaken: query.overtaken,
+        overtaken,
     };
     let reader = app.readers.register(spec, opened.subscription.ledger());
     headers.insert("x-reader-id", shown(reader.id()));
@@ -446,7 +456,7 @@ async fn stream<'a, B: Backend>(
     let opening = Opening {
         opened,
         notices: query.notices,
-        close_on_lag: query.overtaken == OnLag::Close,
+        close_on_lag: overtaken == OnLag::Close,
         until,
         expires: expires.map(Into::into),
         gzip,
@@ -471,11 +481,15 @@ async fn wait<'a, B: Backend>(
         asked: query.start.filter.clone(),
         scope: Filter::all(),
         notices: false,
-        overtaken: OnLag::default(),
+        overtaken: subscription.overtaken(),
     };
     let reader = app.readers.register(spec, subscription.ledger());
-    let found = find_first(&mut subscription, &app.turns, |ledger| {
-        reader.store(ReaderAccount::Own(ledger));
+    let present = app.backend.epoch();
+    let found = find_first(&mut subscription, &app.turns, |ledger, epoch| {
+        reader.store(match epoch == present {
+            true => ReaderAccount::Own(ledger),
+            false => ReaderAccount::Earlier { ledger, epoch },
+        });
     });
     let found = tokio::select! {
         biased;
@@ -495,16 +509,17 @@ async fn wait<'a, B: Backend>(
     app.metrics.streams.lost(ledger.lost);
     // From where the next call continues.
     headers.insert("x-head", subscription.position().into());
-    headers.insert("x-epoch", shown(app.backend.epoch()));
+    headers.insert("x-epoch", shown(subscription.epoch()));
     headers.insert("x-lost", ledger.lost.into());
     Ok(answer)
 }
 
-/// The JSON of the first event that matches. `report` is called with the ledger after each part that was read.
+/// The JSON of the first event that matches. `report` is called with the ledger and its epoch after each part
+/// that was read.
 async fn find_first(
     subscription: &mut impl Subscription,
     turns: &Turns,
-    report: impl Fn(ReaderLedger),
+    report: impl Fn(ReaderLedger, Epoch),
 ) -> String {
     /// How many events one read looks at: some hundred microseconds where the filter is costly.
     const BATCH: usize = 32;
@@ -517,10 +532,12 @@ async fn find_first(
                 found = Some(json.to_owned());
                 ControlFlow::Break(())
             }
-            Delivery::Lost(_) | Delivery::Session(_) => ControlFlow::Continue(()),
+            Delivery::Lost(_) | Delivery::Session(_) | Delivery::Epoch(_) => {
+                ControlFlow::Continue(())
+            }
         });
         drop(turn);
-        report(subscription.ledger());
+        report(subscription.ledger(), subscription.epoch());
         if let Some(json) = found {
             return json;
         }

@@ -211,21 +211,24 @@ impl<B: Backend> Stream<B> {
                 return self.bye(&mut feed, ByeReason::Expired).await;
             }
             if !self.stopping && self.app.is_stopping.load(Relaxed) {
+                if feed.earlier_epoch().is_some() {
+                    return self.bye(&mut feed, ByeReason::Shutdown).await;
+                }
                 self.end_at_the_head();
             }
-            let before = feed.ledger();
             let up_to = self.last.map_or(u64::MAX, |(seq, _)| seq);
             let bytes = self.app.options.limits.stream_bytes;
             let turn = self.app.turns.take(feed.filter()).await;
             let written = feed.write(&mut self.out, up_to, bytes);
             drop(turn);
             let ledger = feed.ledger();
-            self.reader.store(ReaderAccount::Own(ledger));
-            let delivered = ledger.delivered - before.delivered;
-            self.app.metrics.streams.deliveries.add(delivered);
+            self.reader.store(match feed.earlier_epoch() {
+                None => ReaderAccount::Own(ledger),
+                Some(epoch) => ReaderAccount::Earlier { ledger, epoch },
+            });
+            self.app.metrics.streams.deliveries.add(written.delivered);
             if written.gaps > 0 {
-                let lost = ledger.lost - before.lost;
-                self.app.metrics.streams.gaps(written.gaps, lost);
+                self.app.metrics.streams.gaps(written.gaps, written.lost);
                 if self.close_on_lag {
                     return self.bye(&mut feed, ByeReason::Overtaken).await;
                 }
@@ -278,7 +281,7 @@ impl<B: Backend> Stream<B> {
         &mut self,
         mut feed: Feed<B::Subscription>,
     ) -> Result<Result<(Feed<B::Subscription>, Signal), GroupFailed>, StreamEnd> {
-        let Some(socket) = self.shared_socket() else {
+        let Some(socket) = self.shared_socket(&feed) else {
             let signal = self.signal(Some(&mut feed)).await;
             return Ok(Ok((feed, signal)));
         };
@@ -313,7 +316,7 @@ impl<B: Backend> Stream<B> {
     async fn fail(&mut self, failed: GroupFailed) -> Result<StreamEnd, StreamEnd> {
         // Without a last seq the client may have received a part of a frame: all that is safe is to close.
         if let Some(last_seq) = failed.last_seq {
-            self.write_bye(ByeReason::Failed, last_seq);
+            self.write_bye(ByeReason::Failed, last_seq.into());
             self.finish(None).await?;
         }
         Ok(StreamEnd::Failed)
@@ -321,13 +324,14 @@ impl<B: Backend> Stream<B> {
 
     /// The socket, if the stream can be in a group: if its bytes are the same as those of others, and it
     /// has no end of its own.
-    fn shared_socket(&self) -> Option<Arc<TcpStream>> {
+    fn shared_socket(&self, feed: &Feed<B::Subscription>) -> Option<Arc<TcpStream>> {
         match &self.socket {
             Socket::Plain(socket)
                 if self.chunked
                     && self.gzip.is_none()
                     && self.last.is_none()
-                    && !self.close_on_lag =>
+                    && !self.close_on_lag
+                    && feed.is_live() =>
             {
                 Some(socket.0.clone())
             }
@@ -443,18 +447,24 @@ impl<B: Backend> Stream<B> {
         feed: &mut Feed<B::Subscription>,
         reason: ByeReason,
     ) -> Result<StreamEnd, StreamEnd> {
-        self.write_bye(reason, feed.position());
+        let at = Cursor {
+            seq: feed.position(),
+            epoch: feed.earlier_epoch(),
+        };
+        self.write_bye(reason, at);
         self.finish(Some(feed)).await?;
         Ok(reason.into())
     }
 
-    fn write_bye(&mut self, reason: ByeReason, last_seq: u64) {
+    /// Says why the stream ends, and where: in the present epoch, unless `at` has one.
+    fn write_bye(&mut self, reason: ByeReason, at: Cursor) {
+        let last_seq = at.seq;
         if self.notices {
             let retry = self.retry();
             let bye = Notice::Bye(Bye { reason, last_seq });
             let cursor = Cursor {
                 seq: last_seq,
-                epoch: Some(self.app.backend.epoch()),
+                epoch: at.epoch.or(Some(self.app.backend.epoch())),
             };
             self.out.notice_with_retry(&bye, cursor, retry);
         } else {

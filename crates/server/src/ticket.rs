@@ -23,6 +23,7 @@ pub(crate) fn narrow(
     if claims.epoch().is_some_and(|of| of != epoch.to_string()) {
         return Err(TicketError::OtherEpoch);
     }
+    query.earlier_epochs = claims.epoch().is_none();
     let Some(after) = claims.after() else {
         return Ok(());
     };
@@ -173,7 +174,7 @@ mod tests {
         }
         let mut live = query(&[("replay", "live")]);
         narrow(&range, &mut live, 20).unwrap();
-        assert_eq!(live, query(&[("replay", "live")]));
+        assert_eq!((live.after, live.replay), (None, Some(Replay::Live)));
 
         let ahead = TicketError::Ahead { after: 10, head: 9 };
         assert_eq!(narrow(&range, &mut query(&[]), 9), Err(ahead));
@@ -184,6 +185,10 @@ mod tests {
         let mut asked = query(&[("after", "what?"), ("notices", "true")]);
         let before = asked.clone();
         narrow(&claims(r#"{"until":5}"#), &mut asked, 20).unwrap();
-        assert_eq!(asked, before);
+        assert_eq!((&asked.after, asked.notices), (&before.after, true));
+        assert!(!asked.earlier_epochs, "what it permits is of this epoch");
+        let mut unbounded = before.clone();
+        narrow(&claims("{}"), &mut unbounded, 20).unwrap();
+        assert_eq!(unbounded, before);
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod source;
 mod sink;
 mod history;
+mod archive;
 mod publish;
 mod lines;
 mod page;
@@ -95,6 +96,7 @@ fn code_and_message(error: &ApiError) -> (&'static str, String) {
 enum Next {
     Envelope(u64),
     Lost(Lost),
+    Epoch,
 }
 
 /// What there is next, if there is anything now.
@@ -105,6 +107,7 @@ fn next(subscription: &mut impl Subscription) -> Option<Next> {
             next = match delivery {
                 Delivery::Envelope { seq, .. } => Some(Next::Envelope(seq)),
                 Delivery::Lost(lost) => Some(Next::Lost(lost)),
+                Delivery::Epoch(_) => Some(Next::Epoch),
                 Delivery::Session(_) => None,
             };
             ControlFlow::Break(())

@@ -53,6 +53,7 @@ fn a_page_says_which_parameter_is_wrong() {
         ("after=x", "after", "`x`"),
         ("after=1-00000000", "after", "SEQ or SEQ-EPOCH"),
         ("after=1&after=2", "after", "twice"),
+        ("offset=1-2", "offset", "SEQ or SEQ-EPOCH"),
         ("offset=x", "offset", "`x`"),
         ("offset=1&offset=2", "offset", "twice"),
         ("offset=18446744073709551615", "offset", "2^63 - 1"),
@@ -174,7 +175,7 @@ fn a_page_asks_for_what_it_says() {
     );
     let types: Vec<_> = asked.filter.types.iter().map(ToString::to_string).collect();
     assert_eq!(types, ["a*", "b"]);
-    assert_eq!(page("offset=3").unwrap().offset, Some(3));
+    assert_eq!(page("offset=3").unwrap().offset, Some(3.into()));
 }
 
 /// `subscribe` answers whatever is no cursor.
@@ -187,10 +188,11 @@ fn a_stream_takes_any_cursor() {
     let asked = stream("replay=live&notices=true").unwrap();
     assert_eq!((asked.replay, asked.notices), (Some(Replay::Live), true));
     for (text, overtaken) in [
-        ("", OnLag::Oldest),
-        ("overtaken=oldest", OnLag::Oldest),
-        ("overtaken=head", OnLag::Head),
-        ("overtaken=close", OnLag::Close),
+        ("", None),
+        ("overtaken=archive", Some(OnLag::Archive)),
+        ("overtaken=oldest", Some(OnLag::Oldest)),
+        ("overtaken=head", Some(OnLag::Head)),
+        ("overtaken=close", Some(OnLag::Close)),
     ] {
         assert_eq!(stream(text).unwrap().overtaken, overtaken);
     }

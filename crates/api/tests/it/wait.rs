@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 use tapline_api::{Backend as _, Subscription};
 use tapline_oapi::HelloReason;
 
-use crate::{Next, code_and_message, fill_to, next, publish, query, running};
+use crate::{Next, block_on, code_and_message, fill_to, next, publish, query, running};
 
 #[test]
 fn what_was_published_before_is_found() {
@@ -19,14 +19,14 @@ fn what_was_published_before_is_found() {
         "category=page&after=0",
     ] {
         let wait = query::wait(asked).unwrap();
-        let mut opened = api.subscribe(&wait.start);
+        let mut opened = block_on(api.subscribe(&wait.start));
         let Some(Next::Envelope(found)) = next(&mut opened.subscription) else {
             panic!("{asked}: it is there")
         };
         assert_eq!(found, page.seq());
     }
     let after = query::wait("type=page_load&after=4").unwrap();
-    let mut wait = api.subscribe(&after.start).subscription;
+    let mut wait = block_on(api.subscribe(&after.start)).subscription;
     let mut cx = Context::from_waker(Waker::noop());
     assert!(next(&mut wait).is_none(), "and once only");
     assert!(wait.poll_news(&mut cx).is_pending());
@@ -43,7 +43,11 @@ fn a_cursor_that_is_no_position_is_an_error() {
     let epoch = api.epoch();
     let refused = |asked: &str| {
         let wait = query::wait(asked).unwrap();
-        code_and_message(&api.subscribe(&wait.start).at_cursor().unwrap_err())
+        code_and_message(
+            &block_on(api.subscribe(&wait.start))
+                .at_cursor()
+                .unwrap_err(),
+        )
     };
     for cursor in [
         "99".to_owned(),
@@ -64,7 +68,10 @@ fn a_cursor_that_is_no_position_is_an_error() {
     }
     for asked in ["", "after=0", "after=2", &format!("after=1-{epoch}")] {
         let wait = query::wait(asked).unwrap();
-        assert!(api.subscribe(&wait.start).at_cursor().is_ok(), "{asked}");
+        assert!(
+            block_on(api.subscribe(&wait.start)).at_cursor().is_ok(),
+            "{asked}"
+        );
     }
 }
 
@@ -74,7 +81,7 @@ fn without_a_cursor_it_begins_at_the_sessions_start() {
     fill_to(&api, 3);
     let _ = crate::ready(api.delete());
     crate::ready(api.put(&Default::default())).unwrap();
-    let opened = api.subscribe(&query::wait("").unwrap().start);
+    let opened = block_on(api.subscribe(&query::wait("").unwrap().start));
     assert_eq!(opened.hello.used, 3);
 }
 
@@ -83,7 +90,7 @@ fn what_is_lost_on_the_way_is_known() {
     let api = running(8);
     fill_to(&api, 20);
     let wait = query::wait("after=2").unwrap();
-    let mut opened = api.subscribe(&wait.start);
+    let mut opened = block_on(api.subscribe(&wait.start));
     assert_eq!(opened.hello.reason, HelloReason::Evicted);
     assert_eq!(opened.subscription.ledger().lost, 10);
     fill_to(&api, 40);

@@ -12,6 +12,7 @@ use crate::error::ErrorBody;
 use crate::event::{Envelope, PublishRequest};
 use crate::health::Health;
 use crate::reader::{OnLag, ReaderList, ReaderPatch, ReaderPatched};
+use crate::sink::SinkList;
 use crate::ticket::{Ticket, TicketRequest};
 
 /// The state of the telemetry
@@ -123,16 +124,19 @@ fn publish_events() {}
 ///
 /// Retained events, oldest first unless `order` is `desc`. The headers say how to get the next page, and
 /// how many events should be on the page and were evicted before they could be read.
+///
+/// A server with an archive also has events that are not in memory any more. Those of earlier runs are read where
+/// `after` has the epoch of one, or `since` reaches back to it. A page is of one epoch.
 #[utoipa::path(
     get, path = "/telemetry/events", tag = "events",
     params(PageQuery),
     responses(
         (status = 200, description = "The page; empty if no event matches.", body = [Envelope], headers(
             ("X-Has-More" = bool, description = "Whether there are more events after this page"),
-            ("X-Next-Offset" = u64, description = "The `offset` of the next page; absent if there is none"),
+            ("X-Next-Offset" = String, description = "The `offset` of the next page; absent if there is none. A number, and `{seq}-{epoch}` where the next page is of an earlier epoch"),
             ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
-            ("X-Oldest" = u64, description = "The oldest seq still retained, 0 before the first event"),
-            ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+            ("X-Oldest" = u64, description = "The oldest seq still retained in memory, 0 before the first event"),
+            ("X-Epoch" = String, description = "The epoch of these events: the random id of a run of the stream"),
             ("X-Lost" = u64, description = "How many events should be on this page and were evicted before they could be read; where a filter makes that unknown, the most that it can be. Newest first, the last page reports all of them"),
         )),
         OtherEpoch,
@@ -151,7 +155,7 @@ fn read_events() {}
 /// With `notices=true` the stream also sends named events about itself: `hello`
 /// (schema `Hello`) comes first and says where reading begins, `gap` (`Gap`) reports a loss,
 /// `session` (`SessionNotice`) a change of what is captured, `filter` (`FilterNotice`) a change of the
-/// reader's filter, `beat` (`Beat`) that the stream is alive, and `bye` (`Bye`) that it ends. Ids are
+/// reader's filter, `epoch` (`EpochNotice`) that the events of an earlier run end here, `beat` (`Beat`) that the stream is alive, and `bye` (`Bye`) that it ends. Ids are
 /// then `{seq}-{epoch}`. All of these but `session` carry an id, too: the position from which a client resumes
 /// that has received them.
 ///
@@ -169,6 +173,7 @@ fn read_events() {}
         "gap": {"$ref": "#/components/schemas/Gap"},
         "session": {"$ref": "#/components/schemas/SessionNotice"},
         "filter": {"$ref": "#/components/schemas/FilterNotice"},
+        "epoch": {"$ref": "#/components/schemas/EpochNotice"},
         "beat": {"$ref": "#/components/schemas/Beat"},
         "bye": {"$ref": "#/components/schemas/Bye"},
     }))),
@@ -241,6 +246,16 @@ fn list_readers() {}
     ),
 )]
 fn patch_reader() {}
+
+/// List the sinks
+///
+/// Where events go besides the streams, such as an archive or a collector: how far each is, what became of the
+/// events that it has read, and what went wrong last.
+#[utoipa::path(
+    get, path = "/telemetry/sinks", tag = "events",
+    responses((status = 200, description = "The sinks; none where the server has none.", body = SinkList)),
+)]
+fn list_sinks() {}
 
 /// Make a ticket
 ///
@@ -315,8 +330,8 @@ struct PageQuery {
     #[param(inline, example = "17")]
     after: Option<Cursor>,
     /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
-    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
-    offset: Option<u64>,
+    #[param(inline, example = "117")]
+    offset: Option<Cursor>,
     /// Oldest first, or newest first.
     #[param(inline)]
     order: Option<Order>,

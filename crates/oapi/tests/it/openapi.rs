@@ -87,6 +87,7 @@ fn these_are_the_operations() {
             "get /telemetry = get_telemetry",
             "get /telemetry/events = read_events",
             "get /telemetry/readers = list_readers",
+            "get /telemetry/sinks = list_sinks",
             "get /telemetry/stream = stream_events",
             "get /telemetry/wait = wait_for_event",
             "patch /telemetry = patch_telemetry",

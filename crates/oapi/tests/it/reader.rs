@@ -16,6 +16,7 @@ fn a_list_is_read_as_it_was_written() {
         r#type: vec![],
         notices: true,
         overtaken: OnLag::Oldest,
+        epoch: None,
         position: 7,
         behind_events: 2,
         behind_bytes: 900,

@@ -27,7 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tapline_api::{Backend, Filter, LagPolicy, ReaderLedger, Subscription};
+use tapline_api::{Backend, Filter, ReaderLedger, Subscription};
+use tapline_oapi::OnLag;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -51,7 +52,7 @@ pub(crate) struct Fanout<S> {
 struct Key {
     filter: Filter,
     notices: bool,
-    lag_policy: LagPolicy,
+    overtaken: OnLag,
     shard: u64,
 }
 
@@ -111,7 +112,7 @@ impl<S: Subscription> Fanout<S> {
         let key = Key {
             filter: joining.feed.filter().clone(),
             notices: joining.feed.notices(),
-            lag_policy: joining.feed.lag_policy(),
+            overtaken: joining.feed.overtaken(),
             shard: id % fanout.shards,
         };
         let (back, returned) = oneshot::channel();
@@ -389,7 +390,6 @@ impl<'a, B: Backend> Work<'a, B> {
             .map(|member| member.stream.feed.position());
         let up_to = ahead.filter(|there| position < *there).min();
         let mut batch = FrameBuffer::new(true);
-        let before = feed.ledger();
         let bytes = self.app.options.limits.stream_bytes;
         let turn = self.app.turns.take(feed.filter()).await;
         let written = feed.write(&mut batch, up_to.unwrap_or(u64::MAX), bytes);
@@ -408,10 +408,8 @@ impl<'a, B: Backend> Work<'a, B> {
         self.wrote_at = start;
         let count = self.members.len() as u64;
         let streams = &self.app.metrics.streams;
-        streams
-            .deliveries
-            .add(count * (ledger.delivered - before.delivered));
-        streams.gaps(count * written.gaps, count * (ledger.lost - before.lost));
+        streams.deliveries.add(count * written.delivered);
+        streams.gaps(count * written.gaps, count * written.lost);
         self.group
             .sent
             .store(Group::<B::Subscription>::WRITING, Relaxed);

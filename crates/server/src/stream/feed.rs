@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 
-use tapline_api::{Cursor, Delivery, Epoch, Filter, LagPolicy, ReaderLedger, Subscription};
-use tapline_oapi::{Beat, Notice};
+use tapline_api::{Cursor, Delivery, Epoch, Filter, ReaderLedger, Subscription};
+use tapline_oapi::{Beat, Notice, OnLag};
 
 use crate::pace::is_costly;
 use crate::stream::frames::FrameBuffer;
@@ -20,7 +20,9 @@ pub(crate) struct Feed<S> {
     subscription: S,
     /// Whether the client asked for notices: named events about the stream itself. With them, ids carry
     /// the epoch.
-    notices: Option<Epoch>,
+    notices: bool,
+    /// The epoch of the stream.
+    present: Epoch,
 }
 
 /// What one [`Feed::write`] did.
@@ -28,18 +30,23 @@ pub(crate) struct Feed<S> {
 pub(crate) struct Written {
     /// How many events were looked at, filtered ones included.
     pub(crate) looked_at: usize,
+    /// How many events were written.
+    pub(crate) delivered: u64,
     /// How many gaps were reported.
     pub(crate) gaps: u64,
+    /// How many events were lost with them, at most.
+    pub(crate) lost: u64,
     /// Whether it stopped at a bound of its own, so that there may be more.
     pub(crate) is_full: bool,
 }
 
 impl<S: Subscription> Feed<S> {
-    /// `epoch` is the stream's. It is used where there are notices.
-    pub(crate) fn new(subscription: S, notices: bool, epoch: Epoch) -> Self {
+    /// `present` is the epoch of the stream.
+    pub(crate) fn new(subscription: S, notices: bool, present: Epoch) -> Self {
         Self {
             subscription,
-            notices: notices.then_some(epoch),
+            notices,
+            present,
         }
     }
 
@@ -49,6 +56,7 @@ impl<S: Subscription> Feed<S> {
         Some(Self {
             subscription: self.subscription.beside()?,
             notices: self.notices,
+            present: self.present,
         })
     }
 
@@ -67,11 +75,30 @@ impl<S: Subscription> Feed<S> {
         self.subscription.position()
     }
 
-    /// Where a client resumes that has received all up to here; with the epoch where there are notices.
+    /// The epoch of its position, where that is not the present one: it reads an earlier run in an archive.
+    pub(crate) fn earlier_epoch(&self) -> Option<Epoch> {
+        let epoch = self.subscription.epoch();
+        (epoch != self.present).then_some(epoch)
+    }
+
+    /// Whether it reads the stream itself, so that another one may read for it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.subscription.is_live()
+    }
+
+    /// The epoch that its ids carry: with notices, and where they would mean something else without.
+    fn id_epoch(&self) -> Option<Epoch> {
+        match self.notices {
+            true => Some(self.subscription.epoch()),
+            false => self.earlier_epoch(),
+        }
+    }
+
+    /// Where a client resumes that has received all up to here.
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor {
             seq: self.position(),
-            epoch: self.notices,
+            epoch: self.id_epoch(),
         }
     }
 
@@ -83,12 +110,12 @@ impl<S: Subscription> Feed<S> {
         self.subscription.filter()
     }
 
-    pub(crate) fn lag_policy(&self) -> LagPolicy {
-        self.subscription.lag_policy()
+    pub(crate) fn overtaken(&self) -> OnLag {
+        self.subscription.overtaken()
     }
 
     pub(crate) fn notices(&self) -> bool {
-        self.notices.is_some()
+        self.notices
     }
 
     pub(crate) fn refilter(&mut self, filter: Filter) {
@@ -105,20 +132,26 @@ impl<S: Subscription> Feed<S> {
 
     /// Writes what there is to read now, up to the seq `up_to` and up to about `bytes` bytes.
     pub(crate) fn write(&mut self, out: &mut FrameBuffer, up_to: u64, bytes: usize) -> Written {
-        let epoch = self.notices;
+        let epoch = self.id_epoch();
+        let notices = self.notices;
         let left = up_to.saturating_sub(self.position());
         let limit = usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(self.batch_events());
-        let mut gaps = 0;
+        let (mut delivered, mut gaps, mut all_lost) = (0, 0, 0);
         let looked_at = self.subscription.read(limit, |delivery| {
             match delivery {
-                Delivery::Envelope { seq, json } => out.envelope(seq, epoch, json),
+                Delivery::Envelope { seq, json } => {
+                    delivered += 1;
+                    out.envelope(seq, epoch, json);
+                }
                 Delivery::Lost(lost) => {
                     gaps += 1;
-                    out.lost(&lost, epoch);
+                    all_lost += lost.at_most();
+                    out.lost(&lost, notices, epoch);
                 }
                 Delivery::Session(notice) => out.notice(&Notice::Session(*notice), None),
+                Delivery::Epoch(notice) => out.epoch(&notice, notices),
             }
             if out.len() < bytes {
                 ControlFlow::Continue(())
@@ -129,7 +162,9 @@ impl<S: Subscription> Feed<S> {
         let is_full = looked_at == self.batch_events() || out.len() >= bytes;
         Written {
             looked_at,
+            delivered,
             gaps,
+            lost: all_lost,
             is_full,
         }
     }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use bytes::Bytes;
 use serde::Serialize;
 use tapline_api::{Counts, Cursor, Epoch, Lost, ReaderLedger};
-use tapline_oapi::{Gap, Hello, HelloReason, Notice};
+use tapline_oapi::{EpochNotice, Gap, Hello, HelloReason, Notice};
 
 /// Bytes for a stream, in the making: whole frames, with space in front for the chunk's length.
 ///
@@ -150,10 +150,30 @@ impl FrameBuffer {
         ));
     }
 
-    /// A loss: a notice, where an epoch is given, and otherwise a comment.
-    pub(crate) fn lost(&mut self, lost: &Lost, epoch: Option<Epoch>) {
+    /// What follows is of another epoch: a notice, or a comment for clients that get none.
+    pub(crate) fn epoch(&mut self, epoch: &EpochNotice, notices: bool) {
+        if notices {
+            let begin = Cursor {
+                seq: 0,
+                epoch: Some(epoch.epoch),
+            };
+            return self.notice(&Notice::Epoch(*epoch), Some(begin));
+        }
+        let rest = if epoch.complete {
+            ""
+        } else {
+            "; what came after it cannot be read"
+        };
+        self.comment(&format!(
+            "epoch: {} ends here after seq {}{rest}; {} follows from seq 1",
+            epoch.from, epoch.last_seq, epoch.epoch
+        ));
+    }
+
+    /// A loss: a notice, or a comment for clients that get none.
+    pub(crate) fn lost(&mut self, lost: &Lost, notices: bool, epoch: Option<Epoch>) {
         let by_category = lost.by_category.iter().flat_map(Counts::iter);
-        if epoch.is_some() {
+        if notices {
             let gap = Notice::Gap(Gap {
                 count: lost.count(),
                 matching: lost.matching,
