@@ -20,6 +20,8 @@ const CRATES: &[Crate] = &[
     Crate::on(0, "tapline-oapi", Sees::Below),
     Crate::on(0, "tapline-ring", Sees::Below),
     Crate::on(1, "tapline-events", Sees::Below),
+    // Pure functions of events: they need no stream.
+    Crate::on(1, "tapline-insight", Sees::Only(&["tapline-oapi"])),
     Crate::on(2, "tapline-telemetry", Sees::Below),
     Crate::on(3, "tapline-api", Sees::Below),
     // The rules of who may call know no session and no event.
@@ -30,7 +32,12 @@ const CRATES: &[Crate] = &[
     Crate::on(
         4,
         "tapline-server",
-        Sees::Only(&["tapline-oapi", "tapline-api", "tapline-access"]),
+        Sees::Only(&[
+            "tapline-oapi",
+            "tapline-insight",
+            "tapline-api",
+            "tapline-access",
+        ]),
     ),
     Crate::on(
         4,
