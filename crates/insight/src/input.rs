@@ -1,6 +1,6 @@
 //! What is fed: events in the order of their seqs, and what is known about those that are missing.
 
-use tapline_oapi::{CategorySet, Envelope, Epoch, Notice};
+use tapline_oapi::{CategorySet, Envelope, Epoch, HelloReason, Notice};
 
 /// One piece of a stream, in the order of the stream.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,11 @@ impl Lost {
 pub fn inputs_of_notice(notice: &Notice, asked: Option<u64>) -> [Option<Input<'static>>; 2] {
     match notice {
         Notice::Hello(hello) => {
-            let from = asked.unwrap_or(hello.used).saturating_add(1);
+            let from = match hello.reason {
+                // Seqs of another run say nothing about this one.
+                HelloReason::OtherEpoch => 1,
+                _ => asked.unwrap_or(hello.used).saturating_add(1),
+            };
             let lost = (from <= hello.used && hello.lost != Some(0)).then(|| Lost {
                 count: hello.lost,
                 ..Lost::unknown(from, hello.used)
@@ -99,6 +103,7 @@ pub fn inputs_of_notice(notice: &Notice, asked: Option<u64>) -> [Option<Input<'s
             };
             [Some(Input::Captured(captured)), None]
         }
+        Notice::Epoch(notice) => [Some(Input::Epoch(notice.epoch)), None],
         Notice::Filter(_) | Notice::Beat(_) | Notice::Bye(_) => [None, None],
     }
 }
