@@ -15,7 +15,7 @@ use tapline_oapi::{Category, SourceKind};
 
 use crate::player::Pace;
 use crate::units::{self, InvalidNumber};
-pub(crate) use server::{Access, Limits, Server, Streams};
+pub(crate) use server::{Access, Archive, Limits, Server, Streams};
 
 pub(crate) mod browser;
 
@@ -81,7 +81,7 @@ pub(crate) struct Serve {
 const SERVE_EXAMPLES: &str = "\
 Prints `listening on http://ADDR:PORT` (https with TLS) on standard output when it is ready. SIGTERM \
 or Ctrl-C stops it gracefully, a second one immediately. Sizes are written as 64KiB or 8MB, times as \
-250ms, 15s, 2m or 1h.
+250ms, 15s, 2m, 1h or 7d.
 
 Examples:
   tapline serve --start

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use tapline_access::{AllowListError, LoadError, TokenError};
 use tapline_api::ApiError;
+use tapline_archive::ArchiveError;
 use tapline_client::{CursorError, Error as ClientError};
 use tapline_relay::RelayError;
 
@@ -29,6 +30,8 @@ pub(crate) enum Failure {
     Access(LoadError),
     #[error(transparent)]
     Relay(RelayError),
+    #[error("cannot open the archive (--archive)")]
+    Archive(#[source] ArchiveError),
     #[error("cannot start a session")]
     Session(#[source] ApiError),
     #[error("the server failed")]

@@ -12,6 +12,7 @@ mod args;
 mod units;
 
 mod serve;
+mod sinks;
 mod demo;
 mod chromium;
 mod site;

@@ -25,7 +25,7 @@ use crate::args::browser::Source;
 use crate::args::{Access, Limits, Serve, Server, Streams};
 use crate::failure::Failure;
 use crate::reload::{self, RedactionFile};
-use crate::{files, signals, token};
+use crate::{files, signals, sinks, token};
 
 pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
     let browser = args.browser.source()?;
@@ -111,7 +111,8 @@ pub(crate) async fn serve(
     reload::spawn(options.access.clone(), setup.redaction).map_err(Failure::Runtime)?;
 
     let session = TelemetrySession::new(stream);
-    let api = Arc::new((setup.sources)(ApiService::new(session)));
+    let api = sinks::add(ApiService::new(session), args.archive).await?;
+    let api = Arc::new((setup.sources)(api));
     if setup.start {
         api.put(&ConfigRequest::default())
             .await
@@ -144,21 +145,29 @@ pub(crate) async fn serve(
 
     let budget = Budget(args.shutdown_timeout);
     let producers = api.clone();
+    let (sinks_end, sinks_have_ended) = oneshot::channel();
     let shutdown = async move {
         signal.await;
         let begin = Instant::now();
-        Shutdown::by(begin + budget.whole()).after(async move {
+        let end = begin + budget.whole();
+        Shutdown::by(end).after(async move {
             if let Some(relay) = relay {
                 // An error says that the relay has ended.
                 let _ = end_relay.send(begin + budget.of_relay());
                 let _ = relay.await;
             }
             producers.shutdown(begin + budget.of_sources()).await;
+            // Nothing is published any more. Sinks end while streams get what is left.
+            tokio::spawn(async move {
+                producers.shutdown_sinks(end).await;
+                let _ = sinks_end.send(());
+            });
         })
     };
-    tapline_server::serve(listener, api, options, shutdown)
-        .await
-        .map_err(Failure::Serve)
+    let served = tapline_server::serve(listener, api, options, shutdown).await;
+    // An error says that the shutdown has not begun.
+    let _ = sinks_have_ended.await;
+    served.map_err(Failure::Serve)
 }
 
 /// How the time for a shutdown is divided, counted from the signal. A part that ends early leaves the rest to
@@ -177,7 +186,7 @@ impl Budget {
         self.0 / 2
     }
 
-    /// Streams get what is left.
+    /// Streams and sinks get what is left.
     fn whole(self) -> Duration {
         self.0
     }

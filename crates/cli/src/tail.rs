@@ -158,6 +158,10 @@ impl View {
                 }
                 format!("reconnected after seq {} of {}", hello.used, hello.head)
             }
+            StreamItem::Epoch(epoch) => format!(
+                "that run of the server ended after seq {}; the next one follows from seq 1",
+                epoch.last_seq
+            ),
             StreamItem::Session(notice) if !self.json => session_text(notice),
             StreamItem::Reconnecting(attempt) => {
                 let cause = match &attempt.cause {

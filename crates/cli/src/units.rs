@@ -14,7 +14,7 @@ pub(crate) fn bytes(text: &str) -> Result<usize, InvalidNumber> {
     parse(number).ok_or(InvalidNumber::Bytes)
 }
 
-/// A time: `250ms`, `15s`, `2m` or `2min`, `1h`, up to a year. A bare number would be a guess.
+/// A time: `250ms`, `15s`, `2m` or `2min`, `1h`, `7d`, up to a year. A bare number would be a guess.
 pub(crate) fn time(text: &str) -> Result<Duration, InvalidNumber> {
     /// Longer is for ever, and the clock's own arithmetic ends somewhere.
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -24,6 +24,7 @@ pub(crate) fn time(text: &str) -> Result<Duration, InvalidNumber> {
         "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(InvalidNumber::Time),
     };
     u64::from_str(digits)
@@ -41,7 +42,7 @@ pub(crate) enum InvalidNumber {
     Count,
     #[error("expected a size such as 65536, 64KiB or 1MiB")]
     Bytes,
-    #[error("expected a time such as 250ms, 15s, 2m or 1h, at most a year")]
+    #[error("expected a time such as 250ms, 15s, 2m, 1h or 7d, at most a year")]
     Time,
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
+use tapline_archive::ArchiveOptions;
 
 use super::{capacity, capacity_bytes, not_none};
 use crate::units;
@@ -40,6 +41,9 @@ pub(crate) struct Server {
     pub(crate) shutdown_timeout: Duration,
 
     #[command(flatten)]
+    pub(crate) archive: Archive,
+
+    #[command(flatten)]
     pub(crate) access: Access,
 
     #[command(flatten)]
@@ -47,6 +51,26 @@ pub(crate) struct Server {
 
     #[command(flatten)]
     pub(crate) limits: Limits,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Archive (docs/archive.md)")]
+pub(crate) struct Archive {
+    /// Store all events in this directory, compressed, and read there what is not in memory any more. It
+    /// also has what earlier runs stored. Without it nothing touches the disk
+    #[arg(long, value_name = "DIR")]
+    #[arg(env = "TAPLINE_ARCHIVE", hide_env_values = true)]
+    pub(crate) archive: Option<PathBuf>,
+
+    /// Use at most this much of the disk; the oldest events are deleted first
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = archive_bytes)]
+    #[arg(env = "TAPLINE_ARCHIVE_BYTES", hide_env_values = true)]
+    pub(crate) archive_bytes: u64,
+
+    /// Delete events that were stored longer ago than this; by default, age does not matter
+    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    #[arg(env = "TAPLINE_ARCHIVE_AGE", hide_env_values = true)]
+    pub(crate) archive_age: Option<Duration>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -175,6 +199,17 @@ fn number(text: &str) -> Result<usize, String> {
 
 fn size(text: &str) -> Result<usize, String> {
     not_none(units::bytes(text), "it must be at least one byte")
+}
+
+fn archive_bytes(text: &str) -> Result<u64, String> {
+    let least = ArchiveOptions::LEAST_BYTES;
+    match units::bytes(text) {
+        Ok(bytes) if (bytes as u64) < least => {
+            Err(format!("an archive needs at least {least} bytes"))
+        }
+        Ok(bytes) => Ok(bytes as u64),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn patience(text: &str) -> Result<Duration, String> {

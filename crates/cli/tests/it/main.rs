@@ -10,6 +10,7 @@ mod program;
 mod wire;
 
 mod access;
+mod archive;
 mod cdp;
 mod demo;
 mod help;
