@@ -61,7 +61,7 @@ pub use history::{
 pub use page::{MAX_LIMIT, Page, PageQuery};
 pub use publish::{NotCaptured, Published};
 pub use publisher::Publisher;
-pub use query::QueryError;
+pub use query::{QueryError, moment as parse_moment};
 pub use service::{ApiService, PutAnswer, SinkSwitch};
 pub use sink::{
     NotPending, Progress, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkLedger, SinkReader,

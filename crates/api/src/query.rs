@@ -103,8 +103,13 @@ pub(crate) fn offset(name: &str, text: &str) -> Result<Cursor, QueryError> {
     }
 }
 
-/// RFC 3339, or a duration ago; in microseconds since the Unix epoch.
-pub(crate) fn moment(name: &str, text: &str) -> Result<u64, QueryError> {
+/// RFC 3339, or a duration ago such as `5m`; in microseconds since the Unix epoch. `name` is the parameter or flag, for the
+/// message.
+///
+/// # Errors
+///
+/// [`QueryError`] where it is neither.
+pub fn moment(name: &str, text: &str) -> Result<u64, QueryError> {
     if let Some(at) = rfc_3339(text) {
         return Ok(at);
     }

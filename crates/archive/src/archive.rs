@@ -10,7 +10,7 @@ use tapline_events::{Epoch, Filter};
 use crate::disk::Disk;
 use crate::error::ArchiveError;
 use crate::read::Count;
-use crate::store::{ArchiveCounts, Store};
+use crate::store::{ArchiveCounts, Store, View};
 
 /// Reads an archive. A cheap clone.
 ///
@@ -126,26 +126,27 @@ impl Archive {
     /// [`ArchiveError::Io`] where the directory cannot be read.
     pub fn segments(&self) -> Result<Vec<SegmentInfo>, ArchiveError> {
         let views = self.0.views()?;
-        let infos = views.into_iter().map(|view| {
-            let summary = &view.summary;
-            SegmentInfo {
-                path: view.segment.path.clone(),
-                epoch: view.segment.name.epoch,
-                seqs: summary.first..=summary.last,
-                events: summary.events,
-                bytes: summary.len,
-                raw_bytes: summary.raw,
-                blocks: summary.blocks,
-                time: (summary.oldest_ts <= summary.newest_ts)
-                    .then_some(summary.oldest_ts..=summary.newest_ts),
-            }
-        });
-        Ok(infos.collect())
+        Ok(views.iter().map(info).collect())
     }
 
     /// What happened to it since it was opened.
     pub fn counts(&self) -> ArchiveCounts {
         *self.0.lock_counts()
+    }
+}
+
+pub(crate) fn info(view: &View) -> SegmentInfo {
+    let summary = &view.summary;
+    SegmentInfo {
+        path: view.segment.path.clone(),
+        epoch: view.segment.name.epoch,
+        seqs: summary.first..=summary.last,
+        events: summary.events,
+        bytes: summary.len,
+        raw_bytes: summary.raw,
+        blocks: summary.blocks,
+        time: (summary.oldest_ts <= summary.newest_ts)
+            .then_some(summary.oldest_ts..=summary.newest_ts),
     }
 }
 

@@ -375,6 +375,10 @@ pub(crate) struct BlockBuilder {
 
 impl BlockBuilder {
     pub(crate) fn new() -> Self {
+        Self::with_level(LEVEL)
+    }
+
+    pub(crate) fn with_level(level: i32) -> Self {
         Self {
             raw: Vec::new(),
             first: 0,
@@ -387,7 +391,7 @@ impl BlockBuilder {
             unlisted: [0; Category::COUNT],
             gaps: Vec::new(),
             breaks: Vec::new(),
-            compressor: Compressor::new(LEVEL).expect("the level is one that zstd has"),
+            compressor: Compressor::new(level).expect("the level is one that zstd has"),
         }
     }
 

@@ -133,6 +133,12 @@ impl Disk {
 pub(crate) struct Lock(#[expect(dead_code, reason = "held until it is dropped")] File);
 
 impl Lock {
+    /// Whether a process holds the lock of which this is the file.
+    pub(crate) fn is_held(file: &File) -> bool {
+        // It is released with the file.
+        flock(file, FlockOperation::NonBlockingLockShared).is_err()
+    }
+
     pub(crate) fn acquire(disk: &Disk) -> Result<Self, ArchiveError> {
         let path = disk.dir.join("lock");
         let mut options = OpenOptions::new();

@@ -283,7 +283,7 @@ pub(crate) enum Tail {
 }
 
 /// Whether the bytes begin as a block does, or are zeros, as after a power loss.
-fn is_torn(file: &File, range: &Range<u64>) -> io::Result<bool> {
+pub(crate) fn is_torn(file: &File, range: &Range<u64>) -> io::Result<bool> {
     let mut start = vec![0; (range.end - range.start).min(4096) as usize];
     file.read_exact_at(&mut start, range.start)?;
     let prefix = start.len().min(crate::block::MAGIC.len());

@@ -13,6 +13,8 @@
 
 mod archive;
 mod sink;
+mod check;
+mod compact;
 mod options;
 mod error;
 mod writer;
@@ -24,6 +26,8 @@ mod name;
 mod disk;
 
 pub use archive::{Archive, SegmentInfo};
+pub use check::{CheckReport, Defect, Finding, Repair, check, repair};
+pub use compact::{Compacted, Remove, compact, remove};
 pub use disk::{Faults, FileOp};
 pub use error::ArchiveError;
 pub use options::ArchiveOptions;

@@ -17,6 +17,7 @@ use crate::player::Pace;
 use crate::units::{self, InvalidNumber};
 pub(crate) use server::{Access, Archive, Limits, Server, Streams};
 
+pub(crate) mod archive;
 pub(crate) mod browser;
 
 pub(crate) use browser::{Browser, Redact, Retries};
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Record(Record),
     /// Run a server that publishes a recording, or print the recording's events
     Replay(Recording),
+    /// Read the events that a server has archived, check them, export them, delete them
+    Archive(archive::Archive),
 }
 
 #[derive(Debug, clap::Args)]

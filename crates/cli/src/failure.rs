@@ -66,6 +66,10 @@ pub(crate) enum Failure {
     },
     #[error("{0} of the lines were refused")]
     Refused(u64),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("the archive is not intact: {0} of the findings are not repaired")]
+    Defects(usize),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
 }

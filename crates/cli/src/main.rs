@@ -21,6 +21,7 @@ mod replay;
 mod player;
 mod publish;
 mod tail;
+mod archive;
 mod line;
 
 mod token;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
             Command::Tail(args) => tail::run(args).await,
             Command::Record(args) => record::run(args).await,
             Command::Replay(args) => replay::run(args).await,
+            Command::Archive(args) => archive::run(args.command),
         }
     });
     // A thread may be blocked in reading standard input: do not wait for it.

@@ -9,3 +9,5 @@ mod support;
 mod conformance;
 mod recovery;
 mod faults;
+mod killed;
+mod maintain;

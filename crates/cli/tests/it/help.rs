@@ -7,7 +7,9 @@ use crate::program::run;
 #[test]
 fn help_is_as_in_the_golden_file() {
     let mut help = String::new();
-    for command in ["", "serve", "demo", "publish", "tail", "record", "replay"] {
+    for command in [
+        "", "serve", "demo", "publish", "tail", "record", "replay", "archive",
+    ] {
         let args: Vec<_> = [command, "--help"]
             .into_iter()
             .filter(|it| !it.is_empty())
