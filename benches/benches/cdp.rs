@@ -8,20 +8,11 @@
 //! means nothing to the machine.
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use tapline_benches::recorded::{Message, connected, replay, session};
 use tapline_benches::{MEASURED, WARM_UP};
-use tapline_cdp::{Core, Options, Output, Time};
 use tapline_oapi::{Category, CategorySet};
-
-/// What a Chromium said in a real session; see docs/cdp.md.
-const SESSION: &str = include_str!("../../crates/cdp/data/session.ndjson");
-
-/// The body of every response of text.
-const BODY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 criterion_group! {
     name = benches;
@@ -30,32 +21,20 @@ criterion_group! {
 }
 criterion_main!(benches);
 
-#[derive(Deserialize)]
-struct Line {
-    t: u64,
-    msg: Box<RawValue>,
-}
-
 fn recorded(c: &mut Criterion) {
     let mut group = c.benchmark_group("cdp/recorded");
-    let lines: Vec<Line> = SESSION
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("the recording is good JSON"))
-        .collect();
-    group.throughput(Throughput::Elements(lines.len() as u64));
+    let messages = session();
+    let begin = messages[0].at;
+    group.throughput(Throughput::Elements(messages.len() as u64));
     for (name, captured, expected) in [
         ("all", CategorySet::ALL, 310),
         ("console", CategorySet::of(&[Category::Console]), 30),
     ] {
         group.bench_function(name, |b| {
             b.iter_batched_ref(
-                || connected(captured, at(lines[0].t)),
+                || connected(captured, begin),
                 |core| {
-                    let mut events = 0;
-                    for line in &lines {
-                        core.message(at(line.t), black_box(line.msg.get()));
-                        events += drain(core, at(line.t));
-                    }
+                    let events = replay(core, &messages);
                     assert!(events >= expected, "{events}");
                 },
                 BatchSize::PerIteration,
@@ -63,66 +42,20 @@ fn recorded(c: &mut Criterion) {
         });
     }
 
-    let unknown: Vec<&Line> = lines
-        .iter()
-        .filter(|line| {
-            line.msg
-                .get()
-                .starts_with(r#"{"method":"Network.policyUpdated""#)
-        })
-        .collect();
+    let is_unknown = |it: &&Message| it.text.starts_with(r#"{"method":"Network.policyUpdated""#);
+    let unknown: Vec<&Message> = messages.iter().filter(is_unknown).collect();
     assert!(
         !unknown.is_empty(),
         "there is what the machine has no use for"
     );
     group.throughput(Throughput::Elements(unknown.len() as u64));
     group.bench_function("unknown", |b| {
-        let mut core = connected(CategorySet::ALL, at(lines[0].t));
+        let mut core = connected(CategorySet::ALL, begin);
         b.iter(|| {
-            for line in &unknown {
-                core.message(at(line.t), black_box(line.msg.get()));
+            for message in &unknown {
+                core.message(message.at, black_box(&message.text));
             }
         });
     });
     group.finish();
-}
-
-/// The moment of a recorded message. A recording has wall times only.
-fn at(t: u64) -> Time {
-    Time {
-        monotonic: Duration::from_micros(t),
-        wall: t,
-    }
-}
-
-fn connected(captured: CategorySet, now: Time) -> Core {
-    let mut core = Core::new(Options {
-        captured,
-        ..Options::default()
-    });
-    core.connected(now);
-    drain(&mut core, now);
-    core
-}
-
-/// Takes what there is to say, and answers what is asked for: the recorded collector asked for no bodies.
-/// Returns the number of events.
-fn drain(core: &mut Core, now: Time) -> usize {
-    let mut events = 0;
-    while let Some(output) = core.poll() {
-        match output {
-            Output::Event(event) => {
-                events += 1;
-                drop(black_box(event));
-            }
-            Output::Command(command) if command.method == "Network.getResponseBody" => {
-                let id = command.id;
-                let answer =
-                    format!(r#"{{"id":{id},"result":{{"body":"{BODY}","base64Encoded":false}}}}"#);
-                core.message(now, &answer);
-            }
-            Output::Command(command) => drop(black_box(command)),
-        }
-    }
-    events
 }

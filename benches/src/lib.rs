@@ -8,6 +8,7 @@
 //! **Layer.** None: it may use every crate, and ships nothing.
 
 pub mod harness;
+pub mod recorded;
 mod rival;
 mod rivals;
 

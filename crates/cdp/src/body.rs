@@ -138,6 +138,7 @@ fn valid_utf8(bytes: &[u8], is_cut: bool) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::read;
 
     #[test]
     fn text_is_recognised_by_its_media_type() {
@@ -167,7 +168,7 @@ mod tests {
     #[track_caller]
     fn check(body: &str, base64: bool, content_type: &str, expected: Option<&str>) {
         let json = serde_json::json!({"body": body, "base64Encoded": base64}).to_string();
-        let body: ResponseBody<'_> = serde_json::from_str(&json).unwrap();
+        let body: ResponseBody<'_> = read(&json).unwrap();
         let text = text_of(&body, Some(content_type), false, 0, 1000);
         let text = text.as_ref().map(|it| &*it.text.text);
         assert_eq!(text, expected, "{content_type}");
@@ -212,14 +213,14 @@ mod tests {
     fn a_cut_body_has_its_whole_length_and_no_half_of_a_character() {
         let text = "ü".repeat(5000);
         let json = serde_json::json!({"body": text, "base64Encoded": false}).to_string();
-        let body: ResponseBody<'_> = serde_json::from_str(&json).unwrap();
+        let body: ResponseBody<'_> = read(&json).unwrap();
         let cut = text_of(&body, None, false, 0, 1001).unwrap();
         assert!(cut.text.is_cut && cut.text.text.chars().all(|it| it == 'ü'));
         assert_eq!(cut.bytes, 10_000);
 
         let encoded = STANDARD.encode(&text);
         let json = serde_json::json!({"body": encoded, "base64Encoded": true}).to_string();
-        let body: ResponseBody<'_> = serde_json::from_str(&json).unwrap();
+        let body: ResponseBody<'_> = read(&json).unwrap();
         let cut = text_of(&body, None, false, 10_000, 1001).unwrap();
         assert!(cut.text.is_cut && cut.text.text.chars().all(|it| it == 'ü'));
         assert_eq!(cut.bytes, 10_000);
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn an_empty_body_is_none_where_bytes_were_received() {
         let json = r#"{"body": "", "base64Encoded": false}"#;
-        let body: ResponseBody<'_> = serde_json::from_str(json).unwrap();
+        let body: ResponseBody<'_> = read(json).unwrap();
         assert!(text_of(&body, None, false, 10, 1000).is_none());
         assert_eq!(text_of(&body, None, false, 0, 1000).unwrap().text.text, "");
     }

@@ -12,6 +12,7 @@ use tapline_oapi::data::{
 use tapline_oapi::{Category, CategorySet, KnownType};
 
 use crate::attach::{self, DISCOVER};
+use crate::json::Malformed;
 use crate::key::Key;
 use crate::network::{self, Closed, Requests};
 use crate::options::Options;
@@ -607,7 +608,7 @@ impl Core {
                 requests.served_from_memory(&params::<ServedFromCache<'_>>(message)?.request_id);
             }
             // Only the length of a posted body is of interest.
-            "Network.requestWillBeSentExtraInfo" if message.contains(r#""Content-Length""#) => {
+            "Network.requestWillBeSentExtraInfo" if protocol::has_content_length(message) => {
                 requests.sent_extra_info(&params::<RequestExtraInfo<'_>>(message)?, targets, out);
             }
             "Network.responseReceivedExtraInfo" => {
@@ -801,8 +802,8 @@ impl Core {
 #[derive(Debug)]
 struct Unreadable;
 
-impl From<serde_json::Error> for Unreadable {
-    fn from(_: serde_json::Error) -> Self {
+impl From<Malformed> for Unreadable {
+    fn from(_: Malformed) -> Self {
         Self
     }
 }

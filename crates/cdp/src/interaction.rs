@@ -1,13 +1,16 @@
 //! Clicks, keys and scrolling. A script in each page listens for them. It runs in a world of its own
 //! that the page cannot see, and reports through a binding that exists in that world alone.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 use tapline_oapi::data::{InteractionClick, InteractionKey, InteractionScrollSettled};
 use tapline_oapi::{Category, KnownType};
 
+use crate::json::Malformed;
 use crate::key::Key;
 use crate::outbox::{Click, Outbox, Purpose};
 use crate::protocol::{self, BindingCalled, BoxModel, ExecutionContext, FrameOwner, Text};
@@ -24,6 +27,12 @@ const BINDING: &str = "__tapline";
 
 /// The browser's event that brings a report of the script.
 const CAUSE: Option<&str> = Some("Runtime.bindingCalled");
+
+/// The arguments that add the script to a target. Written once: it is 6 KB, and each target gets it.
+static WITH_SCRIPT: LazyLock<Box<RawValue>> = LazyLock::new(|| {
+    let arguments = json!({"source": SCRIPT, "worldName": WORLD, "runImmediately": true});
+    to_raw_value(&arguments).expect("texts always serialize")
+});
 
 /// Stops the script. The script contains the name.
 const STOP: &str = "globalThis.__taplineStop?.()";
@@ -57,7 +66,7 @@ pub(crate) fn enable(target: &mut Target, out: &mut Outbox) {
         key,
         session,
         "Page.addScriptToEvaluateOnNewDocument",
-        &json!({"source": SCRIPT, "worldName": WORLD, "runImmediately": true}),
+        &*WITH_SCRIPT,
         Purpose::Script,
     );
 }
@@ -145,7 +154,7 @@ pub(crate) fn reported(
     target: &mut Target,
     call: &BindingCalled<'_>,
     out: &mut Outbox,
-) -> Result<Option<Box<Click>>, serde_json::Error> {
+) -> Result<Option<Box<Click>>, Malformed> {
     if &*call.name != BINDING {
         return Ok(None);
     }

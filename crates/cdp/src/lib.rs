@@ -44,7 +44,9 @@
 // The core, from the bottom up.
 mod time;
 mod key;
+mod find;
 mod redact;
+mod json;
 mod protocol;
 mod proxy;
 mod options;

@@ -8,9 +8,10 @@
 //! parent's, or begin in a page and end in its worker. So requests are found by their id alone, which is
 //! unique within a browser, and each keeps the context in which it began.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use serde_json::json;
 use tapline_oapi::data::{
     Context, NetworkIdle, NetworkLoadingFailed, NetworkRequest, NetworkResponse,
@@ -266,7 +267,7 @@ pub(crate) struct Requests {
     last: u64,
     /// In the order in which they began.
     open: BTreeMap<u64, Request>,
-    by_id: HashMap<Box<str>, u64>,
+    by_id: FxHashMap<Box<str>, u64>,
     by_target: BTreeSet<(Key, u64)>,
     due: BTreeSet<(Duration, u64)>,
     /// Requests that we gave up, the oldest first.
@@ -1112,7 +1113,7 @@ fn fetch_body(target: &Target, ended: EndedResponse, out: &mut Outbox) {
         emit_with_body(ended, None, out);
         return;
     }
-    let params = json!({"requestId": ended.response.request_id});
+    let params = BTreeMap::from([("requestId", ended.response.request_id.clone())]);
     out.call(
         Some(target.key),
         Some(&*target.session),

@@ -16,12 +16,12 @@
 //! A `…` is where the browser, or the limit, left something out. A preview is read only while there is
 //! space for it, and one level at a time, because a page chooses how much there is of it.
 
+use crate::json::Raw;
 use crate::outbox::Outbox;
 use crate::protocol::{
     self, Beginning, EntryPreview, ObjectPreview, PageText, PropertyPreview, RemoteObject,
 };
 use crate::redact::{MARGIN, REDACTED, cut};
-use serde_json::value::RawValue;
 
 /// How many previews within previews are shown. `console.table` sends two levels, maps one more.
 const MAX_DEPTH: usize = 4;
@@ -62,7 +62,7 @@ pub(crate) fn text_of(value: &RemoteObject<'_>, limit: usize, out: &Outbox) -> S
         return out.text_within(text, limit);
     }
     if let Some(json) = value.value {
-        let json = Beginning::of(json.get(), limit.saturating_add(MARGIN));
+        let json = Beginning::of(json.0, limit.saturating_add(MARGIN));
         return out.redacted(&json, limit);
     }
     let kind = value.subtype.as_ref().unwrap_or(&value.kind);
@@ -187,13 +187,13 @@ impl Line<'_> {
     }
 
     /// A preview that was not read yet. One that cannot be read is left out.
-    fn preview(&mut self, preview: &RawValue, is_dom_exception: bool, depth: usize) {
+    fn preview(&mut self, preview: Raw<'_>, is_dom_exception: bool, depth: usize) {
         if self.is_full() {
             return;
         }
         if depth == 0 {
             self.push(MORE);
-        } else if let Ok(preview) = protocol::read::<ObjectPreview<'_>>(preview.get()) {
+        } else if let Ok(preview) = protocol::read::<ObjectPreview<'_>>(preview.0) {
             self.value(&preview, is_dom_exception, depth - 1);
         }
     }
@@ -249,7 +249,7 @@ impl Line<'_> {
 
     fn entry(&mut self, entry: &EntryPreview<'_>, depth: usize) {
         if let Some(key) = entry.key {
-            let name = protocol::read::<ObjectPreview<'_>>(key.get());
+            let name = protocol::read::<ObjectPreview<'_>>(key.0);
             let is_secret = name.is_ok_and(|name| self.is_secret(&name.description));
             self.preview(key, false, depth);
             self.push(" => ");

@@ -11,11 +11,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
+use crate::find::find;
+use crate::json::{self, Raw, unescaped};
+use crate::redact::cut;
+use memchr::memmem;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
-use crate::redact::cut;
+pub(crate) use crate::json::read;
 
 /// The most arguments of a console call that are read.
 const MAX_ARGS: usize = 1000;
@@ -50,7 +53,7 @@ pub(crate) fn head(message: &str) -> Option<Head<'_>> {
     const ID: &str = r#"{"id":"#;
 
     if let Some(rest) = message.strip_prefix(METHOD) {
-        let end = rest.find(['"', '\\'])?;
+        let end = find(rest.as_bytes(), 0, *b"\"\\")?;
         if rest.as_bytes()[end] == b'"' {
             return Some(Head::Event(Cow::Borrowed(&rest[..end])));
         }
@@ -67,7 +70,7 @@ pub(crate) fn head(message: &str) -> Option<Head<'_>> {
         #[serde(borrow)]
         method: Option<Text<'a>>,
     }
-    let slow: Slow<'_> = serde_json::from_str(message).ok()?;
+    let slow: Slow<'_> = read(message).ok()?;
     match (slow.id, slow.method) {
         (Some(id), _) => Some(Head::Answer(id)),
         (None, Some(method)) => Some(Head::Event(method.0)),
@@ -122,42 +125,26 @@ impl Deref for Text<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
+        struct Word;
 
-        impl<'de> Visitor<'de> for Bytes {
+        impl<'de> Visitor<'de> for Word {
             type Value = Text<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
 
-            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Text<'de>, E> {
-                Ok(match std::str::from_utf8(bytes) {
-                    Ok(text) => Text(Cow::Borrowed(text)),
-                    Err(_) => Text(Cow::Owned(mended(bytes))),
-                })
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
             }
 
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(mended(bytes))))
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
             }
         }
 
-        deserializer.deserialize_bytes(Bytes)
+        deserializer.deserialize_str(Word)
     }
-}
-
-/// The text with one U+FFFD for each half of a surrogate pair. Such a half has three bytes, the last
-/// two of which are continuation bytes.
-fn mended(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        if chunk.invalid().first().is_some_and(|byte| *byte >= 0xC0) {
-            text.push('\u{FFFD}');
-        }
-    }
-    text
 }
 
 /// A number exactly as the browser wrote it, and zero for one out of range. `serde_json` reads floats
@@ -201,8 +188,8 @@ whole_numbers!(u8, u32, u64, i64);
 /// Reads a number, and zero for one of another kind or out of range: a strange number must not cost the
 /// message.
 fn lenient<'de, D: Deserializer<'de>, N: Number>(deserializer: D) -> Result<N, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?.get();
-    if raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+    let raw = Raw::deserialize(deserializer)?.0;
+    if let [b'-' | b'0'..=b'9', ..] = raw.as_bytes() {
         Ok(N::of(raw).unwrap_or_default())
     } else {
         Err(D::Error::custom("not a number"))
@@ -213,16 +200,16 @@ fn lenient<'de, D: Deserializer<'de>, N: Number>(deserializer: D) -> Result<N, D
 fn lenient_option<'de, D: Deserializer<'de>, N: Number>(
     deserializer: D,
 ) -> Result<Option<N>, D::Error> {
-    let raw = Option::<&RawValue>::deserialize(deserializer)?;
-    Ok(raw.and_then(|raw| N::of(raw.get())))
+    let raw = Option::<Raw<'_>>::deserialize(deserializer)?;
+    Ok(raw.and_then(|raw| N::of(raw.0)))
 }
 
 /// The same for timings, which are `None` as a whole.
 fn lenient_timing<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<ResourceTiming>, D::Error> {
-    let raw = Option::<&RawValue>::deserialize(deserializer)?;
-    Ok(raw.and_then(|raw| read(raw.get()).ok()))
+    let raw = Option::<Raw<'_>>::deserialize(deserializer)?;
+    Ok(raw.and_then(|raw| read(raw.0).ok()))
 }
 
 /// The corners of a box.
@@ -255,8 +242,8 @@ impl<'a> Beginning<'a> {
 
 impl<'a> PageText<'a> {
     /// The text of a JSON value, if it is a string.
-    pub(crate) fn of(json: &'a RawValue) -> Option<Self> {
-        let text = json.get().strip_prefix('"')?.strip_suffix('"')?;
+    pub(crate) fn of(json: Raw<'a>) -> Option<Self> {
+        let text = json.0.strip_prefix('"')?.strip_suffix('"')?;
         Some(Self(text))
     }
 
@@ -272,11 +259,11 @@ impl<'a> PageText<'a> {
     /// The length of all of it in bytes, decoded.
     pub(crate) fn decoded_len(&self) -> usize {
         let mut length = self.0.len();
-        let mut rest = self.0;
-        while let Some(at) = rest.find('\\') {
-            let (decoded, escape) = unescaped(&rest[at..]);
-            length = length + decoded.len_utf8() - escape;
-            rest = rest.get(at + escape..).unwrap_or("");
+        let mut at = 0;
+        while let Some(escape) = find(self.0.as_bytes(), at, [b'\\']) {
+            let (decoded, escaped) = unescaped(&self.0[escape..]);
+            length = length + decoded.len_utf8() - escaped;
+            at = escape + escaped;
         }
         length
     }
@@ -294,69 +281,14 @@ impl<'a> PageText<'a> {
 
     /// Decodes no more than `limit` bytes. Copies only if they contain an escape.
     pub(crate) fn beginning(&self, limit: usize) -> Beginning<'a> {
-        let beginning = Beginning::of(self.0, limit);
-        if !beginning.text.contains('\\') {
-            return beginning;
-        }
-        let mut text = String::with_capacity(limit.min(self.0.len()));
-        let mut rest = self.0;
-        while !rest.is_empty() {
-            let left = limit - text.len();
-            let run = rest.find('\\').unwrap_or(rest.len());
-            let (kept, is_cut) = if 0 < run {
-                let kept = cut(&rest[..run], left);
-                text.push_str(kept);
-                (run, kept.len() < run)
-            } else {
-                let (decoded, length) = unescaped(rest);
-                let is_cut = left < decoded.len_utf8();
-                if !is_cut {
-                    text.push(decoded);
-                }
-                (length, is_cut)
-            };
-            if is_cut {
-                let text = Cow::Owned(text);
-                return Beginning { text, is_cut };
-            }
-            rest = rest.get(kept..).unwrap_or("");
-        }
-        Beginning {
-            text: Cow::Owned(text),
-            is_cut: false,
-        }
-    }
-}
-
-/// The character of the escape at the beginning of the text, and the length of the escape. Half of a
-/// surrogate pair is U+FFFD.
-fn unescaped(text: &str) -> (char, usize) {
-    let unit = |at: usize| {
-        let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
-        u32::from_str_radix(digits, 16).ok()
-    };
-    match text.as_bytes().get(1) {
-        Some(b'n') => ('\n', 2),
-        Some(b't') => ('\t', 2),
-        Some(b'r') => ('\r', 2),
-        Some(b'b') => ('\u{8}', 2),
-        Some(b'f') => ('\u{c}', 2),
-        Some(b'u') => match (unit(0), unit(6)) {
-            (Some(high @ 0xD800..=0xDBFF), Some(low @ 0xDC00..=0xDFFF)) => {
-                let code = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
-                (char::from_u32(code).unwrap_or('\u{FFFD}'), 12)
-            }
-            (unit, _) => (unit.and_then(char::from_u32).unwrap_or('\u{FFFD}'), 6),
-        },
-        // A quote, a slash or a backslash stands for itself.
-        Some(byte) => (char::from(*byte), 2),
-        None => ('\u{FFFD}', 1),
+        let (text, is_cut) = json::decoded(self.0, limit);
+        Beginning { text, is_cut }
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for PageText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = <&RawValue>::deserialize(deserializer)?;
+        let json = Raw::deserialize(deserializer)?;
         Self::of(json).ok_or_else(|| D::Error::custom("not a string"))
     }
 }
@@ -502,13 +434,13 @@ pub(crate) struct RemoteObject<'a> {
     #[serde(borrow, rename = "type")]
     pub(crate) kind: Text<'a>,
     pub(crate) subtype: Option<Text<'a>>,
-    pub(crate) value: Option<&'a RawValue>,
+    pub(crate) value: Option<Raw<'a>>,
     pub(crate) unserializable_value: Option<PageText<'a>>,
     pub(crate) class_name: Option<PageText<'a>>,
     pub(crate) description: Option<PageText<'a>>,
     pub(crate) object_id: Option<IgnoredAny>,
     /// An [`ObjectPreview`], which is read only if there is space for it.
-    pub(crate) preview: Option<&'a RawValue>,
+    pub(crate) preview: Option<Raw<'a>>,
 }
 
 /// The first properties of an object, or the first entries of a map or a set.
@@ -538,15 +470,15 @@ pub(crate) struct PropertyPreview<'a> {
     /// As text, abbreviated; of an object, what it is.
     pub(crate) value: Option<PageText<'a>>,
     /// An [`ObjectPreview`]. Only `console.table` sends it.
-    pub(crate) value_preview: Option<&'a RawValue>,
+    pub(crate) value_preview: Option<Raw<'a>>,
 }
 
 /// An entry of a map, or of a set, whose entries have no key. Both are an [`ObjectPreview`].
 #[derive(Deserialize)]
 pub(crate) struct EntryPreview<'a> {
     #[serde(borrow)]
-    pub(crate) key: Option<&'a RawValue>,
-    pub(crate) value: &'a RawValue,
+    pub(crate) key: Option<Raw<'a>>,
+    pub(crate) value: Raw<'a>,
 }
 
 #[derive(Deserialize)]
@@ -733,6 +665,11 @@ pub(crate) struct RequestExtraInfo<'a> {
     pub(crate) headers: SentHeaders,
 }
 
+/// Whether a [`RequestExtraInfo`] may have the header that is used. Most have not, and are not read.
+pub(crate) fn has_content_length(message: &str) -> bool {
+    memmem::find(message.as_bytes(), br#""Content-Length""#).is_some()
+}
+
 /// Of the headers on the wire, the one that is used.
 #[derive(Default, Deserialize)]
 pub(crate) struct SentHeaders {
@@ -747,7 +684,7 @@ pub(crate) struct SentHeaders {
 
 /// Reads a number that is written as a string, such as a header.
 fn quoted_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    let raw = Raw::deserialize(deserializer)?.0;
     Ok(raw.trim_matches('"').parse().ok())
 }
 
@@ -1202,15 +1139,6 @@ impl BoxModel {
 pub(crate) struct ScriptAdded<'a> {
     #[serde(borrow)]
     pub(crate) identifier: Text<'a>,
-}
-
-/// Reads a message or an answer.
-///
-/// # Errors
-///
-/// If it is not JSON of this shape.
-pub(crate) fn read<'a, T: Deserialize<'a>>(message: &'a str) -> Result<T, serde_json::Error> {
-    serde_json::from_str(message)
 }
 
 #[cfg(test)]

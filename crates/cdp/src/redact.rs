@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::find::find;
+
 /// Replaces each secret that was removed. It is also valid within a URL.
 pub const REDACTED: &str = "*redacted*";
 
@@ -200,7 +202,7 @@ impl Redaction {
         if !self.on {
             return text;
         }
-        if is_cut || text.contains('@') || text.contains("%40") || text.contains(r"\u0040") {
+        if is_cut || may_have_userinfo(&text) {
             edit(&mut text, |text| userinfo(text, is_cut));
         }
         if !self.parameters.is_empty() {
@@ -216,7 +218,7 @@ impl Redaction {
     fn fields(&self, text: &str, is_cut: bool, depth: usize) -> Option<String> {
         let mut edits = Edits::of(text);
         let mut at = 0;
-        while let Some(quote) = find(text, at, b"\"") {
+        while let Some(quote) = find(text.as_bytes(), at, *b"\"") {
             let closed = string_end(text, quote);
             let end = closed.unwrap_or(text.len());
             let content = &text[quote + 1..closed.map_or(end, |end| end - 1)];
@@ -302,6 +304,15 @@ impl<'a> Edits<'a> {
         self.out.push_str(&self.text[self.copied..]);
         Some(self.out)
     }
+}
+
+/// Whether there is an `@`, in any of its notations.
+fn may_have_userinfo(text: &str) -> bool {
+    let Some(first) = find(text.as_bytes(), 0, *b"@%\\") else {
+        return false;
+    };
+    let rest = &text[first..];
+    rest.contains('@') || rest.contains("%40") || rest.contains(r"\u0040")
 }
 
 /// Removes the userinfo of every URL: the text between `//` and the `@` of an authority. Both may be
@@ -456,11 +467,6 @@ fn is_one_of(name: &str, names: &[String]) -> bool {
     names
         .iter()
         .any(|it| it.as_bytes().eq_ignore_ascii_case(&plain))
-}
-
-fn find(text: &str, from: usize, needle: &[u8; 1]) -> Option<usize> {
-    let rest = text.get(from..)?;
-    rest.find(needle[0] as char).map(|at| from + at)
 }
 
 /// The position after the closing quote of the string that begins at `quote`, if it is closed.

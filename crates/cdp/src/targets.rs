@@ -1,8 +1,9 @@
 //! Pages, frames and workers, and the state of each.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tapline_oapi::data::{Context, PageTabOpened, TargetType};
 use tapline_oapi::{Category, CategorySet};
 
@@ -360,7 +361,7 @@ pub(crate) struct Targets {
     /// The ids of those of them that we are not attached to yet.
     pub(crate) found_there: HashSet<Box<str>>,
     last: u64,
-    by_session: HashMap<Box<str>, Key>,
+    by_session: FxHashMap<Box<str>, Key>,
     all: BTreeMap<Key, Target>,
 }
 

@@ -1,7 +1,9 @@
 //! Deadlines of targets: at most one for each thing that a target waits for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::key::Key;
 
@@ -24,7 +26,7 @@ pub(crate) enum Wait {
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     due: BTreeSet<(Duration, Key, Wait)>,
-    at: HashMap<(Key, Wait), Duration>,
+    at: FxHashMap<(Key, Wait), Duration>,
 }
 
 impl Timers {
