@@ -30,8 +30,8 @@ pub(crate) enum Failure {
     Access(LoadError),
     #[error(transparent)]
     Relay(RelayError),
-    #[error("cannot open the archive (--archive)")]
-    Archive(#[source] ArchiveError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error("cannot start a session")]
     Session(#[source] ApiError),
     #[error("the server failed")]
@@ -66,8 +66,6 @@ pub(crate) enum Failure {
     },
     #[error("{0} of the lines were refused")]
     Refused(u64),
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
     #[error("the archive is not intact: {0} of the findings are not repaired")]
     Defects(usize),
     #[error("cannot start the runtime")]
