@@ -19,7 +19,8 @@ pub struct QueryError {
 }
 
 impl QueryError {
-    pub(crate) fn new(name: &str, message: impl Into<String>) -> Self {
+    /// What is wrong with this parameter, and what would be right.
+    pub fn new(name: &str, message: impl Into<String>) -> Self {
         Self {
             name: shortened(name),
             message: message.into(),

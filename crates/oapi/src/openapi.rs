@@ -105,6 +105,7 @@ pub fn document_json() -> String {
         operations::list_readers,
         operations::patch_reader,
         operations::list_sinks,
+        operations::export_events,
         operations::create_ticket,
         operations::get_health,
         operations::get_readiness,

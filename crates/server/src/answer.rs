@@ -1,21 +1,73 @@
 //! Answers: JSON, with a status for each error code.
 
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
+use hyper::body::{Frame, SizeHint};
 use serde::Serialize;
 use tapline_access::{AccessError, Forbidden, IssueError};
 use tapline_api::{ApiError, QueryError};
 use tapline_oapi::{ErrorBody, ErrorCode};
 
 use crate::calls::{REQUEST_ID, RequestId};
+use crate::export::ExportBody;
 use crate::readers::PatchError;
 
-/// An answer with all of its body: every answer but that of a stream.
-pub(crate) type Whole = Response<Full<Bytes>>;
+/// An answer that hyper writes: every answer but that of a stream.
+pub(crate) type Whole = Response<Body>;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Whole(Full<Bytes>),
+    /// Written while it is read.
+    Export(ExportBody),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Whole(Full::default())
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            Self::Whole(whole) => match Pin::new(whole).poll_frame(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(frame) => {
+                    Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
+                }
+            },
+            Self::Export(export) => export.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Export(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Export(_) => SizeHint::default(),
+        }
+    }
+}
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -52,7 +104,8 @@ impl Failure {
 
     /// The answer to the request with this id. Logs the causes of the error, where there are any.
     pub(crate) fn into_response(self, id: &RequestId) -> Whole {
-        self.encode(id).map(|body| Full::new(body.into()))
+        self.encode(id)
+            .map(|body| Body::Whole(Full::new(body.into())))
     }
 
     fn encode(mut self, id: &RequestId) -> Response<Vec<u8>> {
@@ -202,7 +255,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Whole {
 
 /// JSON that is already encoded.
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Whole {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Body::Whole(Full::new(body.into())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, JSON);
     answer

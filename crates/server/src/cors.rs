@@ -1,9 +1,9 @@
 //! The headers with which a browser knows which pages may read an answer, and what an answer may do.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tapline_access::Access;
+
+use crate::answer::Whole;
 
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 const ALLOW_HEADERS: HeaderValue =
@@ -19,11 +19,11 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// The answer to a browser that asks, with `OPTIONS`, whether a page's request may be sent. `None` where
 /// the request is something else, or the page's origin is not allowed. The answer is still to be
 /// [decorated](decorate), as every answer is.
-pub(crate) fn preflight(access: &Access, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
+pub(crate) fn preflight(access: &Access, headers: &HeaderMap) -> Option<Whole> {
     let origin = headers.get(header::ORIGIN)?;
     headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
     access.allowed_origin(origin)?;
-    let mut answer = Response::new(Full::default());
+    let mut answer = Whole::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, ALLOW_METHODS);

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, header};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -27,6 +27,7 @@ use tapline_api::Backend;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::time::interval;
 
+use crate::answer;
 use crate::metrics::CloseReason;
 use crate::routes::{self, Answer, Client};
 use crate::serve::{App, ConnectionPermit};
@@ -108,7 +109,7 @@ async fn answer<B: Backend>(
     client: Client<'_>,
     request: Request<Incoming>,
     busy: Busy,
-) -> Response<Either<Full<Bytes>, Pipe>> {
+) -> Response<Either<answer::Body, Pipe>> {
     match routes::answer(app, client, request).await {
         Answer::Whole(mut whole) => {
             // It has no meaning here: one request is refused, and the connection stays.

@@ -34,6 +34,7 @@ use crate::answer::{Failure, Whole, empty, json, text};
 use crate::body::{MediaType, RequestBody, media_type, short};
 use crate::calls::{self, RequestId};
 use crate::cors;
+use crate::export;
 use crate::metrics::{self, RefusalReason};
 use crate::pace::{Pace, Turns};
 use crate::page;
@@ -201,6 +202,7 @@ async fn dispatch<B: Backend>(
         Route::StreamEvents => return stream(app, client, head, query(), &grant).await,
         Route::WaitForEvent => wait(app, client, query()).await?,
         Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
+        Route::ExportEvents => export::export(app, query()).await?,
         Route::ListSinks => json(
             StatusCode::OK,
             &SinkList {

@@ -15,6 +15,7 @@ use tapline_access::Access;
 use tapline_api::Backend;
 use tapline_oapi::ErrorCode;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::Failure;
 use crate::connection;
+use crate::export::MAX_EXPORTS;
 use crate::metrics::{CloseReason, Metrics, RefusalReason};
 use crate::pace::Turns;
 use crate::readers::Readers;
@@ -141,6 +143,8 @@ pub(crate) struct App<B: Backend> {
     pub(crate) fanout: Fanout<B::Subscription>,
     /// Who may match events with a costly filter.
     pub(crate) turns: Turns,
+    /// So many exports may begin.
+    pub(crate) exports: Arc<Semaphore>,
     /// The readers that are connected.
     pub(crate) readers: Readers,
     /// How many streams there are.
@@ -188,6 +192,7 @@ pub async fn serve<B: Backend>(
         metrics: Metrics::new(),
         fanout: Fanout::default(),
         turns: Turns::default(),
+        exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
         readers: Readers::default(),
         streams: AtomicUsize::new(0),
         streams_at_stop: AtomicUsize::new(0),

@@ -247,6 +247,65 @@ fn list_readers() {}
 )]
 fn patch_reader() {}
 
+/// Export events as a file
+///
+/// A range of events, written while it is read, up to the newest event of the moment in which it begins: `har`
+/// (HAR 1.2, the requests), `ndjson` (the events, one on each line), or `trace` (for Perfetto). With an archive, also what is
+/// not in memory any more, and earlier runs where `since` or `after` reaches back to them. A body that breaks off
+/// is not whole.
+#[utoipa::path(
+    get, path = "/telemetry/export", tag = "events",
+    params(ExportQuery),
+    responses(
+        (status = 200, description = "The file.", content(
+            (Object = "application/json", example = json!({"log": {"version": "1.2", "entries": []}})),
+            (String = "application/x-ndjson"),
+        )),
+        OtherEpoch,
+        BadQuery,
+    ),
+)]
+fn export_events() {}
+
+/// What to export.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ExportQuery {
+    /// The format of the file.
+    #[param(inline)]
+    format: ExportFormat,
+    /// Only events after this: `{seq}` or `{seq}-{epoch}`.
+    #[param(inline, example = "17")]
+    after: Option<Cursor>,
+    /// Only events at this time or later: RFC 3339, or a duration ago such as `5m` or `7d`.
+    #[param(example = "5m")]
+    since: Option<String>,
+    /// Only events up to this time: RFC 3339, or a duration ago such as `5m`.
+    #[param(example = "2026-11-22T12:00:00Z")]
+    until: Option<String>,
+    /// Only events of these categories: repeated, or joined by commas.
+    category: Option<Vec<Category>>,
+    /// Only events of these types; `*` matches any characters. Repeated, or joined by commas.
+    #[param(inline, max_items = 100, example = json!(["network_*"]))]
+    r#type: Option<Vec<Types>>,
+    /// Keep secrets, such as cookies and tokens, in a `har` or a `trace`. Without it they are redacted. `ndjson` has the events as
+    /// they are.
+    with_secrets: Option<bool>,
+}
+
+/// The format of an exported file.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only described")]
+enum ExportFormat {
+    /// HAR 1.2: the requests.
+    Har,
+    /// The events, one on each line.
+    Ndjson,
+    /// Chrome's JSON trace format, for Perfetto.
+    Trace,
+}
+
 /// List the sinks
 ///
 /// Where events go besides the streams, such as an archive or a collector: how far each is, what became of the

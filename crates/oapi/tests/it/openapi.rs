@@ -86,6 +86,7 @@ fn these_are_the_operations() {
             "get /readyz = get_readiness",
             "get /telemetry = get_telemetry",
             "get /telemetry/events = read_events",
+            "get /telemetry/export = export_events",
             "get /telemetry/readers = list_readers",
             "get /telemetry/sinks = list_sinks",
             "get /telemetry/stream = stream_events",

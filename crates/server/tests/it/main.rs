@@ -12,6 +12,7 @@ mod server;
 mod configure;
 mod publish;
 mod bodies;
+mod export;
 mod page;
 mod errors;
 mod request_id;
