@@ -22,6 +22,9 @@ use crate::options::Options;
 const EXTERNAL: &[&str] = &[
     "CAP_SYSLOG",
     "CLOCK_MONOTONIC",
+    "HTTPS_PROXY",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
     "SIGHUP",
     "TCP_NOTSENT_LOWAT",
     "beforeunload",

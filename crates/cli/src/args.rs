@@ -19,8 +19,10 @@ pub(crate) use server::{Access, Archive, Limits, Server, Streams};
 
 pub(crate) mod archive;
 pub(crate) mod browser;
+mod otlp;
 
 pub(crate) use browser::{Browser, Redact, Retries};
+pub(crate) use otlp::Otlp;
 
 /// A live stream of the events of a browser or agent sandbox: serve it, publish into it, follow it.
 #[derive(Debug, Parser)]

@@ -10,6 +10,7 @@ use tapline_access::{AllowListError, LoadError, TokenError};
 use tapline_api::ApiError;
 use tapline_archive::ArchiveError;
 use tapline_client::{CursorError, Error as ClientError};
+use tapline_otlp::OtlpError;
 use tapline_relay::RelayError;
 
 /// Why a command failed. `Display` describes its own level only; [`report`](Self::report) prints the
@@ -32,6 +33,8 @@ pub(crate) enum Failure {
     Relay(RelayError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     #[error("cannot start a session")]
     Session(#[source] ApiError),
     #[error("the server failed")]

@@ -111,7 +111,7 @@ pub(crate) async fn serve(
     reload::spawn(options.access.clone(), setup.redaction).map_err(Failure::Runtime)?;
 
     let session = TelemetrySession::new(stream);
-    let api = sinks::add(ApiService::new(session), args.archive).await?;
+    let api = sinks::add(ApiService::new(session), args.archive, args.otlp).await?;
     let api = Arc::new((setup.sources)(api));
     if setup.start {
         api.put(&ConfigRequest::default())

@@ -3,15 +3,24 @@
 use tapline_api::{ApiService, SinkSwitch};
 use tapline_archive::{ArchiveOptions, ArchiveSink};
 
-use crate::args::Archive;
+use crate::args::{Archive, Otlp};
 use crate::failure::Failure;
 
 /// The service with the sinks that the flags ask for. They are on from here on.
-pub(crate) async fn add(mut api: ApiService, args: Archive) -> Result<ApiService, Failure> {
-    if let Some(dir) = args.archive {
+pub(crate) async fn add(
+    mut api: ApiService,
+    archive: Archive,
+    otlp: Otlp,
+) -> Result<ApiService, Failure> {
+    if let Some(sink) = otlp.sink()? {
+        let (with_sink, task) = api.with_sink(SinkSwitch::Otlp, sink);
+        api = with_sink;
+        tokio::spawn(task);
+    }
+    if let Some(dir) = archive.archive {
         let options = ArchiveOptions {
-            max_bytes: args.archive_bytes,
-            max_age: args.archive_age,
+            max_bytes: archive.archive_bytes,
+            max_age: archive.archive_age,
             ..ArchiveOptions::new(dir)
         };
         let open = tokio::task::spawn_blocking(|| ArchiveSink::open(options));

@@ -22,6 +22,18 @@ const MAX_KEY_BYTES: usize = 256;
 pub(crate) const MAX_BYTES_WITHOUT_BODY: usize =
     (MAX_METADATA + 20) * (MAX_ATTRIBUTE_BYTES + MAX_KEY_BYTES + 64);
 
+/// What publishing and reading added to an event.
+#[derive(Clone, Copy)]
+pub(crate) struct Stamps<'a> {
+    pub(crate) seq: u64,
+    /// In microseconds since the Unix epoch.
+    pub(crate) ts: u64,
+    /// The id of the telemetry session.
+    pub(crate) session: Option<&'a str>,
+    /// When the sink read it, in nanoseconds since the Unix epoch.
+    pub(crate) observed: u64,
+}
+
 /// What all records of one run of the program have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Mapping {
@@ -30,15 +42,8 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// The record of an event of this telemetry session. `observed` is when the sink read it, in nanoseconds
-    /// since the Unix epoch.
-    pub(crate) fn event(
-        &self,
-        seq: u64,
-        event: &Event,
-        session: Option<&str>,
-        observed: u64,
-    ) -> LogRecord {
+    /// The record of an event.
+    pub(crate) fn event(&self, event: &Event, stamps: Stamps<'_>) -> LogRecord {
         let body = event.data.as_deref().map(|data| from_json(data.get()));
         let fields = Fields(match &body {
             Some(AnyValue {
@@ -47,7 +52,7 @@ impl Mapping {
             _ => &[],
         });
         let mut attributes = Attributes::default();
-        attributes.integer("tapline.seq", i64::try_from(seq).unwrap_or(i64::MAX));
+        attributes.integer("tapline.seq", i64::try_from(stamps.seq).unwrap_or(i64::MAX));
         attributes.text("tapline.epoch", &self.epoch);
         // Some back-ends drop the event's name.
         attributes.text("tapline.type", event.event_type.as_str());
@@ -57,13 +62,13 @@ impl Mapping {
         if event.truncated {
             attributes.push("tapline.truncated", boolean(true));
         }
-        attributes.some_text("session.id", session);
+        attributes.some_text("session.id", stamps.session);
         let (trace_id, span_id) = attributes.metadata(event);
         attributes.promoted(event, fields);
         let severity = severity(event, fields);
         LogRecord {
-            time_unix_nano: event.ts.saturating_mul(1000),
-            observed_time_unix_nano: observed,
+            time_unix_nano: stamps.ts.saturating_mul(1000),
+            observed_time_unix_nano: stamps.observed,
             severity_number: severity.into(),
             severity_text: severity_text(severity).to_owned(),
             event_name: cut(event.event_type.as_str()),

@@ -19,7 +19,7 @@ use crate::batch::{Batch, Frame};
 use crate::headers;
 use crate::options::{OtlpError, OtlpOptions};
 use crate::pause::Backoff;
-use crate::record::{Mapping, shrink};
+use crate::record::{Mapping, Stamps, shrink};
 use crate::send::{Sender, gzip};
 use crate::value::{entry, string};
 
@@ -201,8 +201,13 @@ impl Exporter<'_> {
                         batch.excluded();
                         continue;
                     }
-                    let session = envelope.stamp().session().map(|session| &*session.id);
-                    let mut record = self.mapping.event(envelope.seq(), event, session, observed);
+                    let stamps = Stamps {
+                        seq: envelope.seq(),
+                        ts: envelope.ts(),
+                        session: envelope.stamp().session().map(|session| &*session.id),
+                        observed,
+                    };
+                    let mut record = self.mapping.event(event, stamps);
                     // The key and the length of the record come before it.
                     let max_bytes = max_bytes - 8;
                     if max_bytes < record.encoded_len() {

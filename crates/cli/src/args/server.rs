@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use tapline_archive::ArchiveOptions;
 
-use super::{capacity, capacity_bytes, not_none};
+use super::{Otlp, capacity, capacity_bytes, not_none};
 use crate::units;
 
 /// The flags of every server, whatever its source of events is.
@@ -34,8 +34,8 @@ pub(crate) struct Server {
     #[arg(env = "TAPLINE_LOG", hide_env_values = true)]
     pub(crate) log: String,
 
-    /// The most time from a SIGTERM or Ctrl-C to the end of the program: for the browser to be detached, and
-    /// for streams to receive what is left
+    /// The most time from a SIGTERM or Ctrl-C to the end of the program: for the browser to be detached, for
+    /// streams to receive what is left, and for it to be exported
     #[arg(long, value_name = "TIME", default_value = "9s", value_parser = units::time)]
     #[arg(env = "TAPLINE_SHUTDOWN_TIMEOUT", hide_env_values = true)]
     pub(crate) shutdown_timeout: Duration,
@@ -51,6 +51,9 @@ pub(crate) struct Server {
 
     #[command(flatten)]
     pub(crate) limits: Limits,
+
+    #[command(flatten)]
+    pub(crate) otlp: Otlp,
 }
 
 #[derive(Debug, clap::Args)]

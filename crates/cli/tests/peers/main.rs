@@ -1,6 +1,6 @@
 //! The built program, with published clients that were not changed for it: a browser's
-//! `EventSource`, two SDKs, nine clients for Server-Sent Events, proxies, and a tool that attacks what the OpenAPI
-//! document promises.
+//! `EventSource`, two SDKs, nine clients for Server-Sent Events, proxies, a collector for OpenTelemetry, and a tool that attacks what
+//! the OpenAPI document promises.
 //!
 //! `install.sh` puts them where these tests look. Where one is missing, its tests say so and pass,
 //! unless `TAPLINE_REQUIRE_PEERS` (for the browser `TAPLINE_REQUIRE_BROWSER`) is 1.
@@ -25,6 +25,7 @@ mod browser;
 mod clients;
 mod document;
 mod generators;
+mod otlp;
 mod page;
 mod proxies;
 mod sdks;

@@ -120,6 +120,19 @@ async fn a_response_has_the_attributes_of_the_conventions_and_its_data_as_body()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_without_a_time_has_that_of_its_publishing() {
+    let records = records([known("page_load", "{}")]).await;
+    let (time, observed) = (
+        records[0].time_unix_nano,
+        records[0].observed_time_unix_nano,
+    );
+    assert!(
+        1_700_000_000_000_000_000 < time && time <= observed,
+        "{time} {observed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_exception_has_its_type_message_and_stack() {
     let data = r#"{"text":"Uncaught (in promise) TypeError: x is not a function\n    at f","stack_trace":{"callFrames":[
         {"functionName":"f","scriptId":"8","url":"http://a/b.js","lineNumber":0,"columnNumber":115},
