@@ -58,7 +58,7 @@ pub use history::{
     History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, MemoryHistory, Order,
     ReadLimit, SharedEnvelope,
 };
-pub use page::{MAX_LIMIT, Page, PageQuery};
+pub use page::{MAX_LIMIT, Missing, Page, PageQuery};
 pub use publish::{NotCaptured, Published};
 pub use publisher::Publisher;
 pub use query::{QueryError, moment as parse_moment};

@@ -4,7 +4,7 @@ mod archive;
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 
 use tapline_events::{Cursor, Epoch, Filter, Item, Retained};
 use tapline_telemetry::Reader;
@@ -73,9 +73,27 @@ pub struct Page<E = SharedEnvelope> {
     /// that is reported by the page that comes to the oldest event. Without a cursor, reading begins or ends
     /// at the oldest event that is retained when the first page is made, or at `since`.
     pub lost: u64,
+    /// Where these are missing, and how many at most, in the order of the page. Together they are `lost`.
+    pub missing: Vec<Missing>,
+}
+
+/// Seqs that a page should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Which are gone.
+    pub seqs: RangeInclusive<u64>,
+    /// How many of them were asked for, or the most that it can be.
+    pub at_most: u64,
 }
 
 impl Page {
+    fn add_missing(&mut self, seqs: RangeInclusive<u64>, at_most: u64) {
+        if 0 < at_most {
+            self.lost += at_most;
+            self.missing.push(Missing { seqs, at_most });
+        }
+    }
+
     /// How many bytes of JSON it has.
     fn bytes(&self) -> usize {
         self.envelopes.iter().map(|it| it.json().len()).sum()
@@ -180,6 +198,7 @@ impl ApiService {
             next_offset: None,
             retained: stream.retained(),
             lost: 0,
+            missing: Vec::new(),
         };
         match query.order {
             Order::Asc => {
@@ -261,7 +280,8 @@ impl ApiService {
             .filtered(query.filter.clone());
         let mut begin = reader.position();
         if let Some(asked) = from.or(query.since.map(|_| 0)) {
-            page.lost += self.evicted(&mut reader, asked, query);
+            let evicted = self.evicted(&mut reader, asked, query);
+            page.add_missing(asked + 1..=reader.position(), evicted);
         }
         // Up to here, or to the first event behind a hole: a page ends behind a hole and not before it, so that
         // the next one does not report it again.
@@ -288,7 +308,7 @@ impl ApiService {
                         head = head.max(lost.last + 1);
                     }
                     Item::Lost(lost) => {
-                        page.lost += lost.at_most();
+                        page.add_missing(lost.first..=lost.last, lost.at_most());
                         head = head.max(lost.last + 1);
                     }
                 }
@@ -370,9 +390,8 @@ impl ApiService {
         if after + 1 < below {
             let session = self.session();
             let mut reader = session.new_reader(after).filtered(query.filter.clone());
-            page.lost = self
-                .evicted(&mut reader, after, query)
-                .min(below - 1 - after);
+            let evicted = self.evicted(&mut reader, after, query);
+            page.add_missing(after + 1..=below - 1, evicted.min(below - 1 - after));
         }
     }
 

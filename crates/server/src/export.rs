@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use hyper::body::Frame;
-use tapline_api::{Backend, Cursor, EncodedEnvelope, Filter, Page, PageQuery, QueryError};
+use tapline_api::{Backend, EncodedEnvelope, Missing, Page, PageQuery, QueryError};
 use tapline_insight::{ExportWriter, Format, Input, Lost, Sanitizer};
 use tapline_oapi::{Envelope, ErrorCode};
 use tokio::sync::mpsc;
@@ -106,7 +106,6 @@ pub(crate) async fn export<'a, B: Backend>(
     let format = query.format;
     let export = Export {
         app: app.clone(),
-        position: query.events.after.map(|after| after.seq),
         query: query.events,
         pieces,
         writer: ExportWriter::new(format, Vec::new(), query.sanitizer)
@@ -134,8 +133,6 @@ struct Export<B: Backend> {
     query: PageQuery,
     writer: ExportWriter<Vec<u8>>,
     pieces: mpsc::Sender<io::Result<Bytes>>,
-    /// Up to where it was read, in the epoch of the last page.
-    position: Option<u64>,
 }
 
 impl<B: Backend> Export<B> {
@@ -162,13 +159,16 @@ impl<B: Backend> Export<B> {
         loop {
             if page.epoch != epoch {
                 epoch = page.epoch;
-                self.position = None;
                 self.writer.feed(Input::Epoch(epoch))?;
             }
-            self.feed_lost(&page)?;
+            let mut missing = page.missing.iter().peekable();
             for envelope in &page.envelopes {
-                if epoch == present && head < envelope.seq() {
-                    return self.feed_hole(head + 1);
+                let seq = envelope.seq();
+                while let Some(missing) = missing.next_if(|it| *it.seqs.start() < seq) {
+                    self.feed_missing(missing)?;
+                }
+                if epoch == present && head < seq {
+                    return Ok(());
                 }
                 self.feed_event(envelope)?;
                 if PIECE_BYTES <= self.writer.get_mut().len() {
@@ -177,14 +177,14 @@ impl<B: Backend> Export<B> {
                 }
                 pace.rest().await;
             }
+            for missing in missing {
+                self.feed_missing(missing)?;
+            }
             let Some(next) = page.next_offset else {
                 return Ok(());
             };
-            if !self.is_whole() {
-                self.position = Some(next.seq);
-            }
             if epoch == present && head <= next.seq && next.epoch.is_none_or(|it| it == present) {
-                return self.feed_hole(head + 1);
+                return Ok(());
             }
             self.query.offset = Some(next);
             page = self
@@ -196,51 +196,16 @@ impl<B: Backend> Export<B> {
         }
     }
 
-    /// What a page lacks. Under a filter it is not known where on the page that was.
-    fn feed_lost(&mut self, page: &Page<B::Envelope>) -> io::Result<()> {
-        if page.lost == 0 || self.is_whole() {
-            return Ok(());
-        }
-        let from = self.position.unwrap_or(0) + 1;
-        let last = page.envelopes.last().map(EncodedEnvelope::seq);
-        let to = page.next_offset.map(|next: Cursor| next.seq).or(last);
-        self.writer.feed(Input::Lost(Lost {
-            count: Some(page.lost),
-            ..Lost::unknown(from, to.unwrap_or(from).max(from))
-        }))
-    }
-
     fn feed_event(&mut self, encoded: &B::Envelope) -> io::Result<()> {
-        let seq = encoded.seq();
-        self.feed_hole(seq)?;
-        self.position = Some(seq);
         let envelope: Envelope = serde_json::from_str(encoded.json())?;
         self.writer.feed(Input::Event(&envelope))
     }
 
-    /// The seqs between the position and `next` are missing, where every event is asked for.
-    fn feed_hole(&mut self, next: u64) -> io::Result<()> {
-        if self.is_whole()
-            && let Some(position) = self.position
-            && position + 1 < next
-        {
-            self.writer.feed(Input::Lost(Lost {
-                count: Some(next - position - 1),
-                ..Lost::unknown(position + 1, next - 1)
-            }))?;
-        }
-        Ok(())
-    }
-
-    /// Whether every event is asked for, so that a hole in the seqs is a loss.
-    fn is_whole(&self) -> bool {
-        let PageQuery {
-            since,
-            until,
-            filter,
-            ..
-        } = &self.query;
-        since.is_none() && until.is_none() && *filter == Filter::all()
+    fn feed_missing(&mut self, missing: &Missing) -> io::Result<()> {
+        self.writer.feed(Input::Lost(Lost {
+            count: Some(missing.at_most),
+            ..Lost::unknown(*missing.seqs.start(), *missing.seqs.end())
+        }))
     }
 }
 

@@ -355,6 +355,7 @@ async fn read_page<'a, B: Backend>(
         next_offset,
         retained,
         lost,
+        ..
     } = {
         let _turn = app.turns.take(&query.filter).await;
         app.backend.page(&query).await?

@@ -101,7 +101,8 @@ impl<'a> Archive<'a> {
             let after = match at.bound {
                 Some(after) => after,
                 None => {
-                    page.lost += self.deleted(query, bounds).await?;
+                    let deleted = self.deleted(query, bounds).await?;
+                    page.add_missing(1..=bounds.oldest - 1, deleted);
                     bounds.oldest - 1
                 }
             };
@@ -174,7 +175,8 @@ impl<'a> Archive<'a> {
                     }
                 }
                 if !is_bounded {
-                    page.lost += self.deleted(query, bounds).await?;
+                    let deleted = self.deleted(query, bounds).await?;
+                    page.add_missing(1..=bounds.oldest - 1, deleted);
                 }
             }
             // The epoch is read. An earlier one is asked for by time, or by a cursor.
@@ -240,7 +242,10 @@ impl<'a> Archive<'a> {
                 },
             })
             .await?;
-        page.lost += batch.missing.iter().map(count).sum::<u64>();
+        for seqs in batch.missing {
+            let count = seqs.end() - seqs.start() + 1;
+            page.add_missing(seqs, count);
+        }
         page.envelopes.extend(batch.envelopes);
         Ok(batch.looked_at)
     }
@@ -281,8 +286,4 @@ impl Page {
     fn is_empty(&self) -> bool {
         self.envelopes.is_empty() && self.lost == 0
     }
-}
-
-fn count(seqs: &RangeInclusive<u64>) -> u64 {
-    seqs.end() - seqs.start() + 1
 }

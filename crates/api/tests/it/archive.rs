@@ -10,7 +10,7 @@ use std::time::Duration;
 use tapline_api::conformance::check_history;
 use tapline_api::{
     ApiError, ApiService, Backend as _, BoxFuture, Cursor, Delivery, Epoch, Filter, History,
-    HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, Order, Page, ReaderLedger,
+    HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, Missing, Order, Page, ReaderLedger,
     SharedEnvelope, Subscription as _,
 };
 use tapline_oapi::{ConfigRequest, EventType, HelloReason, OnLag};
@@ -443,6 +443,12 @@ fn pages_read_the_archive_in_both_orders() {
 
     shelf.delete(epoch, 1..=20);
     shelf.delete(epoch, 40..=49);
+    let whole = page(&api, "limit=100&after=10");
+    let missing = |seqs: RangeInclusive<u64>| Missing {
+        at_most: seqs.end() - seqs.start() + 1,
+        seqs,
+    };
+    assert_eq!(whole.missing, [missing(11..=20), missing(40..=49)]);
     for limit in [7, 100] {
         let (got, lost) = walk(&api, &format!("limit={limit}&after=10"));
         assert_eq!((got.len(), lost), (70, 20), "limit {limit}");

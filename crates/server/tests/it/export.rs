@@ -131,6 +131,7 @@ async fn what_is_lost_on_the_way_is_in_the_file() {
     assert_eq!(restarts, Some(0), "{account}");
     // All up to the head of the moment in which it began, which was 10,000 at least.
     assert!(0 < lost && 9_999 <= events + lost, "{account}");
+    assert_eq!(account["repeated"], 0, "{account}");
 }
 
 #[tokio::test]
