@@ -36,6 +36,7 @@ const EXAMPLES: &str = "\
 Examples:
   tapline demo                              a server with a demo browser, or with a recording of one
   tapline tail                              prints events as they happen
+  tapline export --out session.har          the requests of the retained events, for other tools
   tapline serve --start                     a server that captures events from the beginning
   tapline serve --start --cdp http://127.0.0.1:9222      and publishes what happens in that browser
   tapline publish --type checkout_done --category page --data '{\"total\":12.5}'
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Follow the events of a server, and report how many were lost
     Tail(Tail),
+    /// Make a HAR, a trace or NDJSON of events, from a server or from a file
+    Export(Export),
     /// Record a browser's DevTools messages to a file, secrets included
     Record(Record),
     /// Run a server that publishes a recording, or print the recording's events
@@ -334,6 +337,90 @@ Examples:
   tapline tail --replay all --type 'page_*' --json | jq .event.data.url
   tapline tail --resume ~/.tapline-cursor      resumes where it stopped, also after a restart
   tapline tail --replay live --limit 1         waits for the next event";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
+pub(crate) struct Export {
+    /// A file of events instead of a server: NDJSON, plain or compressed with zstd, such as a segment of an
+    /// archive or what `tapline tail --json` printed
+    #[arg(value_name = "FILE")]
+    #[arg(env = "TAPLINE_EXPORT_FILE", hide_env_values = true)]
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+
+    /// What to make; by default what the name of --out says, or else a HAR
+    #[arg(long, value_name = "FORMAT")]
+    #[arg(env = "TAPLINE_EXPORT_FORMAT", hide_env_values = true)]
+    pub(crate) format: Option<ExportFormat>,
+
+    /// Write to this file, which must not exist yet, instead of to standard output
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "TAPLINE_EXPORT_OUT", hide_env_values = true)]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Export only events from this time on: RFC 3339, or a time ago, such as 5m, 2h or 7d
+    #[arg(long, value_name = "TIME")]
+    #[arg(env = "TAPLINE_EXPORT_SINCE", hide_env_values = true)]
+    pub(crate) since: Option<String>,
+
+    /// Export only events up to this time, in the same forms
+    #[arg(long, value_name = "TIME")]
+    #[arg(env = "TAPLINE_EXPORT_UNTIL", hide_env_values = true)]
+    pub(crate) until: Option<String>,
+
+    /// Export only events of this category; may be repeated, or joined by commas
+    #[arg(long, value_delimiter = ',', value_parser = category())]
+    #[arg(env = "TAPLINE_EXPORT_CATEGORY", hide_env_values = true)]
+    pub(crate) category: Vec<Category>,
+
+    /// Export only events of this type, where `*` matches any text; may be repeated, or joined by commas
+    #[arg(long = "type", value_name = "PATTERN", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(env = "TAPLINE_EXPORT_TYPE", hide_env_values = true)]
+    pub(crate) types: Vec<String>,
+
+    /// Keep cookies, tokens and the like: everything that is in the events
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_EXPORT_WITH_SECRETS", hide_env_values = true)]
+    pub(crate) with_secrets: bool,
+
+    /// Also remove the values of headers, query parameters and fields with this name; may be repeated, or
+    /// joined by commas
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        conflicts_with = "with_secrets"
+    )]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(env = "TAPLINE_EXPORT_REDACT", hide_env_values = true)]
+    pub(crate) redact: Vec<String>,
+}
+
+const EXPORT_EXAMPLES: &str = "\
+har      each request with headers, timings and bodies, for Chrome DevTools (Network panel, import) \
+and other viewers
+trace    requests, navigations, console and causes on one time axis, for https://ui.perfetto.dev
+ndjson   one envelope a line, as it is
+
+HAR and trace are sanitised: values whose names suggest a secret become *redacted*. A secret in free text \
+is not recognised: look at a file before you publish it. NDJSON is not sanitised. What is missing is \
+counted on standard error, and in the file.
+
+Examples:
+  tapline export --out session.har                         what the server retains
+  tapline export --since 5m --out session.trace.json
+  tapline export segment.ndjson.zst --out session.har      a file
+  tapline export --category network --format ndjson | jq .event.data.url";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    Har,
+    Ndjson,
+    Trace,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Replay {

@@ -23,6 +23,7 @@ mod publish;
 mod tail;
 mod archive;
 mod line;
+mod export;
 
 mod token;
 mod reload;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Publish(args) => publish::run(args).await,
             Command::Tail(args) => tail::run(args).await,
+            Command::Export(args) => export::run(args).await,
             Command::Record(args) => record::run(args).await,
             Command::Replay(args) => replay::run(args).await,
             Command::Archive(args) => archive::run(args.command),

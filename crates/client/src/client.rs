@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::follower::Follower;
 use crate::http::{Content, Http, add_filter};
 use crate::options::StreamOptions;
+use crate::page::{EventPage, PageOptions};
 use crate::wait::{WaitOptions, Waited};
 
 /// How long a call may take. Publishing the largest batch takes the server well under a second;
@@ -204,6 +205,32 @@ impl Client {
         })
     }
 
+    /// Some of the retained events, oldest first (`GET /telemetry/events`). Ask again with
+    /// [`EventPage::next`] as the offset until that is `None`.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`]; [`Error::Refused`] if an option is invalid.
+    ///
+    /// # Cancel safety
+    ///
+    /// Reading takes nothing from other readers. Asking again finds the same events, as long as they are
+    /// retained.
+    pub async fn page(&self, options: &PageOptions) -> Result<EventPage, Error> {
+        let answer = self.call(Method::GET, &page_path(options), None).await?;
+        let headers = answer.headers();
+        Ok(EventPage {
+            next: match headers.contains_key("x-next-offset") {
+                true => Some(self.http.header(headers, "x-next-offset")?),
+                false => None,
+            },
+            epoch: self.http.header(headers, "x-epoch")?,
+            head: self.http.header(headers, "x-head")?,
+            lost: self.http.header(headers, "x-lost")?,
+            envelopes: self.http.read(answer.body())?,
+        })
+    }
+
     /// The open readers: their position, how far behind they are, and what they lost
     /// (`GET /telemetry/readers`).
     ///
@@ -285,6 +312,24 @@ fn wait_path(options: &WaitOptions) -> String {
     format!("/telemetry/wait?{}", query.finish())
 }
 
+/// The path of a page and its query.
+fn page_path(options: &PageOptions) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("limit", &options.limit.to_string());
+    for (name, cursor) in [("after", options.after), ("offset", options.offset)] {
+        if let Some(cursor) = cursor {
+            query.append_pair(name, &cursor.to_string());
+        }
+    }
+    for (name, time) in [("since", &options.since), ("until", &options.until)] {
+        if let Some(time) = time {
+            query.append_pair(name, time);
+        }
+    }
+    add_filter(&mut query, options.categories, &options.types);
+    format!("/telemetry/events?{}", query.finish())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +350,19 @@ mod tests {
         assert_eq!(
             wait_path(&WaitOptions::default()),
             "/telemetry/wait?timeout_ms=30000"
+        );
+    }
+
+    #[test]
+    fn the_query_of_a_page_is_encoded() {
+        let options = PageOptions {
+            offset: Some(Cursor::from(7)),
+            since: Some("2026-11-23T08:00:00+01:00".to_owned()),
+            ..PageOptions::default()
+        };
+        assert_eq!(
+            page_path(&options),
+            "/telemetry/events?limit=1000&offset=7&since=2026-11-23T08%3A00%3A00%2B01%3A00"
         );
     }
 

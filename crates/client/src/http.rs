@@ -22,8 +22,9 @@ use crate::error::{Error, ProtocolError};
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most bytes of an answer: a list of some ten thousand readers, at about 400 bytes each.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+/// The most bytes of an answer. A page has 8 MiB and one event more; a list of ten thousand readers, at about 400
+/// bytes each, has half of that.
+const MAX_ANSWER_BYTES: usize = 12 * 1024 * 1024;
 
 /// Pooled connections to one server, with its address and the token. Cheap to clone.
 #[derive(Clone)]

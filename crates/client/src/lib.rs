@@ -1,7 +1,7 @@
 //! A client of a Tapline server: its calls, and a stream that resumes automatically and reports every loss.
 //!
 //! **What it is.** [`Client`] makes the calls: state, start and change a session, publish, wait for an
-//! event, list the readers. [`Follower`] follows the events over as many connections as needed: it
+//! event, page through the retained events, list the readers. [`Follower`] follows the events over as many connections as needed: it
 //! reconnects, continues after the last event that it received, delivers no event twice, and reports every
 //! event that was evicted before it could be read.
 //!
@@ -43,6 +43,7 @@ mod sse;
 mod item;
 mod options;
 mod wait;
+mod page;
 mod error;
 
 pub use client::Client;
@@ -50,5 +51,6 @@ pub use error::{Error, ProtocolError};
 pub use follower::Follower;
 pub use item::{Loss, LossCause, Reconnecting, StreamItem, StreamedEvent};
 pub use options::{Reconnect, Start, StreamOptions};
+pub use page::{EventPage, PageOptions};
 pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use wait::{WaitOptions, Waited};

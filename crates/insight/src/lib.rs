@@ -42,6 +42,7 @@
 
 // In reading order.
 mod input;
+mod lines;
 mod request;
 mod navigation;
 mod words;
@@ -59,6 +60,7 @@ pub use export::{ExportWriter, Format, UnknownFormat};
 pub use har::HarWriter;
 pub use input::{Input, Lost, inputs_of_notice};
 pub use insight::{Finding, Insight, Options, Tally};
+pub use lines::{Line, LineReader};
 pub use navigation::{Lcp, Navigation};
 pub use problem::{Moment, Problem, ProblemKind};
 pub use request::{

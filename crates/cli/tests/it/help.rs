@@ -8,7 +8,7 @@ use crate::program::run;
 fn help_is_as_in_the_golden_file() {
     let mut help = String::new();
     for command in [
-        "", "serve", "demo", "publish", "tail", "record", "replay", "archive",
+        "", "serve", "demo", "publish", "tail", "export", "record", "replay", "archive",
     ] {
         let args: Vec<_> = [command, "--help"]
             .into_iter()

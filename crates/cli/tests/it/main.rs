@@ -13,6 +13,7 @@ mod access;
 mod archive;
 mod cdp;
 mod demo;
+mod export;
 mod help;
 mod publish;
 mod serve;

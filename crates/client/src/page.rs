@@ -1,0 +1,54 @@
+//! Options and result of a page.
+
+use tapline_oapi::{CategorySet, Cursor, Envelope, Epoch};
+
+/// Which retained events to get. The default asks for the oldest ones.
+#[derive(Debug, Clone)]
+pub struct PageOptions {
+    /// At most so many events, from 1 to 1,000.
+    pub limit: u64,
+    /// Only events after this cursor.
+    pub after: Option<Cursor>,
+    /// Where the page before ended: [`EventPage::next`]. Everything else as for that page.
+    pub offset: Option<Cursor>,
+    /// Only events at this time or later: RFC 3339, or a duration ago, such as `5m`.
+    pub since: Option<String>,
+    /// Only events up to this time, in the same forms.
+    pub until: Option<String>,
+    /// Only events of these categories. The empty set is no filter.
+    pub categories: CategorySet,
+    /// Only events of these types; `*` matches any text (`page_*`). An empty list is no filter. With
+    /// `categories` as well, an event has to match both.
+    pub types: Vec<String>,
+}
+
+impl Default for PageOptions {
+    fn default() -> Self {
+        Self {
+            limit: 1000,
+            after: None,
+            offset: None,
+            since: None,
+            until: None,
+            categories: CategorySet::EMPTY,
+            types: Vec::new(),
+        }
+    }
+}
+
+/// A page of events, oldest first, all of one epoch.
+#[derive(Debug, Clone)]
+pub struct EventPage {
+    /// The events. There may be fewer than asked for, or none, although there are more.
+    pub envelopes: Vec<Envelope>,
+    /// The `offset` of the next page; `None` after the last one. It has an epoch if that page is of an
+    /// earlier run than the present one.
+    pub next: Option<Cursor>,
+    /// The epoch of these events.
+    pub epoch: Epoch,
+    /// The newest seq published.
+    pub head: u64,
+    /// How many events should be on this page and were evicted; the most that it can be, where a filter by
+    /// type makes that unknown.
+    pub lost: u64,
+}

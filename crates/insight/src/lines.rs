@@ -1,0 +1,178 @@
+//! Lines of NDJSON as a stream: [`LineReader`].
+
+use serde_json::value::RawValue;
+use tapline_oapi::{Envelope, Event};
+
+use crate::input::{Input, Lost};
+
+/// Reads the lines of a file of events, in their order. A line is an envelope, as the archive and `tapline tail --json`
+/// write it, or an event without a seq, as `tapline publish --file` takes it; such events are numbered.
+///
+/// A file says nothing about what it lacks, so seqs that are skipped are [`Lost`] without a count: they may have been lost, or
+/// left out by a filter. A seq that is not after the one before is a repeat, or, if its time is later, of
+/// another run of the server.
+///
+/// ```
+/// use tapline_insight::{Input, LineReader};
+///
+/// let mut reader = LineReader::default();
+/// reader.read(r#"{"seq":1,"event":{"ts":5,"type":"page_load","category":"page"}}"#)?;
+/// let line = reader.read(r#"{"seq":4,"event":{"ts":6,"type":"page_load","category":"page"}}"#)?;
+/// let inputs: Vec<_> = line.inputs().collect();
+/// assert!(matches!(inputs[..], [Input::Lost(lost), Input::Event(_)] if (lost.from, lost.to) == (2, 3)));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct LineReader {
+    seq: u64,
+    ts: u64,
+    repeated: u64,
+}
+
+/// What a line says.
+#[derive(Debug)]
+pub struct Line {
+    before: Option<Input<'static>>,
+    envelope: Option<Envelope>,
+}
+
+impl Line {
+    /// The event and, before it, what is missing. Nothing for a repeated event.
+    pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
+        self.before
+            .into_iter()
+            .chain(self.event().map(Input::Event))
+    }
+
+    /// The event, if it is not a repeat.
+    #[must_use]
+    pub const fn event(&self) -> Option<&Envelope> {
+        self.envelope.as_ref()
+    }
+
+    /// What is known about the stream before the event.
+    #[must_use]
+    pub const fn before(&self) -> Option<Input<'static>> {
+        self.before
+    }
+}
+
+impl LineReader {
+    /// Reads a line.
+    ///
+    /// # Errors
+    ///
+    /// If it is no event. The reader can be used further.
+    pub fn read(&mut self, line: &str) -> Result<Line, serde_json::Error> {
+        /// Tells an envelope from an event. `event` is not read here, so that the error is about what it is.
+        #[derive(serde::Deserialize)]
+        struct Shape<'a> {
+            #[serde(borrow, default)]
+            event: Option<&'a RawValue>,
+        }
+        let shape: Shape<'_> = serde_json::from_str(line)?;
+        let envelope = match shape.event {
+            Some(_) => serde_json::from_str(line)?,
+            None => Envelope {
+                event: serde_json::from_str::<Event>(line)?,
+                seq: self.seq + 1,
+            },
+        };
+        let (seq, ts) = (envelope.seq, envelope.event.ts);
+        let before = if self.seq < seq {
+            // Whatever is before the first line was not asked for.
+            let is_gap = self.seq != 0 && self.seq + 1 < seq;
+            is_gap.then(|| Input::Lost(Lost::unknown(self.seq + 1, seq - 1)))
+        } else if self.ts < ts {
+            Some(Input::Restarted)
+        } else {
+            self.repeated += 1;
+            return Ok(Line {
+                before: None,
+                envelope: None,
+            });
+        };
+        (self.seq, self.ts) = (seq, ts);
+        Ok(Line {
+            before,
+            envelope: Some(envelope),
+        })
+    }
+
+    /// How many lines were repeats.
+    #[must_use]
+    pub const fn repeated(&self) -> u64 {
+        self.repeated
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(lines: &[&str]) -> Vec<String> {
+        let mut reader = LineReader::default();
+        let mut kinds = Vec::new();
+        for line in lines {
+            for input in reader.read(line).unwrap().inputs() {
+                kinds.push(match input {
+                    Input::Event(envelope) => format!("event {}", envelope.seq),
+                    Input::Lost(lost) => format!("lost {} to {}", lost.from, lost.to),
+                    other => format!("{other:?}"),
+                });
+            }
+        }
+        kinds
+    }
+
+    fn line(seq: u64, ts: u64) -> String {
+        format!(r#"{{"seq":{seq},"event":{{"ts":{ts},"type":"page_load","category":"page"}}}}"#)
+    }
+
+    #[test]
+    fn gaps_repeats_and_restarts() {
+        let lines = [
+            line(5, 50),
+            line(8, 80),
+            line(6, 60),
+            line(8, 80),
+            line(1, 90),
+            line(2, 95),
+        ];
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        assert_eq!(
+            kinds(&lines),
+            [
+                "event 5",
+                "lost 6 to 7",
+                "event 8",
+                "Restarted",
+                "event 1",
+                "event 2"
+            ]
+        );
+    }
+
+    #[test]
+    fn events_without_a_seq_are_numbered() {
+        let event = r#"{"ts":1,"type":"page_load","category":"page"}"#;
+        assert_eq!(kinds(&[event, event]), ["event 1", "event 2"]);
+    }
+
+    #[test]
+    fn what_is_no_event_is_an_error_and_the_next_line_is_read() {
+        let mut reader = LineReader::default();
+        for wrong in [
+            "",
+            "x",
+            "7",
+            "[]",
+            "{}",
+            r#"{"seq":1,"event":{}}"#,
+            r#"{"event":null}"#,
+        ] {
+            assert!(reader.read(wrong).is_err(), "{wrong}");
+        }
+        assert!(reader.read(&line(1, 1)).unwrap().event().is_some());
+    }
+}
