@@ -130,7 +130,7 @@ const HOMES: &[(&str, Home)] = &[
     ("prost", Home::In(&["tapline-otlp"])),
     ("opentelemetry-proto", Home::In(&["tapline-otlp"])),
     // Of sinks that are to come.
-    ("zstd", Home::In(&["tapline-archive"])),
+    ("zstd", Home::In(&["tapline-archive", "tapline"])),
     ("async-nats", Home::In(&["tapline-nats"])),
     ("tokio", Home::FromLayer(4)),
 ];

@@ -13,6 +13,9 @@ use crate::insight::{Finding, Insight, Options, Tally};
 use crate::sanitize::Sanitizer;
 use crate::trace::TraceWriter;
 
+/// How many bytes of events the requests may need that are not written yet: a server makes several exports at once.
+const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
 /// A format of an exported file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,7 +95,7 @@ impl std::error::Error for UnknownFormat {}
 
 /// Writes a stream of events as a file, while it is read. Give it a writer with a buffer.
 ///
-/// Memory is bounded: requests are written when they have ended and 10,000 others, or 64 MiB, were read since,
+/// Memory is bounded: requests are written when they have ended and 10,000 others, or others with 16 MiB of events, were read since,
 /// or at the end. So the entries of a HAR are in the order in which the requests began, except for those that lasted
 /// longer.
 ///
@@ -131,6 +134,7 @@ impl<W: io::Write> ExportWriter<W> {
         let insight = |contents| {
             Box::new(Insight::new(Options {
                 contents,
+                request_bytes: MAX_REQUEST_BYTES,
                 ..Options::default()
             }))
         };

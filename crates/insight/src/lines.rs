@@ -64,7 +64,7 @@ impl LineReader {
     ///
     /// If it is no event. The reader can be used further.
     pub fn read(&mut self, line: &str) -> Result<Line, serde_json::Error> {
-        /// Tells an envelope from an event. `event` is not read here, so that the error is about what it is.
+        /// Distinguishes an envelope from an event. `event` is not read here, so that the error is about what it is.
         #[derive(serde::Deserialize)]
         struct Shape<'a> {
             #[serde(borrow, default)]

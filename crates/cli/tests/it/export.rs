@@ -131,11 +131,7 @@ fn a_file_that_was_cut_is_exported_as_far_as_it_goes_and_this_is_said() {
 fn the_name_of_the_output_says_the_format_and_nothing_is_replaced() {
     let directory = Directory::new("export-name");
     let tour = file(&directory, "tour.ndjson", TOUR);
-    let out = directory
-        .path()
-        .join("tour.trace.json")
-        .display()
-        .to_string();
+    let out = directory.path("tour.trace.json");
     let said = run(&["export", &tour, "--out", &out]);
     assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
     let written = fs::read_to_string(&out).unwrap();

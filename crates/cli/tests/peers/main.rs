@@ -25,6 +25,7 @@ mod browser;
 mod clients;
 mod document;
 mod generators;
+mod har;
 mod otlp;
 mod page;
 mod proxies;
