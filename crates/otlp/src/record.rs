@@ -52,6 +52,7 @@ impl Mapping {
             _ => &[],
         });
         let mut attributes = Attributes::default();
+        attributes.list.reserve(24);
         attributes.integer("tapline.seq", i64::try_from(stamps.seq).unwrap_or(i64::MAX));
         attributes.text("tapline.epoch", &self.epoch);
         // Some back-ends drop the event's name.

@@ -19,7 +19,7 @@ use crate::batch::{Batch, Frame};
 use crate::headers;
 use crate::options::{OtlpError, OtlpOptions};
 use crate::pause::Backoff;
-use crate::record::{Mapping, Stamps, shrink};
+use crate::record::{MAX_BYTES_WITHOUT_BODY, Mapping, Stamps, shrink};
 use crate::send::{Sender, gzip};
 use crate::value::{entry, string};
 
@@ -28,6 +28,9 @@ const SLICE: ReadLimit = ReadLimit {
     events: 128,
     bytes: 256 * 1024,
 };
+
+/// How many bytes of a record a byte of JSON can become, at most: `-1,` becomes 13.
+const MAX_GROWTH: usize = 5;
 
 /// The longest pause of the back-off while the sink is being stopped.
 const PAUSE_WHEN_STOPPING: Duration = Duration::from_millis(200);
@@ -210,7 +213,9 @@ impl Exporter<'_> {
                     let mut record = self.mapping.event(event, stamps);
                     // The key and the length of the record come before it.
                     let max_bytes = max_bytes - 8;
-                    if max_bytes < record.encoded_len() {
+                    let json = event.data.as_deref().map_or(0, |data| data.get().len());
+                    let may_be_too_large = max_bytes < MAX_GROWTH * json + MAX_BYTES_WITHOUT_BODY;
+                    if may_be_too_large && max_bytes < record.encoded_len() {
                         shrink(&mut record, event, max_bytes);
                     }
                     batch.event(&record);

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use memchr::memchr2;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
 
@@ -15,7 +16,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, Key
 pub(crate) const MAX_DEPTH: usize = 24;
 
 /// Up to so many members, duplicate names of an object are searched for one by one.
-const FEW_MEMBERS: usize = 16;
+const FEW_MEMBERS: usize = 48;
 
 /// The value of a JSON text. An integer of 64 bits is an integer, a larger one a string with its digits, a number
 /// with a fraction or an exponent is a double. Of two members with the same name, the last one counts, as in
@@ -73,7 +74,7 @@ impl<'a> Walk<'a> {
     }
 
     fn object(&mut self, depth: usize) -> Option<AnyValue> {
-        let mut values = Vec::new();
+        let mut values = Vec::with_capacity(8);
         self.members(b'}', |walk| {
             let key = walk.text()?.into_owned();
             walk.skip_space();
@@ -120,16 +121,19 @@ impl<'a> Walk<'a> {
     fn text(&mut self) -> Option<Cow<'a, str>> {
         self.expect(b'"')?;
         let start = self.at;
+        let mut has_escape = false;
         loop {
-            match self.peek()? {
-                b'"' => break,
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
+            let rest = self.json.as_bytes().get(self.at..)?;
+            self.at += memchr2(b'"', b'\\', rest)?;
+            if self.peek()? == b'"' {
+                break;
             }
+            has_escape = true;
+            self.at += 2;
         }
         let raw = self.json.get(start..self.at)?;
         self.at += 1;
-        match raw.contains('\\') {
+        match has_escape {
             true => unescape(raw).map(Cow::Owned),
             false => Some(Cow::Borrowed(raw)),
         }
