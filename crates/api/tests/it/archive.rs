@@ -18,12 +18,12 @@ use tapline_telemetry::Envelope;
 
 use crate::{block_on, code_and_message, publish, query, ready, session};
 
-/// An archive in memory, to which a test adds events.
+/// The events of each epoch, by seq; the oldest epoch first.
+type Epochs = Vec<(Epoch, BTreeMap<u64, SharedEnvelope>)>;
+
+/// An archive in memory, to which a test adds events. The number says how many reads fail.
 #[derive(Clone, Default)]
-struct Shelf(
-    Arc<Mutex<Vec<(Epoch, BTreeMap<u64, SharedEnvelope>)>>>,
-    Arc<AtomicU32>,
-);
+struct Shelf(Arc<Mutex<Epochs>>, Arc<AtomicU32>);
 
 impl Shelf {
     fn add(&self, epoch: Epoch, envelope: &Envelope) {
@@ -347,7 +347,7 @@ fn an_archive_that_is_late_is_waited_for() {
     let late: Vec<_> = (61..=80)
         .map(|_| publish(&api, r#"{"type":"console_log"}"#).unwrap())
         .collect();
-    let (epoch, writer) = (api.epoch(), shelf.clone());
+    let (epoch, writer) = (api.epoch(), shelf);
     let writer = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(250));
         for envelope in late {
