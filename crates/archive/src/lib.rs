@@ -13,6 +13,7 @@
 
 mod archive;
 mod sink;
+mod recorder;
 mod check;
 mod compact;
 mod options;
@@ -32,5 +33,6 @@ pub use disk::{Faults, FileOp};
 pub use error::ArchiveError;
 pub use options::ArchiveOptions;
 pub use read::Count;
+pub use recorder::{FlightRecorder, RecorderOptions};
 pub use sink::ArchiveSink;
 pub use store::ArchiveCounts;

@@ -15,7 +15,7 @@ use tapline_oapi::{Category, SourceKind};
 
 use crate::player::Pace;
 use crate::units::{self, InvalidNumber};
-pub(crate) use server::{Access, Archive, Limits, Server, Streams};
+pub(crate) use server::{Access, Archive, Dumps, Limits, Server, Streams};
 
 pub(crate) mod archive;
 pub(crate) mod browser;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tapline_access::{AccessConfig, TlsFiles};
-use tapline_api::ApiService;
+use tapline_api::{ApiService, MemoryHistory};
 use tapline_cdp::CdpSource;
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::ConfigRequest;
@@ -110,8 +110,16 @@ pub(crate) async fn serve(
     let signal = signals::stop_requested().map_err(Failure::Runtime)?;
     reload::spawn(options.access.clone(), setup.redaction).map_err(Failure::Runtime)?;
 
+    let memory = MemoryHistory::new(stream.clone());
     let session = TelemetrySession::new(stream);
-    let api = sinks::add(ApiService::new(session), args.archive, args.otlp).await?;
+    let api = sinks::add(
+        ApiService::new(session),
+        args.archive,
+        args.otlp,
+        args.dumps,
+        memory,
+    )
+    .await?;
     let api = Arc::new((setup.sources)(api));
     if setup.start {
         api.put(&ConfigRequest::default())

@@ -1,9 +1,11 @@
 //! Where the events of a server go besides its streams.
 
-use tapline_api::{ApiService, SinkSwitch};
-use tapline_archive::{ArchiveOptions, ArchiveSink};
+use std::sync::Arc;
 
-use crate::args::{Archive, Otlp};
+use tapline_api::{ApiService, History, MemoryHistory, SinkSwitch, TypePattern};
+use tapline_archive::{ArchiveError, ArchiveOptions, ArchiveSink, FlightRecorder, RecorderOptions};
+
+use crate::args::{Archive, Dumps, Otlp};
 use crate::failure::Failure;
 
 /// The service with the sinks that the flags ask for. They are on from here on.
@@ -11,29 +13,50 @@ pub(crate) async fn add(
     mut api: ApiService,
     archive: Archive,
     otlp: Otlp,
+    dumps: Dumps,
+    memory: MemoryHistory,
 ) -> Result<ApiService, Failure> {
     if let Some(sink) = otlp.sink()? {
         let (with_sink, task) = api.with_sink(SinkSwitch::Otlp, sink);
         api = with_sink;
         tokio::spawn(task);
     }
+    let mut stored: Option<Arc<dyn History>> = None;
     if let Some(dir) = archive.archive {
         let options = ArchiveOptions {
             max_bytes: archive.archive_bytes,
             max_age: archive.archive_age,
             ..ArchiveOptions::new(dir)
         };
-        let open = tokio::task::spawn_blocking(|| ArchiveSink::open(options));
-        let sink = match open.await {
-            Ok(opened) => opened.map_err(Failure::Archive)?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+        let sink = blocking(|| ArchiveSink::open(options)).await?;
         let archive = sink.archive();
+        stored = Some(Arc::new(archive.clone()));
         let (with_sink, task) = api
             .with_archive(archive)
             .with_sink(SinkSwitch::Storage, sink);
         api = with_sink;
         tokio::spawn(task);
     }
+    if let Some(dir) = dumps.dump_dir {
+        let triggers = dumps.dump_on.iter().map(|it| TypePattern::new(it));
+        let options = RecorderOptions {
+            before: dumps.dump_before,
+            after: dumps.dump_after,
+            ..RecorderOptions::new(dir, triggers.collect())
+        };
+        let recorder = blocking(|| FlightRecorder::new(options, Arc::new(memory), stored)).await?;
+        let (with_sink, task) = api.with_sink(SinkSwitch::Always, recorder);
+        api = with_sink;
+        tokio::spawn(task);
+    }
     Ok(api)
+}
+
+async fn blocking<T: Send + 'static>(
+    open: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => opened.map_err(Failure::Archive),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }

@@ -11,3 +11,4 @@ mod recovery;
 mod faults;
 mod killed;
 mod maintain;
+mod recorder;

@@ -44,6 +44,9 @@ pub(crate) struct Server {
     pub(crate) archive: Archive,
 
     #[command(flatten)]
+    pub(crate) dumps: Dumps,
+
+    #[command(flatten)]
     pub(crate) access: Access,
 
     #[command(flatten)]
@@ -74,6 +77,38 @@ pub(crate) struct Archive {
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     #[arg(env = "TAPLINE_ARCHIVE_AGE", hide_env_values = true)]
     pub(crate) archive_age: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Dumps (docs/archive.md)")]
+pub(crate) struct Dumps {
+    /// When an event of this type happens, write what happened around it to a file; `*` matches any text;
+    /// may be repeated, or joined by commas
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        value_delimiter = ',',
+        requires = "dump_dir"
+    )]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    #[arg(env = "TAPLINE_DUMP_ON", hide_env_values = true)]
+    pub(crate) dump_on: Vec<String>,
+
+    /// Write these files to this directory, at most 20, and one a minute; the oldest is deleted first. `tapline archive`
+    /// reads them
+    #[arg(long, value_name = "DIR", requires = "dump_on")]
+    #[arg(env = "TAPLINE_DUMP_DIR", hide_env_values = true)]
+    pub(crate) dump_dir: Option<PathBuf>,
+
+    /// How much of the time before the event a file has
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::time)]
+    #[arg(env = "TAPLINE_DUMP_BEFORE", hide_env_values = true)]
+    pub(crate) dump_before: Duration,
+
+    /// How much of the time after the event a file has
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::time)]
+    #[arg(env = "TAPLINE_DUMP_AFTER", hide_env_values = true)]
+    pub(crate) dump_after: Duration,
 }
 
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,7 @@ mod program;
 mod wire;
 
 mod access;
+mod archive_command;
 mod archive;
 mod cdp;
 mod demo;

@@ -21,6 +21,7 @@ mod http;
 mod peer;
 mod quick;
 
+mod archive;
 mod browser;
 mod clients;
 mod document;

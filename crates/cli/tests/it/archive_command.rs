@@ -1,0 +1,169 @@
+//! `tapline archive`, on what a server has written.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::program::{Directory, Said, Server, run};
+
+/// A server that writes to an archive in this directory.
+fn server(dir: &str) -> Server {
+    let args = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--archive",
+        dir,
+    ];
+    Server::with(&args)
+}
+
+fn stop(server: Server) {
+    server.running.signal(Signal::TERM);
+    let said = server.running.end();
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+fn archive(dir: &str, args: &[&str]) -> Said {
+    let (command, rest) = args.split_first().unwrap();
+    run(&[&["archive", command, "--archive", dir], rest].concat())
+}
+
+/// The lines on standard output of a command that succeeds.
+fn lines(dir: &str, args: &[&str]) -> Vec<String> {
+    let said = archive(dir, args);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said.out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_server_has_stored_is_listed_selected_searched_and_exported() {
+    let directory = Directory::new("archive-cat");
+    let dir = &directory.path("telemetry");
+    let first = server(dir);
+    first.publish_steps(20);
+    stop(first);
+    let second = server(dir);
+    let said = second.publish_lines(concat!(
+        "{\"type\":\"console_log\",\"data\":{\"text\":\"Connection reset\"}}\n",
+        "{\"type\":\"page_load\",\"data\":{\"url\":\"https://shop.example/\"}}\n",
+        "{\"type\":\"checkout_done\",\"category\":\"page\",\"ts\":1000000}\n",
+    ));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    stop(second);
+
+    let listed = lines(dir, &["ls", "--json"]);
+    let segments: Vec<serde_json::Value> = listed
+        .iter()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    assert_eq!(segments.len(), 2);
+    assert_eq!(segments[0]["events"], 20);
+    assert_eq!(lines(dir, &["ls"]).len(), 2);
+
+    let all = lines(dir, &["cat"]);
+    assert_eq!(all.len(), 23);
+    assert!(all[0].starts_with("{\"seq\":1,\"event\":{"), "{}", all[0]);
+    let epoch = segments[1]["epoch"].as_str().unwrap();
+    let after = format!("1-{epoch}");
+    for (args, expected) in [
+        (&["--type", "step"][..], 20),
+        (&["--category", "page"], 2),
+        (&["--category", "page", "--type", "checkout*"], 1),
+        (&["--limit", "5"], 5),
+        (&["--since", "1h"], 22),
+        (&["--until", "1970-01-02T00:00:00Z"], 1),
+        (&["--epoch", epoch], 3),
+        (&["--after", &after], 2),
+        (&["--after", "2"], 1),
+        (&["--session", "no such session"], 0),
+    ] {
+        let found = lines(dir, &[&["cat"], args].concat());
+        assert_eq!(found.len(), expected, "{args:?}");
+    }
+    let event: serde_json::Value = serde_json::from_str(&all[22]).unwrap();
+    let session = event["event"]["source"]["metadata"]["telemetry_session_id"]
+        .as_str()
+        .unwrap();
+    assert_eq!(lines(dir, &["cat", "--session", session]).len(), 3);
+
+    assert_eq!(lines(dir, &["grep", "Connection reset"]).len(), 1);
+    assert_eq!(lines(dir, &["grep", "connection RESET"]).len(), 0);
+    assert_eq!(lines(dir, &["grep", "-i", "connection RESET"]).len(), 1);
+
+    let out = &directory.path("events.ndjson");
+    assert!(lines(dir, &["export", "--out", out]).is_empty());
+    let exported = fs::read_to_string(out).unwrap();
+    assert_eq!(exported.lines().collect::<Vec<_>>(), all);
+    // An existing file is not overwritten.
+    assert_eq!(archive(dir, &["export", "--out", out]).code, Some(1));
+}
+
+#[test]
+fn check_exits_with_0_if_the_archive_is_intact_and_repair_says_what_it_did() {
+    let directory = Directory::new("archive-check");
+    let dir = &directory.path("telemetry");
+    let running = server(dir);
+    running.publish_steps(20);
+    assert_eq!(archive(dir, &["check"]).code, Some(0));
+    let refused = archive(dir, &["check", "--repair"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.err.contains("in use by another process"),
+        "{refused:?}"
+    );
+    stop(running);
+    assert_eq!(archive(dir, &["check"]).code, Some(0));
+
+    let segment = lines(dir, &["ls", "--json"]);
+    let segment: serde_json::Value = serde_json::from_str(&segment[0]).unwrap();
+    let segment = segment["path"].as_str().unwrap();
+    let mut bytes = fs::read(segment).unwrap();
+    bytes.extend_from_within(..50);
+    fs::write(segment, bytes).unwrap();
+    let said = archive(dir, &["check"]);
+    assert_eq!(said.code, Some(1));
+    assert!(
+        said.out.contains("the last 50 bytes are a part of a block"),
+        "{said:?}"
+    );
+    let said = archive(dir, &["check", "--repair"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("cut off"), "{said:?}");
+    assert_eq!(archive(dir, &["check"]).code, Some(0));
+    assert_eq!(lines(dir, &["cat"]).len(), 20);
+
+    assert!(lines(dir, &["compact"]).is_empty());
+    assert_eq!(lines(dir, &["cat"]).len(), 20);
+    assert_eq!(archive(dir, &["rm"]).code, Some(2));
+    assert_eq!(lines(dir, &["rm", "--all", "--dry-run"]).len(), 1);
+    assert_eq!(lines(dir, &["rm", "--all"]).len(), 1);
+    assert!(lines(dir, &["cat"]).is_empty());
+    assert_eq!(archive(&directory.path("missing"), &["ls"]).code, Some(1));
+}
+
+#[test]
+fn an_event_that_triggers_a_dump_is_in_a_file_with_what_was_before_it() {
+    let directory = Directory::new("archive-dump");
+    let dumps = &directory.path("dumps");
+    let server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--dump-on",
+        "page_crashed,console_error",
+        "--dump-dir",
+        dumps,
+        "--dump-after",
+        "1s",
+    ]);
+    server.publish_steps(5);
+    let said = server.publish_lines("{\"type\":\"page_crashed\"}\n");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    // The end does not wait for what would follow.
+    stop(server);
+    assert_eq!(lines(dumps, &["cat"]).len(), 6);
+    assert_eq!(archive(dumps, &["check"]).code, Some(0));
+}
