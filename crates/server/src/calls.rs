@@ -41,6 +41,8 @@ use crate::route::Route;
 /// The header with the id of a request, in the request and in its answer.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The id of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestId(HeaderValue);
@@ -122,7 +124,7 @@ pub(crate) fn publish(
 
 /// The trace that a request belongs to: its only `traceparent` header, if that is valid.
 pub(crate) fn trace_of(headers: &HeaderMap) -> Option<Trace> {
-    let mut given = headers.get_all("traceparent").iter();
+    let mut given = headers.get_all(TRACE_PARENT).iter();
     let only = given.next().filter(|_| given.next().is_none())?;
     Trace::parse(only.to_str().ok()?)
 }

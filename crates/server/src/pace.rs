@@ -64,6 +64,26 @@ impl Turns {
         if !is_costly(filter) {
             return None;
         }
+        self.next().await
+    }
+
+    /// A turn at reading the patterns of a query, in the same order. `None`, at once, where it has few.
+    ///
+    /// To find the known types that fit costs some microseconds for each pattern, and all the streams of a page that
+    /// reconnects come at once.
+    pub(crate) async fn take_to_read(&self, query: Option<&str>) -> Option<SemaphorePermit<'_>> {
+        /// A query may also write them as `%2A`.
+        const STARS: [u8; 2] = *b"*%";
+        const MANY: usize = 32;
+        let is_star = |byte: &u8| STARS.contains(byte);
+        let stars = query.unwrap_or_default().bytes().filter(is_star).count();
+        if stars <= MANY {
+            return None;
+        }
+        self.next().await
+    }
+
+    async fn next(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
         self.0.acquire().await.ok()
     }

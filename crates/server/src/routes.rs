@@ -391,6 +391,7 @@ async fn stream<'a, B: Backend>(
     query: impl Iterator<Item = (&'a str, &'a str)>,
     grant: &Grant,
 ) -> Result<Answer<B>, Failure> {
+    let turn = app.turns.take_to_read(head.uri.query()).await;
     let mut query = StreamQuery::from_pairs(query.filter(|(name, _)| !is_ticket(name)))?;
     if let Some(id) = head
         .headers
@@ -409,6 +410,7 @@ async fn stream<'a, B: Backend>(
         until = claims.until();
         expires = Some(Instant::now() + claims.time_left());
     }
+    drop(turn);
     let mut answer = Response::new(());
     let headers = answer.headers_mut();
     for (name, value) in [
