@@ -301,7 +301,7 @@ impl Follower {
                 self.pending.push_back(Ok(StreamItem::Filter(filter)));
             }
             Some(Notice::Epoch(epoch)) => {
-                self.position = Some(Cursor {
+                self.advance(Cursor {
                     seq: 0,
                     epoch: Some(epoch.epoch),
                 });

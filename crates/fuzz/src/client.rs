@@ -143,6 +143,10 @@ fn expected(frames: &[Frame]) -> Vec<(Cursor, String)> {
                     ByeReason::Expired | ByeReason::Overtaken | ByeReason::Complete => break,
                     _ => Some(here(bye.last_seq)),
                 },
+                Ok(Some(Notice::Epoch(epoch))) => Some(Cursor {
+                    seq: 0,
+                    epoch: Some(epoch.epoch),
+                }),
                 Ok(Some(Notice::Session(_)) | None) => None,
             },
         };

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use tapline_api::conformance::{Arrived, SinkTarget, block_on, check_sink, spawn_thread};
 use tapline_api::{
-    BoxFuture, ReadLimit, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkReader, StopSignal,
+    ApiService, BoxFuture, ReadLimit, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkReader,
+    SinkSwitch, StopSignal,
 };
-use tapline_oapi::{Cursor, Event, KnownType};
+use tapline_oapi::{ConfigRequest, Cursor, Event, KnownType};
 use tapline_telemetry::TelemetryConfig;
 
 use crate::session;
@@ -376,4 +377,32 @@ fn a_sink_that_never_succeeds_ends_at_the_deadline_and_its_ledger_closes() {
     assert_eq!((ledger.exported, status.is_on), (0, false));
     assert_eq!(status.last_error.as_deref(), Some("busy"));
     assert!(sink.arrived().is_empty());
+}
+
+/// A sink whose other end is gone is switched off and on while it tries: no call waits for it.
+#[test]
+fn a_sink_that_does_not_end_delays_no_call() {
+    let sink = Memory::new(Fault::None);
+    sink.fail_next(usize::MAX);
+    let api = ApiService::new(session(1024));
+    let (api, task) = api.with_sink(SinkSwitch::Storage, sink);
+    spawn_thread(Box::pin(task));
+    let enabled = |on: bool| crate::request(&format!(r#"{{"storage":{{"enabled":{on}}}}}"#));
+    // Each of them is answered at the first poll.
+    crate::ready(api.put(&ConfigRequest::default())).unwrap();
+    crate::publish(&api, r#"{"type":"page_load"}"#).unwrap();
+    assert!(api.sinks()[0].is_on);
+    for on in [false, true, false] {
+        crate::ready(api.patch(&enabled(on))).unwrap();
+        assert_eq!(api.sinks()[0].is_on, on);
+        crate::ready(api.put(&enabled(on))).unwrap();
+        assert_eq!(api.sinks()[0].is_on, on);
+    }
+    // What a configuration does not name is on.
+    crate::ready(api.put(&ConfigRequest::default())).unwrap();
+    assert!(api.sinks()[0].is_on);
+    crate::ready(api.delete()).unwrap();
+    let began = Instant::now();
+    block_on(api.shutdown_sinks(began + Duration::from_millis(300)));
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
