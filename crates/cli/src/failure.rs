@@ -31,6 +31,11 @@ pub(crate) enum Failure {
     Access(LoadError),
     #[error(transparent)]
     Relay(RelayError),
+    #[error("{flag} cannot be used")]
+    Directory {
+        flag: &'static str,
+        source: ArchiveError,
+    },
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error(transparent)]

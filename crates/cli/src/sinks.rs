@@ -28,7 +28,7 @@ pub(crate) async fn add(
             max_age: archive.archive_age,
             ..ArchiveOptions::new(dir)
         };
-        let sink = blocking(|| ArchiveSink::open(options)).await?;
+        let sink = open("--archive", || ArchiveSink::open(options)).await?;
         let archive = sink.archive();
         stored = Some(Arc::new(archive.clone()));
         let (with_sink, task) = api
@@ -44,7 +44,10 @@ pub(crate) async fn add(
             after: dumps.dump_after,
             ..RecorderOptions::new(dir, triggers.collect())
         };
-        let recorder = blocking(|| FlightRecorder::new(options, Arc::new(memory), stored)).await?;
+        let recorder = open("--dump-dir", || {
+            FlightRecorder::new(options, Arc::new(memory), stored)
+        })
+        .await?;
         let (with_sink, task) = api.with_sink(SinkSwitch::Always, recorder);
         api = with_sink;
         tokio::spawn(task);
@@ -52,11 +55,13 @@ pub(crate) async fn add(
     Ok(api)
 }
 
-async fn blocking<T: Send + 'static>(
+/// Opens the directory that this flag names.
+async fn open<T: Send + 'static>(
+    flag: &'static str,
     open: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
 ) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(open).await {
-        Ok(opened) => opened.map_err(Failure::Archive),
+        Ok(opened) => opened.map_err(|source| Failure::Directory { flag, source }),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
