@@ -202,7 +202,7 @@ async fn an_answer_of_another_server_is_a_protocol_error() {
         |it| matches!(it, ProtocolError::Status(302)),
     )
     .await;
-    check(Answer::json("200 OK", &" ".repeat(9_000_000)), |it| {
+    check(Answer::json("200 OK", &" ".repeat(13_000_000)), |it| {
         matches!(it, ProtocolError::BodyTooLarge(_))
     })
     .await;
