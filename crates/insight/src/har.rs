@@ -1,4 +1,4 @@
-//! HAR 1.2 from requests and navigations: [`HarWriter`] for a stream, [`write`] for what is at hand.
+//! HAR 1.2 from requests and navigations: [`HarWriter`] for a stream, [`write()`] for what is at hand.
 //!
 //! The format is that of <http://www.softwareishard.com/blog/har-12-spec/>, with the fields that Chrome adds
 //! (`_resourceType`, `_initiator`, `_transferSize`, `_error`, `_webSocketMessages` …), and `_tapline` for what only we know:
