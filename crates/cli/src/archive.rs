@@ -1,9 +1,8 @@
 //! `tapline archive`: looks into an archive, and puts it in order.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,6 +14,7 @@ use tapline_archive::{Archive, Compacted, Remove, SegmentInfo, check, compact, r
 
 use crate::args::archive::{ArchiveCommand, Cat, Check, Export, Grep, Ls, Place, Rm, Select};
 use crate::failure::{Failure, say};
+use crate::files;
 
 /// Blocks: it does nothing else.
 pub(crate) fn run(command: ArchiveCommand) -> Result<(), Failure> {
@@ -156,13 +156,7 @@ fn export(args: &Export) -> Result<(), Failure> {
         what: args.out.display().to_string(),
         source,
     };
-    // It holds what people type, so only its owner may read it. An existing file is never overwritten.
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&args.out)
-        .map_err(unwritable)?;
+    let file = files::create_private(&args.out).map_err(unwritable)?;
     let mut out = BufWriter::with_capacity(256 * 1024, file);
     let (mut events, mut missing) = (0_u64, 0);
     let bar = progress_bar("exporting");

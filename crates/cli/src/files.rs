@@ -1,4 +1,9 @@
-//! How many files may be open, which bounds how many connections there can be.
+//! Files: new ones for their owner alone, and how many may be open, which bounds how many connections there can be.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tapline_server::Limits;
@@ -6,6 +11,15 @@ use tapline_server::Limits;
 /// Files that are open besides the connections: the standard streams, the listener, those of the
 /// runtime, and connections that are being refused because of the limit.
 const OTHERS: usize = 128;
+
+/// Creates a file that only its owner may read: it may hold secrets. An existing file is never overwritten.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
 
 /// Raises how many files this process may have open as far as the system allows, and lowers `limits` to
 /// what fits.

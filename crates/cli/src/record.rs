@@ -1,8 +1,6 @@
 //! `tapline record`: writes a browser's DevTools messages to a file.
 
-use std::fs::OpenOptions;
 use std::io::{self, BufWriter};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,7 +8,7 @@ use tapline_cdp::{Recorded, SourceOptions, record};
 
 use crate::args::Record;
 use crate::failure::{Failure, say};
-use crate::{serve, signals};
+use crate::{files, serve, signals};
 
 pub(crate) async fn run(args: Record) -> Result<(), Failure> {
     serve::start_log(&args.log)?;
@@ -19,13 +17,7 @@ pub(crate) async fn run(args: Record) -> Result<(), Failure> {
         what: what.clone(),
         source,
     };
-    // The file holds secrets, so only its owner may read it. An existing file is never overwritten.
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&args.out)
-        .map_err(unwritable)?;
+    let file = files::create_private(&args.out).map_err(unwritable)?;
     let stop = signals::stop_requested().map_err(Failure::Runtime)?;
     let options = SourceOptions {
         retries: args.retries.cdp_retries,

@@ -48,7 +48,7 @@ fn check_stream(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
         && values("after").len() <= 1
         && one_of("replay", &["all", "live"])
         && one_of("notices", &["true", "false"])
-        && one_of("overtaken", &["oldest", "head", "close"])
+        && one_of("overtaken", &["archive", "oldest", "head", "close"])
         && words(pairs, "category").all(|word| word.parse::<Category>().is_ok())
         && words(pairs, "type").all(is_pattern)
         && words(pairs, "type").count() <= 100;

@@ -56,7 +56,7 @@ pub(crate) enum Warning {
     #[error("the endpoint answered {0}, which is a success, but with a body that is not of OTLP")]
     Garbage(StatusCode),
     #[error("the endpoint answered {status}, which is a success, but {fault}")]
-    NoBody {
+    BadBody {
         status: StatusCode,
         fault: BodyFault,
     },
@@ -113,7 +113,7 @@ impl Answer {
         let status = self.status;
         let body = match self.body {
             Ok(body) => body,
-            Err(fault) => return accepted(Some(Warning::NoBody { status, fault })),
+            Err(fault) => return accepted(Some(Warning::BadBody { status, fault })),
         };
         let Ok(response) = ExportLogsServiceResponse::decode(body) else {
             return accepted(Some(Warning::Garbage(status)));
