@@ -39,7 +39,8 @@ pub fn config(input: &[u8]) {
 
 /// What an accepted body says about each category: parsed as plain JSON, and looked up by name.
 fn named(body: &[u8]) -> Option<Vec<(Category, bool)>> {
-    let body: Value = serde_json::from_slice(body).expect("it was accepted as JSON");
+    let body: Value =
+        serde_json::from_slice(crate::without_mark(body)).expect("it was accepted as JSON");
     let browser = body.get("browser")?.as_object()?.clone();
     let said = browser.into_iter().filter_map(|(name, said)| {
         let category = name.parse().expect("an unknown field is refused");

@@ -63,7 +63,13 @@ fn ready<T>(operation: impl Future<Output = T>) -> T {
 
 /// Whether `bytes` are valid JSON by its grammar: a number may exceed every type, and a lone surrogate is allowed.
 fn is_json(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+    std::str::from_utf8(without_mark(bytes))
+        .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+/// A body without the byte-order mark that may stand before its JSON: serde takes the mark for an error.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// An error answer does not grow with the request, and can be parsed.
