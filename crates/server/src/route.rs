@@ -88,8 +88,7 @@ routes! {
     GetMetrics      GET    "/metrics"                "get_metrics"        Token          Described  Silent;
     GetOpenapi      GET    "/openapi.json"           "get_openapi"        Open           Described  Silent;
     ShowPage        GET    "/"                       "get_page"           Open           Described  Silent;
-    PageScript      GET    "/page.js"                "page_script"        Open           File       Silent;
-    PageStyle       GET    "/page.css"               "page_style"         Open           File       Silent;
+    PageFile        GET    "/page/{id}"              "page_file"          Open           File       Silent;
 }
 
 /// Why a request is for no route.

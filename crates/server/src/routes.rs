@@ -37,7 +37,7 @@ use crate::cors;
 use crate::export;
 use crate::metrics::{self, RefusalReason};
 use crate::pace::{Pace, Turns};
-use crate::page;
+use crate::page::{self, Asset};
 use crate::readers::{PatchError, ReaderAccount, ReaderSpec};
 use crate::route::{Route, Unrouted};
 use crate::serve::App;
@@ -217,7 +217,11 @@ async fn dispatch<B: Backend>(
         Route::GetReadiness => readiness(app)?,
         Route::GetMetrics => typed(metrics::CONTENT_TYPE, app.metrics.render(&*app.backend)),
         Route::GetOpenapi => document(),
-        Route::ShowPage | Route::PageScript | Route::PageStyle => show_page(route),
+        Route::ShowPage => page_file(&page::DOCUMENT),
+        Route::PageFile => {
+            let asset = id.and_then(Asset::find);
+            page_file(asset.ok_or_else(|| not_found(head.uri.path()))?)
+        }
         Route::NotFound => return Err(not_found(head.uri.path())),
     };
     Ok(Answer::Whole(whole))
@@ -607,11 +611,8 @@ fn document() -> Whole {
     text(StatusCode::OK, DOCUMENT.clone())
 }
 
-fn show_page(route: Route) -> Whole {
-    let Some(asset) = page::asset(route) else {
-        unreachable!("asked for the page's routes only");
-    };
-    let mut answer = typed(asset.content_type, asset.text);
+fn page_file(asset: &'static Asset) -> Whole {
+    let mut answer = typed(asset.content_type(), asset.text);
     for (name, value) in page::HEADERS {
         answer.headers_mut().insert(
             HeaderName::from_static(name),
