@@ -42,7 +42,25 @@ pub(crate) const DOCUMENT: Asset = Asset {
 };
 
 /// What the document loads. A test holds the list against the folder.
-pub(crate) const ASSETS: &[Asset] = assets!["page.css", "main.js",];
+pub(crate) const ASSETS: &[Asset] = assets![
+    "api.js",
+    "band.js",
+    "file.js",
+    "files.js",
+    "filters.js",
+    "graph.js",
+    "joins.js",
+    "keys.js",
+    "list.js",
+    "live.js",
+    "main.js",
+    "page.css",
+    "panel.js",
+    "session.js",
+    "store.js",
+    "text.js",
+    "waterfall.js",
+];
 
 impl Asset {
     /// The one of this name.

@@ -14,7 +14,7 @@ fn the_live_page_reads_events_however_deep_they_are() {
     let folder = env!("CARGO_MANIFEST_DIR");
     let output = Command::new(node)
         .arg(format!("{folder}/tests/peers/page.mjs"))
-        .arg(format!("{folder}/../server/src/page/main.js"))
+        .arg(format!("{folder}/../server/src/page/text.js"))
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
