@@ -212,6 +212,7 @@ pub fn check_history(
                         until: None,
                         limit: ReadLimit { events, bytes },
                     };
+                    retained.check_count(history, &query)?;
                     retained.check(history, query)?;
                 }
             }
@@ -275,6 +276,40 @@ impl Retained<'_> {
         Ok(())
     }
 
+    /// Counts what the query asks for, to its end.
+    fn check_count(&self, history: &dyn History, query: &HistoryQuery) -> Result<(), Violation> {
+        let mut left = *query.seqs.start().max(&1)..=self.head.min(*query.seqs.end());
+        let (oldest, newest) = (self.oldest.max(*left.start()), *left.end());
+        let expected = (oldest..=newest).filter(|seq| self.matches(*seq, &query.filter));
+        let expected = (
+            expected.count() as u64,
+            oldest.saturating_sub(*left.start()),
+        );
+        let mut found = (0, 0);
+        while !left.is_empty() {
+            let count = block_on(history.count(query.epoch, left.clone(), &query.filter))
+                .map_err(|error| violation("can be read", error.to_string()))?;
+            let Some(looked_at) = count.looked_at.filter(|it| it.start() == left.start()) else {
+                let detail = format!("{left:?} are not counted");
+                return Err(violation("makes progress", detail));
+            };
+            found = (found.0 + count.matching, found.1 + count.missing);
+            left = looked_at.end() + 1..=*left.end();
+        }
+        if found != expected {
+            let detail = format!("{found:?} match and are missing, not {expected:?}, of {query:?}");
+            return Err(violation("counts exactly", detail));
+        }
+        Ok(())
+    }
+
+    /// Whether the event is there and is asked for.
+    fn matches(&self, seq: u64, filter: &Filter) -> bool {
+        let at = seq.checked_sub(self.oldest);
+        let json = at.and_then(|at| self.envelopes.get(usize::try_from(at).ok()?));
+        json.is_some_and(|json| filter.types.is_empty() || json.contains(r#""type":"page_"#))
+    }
+
     fn check_batch(
         &self,
         batch: &HistoryBatch,
@@ -293,11 +328,8 @@ impl Retained<'_> {
         }
         let mut expected: Vec<&String> = looked_at
             .clone()
-            .filter_map(|seq| {
-                self.envelopes
-                    .get(usize::try_from(seq.checked_sub(self.oldest)?).ok()?)
-            })
-            .filter(|json| query.filter.types.is_empty() || json.contains(r#""type":"page_"#))
+            .filter(|seq| self.matches(*seq, &query.filter))
+            .map(|seq| &self.envelopes[(seq - self.oldest) as usize])
             .collect();
         if query.order == Order::Desc {
             expected.reverse();

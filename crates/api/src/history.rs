@@ -39,6 +39,40 @@ pub trait History: Send + Sync + 'static {
         &'a self,
         query: &'a HistoryQuery,
     ) -> BoxFuture<'a, Result<HistoryBatch, HistoryError>>;
+
+    /// Counts the events of an epoch with these seqs that match a filter, the oldest first.
+    ///
+    /// One call takes a bounded time, as [`read`](Self::read) does, which it uses unless a history can count
+    /// without reading its events.
+    ///
+    /// # Errors
+    ///
+    /// As `read`.
+    fn count<'a>(
+        &'a self,
+        epoch: Epoch,
+        seqs: RangeInclusive<u64>,
+        filter: &'a Filter,
+    ) -> BoxFuture<'a, Result<HistoryCount, HistoryError>> {
+        Box::pin(async move {
+            let query = HistoryQuery {
+                epoch,
+                seqs,
+                order: Order::Asc,
+                filter: filter.clone(),
+                since: None,
+                until: None,
+                limit: ReadLimit::default(),
+            };
+            let batch = self.read(&query).await?;
+            let missing = batch.missing.iter();
+            Ok(HistoryCount {
+                matching: batch.envelopes.len() as u64,
+                missing: missing.map(|gone| gone.end() - gone.start() + 1).sum(),
+                looked_at: batch.looked_at,
+            })
+        })
+    }
 }
 
 /// What can be read of one epoch.
@@ -119,6 +153,23 @@ pub struct HistoryBatch {
     /// The seqs that were looked at: the first ones of the query, or the last ones in descending order. `None`
     /// where all of its seqs are above the head, or there are none.
     pub looked_at: Option<RangeInclusive<u64>>,
+}
+
+/// How many events there are in a range of seqs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HistoryCount {
+    /// That match the filter.
+    pub matching: u64,
+    /// That cannot be read, as [`HistoryBatch::missing`]. Whether they match is not known.
+    pub missing: u64,
+    /// The seqs that were counted, as [`HistoryBatch::looked_at`].
+    pub looked_at: Option<RangeInclusive<u64>>,
+}
+
+/// The epoch that follows that one in a history; `present` follows the last.
+pub(crate) fn epoch_after(epochs: &[HistoryBounds], epoch: Epoch, present: Epoch) -> Epoch {
+    let mut later = epochs.iter().skip_while(|it| it.epoch != epoch).skip(1);
+    later.next().map_or(present, |it| it.epoch)
 }
 
 impl HistoryBatch {

@@ -43,6 +43,7 @@ pub mod conformance;
 mod publish;
 mod page;
 mod past;
+mod recount;
 mod subscribe;
 mod backend;
 mod query;
@@ -55,8 +56,8 @@ pub use backend::{
 pub use causes::{Answered, Cause, Causes, Effect, Trace};
 pub use error::ApiError;
 pub use history::{
-    History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, MemoryHistory, Order,
-    ReadLimit, SharedEnvelope,
+    History, HistoryBatch, HistoryBounds, HistoryCount, HistoryError, HistoryQuery, MemoryHistory,
+    Order, ReadLimit, SharedEnvelope,
 };
 pub use page::{MAX_LIMIT, Missing, Page, PageQuery};
 pub use publish::{NotCaptured, Published};

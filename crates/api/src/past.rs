@@ -15,13 +15,14 @@ use tapline_telemetry::SessionState;
 use crate::backend::Delivery;
 use crate::history::{
     History, HistoryBatch, HistoryError, HistoryQuery, Order, ReadLimit, SharedEnvelope,
+    epoch_after,
 };
 use crate::source::BoxFuture;
 
 /// How often an archive is asked again that fails, or that has not yet what the stream has evicted, and after
 /// which pause. Together it is some ten times what an archive may need to write an event.
-const ATTEMPTS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ATTEMPTS: u32 = 10;
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// A position in an archive, on its way to the stream. It reads one batch ahead.
 pub(crate) struct Past {
@@ -330,22 +331,11 @@ async fn next(
     if query.epoch == present {
         return Ok(None);
     }
-    let next = epoch_after(archive, query.epoch, present).await?;
+    let epochs = archive.bounds().await?;
     Ok(Some(Step::Epoch {
-        next,
+        next: epoch_after(&epochs, query.epoch, present),
         is_whole: true,
     }))
-}
-
-/// The epoch that follows that one.
-pub(crate) async fn epoch_after(
-    archive: &dyn History,
-    epoch: Epoch,
-    present: Epoch,
-) -> Result<Epoch, HistoryError> {
-    let epochs = archive.bounds().await?;
-    let mut later = epochs.iter().skip_while(|it| it.epoch != epoch).skip(1);
-    Ok(later.next().map_or(present, |it| it.epoch))
 }
 
 impl fmt::Debug for Past {

@@ -1,5 +1,6 @@
 //! Where a live stream begins, and a wait for one event.
 
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use crate::error::ApiError;
 use crate::history::{History, HistoryBounds};
 use crate::past::{Past, evicted_after};
 use crate::query::{self, QueryError};
+use crate::recount::Recount;
 use crate::service::{ApiService, describe};
 
 /// What is asked for.
@@ -190,8 +192,8 @@ impl ApiService {
             None => OnLag::Oldest,
         });
         let begin = self.begin_of(query);
-        let archive = self.archive().filter(|_| overtaken == OnLag::Archive);
-        if let Some(archive) = archive
+        if let Some(archive) = self.archive()
+            && overtaken == OnLag::Archive
             && (query.earlier_epochs || !matches!(begin, Begin::OtherEpoch { .. }))
             && let Some((bounds, after)) = self.begin_in(&**archive, begin).await
         {
@@ -215,7 +217,14 @@ impl ApiService {
         let used = reader.position();
         let is_evicted = from.is_some_and(|from| from < used);
         // In its ledger, too: what the hello reports is what the reader lost.
-        let lost = from.and_then(|from| reader.count_from(from));
+        let before = from.map(ReaderLedger::starting_at);
+        let mut lost = from.and_then(|from| reader.count_from(from));
+        if let (Some(archive), Some(ledger), Some(found)) = (self.archive(), before, lost) {
+            let filter = query.filter.clone();
+            let mut recount = Recount::new(archive.clone(), stream.epoch(), filter, ledger, found);
+            poll_fn(|cx| recount.poll(cx)).await;
+            lost = recount.finish(&mut reader);
+        }
         let lost = match reason {
             HelloReason::OtherEpoch | HelloReason::Ahead | HelloReason::Invalid => None,
             _ => lost.map_or(Some(0), |lost| lost.matching),
@@ -238,8 +247,10 @@ impl ApiService {
         Opened {
             subscription: SessionSubscription {
                 session: session.clone(),
-                archive: archive.cloned(),
+                archive: self.archive().cloned(),
                 reading: Reading::Stream(reader),
+                recount: None,
+                recounted: 0,
                 overtaken,
                 notices: query.notices,
                 reported: None,
@@ -324,10 +335,7 @@ impl ApiService {
             },
             reader: String::new(),
         };
-        let ledger = ReaderLedger {
-            start: after,
-            ..ReaderLedger::default()
-        };
+        let ledger = ReaderLedger::starting_at(after);
         let past = Past::new(
             archive.clone(),
             session.stream().clone(),
@@ -341,6 +349,8 @@ impl ApiService {
                 session: session.clone(),
                 archive: Some(archive),
                 reading: Reading::Past(past),
+                recount: None,
+                recounted: 0,
                 overtaken: OnLag::Archive,
                 notices: query.notices,
                 reported: None,
@@ -411,9 +421,14 @@ impl<S> Opened<S> {
 #[derive(Debug)]
 pub struct SessionSubscription {
     session: Arc<TelemetrySession>,
-    /// Where it continues when it lags.
+    /// Where it continues when it lags, if it wants that, or counts what it has lost.
     archive: Option<Arc<dyn History>>,
     reading: Reading,
+    /// What it has lost of the stream and has not reported yet.
+    recount: Option<Recount>,
+    /// Up to where it has recounted. A loss that follows at once is not recounted: a reader that loses more
+    /// while it counts would never come to an event.
+    recounted: u64,
     /// What it does when it lags.
     overtaken: OnLag,
     /// Whether changes of the session are delivered.
@@ -451,6 +466,7 @@ impl SessionSubscription {
 
     /// Continues in the archive, from the position of that ledger.
     fn fall_back(&mut self, ledger: ReaderLedger) {
+        self.recount = None;
         if let Some(archive) = &self.archive {
             let stream = self.session.stream().clone();
             let filter = self.filter().clone();
@@ -463,9 +479,10 @@ impl SessionSubscription {
 
 impl Subscription for SessionSubscription {
     fn ledger(&self) -> ReaderLedger {
-        match &self.reading {
-            Reading::Stream(reader) => reader.ledger(),
-            Reading::Past(past) => past.ledger(),
+        match (&self.reading, &self.recount) {
+            (_, Some(recount)) => recount.ledger(),
+            (Reading::Stream(reader), None) => reader.ledger(),
+            (Reading::Past(past), None) => past.ledger(),
         }
     }
 
@@ -477,7 +494,7 @@ impl Subscription for SessionSubscription {
     }
 
     fn is_live(&self) -> bool {
-        matches!(self.reading, Reading::Stream(_))
+        matches!(self.reading, Reading::Stream(_)) && self.recount.is_none()
     }
 
     fn head(&self) -> u64 {
@@ -495,6 +512,9 @@ impl Subscription for SessionSubscription {
     }
 
     fn refilter(&mut self, filter: Filter) {
+        if let Some(recount) = &mut self.recount {
+            recount.refilter(filter.clone());
+        }
         match &mut self.reading {
             Reading::Stream(reader) => reader.refilter(filter),
             Reading::Past(past) => past.refilter(filter),
@@ -515,22 +535,39 @@ impl Subscription for SessionSubscription {
             Reading::Past(past) => return past.read(limit, &mut visit),
             Reading::Stream(reader) => reader,
         };
+        if let Some(recount) = self.recount.take_if(|recount| recount.is_done()) {
+            let lost = recount.finish(reader);
+            self.recounted = reader.position();
+            if let Some(lost) = lost {
+                let _ = visit(Delivery::Lost(lost));
+            }
+            return 1;
+        }
+        if self.recount.is_some() {
+            return 0;
+        }
+        let continues = self.overtaken == OnLag::Archive;
+        let recounted = self.recounted;
         let (session, notices, reported) = (&self.session, self.notices, &mut self.reported);
-        let has_archive = self.archive.is_some();
+        let archive = self.archive.as_ref();
         let before = reader.ledger();
         let mut delivered = 0;
         let mut behind = None;
         let looked_at = reader.read(limit, |item| match item {
-            // All that is evicted is read in the archive, from here on.
-            Item::Lost(lost) if has_archive => {
+            // All that is evicted is read in the archive from here on, or counted there.
+            Item::Lost(lost)
+                if archive.is_some()
+                    && (continues || lost.matching.is_none() && recounted + 1 < lost.first) =>
+            {
                 let position = lost.first - 1;
                 let so_far = position - before.start - before.lost;
-                behind = Some(ReaderLedger {
+                let ledger = ReaderLedger {
                     start: before.start,
                     delivered: before.delivered + delivered,
                     filtered: so_far - before.delivered - delivered,
                     lost: before.lost,
-                });
+                };
+                behind = Some((ledger, lost));
                 ControlFlow::Break(())
             }
             Item::Lost(lost) => visit(Delivery::Lost(lost)),
@@ -545,8 +582,14 @@ impl Subscription for SessionSubscription {
                 })
             }
         });
-        if let Some(ledger) = behind {
-            self.fall_back(ledger);
+        if let (Some((ledger, lost)), Some(archive)) = (behind, archive) {
+            if continues {
+                self.fall_back(ledger);
+            } else {
+                let (epoch, filter) = (session.stream().epoch(), reader.filter().clone());
+                let recount = Recount::new(archive.clone(), epoch, filter, ledger, lost);
+                self.recount = Some(recount);
+            }
             return looked_at;
         }
         // The state in force belongs behind the newest event, not before it.
@@ -564,10 +607,14 @@ impl Subscription for SessionSubscription {
     fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self {
             reading,
+            recount,
             notices,
             reported,
             ..
         } = self;
+        if let Some(recount) = recount {
+            return recount.poll(cx);
+        }
         match reading {
             Reading::Past(past) => past.poll(cx),
             Reading::Stream(reader) => {
@@ -580,6 +627,9 @@ impl Subscription for SessionSubscription {
         let Reading::Stream(reader) = &self.reading else {
             return None;
         };
+        if !self.is_live() {
+            return None;
+        }
         let beside = self.session.new_reader(reader.position());
         (beside.position() == reader.position()).then(|| Self {
             session: self.session.clone(),
@@ -589,6 +639,8 @@ impl Subscription for SessionSubscription {
                     .filtered(reader.filter().clone())
                     .on_lag(reader.lag_policy()),
             ),
+            recount: None,
+            recounted: self.recounted,
             overtaken: self.overtaken,
             notices: self.notices,
             reported: self.reported.clone(),
@@ -606,10 +658,13 @@ impl Subscription for SessionSubscription {
     fn follow(&mut self, leader: &Self, since: ReaderLedger) {
         self.reported.clone_from(&leader.reported);
         let ledger = self.ledger().advanced_by(since, leader.ledger());
-        if let (Reading::Stream(reader), Reading::Stream(leader)) =
+        if let (Reading::Stream(reader), Reading::Stream(leader_reader)) =
             (&mut self.reading, &leader.reading)
         {
-            return reader.follow(leader, since);
+            reader.follow(leader_reader, since);
+            self.recount = leader.recount.as_ref().map(|it| it.beside(ledger));
+            self.recounted = leader.recounted;
+            return;
         }
         assert_eq!(
             since.position(),

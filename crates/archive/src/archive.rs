@@ -4,12 +4,13 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tapline_api::{BoxFuture, History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery};
+use tapline_api::{
+    BoxFuture, History, HistoryBatch, HistoryBounds, HistoryCount, HistoryError, HistoryQuery,
+};
 use tapline_events::{Epoch, Filter};
 
 use crate::disk::Disk;
 use crate::error::ArchiveError;
-use crate::read::Count;
 use crate::store::{ArchiveCounts, Store, View};
 
 /// Reads an archive. A cheap clone.
@@ -90,7 +91,8 @@ impl Archive {
         self.0.read(query)
     }
 
-    /// How many events of the epoch with these seqs match the filter, exactly. Seqs above the newest are not counted.
+    /// Counts events: [`History::count`] on this thread. It reads the metadata of blocks, and of the blocks at the
+    /// ends of the range, and where a filter needs it, the events.
     ///
     /// # Errors
     ///
@@ -100,23 +102,8 @@ impl Archive {
         epoch: Epoch,
         seqs: RangeInclusive<u64>,
         filter: &Filter,
-    ) -> Result<Count, ArchiveError> {
+    ) -> Result<HistoryCount, ArchiveError> {
         self.0.count(epoch, seqs, filter)
-    }
-
-    /// [`count_now`](Self::count_now) on a thread for that.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn count(
-        &self,
-        epoch: Epoch,
-        seqs: RangeInclusive<u64>,
-        filter: Filter,
-    ) -> Result<Count, ArchiveError> {
-        let store = self.0.clone();
-        blocking::unblock(move || store.count(epoch, seqs, &filter)).await
     }
 
     /// The files, in the order of writing.
@@ -167,6 +154,19 @@ impl History for Archive {
         Box::pin(async move {
             let batch = blocking::unblock(move || archive.read_now(&query)).await;
             batch.map_err(HistoryError::new)
+        })
+    }
+
+    fn count<'a>(
+        &'a self,
+        epoch: Epoch,
+        seqs: RangeInclusive<u64>,
+        filter: &'a Filter,
+    ) -> BoxFuture<'a, Result<HistoryCount, HistoryError>> {
+        let (archive, filter) = (self.clone(), filter.clone());
+        Box::pin(async move {
+            let count = blocking::unblock(move || archive.count_now(epoch, seqs, &filter)).await;
+            count.map_err(HistoryError::new)
         })
     }
 }

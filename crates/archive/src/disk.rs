@@ -130,7 +130,7 @@ impl Disk {
 
 /// The right to write to a directory. The system gives it back when the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "held until it is dropped")] File);
+pub(crate) struct Lock(File);
 
 impl Lock {
     /// Whether a process holds the lock of which this is the file.
@@ -166,5 +166,12 @@ impl Lock {
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| writeln!(file, "{}", std::process::id()));
         Ok(Self(file))
+    }
+}
+
+/// Closing the file is not enough: a process that is being started has a copy of it for a moment.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }

@@ -32,7 +32,6 @@ pub use compact::{Compacted, Remove, compact, remove};
 pub use disk::{Faults, FileOp};
 pub use error::ArchiveError;
 pub use options::ArchiveOptions;
-pub use read::Count;
 pub use recorder::{FlightRecorder, RecorderOptions};
 pub use sink::ArchiveSink;
 pub use store::ArchiveCounts;

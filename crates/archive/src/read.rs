@@ -4,7 +4,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use tapline_api::{HistoryBatch, HistoryQuery, Order, SharedEnvelope};
+use tapline_api::{HistoryBatch, HistoryCount, HistoryQuery, Order, SharedEnvelope};
 use tapline_events::{Epoch, Filter};
 
 use crate::block::{Block, Meta, Step, step};
@@ -16,15 +16,6 @@ use crate::store::{Segment, Store, View};
 /// comes from the disk.
 const MAX_STRIDES: usize = 256;
 const MAX_BLOCKS: usize = 64;
-
-/// How many events there are in a range of seqs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Count {
-    /// That match the filter.
-    pub matching: u64,
-    /// That cannot be read: deleted, damaged, lost or never stored. Whether they match is not known.
-    pub missing: u64,
-}
 
 /// What is still to be looked at.
 struct Left {
@@ -173,44 +164,52 @@ impl Store {
         epoch: Epoch,
         seqs: RangeInclusive<u64>,
         filter: &Filter,
-    ) -> Result<Count, ArchiveError> {
-        let mut count = Count::default();
-        let mut gone = 0;
-        let mut left = seqs;
-        // A walk may end early.
-        while !left.is_empty() {
-            let looked_at = self.walk(
-                epoch,
-                left.clone(),
-                Order::Asc,
-                None,
-                &mut |it| gone += it.end() - it.start() + 1,
-                |found| {
-                    let is_all = *found.seqs.start() <= found.meta.first
-                        && found.meta.last <= *found.seqs.end();
-                    if let (true, Some(matching)) = (is_all, found.meta.matching(filter)) {
-                        count.matching += matching;
-                        return Visit::Done;
-                    }
-                    let block =
-                        self.block(found.segment, found.offset, found.meta, found.compressed);
-                    let Some(block) = block else {
-                        return Visit::Damaged;
-                    };
-                    let lines = block.lines_in(&found.seqs, Order::Asc).filter(|line| {
-                        let line_type = &block.types[block.lines[*line].line_type as usize];
-                        filter.matches_type(line_type.category, &line_type.event_type)
-                    });
-                    count.matching += lines.count() as u64;
-                    Visit::Done
-                },
-            )?;
-            match looked_at {
-                Some(looked_at) => left = looked_at.end() + 1..=*left.end(),
-                None => break,
-            }
+    ) -> Result<HistoryCount, ArchiveError> {
+        let wanted = Wanted::new(filter, None, None);
+        let mut count = HistoryCount::default();
+        let mut gone = Vec::new();
+        let mut blocks = 0;
+        let looked_at = self.walk(
+            epoch,
+            seqs,
+            Order::Asc,
+            Some(&wanted),
+            &mut |it| gone.push(it),
+            |found| {
+                let is_all =
+                    *found.seqs.start() <= found.meta.first && found.meta.last <= *found.seqs.end();
+                let matching = found.meta.matching(filter);
+                if let (true, Some(matching)) | (false, Some(matching @ 0)) = (is_all, matching) {
+                    count.matching += matching;
+                    return Visit::Done;
+                }
+                if blocks == MAX_BLOCKS {
+                    return Visit::Stop;
+                }
+                blocks += 1;
+                let block = self.block(found.segment, found.offset, found.meta, found.compressed);
+                let Some(block) = block else {
+                    return Visit::Damaged;
+                };
+                let lines = block.lines_in(&found.seqs, Order::Asc).filter(|line| {
+                    let line_type = &block.types[block.lines[*line].line_type as usize];
+                    filter.matches_type(line_type.category, &line_type.event_type)
+                });
+                count.matching += lines.count() as u64;
+                Visit::Done
+            },
+        )?;
+        if let Some(looked_at) = &looked_at {
+            let within = gone.iter().map(|gone| {
+                let (low, high) = (
+                    *gone.start().max(looked_at.start()),
+                    *gone.end().min(looked_at.end()),
+                );
+                (high + 1).saturating_sub(low)
+            });
+            count.missing = within.sum();
         }
-        count.missing = gone;
+        count.looked_at = looked_at;
         Ok(count)
     }
 

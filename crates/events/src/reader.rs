@@ -115,6 +115,29 @@ pub struct ReaderLedger {
 }
 
 impl ReaderLedger {
+    /// That of a reader whose first event is to be the one after the seq `start`.
+    pub fn starting_at(start: u64) -> Self {
+        Self {
+            start,
+            ..Self::default()
+        }
+    }
+
+    /// The ledger behind a loss that follows it: so many of the events were asked for.
+    ///
+    /// # Panics
+    ///
+    /// Where the loss does not begin at the position, or has fewer events than that.
+    #[must_use]
+    pub fn behind(self, lost: &Lost, matching: u64) -> Self {
+        assert_eq!(self.position() + 1, lost.first, "the loss follows");
+        Self {
+            lost: self.lost + matching,
+            filtered: self.filtered + (lost.count() - matching),
+            ..self
+        }
+    }
+
     /// Where the reader is by this ledger: `start + delivered + filtered + lost`.
     pub fn position(&self) -> u64 {
         self.start + self.delivered + self.filtered + self.lost
@@ -228,6 +251,21 @@ impl<M: Stamp> Reader<M> {
             matching: (self.filter == Filter::all()).then_some(possible),
             by_category: None,
         })
+    }
+
+    /// Replaces its ledger by one that knows more of the same seqs, such as how many of the lost events were
+    /// asked for.
+    ///
+    /// # Panics
+    ///
+    /// Where that ledger is of another start or another position.
+    pub fn amend(&mut self, ledger: ReaderLedger) {
+        assert_eq!(
+            (ledger.start, ledger.position()),
+            (self.ledger.start, self.position()),
+            "the ledger is of the same seqs"
+        );
+        self.ledger = ledger;
     }
 
     /// What it asks for.

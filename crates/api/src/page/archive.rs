@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use tapline_events::{Cursor, Epoch, EventStream, Filter};
 use tapline_telemetry::SessionState;
 
-use crate::history::{History, HistoryBounds, HistoryError, HistoryQuery, Order, ReadLimit};
+use crate::history::{
+    History, HistoryBounds, HistoryError, HistoryQuery, Order, ReadLimit, epoch_after,
+};
 use crate::page::{At, MAX_BYTES, Page, PageQuery};
 use crate::past::evicted_after;
 
@@ -70,15 +72,6 @@ impl<'a> Archive<'a> {
         self.epochs.iter().find(|it| it.epoch == epoch)
     }
 
-    fn after(&self, epoch: Epoch) -> Epoch {
-        let mut later = self
-            .epochs
-            .iter()
-            .skip_while(|it| it.epoch != epoch)
-            .skip(1);
-        later.next().map_or(self.present, |it| it.epoch)
-    }
-
     fn before(&self, epoch: Epoch) -> Option<&HistoryBounds> {
         let earlier = self.epochs.iter().take_while(|it| it.epoch != epoch);
         earlier.last()
@@ -120,7 +113,7 @@ impl<'a> Archive<'a> {
                 // What it does not have yet, the stream says that it is gone.
                 None if is_present => return Ok(ControlFlow::Continue(())),
                 None => {
-                    let next = self.after(at.epoch);
+                    let next = epoch_after(&self.epochs, at.epoch, self.present);
                     if !page.is_empty() {
                         page.next_offset = Some(Cursor {
                             seq: 0,

@@ -11,7 +11,7 @@ use tapline_api::conformance::check_history;
 use tapline_api::{
     ApiError, ApiService, Backend as _, BoxFuture, Cursor, Delivery, Epoch, Filter, History,
     HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, Missing, Order, Page, ReaderLedger,
-    SharedEnvelope, Subscription as _,
+    SessionSubscription, SharedEnvelope, Subscription as _,
 };
 use tapline_oapi::{ConfigRequest, EventType, HelloReason, OnLag};
 use tapline_telemetry::Envelope;
@@ -116,6 +116,184 @@ impl History for Shelf {
         };
         Box::pin(async move { answer })
     }
+}
+
+/// A loss: its seqs, and how many of them had been asked for, if that is known.
+type Loss = (RangeInclusive<u64>, Option<u64>);
+
+/// Reads a subscription up to the head of the stream: the seqs of its events, and its losses.
+fn drain(api: &ApiService, subscription: &mut SessionSubscription) -> (Vec<u64>, Vec<Loss>) {
+    let (mut events, mut losses) = (Vec::new(), Vec::new());
+    while subscription.position() < api.retained().head {
+        let looked_at = subscription.read(7, |delivery| {
+            match delivery {
+                Delivery::Envelope { seq, .. } => events.push(seq),
+                Delivery::Lost(lost) => losses.push((lost.first..=lost.last, lost.matching)),
+                other => panic!("{other:?}"),
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(
+            subscription.ledger().position(),
+            subscription.position(),
+            "the ledger closes"
+        );
+        if looked_at == 0 {
+            block_on(poll_fn(|cx| subscription.poll_news(cx)));
+        }
+    }
+    (events, losses)
+}
+
+fn open(api: &ApiService, asked: &str) -> SessionSubscription {
+    block_on(api.subscribe(&query::stream(asked).unwrap())).subscription
+}
+
+fn pages(seqs: RangeInclusive<u64>) -> u64 {
+    seqs.filter(|seq| seq % 3 == 0).count() as u64
+}
+
+#[test]
+fn a_loss_under_a_filter_by_type_is_counted_in_the_archive() {
+    for (overtaken, lost) in [("oldest", 11..=84), ("close", 11..=84), ("head", 11..=100)] {
+        let shelf = Shelf::default();
+        let api = run(&shelf);
+        fill(&api, &shelf, 10);
+        let asked = format!("after=0&type=page_*&overtaken={overtaken}");
+        let mut subscription = open(&api, &asked);
+        let (events, losses) = drain(&api, &mut subscription);
+        assert_eq!((events, losses), (vec![3, 6, 9], vec![]), "{overtaken}");
+
+        fill(&api, &shelf, 100);
+        let (events, losses) = drain(&api, &mut subscription);
+        assert_eq!(
+            losses,
+            [(lost.clone(), Some(pages(lost.clone())))],
+            "{overtaken}"
+        );
+        let left: Vec<u64> = (lost.end() + 1..=100).filter(|seq| seq % 3 == 0).collect();
+        assert_eq!(events, left, "{overtaken}");
+        let ledger = subscription.ledger();
+        assert_eq!(ledger.lost, pages(lost), "{overtaken}");
+        assert_eq!(ledger.delivered, 3 + left.len() as u64, "{overtaken}");
+
+        // The hello counts there, too.
+        let asked = format!("after=10&type=page_*&overtaken={overtaken}");
+        let opened = block_on(api.subscribe(&query::stream(&asked).unwrap()));
+        assert_eq!(opened.hello.lost, Some(pages(11..=84)));
+        let ledger = opened.subscription.ledger();
+        assert_eq!((ledger.start, ledger.lost), (10, pages(11..=84)));
+        assert_eq!(ledger.position(), 84);
+    }
+}
+
+#[test]
+fn a_loss_of_which_nothing_was_asked_for_is_none() {
+    let shelf = Shelf::default();
+    let api = run(&shelf);
+    fill(&api, &shelf, 10);
+    let asked = "after=0&type=page_tab_opened&overtaken=close";
+    let mut subscription = open(&api, asked);
+    drain(&api, &mut subscription);
+    fill(&api, &shelf, 100);
+    let (events, losses) = drain(&api, &mut subscription);
+    assert_eq!((events, losses), (vec![], vec![]));
+    let ledger = subscription.ledger();
+    assert_eq!((ledger.filtered, ledger.lost), (100, 0));
+}
+
+#[test]
+fn a_loss_that_the_archive_has_not_whole_stays_a_bound() {
+    let shelf = Shelf::default();
+    let api = run(&shelf);
+    fill(&api, &shelf, 10);
+    let asked = "after=0&type=page_*&overtaken=oldest";
+    let mut subscription = open(&api, asked);
+    drain(&api, &mut subscription);
+    fill(&api, &shelf, 100);
+    shelf.delete(api.epoch(), 50..=51);
+    let (events, losses) = drain(&api, &mut subscription);
+    assert_eq!(losses, [(11..=84, None)]);
+    assert_eq!(events.len() as u64, pages(85..=100));
+    // A type that matches may be of any category.
+    assert_eq!(subscription.ledger().lost, 74);
+
+    // An archive that never has the events, and one that fails.
+    for _ in 101..=140 {
+        publish(&api, r#"{"type":"page_load"}"#).unwrap();
+    }
+    let (_, losses) = drain(&api, &mut subscription);
+    assert_eq!(losses, [(101..=124, None)]);
+    shelf.fail(u32::MAX);
+    fill(&api, &shelf, 200);
+    let (_, losses) = drain(&api, &mut subscription);
+    assert_eq!(losses, [(141..=184, None)]);
+    assert_eq!(subscription.ledger().lost, 74 + 24 + 44);
+}
+
+#[test]
+fn a_reader_that_loses_more_while_it_counts_still_comes_to_events() {
+    let shelf = Shelf::default();
+    let api = run(&shelf);
+    fill(&api, &shelf, 10);
+    let mut subscription = open(&api, "after=0&type=page_*&overtaken=oldest");
+    drain(&api, &mut subscription);
+    fill(&api, &shelf, 100);
+    // It finds the loss, and before that is counted it loses more.
+    subscription.read(7, |delivery| panic!("{delivery:?}"));
+    fill(&api, &shelf, 200);
+    let (events, losses) = drain(&api, &mut subscription);
+    assert_eq!(losses, [(11..=84, Some(pages(11..=84))), (85..=184, None)]);
+    assert_eq!(events.len() as u64, pages(185..=200));
+    // Behind an event the next one is exact again.
+    fill(&api, &shelf, 300);
+    let (_, losses) = drain(&api, &mut subscription);
+    assert_eq!(losses, [(201..=284, Some(pages(201..=284)))]);
+}
+
+#[test]
+fn a_filter_that_changes_while_a_loss_is_counted_holds_for_it() {
+    for (filter, expected) in [
+        ("type=page_*", pages(11..=84)),
+        ("", 74),
+        ("type=console_*", 74 - pages(11..=84)),
+    ] {
+        let shelf = Shelf::default();
+        let api = run(&shelf);
+        fill(&api, &shelf, 10);
+        let mut subscription = open(&api, "after=10&type=page_load&overtaken=oldest");
+        fill(&api, &shelf, 100);
+        subscription.read(7, |delivery| panic!("{delivery:?}"));
+        assert_eq!(subscription.position(), 10);
+        subscription.refilter(query::stream(filter).unwrap().filter);
+        let (_, losses) = drain(&api, &mut subscription);
+        assert_eq!(losses, [(11..=84, Some(expected))], "{filter}");
+        assert_eq!(subscription.ledger().lost, expected);
+    }
+}
+
+#[test]
+fn a_subscription_that_follows_one_that_counts_counts_for_itself() {
+    let shelf = Shelf::default();
+    let api = run(&shelf);
+    fill(&api, &shelf, 10);
+    let mut leader = open(&api, "after=10&type=page_*&overtaken=oldest");
+    let mut follower = open(&api, "after=0&type=page_*&overtaken=oldest");
+    drain(&api, &mut follower);
+    assert!(follower.is_beside(&leader));
+    let since = leader.ledger();
+    fill(&api, &shelf, 100);
+    leader.read(7, |delivery| panic!("{delivery:?}"));
+    assert!(!leader.is_live(), "it reads alone while it counts");
+    assert!(leader.beside().is_none());
+    follower.follow(&leader, since);
+    for subscription in [&mut leader, &mut follower] {
+        let (events, losses) = drain(&api, subscription);
+        assert_eq!(losses, [(11..=84, Some(pages(11..=84)))]);
+        assert_eq!(events.len() as u64, pages(85..=100));
+        assert!(subscription.is_live());
+    }
+    assert_eq!((follower.ledger().start, follower.position()), (0, 100));
 }
 
 /// A run of the program, with 16 events in memory.

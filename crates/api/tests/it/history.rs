@@ -1,9 +1,11 @@
 //! Histories: the one in memory and broken ones, under the conformance check.
 
+use std::ops::RangeInclusive;
+
 use tapline_api::conformance::check_history;
 use tapline_api::{
-    BoxFuture, Epoch, Filter, History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery,
-    MemoryHistory, Order, SharedEnvelope,
+    BoxFuture, Epoch, Filter, History, HistoryBatch, HistoryBounds, HistoryCount, HistoryError,
+    HistoryQuery, MemoryHistory, Order, SharedEnvelope,
 };
 use tapline_oapi::{Category, Event, KnownType};
 use tapline_telemetry::{TelemetryConfig, TelemetrySession};
@@ -50,6 +52,7 @@ enum Fault {
     HidesWhatIsMissing,
     ChangesJson,
     Stalls,
+    Miscounts,
 }
 
 struct Broken(MemoryHistory, Fault);
@@ -90,6 +93,21 @@ impl History for Broken {
             Ok(batch)
         })
     }
+
+    fn count<'a>(
+        &'a self,
+        epoch: Epoch,
+        seqs: RangeInclusive<u64>,
+        filter: &'a Filter,
+    ) -> BoxFuture<'a, Result<HistoryCount, HistoryError>> {
+        Box::pin(async move {
+            let mut count = self.0.count(epoch, seqs, filter).await?;
+            if matches!(self.1, Fault::Miscounts) {
+                count.matching += 1;
+            }
+            Ok(count)
+        })
+    }
 }
 
 /// A copy of the envelope whose JSON is in the middle of a block.
@@ -119,6 +137,7 @@ fn the_conformance_check_finds_each_fault() {
         (Fault::HidesWhatIsMissing, "what is missing is exact"),
         (Fault::ChangesJson, "reads in order"),
         (Fault::Stalls, "makes progress"),
+        (Fault::Miscounts, "counts exactly"),
     ] {
         let history = Broken(MemoryHistory::new(session.stream().clone()), fault);
         let found = check_history(&history, session.stream().epoch(), &retained).unwrap_err();

@@ -167,6 +167,7 @@ fn it_stays_within_its_bytes_and_what_was_deleted_is_missing() {
         .count_now(recorded.epoch(), 1..=u64::MAX, &all)
         .unwrap();
     assert_eq!((count.matching, count.missing), (total - deleted, deleted));
+    assert_eq!(count.looked_at, Some(1..=total));
 }
 
 fn hash(a: u64, b: u64) -> u64 {

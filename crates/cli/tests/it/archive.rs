@@ -195,6 +195,84 @@ async fn one_cursor_works_for_memory_and_disk_and_over_a_kill() {
     }
 }
 
+/// 300 events of 200 KB, far more than sockets hold; every third is a `page_load`. All of them are archived.
+async fn publish_large(server: &Server) -> u64 {
+    let mut caller = Caller::connect(server.address()).await.unwrap();
+    let text = "x".repeat(200_000);
+    let mut last = 0;
+    for first in (1..=300).step_by(6) {
+        let lines = (first..first + 6).map(|n| match n % 3 {
+            0 => format!("{{\"type\":\"page_load\",\"data\":\"{text}\"}}\n"),
+            _ => format!("{{\"type\":\"page_dom_content_loaded\",\"data\":\"{text}\"}}\n"),
+        });
+        let lines: String = lines.collect();
+        last = in_time(caller.publish(&lines)).await.unwrap().last;
+        in_time(stored(server, last)).await;
+    }
+    last
+}
+
+#[tokio::test]
+async fn a_loss_under_a_filter_by_type_is_exact_where_the_archive_has_the_events() {
+    let dir = Dir::new("exact-loss");
+    let server = serve(&dir);
+    let begin = get(&server, "/telemetry").await["seq"].as_u64().unwrap();
+    let mut slow = Vec::new();
+    for overtaken in ["oldest", "head", "close"] {
+        let query = format!("&after={begin}&type=page_load&overtaken={overtaken}");
+        let follower = Follower::open_narrow(server.address(), &query).await;
+        slow.push((overtaken, follower.unwrap()));
+    }
+    let head = publish_large(&server).await;
+    assert_eq!(head, begin + 300);
+    let loads = |from: u64, to: u64| (from..=to).filter(|it| (it - begin) % 3 == 0).count() as u64;
+    for (overtaken, mut follower) in slow {
+        let mut next = begin + 1;
+        let (mut delivered, mut lost) = (0, 0);
+        while let Some(frame) = in_time(follower.next()).await {
+            match frame.name.as_str() {
+                "" => {
+                    let seq = frame.seq().unwrap();
+                    assert_eq!(loads(next, seq), 1, "{overtaken}: none is left out");
+                    (next, delivered) = (seq + 1, delivered + 1);
+                }
+                "gap" => {
+                    let [from, to] = ["from", "to"].map(|field| frame.number(field).unwrap());
+                    assert_eq!(loads(next, from), u64::from((from - begin) % 3 == 0));
+                    assert_eq!(
+                        frame.number("matching"),
+                        Some(loads(from, to)),
+                        "{overtaken}"
+                    );
+                    (next, lost) = (to + 1, lost + loads(from, to));
+                }
+                "bye" => {
+                    assert_eq!(
+                        (overtaken, &frame.json()["reason"]),
+                        ("close", &"overtaken".into())
+                    );
+                }
+                _ => {}
+            }
+            if next == head + 1 {
+                break;
+            }
+        }
+        assert!(0 < lost, "{overtaken}: it lagged");
+        assert_eq!(delivered + lost, loads(begin + 1, next - 1), "{overtaken}");
+        assert_eq!(next == head + 1, overtaken != "close");
+    }
+    // One that resumes.
+    let query = format!("&after={}&type=page_load&overtaken=oldest", begin + 7);
+    let mut follower = in_time(Follower::open(server.address(), &query, ""))
+        .await
+        .unwrap();
+    let hello = follower.expect().await;
+    let used = hello.number("used").unwrap();
+    assert_eq!(hello.json()["reason"], "evicted");
+    assert_eq!(hello.number("lost"), Some(loads(begin + 8, used)));
+}
+
 #[tokio::test]
 async fn the_archive_is_switched_off_and_on_and_loses_nothing_on_a_clean_stop() {
     let dir = Dir::new("switched");
