@@ -161,6 +161,15 @@ pub trait EncodedEnvelope: Send + Sync {
     /// Its sequence number.
     fn seq(&self) -> u64;
 
+    /// When it happened, in microseconds since the Unix epoch.
+    fn ts(&self) -> u64;
+
+    /// Its category.
+    fn category(&self) -> Category;
+
+    /// Its type.
+    fn event_type(&self) -> &str;
+
     /// `{"seq": N, "event": {…}}`
     fn json(&self) -> &str;
 }
@@ -284,6 +293,18 @@ pub struct NotReady(pub String);
 impl EncodedEnvelope for SharedEnvelope {
     fn seq(&self) -> u64 {
         Self::seq(self)
+    }
+
+    fn ts(&self) -> u64 {
+        Self::ts(self)
+    }
+
+    fn category(&self) -> Category {
+        Self::category(self)
+    }
+
+    fn event_type(&self) -> &str {
+        Self::event_type(self)
     }
 
     fn json(&self) -> &str {

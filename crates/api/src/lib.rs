@@ -47,6 +47,7 @@ mod recount;
 mod subscribe;
 mod backend;
 mod query;
+mod text;
 mod error;
 mod deadline;
 
@@ -70,6 +71,7 @@ pub use sink::{
 };
 pub use source::{BoxFuture, Prepared, Running, Source, SourceCounts, SourceError};
 pub use subscribe::{Replay, SessionSubscription, StreamQuery, WaitQuery};
+pub use text::Text;
 
 /// The types of the crates below that the facade's signatures name.
 pub use tapline_events::{

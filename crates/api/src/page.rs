@@ -14,6 +14,7 @@ use crate::history::{Order, SharedEnvelope};
 use crate::page::archive::Archive;
 use crate::query::{self, QueryError};
 use crate::service::ApiService;
+use crate::text::Text;
 
 /// The most envelopes that a page has.
 pub const MAX_LIMIT: u64 = 1000;
@@ -32,6 +33,9 @@ fn most_looked_at(filter: &Filter) -> u64 {
 /// How many bytes of JSON a page has before it ends early, and says that there is more. The last
 /// envelope may go beyond, so that every page has one.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// How many bytes of JSON are searched for a text before a page ends early: about 1 ms. The last envelope may go beyond.
+const MAX_SEARCH_BYTES: usize = 1024 * 1024;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +56,8 @@ pub struct PageQuery {
     pub until: Option<u64>,
     /// Only such events.
     pub filter: Filter,
+    /// Only events whose JSON has this text. A page for it may be empty and have a next one.
+    pub contains: Option<Text>,
 }
 
 /// Some of what is retained.
@@ -120,6 +126,7 @@ impl Default for PageQuery {
             since: None,
             until: None,
             filter: Filter::all(),
+            contains: None,
         }
     }
 }
@@ -133,8 +140,8 @@ impl PageQuery {
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, QueryError> {
-        const KNOWN: [&str; 8] = [
-            "limit", "after", "offset", "order", "since", "until", "category", "type",
+        const KNOWN: [&str; 9] = [
+            "limit", "after", "offset", "order", "since", "until", "category", "type", "contains",
         ];
         let mut asked = Self::default();
         let (mut limit, mut order) = (None, None);
@@ -150,6 +157,7 @@ impl PageQuery {
                 "since" => query::once(&mut asked.since, name, query::moment(name, text)?)?,
                 "until" => query::once(&mut asked.until, name, query::moment(name, text)?)?,
                 "category" | "type" => query::add_to_filter(&mut asked.filter, name, text)?,
+                "contains" => query::once(&mut asked.contains, name, Text::new(name, text)?)?,
                 _ => return Err(QueryError::unknown(name, &KNOWN)),
             }
         }
@@ -172,6 +180,14 @@ impl PageQuery {
 
     fn is_in_time(&self, ts: u64) -> bool {
         self.since.is_none_or(|since| since <= ts) && self.until.is_none_or(|until| ts <= until)
+    }
+
+    /// Whether the text is there, where one is asked for. Adds how many bytes were searched.
+    fn has_text(&self, json: &str, searched: &mut usize) -> bool {
+        self.contains.as_ref().is_none_or(|text| {
+            *searched += json.len();
+            text.is_in(json)
+        })
     }
 }
 
@@ -288,6 +304,7 @@ impl ApiService {
         let mut head = page.retained.head.max(begin + 1).min(stream.head());
         let mut looked_at = 0;
         let mut bytes = page.bytes();
+        let mut searched = 0;
         let mut is_full = false;
         let most = most_looked_at(&query.filter);
         while !is_full && looked_at < most && reader.position() < head {
@@ -296,11 +313,15 @@ impl ApiService {
             let read = reader.read(limit, |item| {
                 match item {
                     Item::Envelope(envelope) => {
-                        if query.is_in_time(envelope.ts()) {
+                        if query.is_in_time(envelope.ts())
+                            && query.has_text(envelope.json(), &mut searched)
+                        {
                             bytes += envelope.json().len();
                             page.envelopes.push(envelope.keep().into());
                         }
-                        is_full = page.envelopes.len() as u64 == query.limit || bytes >= MAX_BYTES;
+                        is_full = page.envelopes.len() as u64 == query.limit
+                            || bytes >= MAX_BYTES
+                            || searched >= MAX_SEARCH_BYTES;
                     }
                     // Evicted before anything was read: the page begins later, as it may.
                     Item::Lost(lost) if from.is_none() && lost.first == begin + 1 => {
@@ -356,19 +377,24 @@ impl ApiService {
                 .unwrap_or(oldest.saturating_sub(1)),
         };
         let mut bytes = 0;
+        let mut searched = 0;
         let mut seq = last;
         let mut looked_at = 0;
         while after < seq {
             let Some(envelope) = stream.envelope(seq) else {
                 break;
             };
-            if query.is_in_time(envelope.ts()) && query.filter.matches(envelope.event()) {
+            if query.is_in_time(envelope.ts())
+                && query.filter.matches(envelope.event())
+                && query.has_text(envelope.json(), &mut searched)
+            {
                 bytes += envelope.json().len();
                 page.envelopes.push(envelope.into());
             }
             looked_at += 1;
             let is_full = page.envelopes.len() as u64 == query.limit
                 || bytes >= MAX_BYTES
+                || searched >= MAX_SEARCH_BYTES
                 || looked_at == most_looked_at(&query.filter);
             if is_full && oldest.max(after + 1) < seq {
                 page.next_offset = Some(seq.into());

@@ -102,6 +102,20 @@ fn is_asked_for(event: &Event, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
         && (any("type") || words(pairs, "type").any(|pattern| fits(pattern, name)))
 }
 
+/// Whether the JSON of a retained event has the text that is asked for, as it stands or within a string.
+fn has_text(seq: u64, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
+    let Some((_, text)) = pairs.iter().find(|(name, _)| name == "contains") else {
+        return true;
+    };
+    let stream = EVENTS.session.stream();
+    let envelope = stream.envelope(seq).expect("nothing evicts it");
+    let json = envelope.json().to_ascii_lowercase();
+    let quoted = serde_json::to_string(text).expect("a text is JSON");
+    [text, &quoted[1..quoted.len() - 1]]
+        .iter()
+        .any(|form| json.contains(&form.to_ascii_lowercase()))
+}
+
 /// All values of a parameter.
 fn words<'a>(
     pairs: &'a [(Cow<'_, str>, Cow<'_, str>)],
@@ -149,6 +163,7 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
                 && asked.since.is_none_or(|since| since <= event.ts)
                 && asked.until.is_none_or(|until| event.ts <= until)
                 && is_asked_for(event, pairs)
+                && has_text(*seq, pairs)
         })
         .map(|(seq, _)| seq)
         .collect();
@@ -182,6 +197,7 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
         let Some(next) = page.next_offset else {
             break;
         };
+        // The events here are too few for a search that ends early.
         assert!(
             !page.envelopes.is_empty(),
             "a page with a next page is not empty"

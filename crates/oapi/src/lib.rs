@@ -55,6 +55,7 @@ mod config;
 mod batch;
 mod reader;
 mod sink;
+mod counts;
 mod notice;
 mod ticket;
 mod health;
@@ -68,6 +69,7 @@ pub use config::{
     BrowserConfig, CategoryConfig, CdpControlConfig, ConfigRequest, ControlConfig, ExportConfig,
     NamedDestination, OtlpDestination, OtlpExportConfig, State, StateConfig, StorageConfig,
 };
+pub use counts::{CountBucket, CountGap, EventCounts};
 pub use cursor::{Cursor, CursorError, Epoch};
 pub use encode::{
     LargestField, MAX_ENVELOPE_BYTES, encode_envelope, encode_event, encoded_len_at_most,

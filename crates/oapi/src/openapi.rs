@@ -106,6 +106,7 @@ pub fn document_json() -> String {
         operations::patch_reader,
         operations::list_sinks,
         operations::export_events,
+        operations::count_events,
         operations::create_ticket,
         operations::get_health,
         operations::get_readiness,

@@ -43,6 +43,7 @@ mod pace;
 mod answer;
 
 mod stream;
+mod counts;
 mod export;
 mod metrics;
 mod page;

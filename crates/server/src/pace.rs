@@ -11,7 +11,7 @@
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 
-use tapline_api::Filter;
+use tapline_api::{Filter, PageQuery};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long a task works before it lets others run.
@@ -64,6 +64,19 @@ impl Turns {
         if !is_costly(filter) {
             return None;
         }
+        self.next().await
+    }
+
+    /// The same for a page. To look for a text is costly, too.
+    pub(crate) async fn take_for_page(&self, query: &PageQuery) -> Option<SemaphorePermit<'_>> {
+        match query.contains {
+            Some(_) => self.take_for_search().await,
+            None => self.take(&query.filter).await,
+        }
+    }
+
+    /// A turn at searching JSON.
+    pub(crate) async fn take_for_search(&self) -> Option<SemaphorePermit<'_>> {
         self.next().await
     }
 

@@ -82,6 +82,7 @@ routes! {
     PatchReader     PATCH  "/telemetry/readers/{id}" "patch_reader"       Token          Described  Event;
     ListSinks       GET    "/telemetry/sinks"        "list_sinks"         Token          Described  Silent;
     ExportEvents    GET    "/telemetry/export"       "export_events"      Token          Described  Silent;
+    CountEvents     GET    "/telemetry/counts"       "count_events"       Token          Described  Silent;
     IssueTicket     POST   "/telemetry/tickets"      "create_ticket"      Token          Described  Event;
     GetHealth       GET    "/healthz"                "get_health"         Open           Described  Silent;
     GetReadiness    GET    "/readyz"                 "get_readiness"      Open           Described  Silent;

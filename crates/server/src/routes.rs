@@ -34,6 +34,7 @@ use crate::answer::{Failure, Whole, empty, json, text};
 use crate::body::{MediaType, RequestBody, media_type, short};
 use crate::calls::{self, RequestId};
 use crate::cors;
+use crate::counts;
 use crate::export;
 use crate::metrics::{self, RefusalReason};
 use crate::pace::{Pace, Turns};
@@ -203,6 +204,7 @@ async fn dispatch<B: Backend>(
         Route::WaitForEvent => wait(app, client, query()).await?,
         Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
         Route::ExportEvents => export::export(app, query()).await?,
+        Route::CountEvents => counts::count(app, query()).await?,
         Route::ListSinks => json(
             StatusCode::OK,
             &SinkList {
@@ -360,10 +362,7 @@ async fn read_page<'a, B: Backend>(
         retained,
         lost,
         ..
-    } = {
-        let _turn = app.turns.take(&query.filter).await;
-        app.backend.page(&query).await?
-    };
+    } = search(app, query).await?;
     app.metrics.streams.lost(lost);
 
     let mut body =
@@ -385,6 +384,48 @@ async fn read_page<'a, B: Backend>(
     headers.insert("x-epoch", shown(epoch));
     headers.insert("x-lost", lost.into());
     Ok(answer)
+}
+
+/// A page. Where a text is looked for, as many pages of the backend as make one, within a bounded time: the rest is the
+/// next page.
+async fn search<B: Backend>(
+    app: &App<B>,
+    mut query: PageQuery,
+) -> Result<Page<B::Envelope>, Failure> {
+    const TIME: Duration = Duration::from_secs(1);
+    let began = Instant::now();
+    let mut found = {
+        let _turn = app.turns.take_for_page(&query).await;
+        app.backend.page(&query).await?
+    };
+    let limit = query.limit;
+    while query.contains.is_some()
+        && let Some(next) = found.next_offset
+        && began.elapsed() < TIME
+    {
+        let has = found.envelopes.len() as u64;
+        if limit <= has {
+            break;
+        }
+        query.offset = Some(next);
+        query.limit = limit - has;
+        tokio::task::yield_now().await;
+        let page = {
+            let _turn = app.turns.take_for_page(&query).await;
+            app.backend.page(&query).await?
+        };
+        let is_empty = found.envelopes.is_empty() && found.lost == 0;
+        if page.epoch != found.epoch && !is_empty {
+            break;
+        }
+        found.epoch = page.epoch;
+        found.envelopes.extend(page.envelopes);
+        found.missing.extend(page.missing);
+        found.lost += page.lost;
+        found.next_offset = page.next_offset;
+        found.retained = page.retained;
+    }
+    Ok(found)
 }
 
 /// Begins a stream; all that is left to do is done on its socket.
@@ -654,7 +695,7 @@ fn pairs(uri: &Uri) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
 }
 
 /// A header's value of digits and letters.
-fn shown(value: impl Display) -> HeaderValue {
+pub(crate) fn shown(value: impl Display) -> HeaderValue {
     HeaderValue::try_from(value.to_string()).expect("digits and letters")
 }
 

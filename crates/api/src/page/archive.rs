@@ -9,7 +9,7 @@ use tapline_telemetry::SessionState;
 use crate::history::{
     History, HistoryBounds, HistoryError, HistoryQuery, Order, ReadLimit, epoch_after,
 };
-use crate::page::{At, MAX_BYTES, Page, PageQuery};
+use crate::page::{At, MAX_BYTES, MAX_SEARCH_BYTES, Page, PageQuery};
 use crate::past::evicted_after;
 
 /// For how long a page is read in the archive before it ends early, and says that there is more.
@@ -198,6 +198,8 @@ impl<'a> Archive<'a> {
     fn is_complete(&self, query: &PageQuery, page: &Page) -> bool {
         page.envelopes.len() as u64 == query.limit
             || page.bytes() >= MAX_BYTES
+            // What was read was searched as well.
+            || query.contains.is_some()
             || TIME <= self.began.elapsed()
     }
 
@@ -221,6 +223,10 @@ impl<'a> Archive<'a> {
             return Ok(None);
         };
         let left = query.limit - page.envelopes.len() as u64;
+        let most = match query.contains {
+            Some(_) => MAX_SEARCH_BYTES,
+            None => MAX_BYTES,
+        };
         let batch = history
             .read(&HistoryQuery {
                 epoch,
@@ -231,7 +237,7 @@ impl<'a> Archive<'a> {
                 until: query.until,
                 limit: ReadLimit {
                     events: usize::try_from(left).unwrap_or(usize::MAX),
-                    bytes: MAX_BYTES.saturating_sub(page.bytes()),
+                    bytes: most.saturating_sub(page.bytes()),
                 },
             })
             .await?;
@@ -239,7 +245,11 @@ impl<'a> Archive<'a> {
             let count = seqs.end() - seqs.start() + 1;
             page.add_missing(seqs, count);
         }
-        page.envelopes.extend(batch.envelopes);
+        let mut found = batch.envelopes;
+        if let Some(text) = &query.contains {
+            found.retain(|envelope| text.is_in(envelope.json()));
+        }
+        page.envelopes.extend(found);
         Ok(batch.looked_at)
     }
 

@@ -536,3 +536,55 @@ fn a_costly_filter_makes_pages_shorter_and_loses_nothing() {
         assert_eq!(found, [1, 5001, 10_001, 15_001], "{order}");
     }
 }
+
+/// A text is looked for in the JSON; pages with and without it have the same events.
+#[test]
+fn a_text_is_found_in_either_order_over_several_pages() {
+    let api = running(64);
+    for n in 0..40 {
+        let text = if n % 8 == 0 { "Not Found" } else { "fine" };
+        publish(
+            &api,
+            &format!(r#"{{"type":"console_log","data":{{"text":"{text} {n}"}}}}"#),
+        )
+        .unwrap();
+    }
+    check(&api, "contains=not found", &[1, 9, 17, 25, 33], None, 0);
+    check(&api, "contains=NOT FOUND&limit=2", &[1, 9], Some(9), 0);
+    check(
+        &api,
+        "contains=not found&limit=2&offset=9",
+        &[17, 25],
+        Some(25),
+        0,
+    );
+    let query = "contains=not found&order=desc&after=9";
+    check(&api, query, &[33, 25, 17], None, 0);
+    check(&api, "contains=not found&type=page_*", &[], None, 0);
+    check(&api, "contains=nothing has this", &[], None, 0);
+    check(&api, r#"contains="seq":7,"#, &[7], None, 0);
+}
+
+/// However much text there is, one page searches a bounded part of it and says that there is more.
+#[test]
+fn a_page_that_looks_for_a_text_ends_after_a_megabyte() {
+    let api = running(64);
+    let long = "x".repeat(300_000);
+    for n in 1..=10 {
+        let data = format!(r#"{{"type":"console_log","data":{{"text":"{long}{n}."}}}}"#);
+        publish(&api, &data).unwrap();
+    }
+    for order in ["asc", "desc"] {
+        let (mut pages, mut found, mut offset) = (0, Vec::new(), String::new());
+        loop {
+            let page = page(&api, &format!("contains=x9.&order={order}{offset}"));
+            pages += 1;
+            found.extend(seqs(&page));
+            match page.next_offset {
+                Some(next) => offset = format!("&offset={next}"),
+                None => break,
+            }
+        }
+        assert_eq!((found, pages), (vec![9], 3), "{order}");
+    }
+}

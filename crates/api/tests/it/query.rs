@@ -67,6 +67,8 @@ fn a_page_says_which_parameter_is_wrong() {
         ("since=5m&since=5m", "since", "twice"),
         ("until=1700000000", "until", "RFC 3339"),
         ("category=pages", "category", "`captcha`"),
+        ("contains=", "contains", "is empty"),
+        ("contains=a&contains=b", "contains", "given twice"),
         ("category=", "category", "unknown category ``"),
         ("category=page,,console", "category", "unknown category ``"),
         ("category=Page", "category", "`Page`"),

@@ -8,6 +8,7 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 use crate::batch::BatchResult;
 use crate::category::Category;
 use crate::config::{ConfigRequest, State};
+use crate::counts::EventCounts;
 use crate::error::ErrorBody;
 use crate::event::{Envelope, PublishRequest};
 use crate::health::Health;
@@ -288,6 +289,9 @@ struct ExportQuery {
     /// Only events of these types; `*` matches any characters. Repeated, or joined by commas.
     #[param(inline, max_items = 100, example = json!(["network_*"]))]
     r#type: Option<Vec<Types>>,
+    /// Only events whose JSON has this text, without regard to the case of ASCII letters.
+    #[param(min_length = 1, max_length = 200, example = "pricing.js")]
+    contains: Option<String>,
     /// Keep secrets, such as cookies and tokens, in a `har` or a `trace`. Without it they are redacted. `ndjson` has the events as
     /// they are.
     with_secrets: Option<bool>,
@@ -304,6 +308,47 @@ enum ExportFormat {
     Ndjson,
     /// Chrome's JSON trace format, for Perfetto.
     Trace,
+}
+
+/// Count events
+///
+/// How many events a range has over time, by category and by type, and how many of them match a filter. Without
+/// `since` the range begins with the oldest event in memory; with it, an archive is counted as well.
+#[utoipa::path(
+    get, path = "/telemetry/counts", tag = "events",
+    params(CountQuery),
+    responses(
+        (status = 200, description = "The counts.", body = EventCounts, headers(
+            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Oldest" = u64, description = "The oldest seq still retained in memory, 0 before the first event"),
+            ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+        )),
+        BadQuery,
+    ),
+)]
+fn count_events() {}
+
+/// What to count.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct CountQuery {
+    /// Only events at this time or later: RFC 3339, or a duration ago such as `5m` or `7d`.
+    #[param(example = "5m")]
+    since: Option<String>,
+    /// Only events up to this time: RFC 3339, or a duration ago such as `5m`.
+    #[param(example = "2026-11-22T12:00:00Z")]
+    until: Option<String>,
+    /// Into how many parts of the same length the time is divided.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    buckets: Option<u16>,
+    /// Events of these categories match: repeated, or joined by commas.
+    category: Option<Vec<Category>>,
+    /// Events of these types match; `*` matches any characters. Repeated, or joined by commas.
+    #[param(inline, max_items = 100, example = json!(["network_*"]))]
+    r#type: Option<Vec<Types>>,
+    /// Events whose JSON has this text match, without regard to the case of ASCII letters.
+    #[param(min_length = 1, max_length = 200, example = "pricing.js")]
+    contains: Option<String>,
 }
 
 /// List the sinks
@@ -406,6 +451,9 @@ struct PageQuery {
     /// `category` as well, both must match.
     #[param(inline, max_items = 100, example = json!(["page_*", "network_response"]))]
     r#type: Option<Vec<Types>>,
+    /// Only events whose JSON has this text, without regard to the case of ASCII letters.
+    #[param(min_length = 1, max_length = 200, example = "pricing.js")]
+    contains: Option<String>,
 }
 
 /// An event type, or several joined by commas; `*` matches any characters. None of them is empty.

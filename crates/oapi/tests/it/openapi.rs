@@ -85,6 +85,7 @@ fn these_are_the_operations() {
             "get /openapi.json = get_openapi",
             "get /readyz = get_readiness",
             "get /telemetry = get_telemetry",
+            "get /telemetry/counts = count_events",
             "get /telemetry/events = read_events",
             "get /telemetry/export = export_events",
             "get /telemetry/readers = list_readers",

@@ -13,6 +13,7 @@ mod configure;
 mod publish;
 mod bodies;
 mod export;
+mod counts;
 mod page;
 mod errors;
 mod request_id;
