@@ -11,10 +11,9 @@ use std::io;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use tapline_oapi::data::NetworkTiming;
+use tapline_oapi::joins::{Navigation, Outcome, Redirect, Request, Unknown, WebSocket};
 
 use crate::insight::Tally;
-use crate::navigation::Navigation;
-use crate::request::{Outcome, Redirect, Request, Unknown, WebSocket, is_false, is_zero};
 use crate::sanitize::Sanitizer;
 
 /// How many pages a file can have. They are kept until its end, since their milestones come late. Requests of
@@ -866,4 +865,12 @@ fn socket_messages<'a>(socket: &'a WebSocket, sanitizer: &Sanitizer) -> Vec<Sock
             bytes: message.text.is_none().then_some(message.bytes),
         })
         .collect()
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }

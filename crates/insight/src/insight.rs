@@ -1,12 +1,12 @@
 //! From events to requests, navigations and problems: [`Insight`].
 
 use tapline_oapi::data::{Context, EventData};
+use tapline_oapi::joins::{At, Navigation, Place, Problem, Request};
 use tapline_oapi::{Category, CategorySet, Envelope, Epoch, Event, EventType, KnownType};
 
 use crate::input::{Input, Lost};
-use crate::navigation::{Milestone, Navigation, Navigations, Relation};
-use crate::problem::{Occurred, Problem, Problems, matters};
-use crate::request::{Place, Request};
+use crate::navigation::{Milestone, Navigations, Relation};
+use crate::problem::{Occurred, Problems, matters};
 use crate::requests::{Bounds, Requests};
 use crate::words::{Summary, summary_of};
 
@@ -102,6 +102,8 @@ pub struct Insight {
     epoch: Option<Epoch>,
     /// The id of the session of the last event that has one.
     session: Option<String>,
+    /// How many restarts were read.
+    run: u64,
     position: u64,
     tally: Tally,
 }
@@ -121,6 +123,7 @@ impl Insight {
             problems: Problems::new(options.problems),
             epoch: None,
             session: None,
+            run: 0,
             position: 0,
             tally: Tally::default(),
         }
@@ -140,7 +143,7 @@ impl Insight {
             Input::Restarted => self.restarted(),
             Input::Captured(captured) => {
                 if !captured.contains(Category::Network) {
-                    self.requests.not_captured();
+                    self.requests.not_captured(self.position);
                 }
                 self.problems.captured(captured);
             }
@@ -207,29 +210,50 @@ impl Insight {
         self.position
     }
 
+    /// Up to where everything was read: for [`has_changed`](Self::has_changed).
+    #[must_use]
+    pub const fn at(&self) -> At {
+        At {
+            run: self.run,
+            seq: self.position,
+        }
+    }
+
+    /// Whether an item that is kept, with its `at` and its `updated`, may have changed after everything up to `since` had been
+    /// read. Whoever has all items as of [`at`](Self::at), and takes those that have changed since, has all items again.
+    ///
+    /// A change of what is captured that is fed between two events is not noticed.
+    #[must_use]
+    pub const fn has_changed(&self, item: At, updated: u64, since: At) -> bool {
+        // The restart that ended a run may have changed whatever was in it.
+        since.run < item.run
+            || (since.run == item.run && (since.run < self.run || since.seq < updated))
+    }
+
     fn lost(&mut self, lost: Lost) {
         self.position = self.position.max(lost.to);
         self.tally.lost = self.tally.lost.saturating_add(lost.at_most());
-        self.missing(lost.at_most(), lost.categories);
+        self.missing(lost.at_most(), lost.categories, lost.to);
         self.problems.lost(lost);
     }
 
-    /// Something of these categories is missing.
-    fn missing(&mut self, count: u64, categories: CategorySet) {
+    /// Something of these categories is missing, up to the seq `to`.
+    fn missing(&mut self, count: u64, categories: CategorySet, to: u64) {
         if categories.contains(Category::Network) {
-            self.requests.lost(count);
+            self.requests.lost(count, to);
         }
         if categories.contains(Category::Page) {
-            self.navigations.lost(count);
+            self.navigations.lost(count, to);
         }
     }
 
     fn restarted(&mut self) {
-        self.requests.restarted();
+        self.requests.restarted(self.position);
         self.navigations.restarted();
         self.problems.restarted();
         self.epoch = None;
         self.session = None;
+        self.run += 1;
         self.position = 0;
         self.tally.restarts += 1;
     }
@@ -259,7 +283,7 @@ impl Insight {
         let Ok(Some(data)) = event.typed_data() else {
             if matches!(event.event_type, EventType::Known(_)) {
                 self.tally.unreadable += 1;
-                self.missing(1, CategorySet::of(&[event.category]));
+                self.missing(1, CategorySet::of(&[event.category]), envelope.seq);
             }
             self.problems
                 .happened(envelope, None, &summary_of(event, None));
@@ -303,7 +327,7 @@ impl Insight {
             return;
         }
         if self.session.replace(id.clone()).is_some() {
-            self.requests.not_captured();
+            self.requests.not_captured(envelope.seq);
         }
     }
 
@@ -318,12 +342,12 @@ impl Insight {
         let number = match data {
             EventData::NetworkRequest(it) => {
                 let number = requests.sent(envelope, it);
-                self.link(number, place);
+                self.link(number, place, envelope.seq);
                 return None;
             }
             EventData::NetworkWebsocketMessage(it) => {
                 let number = requests.message(envelope, it);
-                self.link(number, place);
+                self.link(number, place, envelope.seq);
                 return None;
             }
             EventData::NetworkResponse(it) => requests.answered(envelope, it),
@@ -333,7 +357,7 @@ impl Insight {
             data => return Some(data),
         };
         let number = number?;
-        self.link(number, place);
+        self.link(number, place, envelope.seq);
         if let Some(request) = self.requests.get(number) {
             let occurred = Occurred {
                 envelope,
@@ -347,7 +371,7 @@ impl Insight {
 
     /// Finds the page that a request belongs to, if that is not known yet. A document that a tab goes to belongs
     /// to the page that it will become, which is known only when the tab is there.
-    fn link(&mut self, number: u64, place: &Place) {
+    fn link(&mut self, number: u64, place: &Place, event: u64) {
         let Some(request) = self
             .requests
             .get(number)
@@ -360,7 +384,7 @@ impl Insight {
             true => Relation::Document,
             false => Relation::Request,
         };
-        let Some(page) = self.navigations.page_of(place, relation) else {
+        let Some(page) = self.navigations.page_of(place, relation, event) else {
             return;
         };
         let is_coming = is_document
@@ -378,10 +402,10 @@ impl Insight {
         {
             // What was missed of a tab's first document is reported after its navigation.
             let (seq, ts) = (request.at.seq, request.ts);
-            self.navigations.document(page, seq, ts);
+            self.navigations.document(page, seq, ts, event);
         }
         let seq = self.navigations.seq(page);
-        self.requests.set_navigation(number, seq);
+        self.requests.set_navigation(number, seq, event);
     }
 
     /// The events of pages. Returns the seq of the page that the event belongs to.
@@ -392,10 +416,9 @@ impl Insight {
                 && let Some(document) = self.requests.of_document(&it.loader_id)
                 && let Some(request) = self.requests.get(document)
             {
-                let page = self
-                    .navigations
-                    .document(number, request.at.seq, request.ts);
-                self.requests.set_navigation(document, page);
+                let (request, ts, event) = (request.at.seq, request.ts, envelope.seq);
+                let page = self.navigations.document(number, request, ts, event);
+                self.requests.set_navigation(document, page, event);
             }
             return self.navigations.seq(number);
         }
@@ -404,7 +427,8 @@ impl Insight {
             EventData::ProxyError(_) => Relation::Request,
             _ => Relation::Present,
         };
-        let number = self.navigations.page_of(&Place::from(context), relation)?;
+        let place = Place::from(context);
+        let number = self.navigations.page_of(&place, relation, envelope.seq)?;
         let navigations = &mut self.navigations;
         match data {
             EventData::PageDomContentLoaded(_) => {

@@ -61,11 +61,10 @@ pub use har::HarWriter;
 pub use input::{Input, Lost, inputs_of_notice};
 pub use insight::{Finding, Insight, Options, Tally};
 pub use lines::{Line, LineReader};
-pub use navigation::{Lcp, Navigation};
-pub use problem::{Moment, Problem, ProblemKind};
-pub use request::{
-    At, End, Failure, Message, Outcome, Place, Redirect, Request, Response, Unknown, WebSocket,
-};
 pub use sanitize::{REDACTED, Sanitizer};
+pub use tapline_oapi::joins::{
+    At, End, Failure, Lcp, Message, Moment, Navigation, Outcome, Place, Problem, ProblemKind,
+    Redirect, Request, Response, Unknown, WebSocket,
+};
 pub use trace::TraceWriter;
 pub use words::{Summary, one_line, summary};

@@ -1,98 +1,12 @@
-//! Navigations with their milestones: [`Navigation`].
+//! How events are joined with navigations.
 
 use std::collections::{HashMap, VecDeque};
 
-use serde::Serialize;
 use tapline_oapi::Envelope;
 use tapline_oapi::data::{PageLayoutShift, PageLcp, PageNavigation};
+use tapline_oapi::joins::{At, Lcp, Navigation, Place};
 
-use crate::request::{At, Place, caused_by, is_zero};
-
-/// A frame went to another document.
-///
-/// Milestones are times in microseconds since the Unix epoch; one that is `None` was not reached, or its event
-/// is among the `lost`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Navigation {
-    /// Where its event is. This also identifies the navigation.
-    #[serde(flatten)]
-    pub at: At,
-    /// When the browser reported it, in microseconds since the Unix epoch.
-    pub ts: u64,
-    /// When it began: with the request of its document, if that was read, and otherwise `ts`.
-    pub start_ts: u64,
-    /// The address.
-    pub url: String,
-    /// The parent frame; `None` for a page, whose frame is that of a tab.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent_frame_id: Option<String>,
-    /// Where in the browser it happened; the loader is that of the new document.
-    #[serde(flatten)]
-    pub place: Place,
-    /// The seq of the request of its document.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request: Option<u64>,
-    /// The seq of the command that caused it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub caused_by: Option<u64>,
-    /// The document was parsed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dom_content_loaded: Option<u64>,
-    /// The document and its resources were loaded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub load: Option<u64>,
-    /// The largest contentful paint so far.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lcp: Option<Lcp>,
-    /// The cumulative layout shift: the largest sum of the shifts without user input in a window of at most 5 s
-    /// that ends after 1 s without a shift (web-vitals' CLS, of the page's own frame).
-    pub cls: f64,
-    /// How many layout shifts there were, those of its frames and those after user input included.
-    pub layout_shifts: u64,
-    /// No request was in flight for 500 ms, for the first time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_idle: Option<u64>,
-    /// No layout shift for one second after load.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub layout_settled: Option<u64>,
-    /// Parsed and settled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub settled: Option<u64>,
-    /// The page's process crashed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crashed: Option<u64>,
-    /// The next page replaced this one in its tab.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replaced: Option<u64>,
-    /// How many events at most are missing that were published while it was the page of its tab.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub lost: u64,
-    /// The seq of the last event that changed it.
-    pub updated: u64,
-}
-
-impl Navigation {
-    /// Whether a tab went to another page; otherwise it was a frame of a page.
-    #[must_use]
-    pub const fn is_page(&self) -> bool {
-        self.parent_frame_id.is_none()
-    }
-}
-
-/// The largest contentful paint.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Lcp {
-    /// When, in microseconds since the Unix epoch.
-    pub ts: u64,
-    /// Its area in square pixels.
-    pub size: f64,
-    /// The element's `id`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub element_id: Option<String>,
-    /// The picture's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-}
+use crate::request::caused_by;
 
 /// Milestones that are nothing but a time.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +37,16 @@ struct Entry {
     shifts: ShiftWindow,
     /// Whether the number of the navigation is certain: an event of its own document named it.
     is_numbered: bool,
+}
+
+impl Entry {
+    /// The navigation has this number in its target, as the event `event` says.
+    fn number(&mut self, nav_seq: u64, event: u64) {
+        let known = &mut self.navigation.place.nav_seq;
+        if known.replace(nav_seq) != Some(nav_seq) {
+            self.navigation.updated = event;
+        }
+    }
 }
 
 /// A session window of layout shifts.
@@ -210,17 +134,24 @@ impl Navigations {
 
     /// The request of the document of a navigation. Returns the seq of the page that
     /// the request belongs to, if the navigation is one.
-    pub(crate) fn document(&mut self, number: u64, request: u64, began: u64) -> Option<u64> {
+    pub(crate) fn document(
+        &mut self,
+        number: u64,
+        request: u64,
+        began: u64,
+        event: u64,
+    ) -> Option<u64> {
         let navigation = &mut self.entry_mut(number)?.navigation;
         if navigation.request.is_none() {
+            navigation.updated = event;
             navigation.request = Some(request);
             navigation.start_ts = began.min(navigation.ts);
         }
         navigation.is_page().then_some(navigation.at.seq)
     }
 
-    /// The page that an event belongs to.
-    pub(crate) fn page_of(&mut self, place: &Place, relation: Relation) -> Option<u64> {
+    /// The page that the event `event` belongs to.
+    pub(crate) fn page_of(&mut self, place: &Place, relation: Relation, event: u64) -> Option<u64> {
         let loader = place.loader_id.as_deref();
         let of_loader = loader.and_then(|loader| self.by_loader.get(loader).copied());
         if let Some(number) = of_loader
@@ -232,7 +163,7 @@ impl Navigations {
                 && relation != Relation::Document
                 && let Some(nav_seq) = place.nav_seq
             {
-                entry.navigation.place.nav_seq = Some(nav_seq);
+                entry.number(nav_seq, event);
                 entry.is_numbered = true;
             }
             return Some(number);
@@ -257,7 +188,7 @@ impl Navigations {
             .max(known)
             .is_none_or(|number| number < nav_seq);
         if !has_number && earlier.is_none() && is_later {
-            self.entry_mut(current)?.navigation.place.nav_seq = Some(nav_seq);
+            self.entry_mut(current)?.number(nav_seq, event);
             return Some(current);
         }
         earlier
@@ -356,8 +287,8 @@ impl Navigations {
         navigation.cls = navigation.cls.max(window.sum);
     }
 
-    /// Events are missing: milestones of each present page may be among them.
-    pub(crate) fn lost(&mut self, count: u64) {
+    /// Events are missing up to the seq `to`: milestones of each present page may be among them.
+    pub(crate) fn lost(&mut self, count: u64, to: u64) {
         let first = self.first;
         for number in self.current.values() {
             let index = number
@@ -365,6 +296,7 @@ impl Navigations {
                 .and_then(|it| usize::try_from(it).ok());
             if let Some(entry) = index.and_then(|it| self.entries.get_mut(it)) {
                 entry.navigation.lost = entry.navigation.lost.saturating_add(count);
+                entry.navigation.updated = to;
             }
         }
     }

@@ -1,13 +1,13 @@
-//! Problems with their surroundings: [`Problem`].
+//! Problems with their surroundings.
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
 use tapline_oapi::data::{CaptchaStatus, ChallengeStatus, EventData};
+use tapline_oapi::joins::{At, Moment, Outcome, Place, Problem, ProblemKind, Request};
 use tapline_oapi::{CategorySet, Envelope};
 
 use crate::input::Lost;
-use crate::request::{At, Outcome, Place, Request, caused_by, is_zero};
+use crate::request::{caused_by, shortened};
 use crate::words::{Summary, one_line};
 
 /// What is shown around a problem is at most this far away, in microseconds.
@@ -29,103 +29,6 @@ const RECENT: usize = 256;
 /// The longest text of a problem, and of a moment, in characters.
 const MAX_TEXT: usize = 1000;
 const MAX_MOMENT: usize = 200;
-
-/// Something went wrong.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Problem {
-    /// Where its event is. This also identifies the problem. For missing events it is the first of them.
-    #[serde(flatten)]
-    pub at: At,
-    /// When, in microseconds since the Unix epoch. For missing events it is the time of the last event that was
-    /// read before them.
-    pub ts: u64,
-    /// What kind of problem.
-    pub kind: ProblemKind,
-    /// The problem in a sentence, on one line. It holds what pages and servers chose.
-    pub text: String,
-    /// Where in the browser it happened.
-    #[serde(flatten)]
-    pub place: Place,
-    /// The seq of the request that it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request: Option<u64>,
-    /// The seq of the page on which it happened.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub navigation: Option<u64>,
-    /// The seq of the command that caused it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub caused_by: Option<u64>,
-    /// What happened in the 2 s before it in the same target, oldest first: the last 8 events that matter.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub before: Vec<Moment>,
-    /// What happened in the 2 s after it in the same target, oldest first: the first 8 events that matter.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub after: Vec<Moment>,
-    /// Whether nothing will be added to `after`.
-    pub is_settled: bool,
-    /// How many events at most are missing in these 4 s.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub lost: u64,
-    /// The categories that were not captured when it happened, if that is known: nothing of them is among the
-    /// moments.
-    #[serde(skip_serializing_if = "none_of")]
-    pub not_captured: CategorySet,
-    /// The seq of the event that took it back: the rejection was handled later, or the request was answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub withdrawn: Option<u64>,
-    /// The seq of the last event that changed it.
-    pub updated: u64,
-}
-
-/// Kinds of problems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProblemKind {
-    /// A request had no answer, or the body of its answer broke off.
-    RequestFailed,
-    /// The browser refused a request by a rule: content security policy, CORS, mixed content …
-    RequestBlocked,
-    /// A request was answered with a status of 400 or more.
-    HttpError,
-    /// A proxy answered with an error of its own.
-    ProxyError,
-    /// A line of the console at the level error.
-    ConsoleError,
-    /// An exception or a rejection that no code handled.
-    Exception,
-    /// The process of a page crashed.
-    PageCrashed,
-    /// The collector lost the browser.
-    BrowserLost,
-    /// The collector could not observe something.
-    CollectorFailed,
-    /// A service of the machine crashed.
-    ServiceCrashed,
-    /// The kernel killed a process because memory ran out.
-    OutOfMemory,
-    /// A call of an API failed: its status is 400 or more.
-    ApiError,
-    /// A captcha was not solved.
-    CaptchaFailed,
-    /// Events are missing.
-    EventsLost,
-    /// The server was restarted.
-    Restart,
-}
-
-/// An event near a problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Moment {
-    /// The seq of the event.
-    pub seq: u64,
-    /// Its time, in microseconds since the Unix epoch.
-    pub ts: u64,
-    /// Its type.
-    #[serde(rename = "type")]
-    pub event_type: String,
-    /// The event in a few words, on one line.
-    pub text: String,
-}
 
 /// A moment, and where it was.
 #[derive(Debug)]
@@ -205,8 +108,11 @@ impl Problems {
         let now = self.now;
         for entry in self.entries.iter_mut().rev().take(self.unsettled) {
             let problem = &mut entry.problem;
-            problem.is_settled |=
-                problem.ts.saturating_add(AROUND) < now || MOMENTS <= problem.after.len();
+            let settles = problem.ts.saturating_add(AROUND) < now;
+            if settles && !problem.is_settled {
+                problem.is_settled = true;
+                problem.updated = envelope.seq;
+            }
         }
         let settled_last = |entries: &VecDeque<Entry>, unsettled: usize| {
             let index = entries.len() - unsettled;
@@ -399,6 +305,7 @@ impl Problems {
         for entry in self.entries.iter_mut().rev().take(self.unsettled) {
             if !entry.problem.is_settled {
                 entry.problem.lost = entry.problem.lost.saturating_add(count);
+                entry.problem.updated = lost.to;
             }
         }
         let (from, to) = (lost.from, lost.to);
@@ -499,7 +406,7 @@ impl Problems {
             ts,
             kind,
             text: one_line(text, MAX_TEXT),
-            place: place.shortened(),
+            place: shortened(place),
             request: None,
             navigation,
             caused_by: caused_by(envelope),
@@ -533,10 +440,6 @@ impl Problems {
             updated: seq,
         }
     }
-}
-
-fn none_of(categories: &CategorySet) -> bool {
-    categories.is_empty()
 }
 
 /// Whether both are of one target, or one is of the machine or the stream.

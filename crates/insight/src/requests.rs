@@ -8,10 +8,11 @@ use tapline_oapi::data::{
     NetworkTiming, NetworkWebsocketClosed, NetworkWebsocketMessage, ProxyError,
 };
 
-use crate::request::{
-    At, End, Failure, Message, Outcome, Place, Redirect, Request, Response, Unknown, caused_by,
-    micros,
+use tapline_oapi::joins::{
+    At, End, Failure, Message, Outcome, Place, Redirect, Request, Response, Unknown,
 };
+
+use crate::request::{caused_by, may_be_corrected, micros};
 
 /// What a request costs besides the text of its events.
 const REQUEST_BYTES: usize = 1024;
@@ -82,9 +83,14 @@ impl Requests {
         self.entries.get(&number).map(|entry| &entry.request)
     }
 
-    pub(crate) fn set_navigation(&mut self, number: u64, navigation: Option<u64>) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            entry.request.navigation = navigation.or(entry.request.navigation);
+    /// The request belongs to this page, as the event `seq` says.
+    pub(crate) fn set_navigation(&mut self, number: u64, navigation: Option<u64>, seq: u64) {
+        if let Some(entry) = self.entries.get_mut(&number)
+            && navigation.is_some()
+            && navigation != entry.request.navigation
+        {
+            entry.request.navigation = navigation;
+            entry.request.updated = seq;
         }
     }
 
@@ -101,11 +107,8 @@ impl Requests {
         let number = match found.map(|number| (number, self.entries.get(&number))) {
             Some((number, Some(entry))) => {
                 let before = &entry.request;
-                let continues = !before.has_ended()
-                    || before
-                        .failure
-                        .as_ref()
-                        .is_some_and(Failure::may_be_corrected);
+                let continues =
+                    !before.has_ended() || before.failure.as_ref().is_some_and(may_be_corrected);
                 if is_redirect && continues {
                     self.redirected(number, envelope, data);
                     return number;
@@ -406,32 +409,33 @@ impl Requests {
         Some(number)
     }
 
-    /// Events are missing: the end of each open request may be among them.
-    pub(crate) fn lost(&mut self, count: u64) {
+    /// Events are missing up to the seq `to`: the end of each open request may be among them.
+    pub(crate) fn lost(&mut self, count: u64, to: u64) {
         self.losses += 1;
-        self.all_unknown(Unknown::EventsLost, count);
+        self.all_unknown(Unknown::EventsLost, count, to);
     }
 
-    /// The network is not captured any more.
-    pub(crate) fn not_captured(&mut self) {
+    /// The network is not captured any more, from the seq `from` on.
+    pub(crate) fn not_captured(&mut self, from: u64) {
         self.losses += 1;
-        self.all_unknown(Unknown::NotCaptured, 0);
+        self.all_unknown(Unknown::NotCaptured, 0, from);
     }
 
-    /// The server was restarted: what follows belongs to none of the requests so far.
-    pub(crate) fn restarted(&mut self) {
-        self.all_unknown(Unknown::Restart, 0);
+    /// The server was restarted after the seq `last`: what follows belongs to none of the requests so far.
+    pub(crate) fn restarted(&mut self, last: u64) {
+        self.all_unknown(Unknown::Restart, 0, last);
         self.run += 1;
         self.by_id.clear();
         self.ended.append(&mut self.open);
     }
 
-    fn all_unknown(&mut self, why: Unknown, lost: u64) {
+    fn all_unknown(&mut self, why: Unknown, lost: u64, seq: u64) {
         for number in &self.open {
             if let Some(entry) = self.entries.get_mut(number) {
                 entry.request.lost = entry.request.lost.saturating_add(lost);
                 entry.request.outcome = Outcome::Unknown;
                 entry.request.unknown = Some(why);
+                entry.request.updated = seq;
             }
         }
     }
@@ -476,11 +480,7 @@ impl Requests {
         };
         let entry = self.entries.get(&number)?;
         let request = &entry.request;
-        let takes = !request.has_ended()
-            || request
-                .failure
-                .as_ref()
-                .is_some_and(Failure::may_be_corrected);
+        let takes = !request.has_ended() || request.failure.as_ref().is_some_and(may_be_corrected);
         if takes {
             return Some(number);
         }

@@ -13,12 +13,11 @@ use std::io;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tapline_oapi::data::EventData;
+use tapline_oapi::joins::{Navigation, Place, Problem, ProblemKind, Request};
 use tapline_oapi::{Category, Envelope, EventType, KnownType};
 
 use crate::insight::{Finding, Tally, context_of, place_of, target_of_picture};
-use crate::navigation::Navigation;
-use crate::problem::{Problem, ProblemKind};
-use crate::request::{Place, Request, caused_by, micros};
+use crate::request::{caused_by, micros};
 use crate::sanitize::Sanitizer;
 use crate::words::{one_line, summary_of};
 

@@ -46,6 +46,8 @@ mod event_type;
 mod rest;
 pub mod data;
 
+pub mod joins;
+
 mod error;
 mod json;
 mod event;

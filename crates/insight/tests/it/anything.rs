@@ -1,6 +1,8 @@
 //! Any stream: cut, reordered, repeated, with losses, restarts and garbage. Nothing panics, every file is well-formed, and
 //! the result does not depend on how the stream was divided.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tapline_insight::{
@@ -239,6 +241,47 @@ fn check(stream: &[Owned]) {
     assert_eq!(lines.lines().count(), events);
 }
 
+/// Who follows has, at every moment, what who reads everything has: taking what has changed since the last look is enough.
+fn check_followed(stream: &[Owned], looks: &[usize]) {
+    let mut insight = Insight::new(Options::default());
+    let mut since = insight.at();
+    let (mut requests, mut navigations, mut problems) =
+        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (n, owned) in stream.iter().enumerate() {
+        // It is not noticed between two events.
+        if matches!(owned, Owned::Captured(_)) {
+            continue;
+        }
+        insight.feed(owned.as_input(), &mut |_| {});
+        if !looks.contains(&n) && n + 1 < stream.len() {
+            continue;
+        }
+        for it in insight.requests() {
+            if insight.has_changed(it.at, it.updated, since) {
+                requests.insert(it.at, it.clone());
+            }
+        }
+        for it in insight.navigations() {
+            if insight.has_changed(it.at, it.updated, since) {
+                navigations.insert(it.at, it.clone());
+            }
+        }
+        for it in insight.problems() {
+            if insight.has_changed(it.at, it.updated, since) {
+                problems.insert((it.at, it.kind as u8), it.clone());
+            }
+        }
+        since = insight.at();
+        assert!(insight.requests().eq(requests.values()));
+        assert!(insight.navigations().eq(navigations.values()));
+        let found: BTreeMap<_, _> = insight
+            .problems()
+            .map(|it| ((it.at, it.kind as u8), it))
+            .collect();
+        assert!(found.values().copied().eq(problems.values()));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
@@ -248,6 +291,15 @@ proptest! {
         changes in prop::collection::vec(any_change(), 0..40),
     ) {
         check(&changed(name, &changes));
+    }
+
+    #[test]
+    fn what_changed_is_enough_to_follow(
+        name in prop_oneof![Just("tour.ndjson"), Just("events.ndjson")],
+        changes in prop::collection::vec(any_change(), 0..40),
+        looks in prop::collection::vec(0_usize..200, 0..40),
+    ) {
+        check_followed(&changed(name, &changes), &looks);
     }
 
     #[test]
