@@ -44,6 +44,7 @@ pub(crate) const DOCUMENT: Asset = Asset {
 /// What the document loads. A test holds the list against the folder.
 pub(crate) const ASSETS: &[Asset] = assets![
     "api.js",
+    "axis.js",
     "band.js",
     "file.js",
     "files.js",

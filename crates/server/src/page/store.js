@@ -21,6 +21,8 @@
 //   epoch       of the server; "" before it is known
 //   newest      {seq, ts} of the newest event known, or null
 //   oldest      the seq of the oldest event in the server's memory, 0: none
+//   extent      {since, until}: what the graph shows, or null: not known yet. Views without a range show this
+//   gaps        [{from, to, since, until}]: events that are missing in the extent, as the server counts them
 //   counts      the last answer of /telemetry/counts for range and filter, or null: not known
 //   origin      {kind: "server"} or {kind: "file", name}
 //
@@ -44,6 +46,8 @@ export function createStore() {
     epoch: "",
     newest: null,
     oldest: 0,
+    extent: null,
+    gaps: [],
     counts: null,
     origin: { kind: "server" },
     ...readAddress(),
