@@ -35,6 +35,8 @@ export function createLive({ store, source }) {
       epoch = page.epoch;
       store.set({ newest, oldest: page.oldest, epoch, session });
       askForLosses(page);
+      source.sinks().then(({ sinks }) => store.set({ hasArchive: sinks.some(({ name }) => name === "archive") }), () => {});
+      source.types().then((types) => store.set({ types }), () => {});
       follow(`${page.head}-${page.epoch}`);
     } catch (error) {
       if (error.status === 401 || error.status === 403) return; // until `reopen`
