@@ -16,7 +16,7 @@
 //                         the stream after that cursor; see below
 //   link(path, query)     an address for people: copied, or opened by the browser
 //   download(path, query) a Blob
-// A query is an object; what is "", null, undefined or [] in it is left out, lists are joined by commas. Every call
+// A query is an object; `since` and `until` are microseconds since the Unix epoch; what is "", null, undefined or [] in it is left out, lists are joined by commas. Every call
 // takes {signal} behind it. It throws ApiError, or what fetch throws where there is no answer.
 
 // How long to wait before a broken stream is opened again, in milliseconds.
@@ -142,11 +142,19 @@ export function switchable(first) {
 function address(path, query = {}) {
   const parts = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
-    const text = Array.isArray(value) ? value.join(",") : value === null || value === undefined ? "" : String(value);
+    const text = Array.isArray(value) ? value.join(",") : value === null || value === undefined ? ""
+      : typeof value === "number" && (name === "since" || name === "until") ? moment(value) : String(value);
     if (text !== "") parts.set(name, text);
   }
   const text = String(parts);
   return text ? `${path}?${text}` : path;
+}
+
+// Microseconds since the Unix epoch, as RFC 3339.
+function moment(ts) {
+  const whole = Math.floor(ts / 1000);
+  const micros = String(Math.floor(ts - whole * 1000)).padStart(3, "0");
+  return new Date(whole).toISOString().replace("Z", `${micros}Z`);
 }
 
 // Of the schema of what is published: a known type, or any other with a category.

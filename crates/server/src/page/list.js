@@ -191,7 +191,6 @@ export function mount(root, context) {
         element = spare.pop() || rowElement();
         fill(element, row, zone);
         next.set(key, element);
-        layer.append(element);
       } else if (element.zone !== zone) fill(element, row, zone);
       element.style.transform = `translateY(${Math.round((index - top) * ROW)}px)`;
       element.row = row;
@@ -204,6 +203,12 @@ export function mount(root, context) {
       element.setAttribute("aria-setsize", String(total));
       element.id = isActive ? "active-row" : "";
       if (!isActive) element.removeAttribute("id");
+    }
+    // In their order, for who reads them in that of the document.
+    let place = layer.firstElementChild;
+    for (const element of next.values()) {
+      if (element === place) place = place.nextElementSibling;
+      else layer.insertBefore(element, place);
     }
     drawn = next;
     if (layer.querySelector("#active-row")) scroller.setAttribute("aria-activedescendant", "active-row");
@@ -239,6 +244,8 @@ export function mount(root, context) {
 
   function choose(row) {
     if (!row || row.loss) return;
+    follow(false);
+    remember();
     active = { epoch: row.epoch, seq: row.seq };
     const isPresent = row.epoch === store.get().epoch;
     store.set({ selection: { kind: row.kind || "event", seq: row.seq, ...(!isPresent && { epoch: row.epoch }) } });

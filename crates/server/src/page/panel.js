@@ -1,1 +1,331 @@
-export function mount() {}
+// What is known of the one thing that was chosen: in words first, then its data, then where it came from.
+//
+// It stays still: nothing in it moves because events arrive. Where what it shows has changed, it offers to read it again.
+
+import { button, copy, make } from "./dom.js";
+import { count, dataOf, dateOf, duration, isProblem, short, size, spread, summaryOf, timeOf } from "./text.js";
+
+// How much JSON is laid out.
+const MAX_CHARS = 200_000;
+// What happened around it: so far away, and so many.
+const AROUND_US = 2_000_000;
+const MAX_AROUND = 200;
+
+export function mount(root, { store, source, joins }) {
+  let shown = null; // {selection, updated}
+  let attempt = null;
+  let picture = "";
+
+  const close = () => store.set({ selection: null });
+  const select = (kind, seq, more = {}) => store.set({ selection: { kind, seq, ...more } });
+
+  async function show() {
+    const { selection } = store.get();
+    if (attempt) attempt.abort();
+    attempt = new AbortController();
+    if (picture) URL.revokeObjectURL(picture);
+    picture = "";
+    root.hidden = selection === null;
+    if (selection === null) {
+      root.replaceChildren();
+      return;
+    }
+    const { signal } = attempt;
+    let parts;
+    try {
+      parts = await describe(selection, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      parts = [make("p", { class: "sentence" }, `Not loaded: ${error.message}`)];
+    }
+    if (signal.aborted) return;
+    shown = { selection, updated: updatedOf(selection) };
+    root.replaceChildren(head(selection), ...parts);
+    root.scrollTop = 0;
+  }
+
+  const head = (selection) => make("div", { class: "panel-head" },
+    make("h2", {}, { event: "Event", request: "Request", navigation: "Navigation", problem: "Problem" }[selection.kind]),
+    make("span", { class: "quiet" }, `seq ${count(selection.seq)}`),
+    changed,
+    button("✕", close, { "aria-label": "Close the details", class: "close" }));
+
+  const changed = button("It has changed: show", show, { hidden: true });
+
+  // ---- what there is to say ----
+
+  async function describe(selection, signal) {
+    changed.hidden = true;
+    const found = await source.event(selection.seq, selection.epoch, { signal });
+    if (selection.kind === "request") return describeRequest(selection, found, signal);
+    if (selection.kind === "navigation") return describeNavigation(selection, found, signal);
+    if (selection.kind === "problem") return describeProblem(selection, found, signal);
+    return describeEvent(selection, found, signal);
+  }
+
+  async function describeEvent(selection, found, signal) {
+    if (found === null) return [gone(selection)];
+    const { event } = found.envelope;
+    const request = await requestOf(event, found.envelope.seq, signal);
+    const problem = isProblem(event) ? await itemOf("problems", found.envelope.seq, event.ts, signal) : null;
+    const sentence = request && request.seq !== undefined ? request.sentence : problem ? problem.text : summaryOf(event);
+    return [
+      make("p", { class: isProblem(event) ? "sentence bad" : "sentence" }, `${sentence || event.type}`),
+      request ? requestWords(request) : null,
+      request && button("The whole request", () => select("request", request.seq)),
+      problem ? followed(problem) : null,
+      image(event),
+      copies(found, request),
+      around(event, found.envelope.seq),
+      section("data", pre(dataOf(found.text) ?? "absent")),
+      metadata(found),
+    ].filter(Boolean);
+  }
+
+  async function describeRequest(selection, found, signal) {
+    const request = await source.request(selection.seq, { signal });
+    if (request === null) return describeEvent(selection, found, signal);
+    const problems = joins.problems().filter((problem) => problem.request === request.seq);
+    const { response, timing } = request;
+    return [
+      make("p", { class: isBad(request) ? "sentence bad" : "sentence" }, request.sentence),
+      requestWords(request),
+      ...problems.map(followed),
+      copies(found, request),
+      timing && section("phases", phases(timing, request.duration_ms)),
+      request.redirects && section("redirects", list(request.redirects.map((hop) => `${hop.status ?? ""} ${hop.method || ""} ${hop.url} → ${hop.to}`))),
+      response && section(`answer ${response.status || ""}`, table(response.headers)),
+      response && response.body !== undefined && section("body", pre(response.body, false)),
+      section("request headers", table(request.headers)),
+      request.post_data !== undefined && section("posted", pre(request.post_data, false)),
+      found && around(found.envelope.event, selection.seq),
+      found && section("data of its first event", pre(dataOf(found.text) ?? "absent")),
+      found && metadata(found),
+    ].filter(Boolean);
+  }
+
+  async function describeNavigation(selection, found, signal) {
+    const navigation = await itemOf("navigations", selection.seq, found && found.envelope.event.ts, signal);
+    if (navigation === null) return describeEvent(selection, found, signal);
+    const { zone } = store.get();
+    const from = navigation.start_ts;
+    const until = navigation.replaced ?? navigation.load ?? navigation.ts;
+    const milestones = [["began", from], ["document", navigation.ts], ["parsed", navigation.dom_content_loaded],
+      ["loaded", navigation.load], ["largest paint", navigation.lcp && navigation.lcp.ts],
+      ["network idle", navigation.network_idle], ["settled", navigation.settled], ["crashed", navigation.crashed],
+      ["left", navigation.replaced]].filter(([, ts]) => ts);
+    const problems = joins.problems().filter((problem) => problem.navigation === navigation.seq);
+    return [
+      make("p", { class: "sentence" }, `${navigation.parent_frame_id ? "A frame went" : "The tab went"} to ${navigation.url}`),
+      make("dl", {}, milestones.map(([name, ts]) => [make("dt", {}, name),
+        make("dd", { title: dateOf(ts, zone) }, ts === from ? timeOf(ts, zone) : `+${duration((ts - from) / 1000)}`)])),
+      make("p", {}, `Layout shift ${Number((navigation.cls || 0).toFixed(3))} in ${count(navigation.layout_shifts || 0)} shifts.`),
+      button("Only this navigation", () => store.set({ range: { since: from - 1000, until: Math.max(until, from) + 1000 } })),
+      navigation.request !== undefined && button("Its request", () => select("request", navigation.request)),
+      section(`problems (${problems.length})`, moments(problems, from, "problem")),
+      found && section("data", pre(dataOf(found.text) ?? "absent")),
+      found && metadata(found),
+    ].filter(Boolean);
+  }
+
+  async function describeProblem(selection, found, signal) {
+    const problem = await itemOf("problems", selection.seq, found && found.envelope.event.ts, signal);
+    if (problem === null) return describeEvent(selection, found, signal);
+    const request = problem.request === undefined ? null : await source.request(problem.request, { signal }).catch(() => null);
+    return [
+      make("p", { class: "sentence bad" }, problem.text),
+      problem.withdrawn !== undefined && make("p", {}, "It was taken back later."),
+      request && make("p", {}, request.sentence),
+      request && requestWords(request),
+      request && button("The request", () => select("request", problem.request)),
+      problem.navigation !== undefined && button("The page", () => select("navigation", problem.navigation)),
+      problem.caused_by !== undefined && button("The command that caused it", () => select("event", problem.caused_by)),
+      problem.before && section("before it", moments(problem.before, problem.ts)),
+      followed(problem),
+      copies(found, request),
+      found && around(found.envelope.event, selection.seq),
+      found && section("data", pre(dataOf(found.text) ?? "absent")),
+      found && metadata(found),
+    ].filter(Boolean);
+  }
+
+  const gone = ({ seq }) => make("p", { class: "sentence" },
+    `The event with seq ${count(seq)} is not retained any more${store.get().hasArchive ? "" : ", and the server has no archive"}.`);
+
+  // ---- what belongs to it ----
+
+  // The request that an event is about.
+  async function requestOf(event, seq, signal) {
+    const id = event.data !== null && typeof event.data === "object" ? event.data.request_id : undefined;
+    if (typeof id !== "string" || event.category !== "network") return null;
+    const known = joins.requests().findLast((request) => request.request_id === id && request.seq <= seq);
+    if (known) return known;
+    if (event.type !== "network_request") return null;
+    return source.request(seq, { signal }).catch(() => null);
+  }
+
+  // A problem or a navigation; a fresh page asks for those of that moment.
+  async function itemOf(kind, seq, ts, signal) {
+    const known = joins[kind]().find((item) => item.seq === seq);
+    if (known || !ts) return known || null;
+    const { items } = await source[kind]({ since: ts - 1_000_000, until: ts + 1_000_000, limit: 1000 }, { signal }).catch(() => ({ items: [] }));
+    return items.find((item) => item.seq === seq) || null;
+  }
+
+  function updatedOf({ kind, seq }) {
+    const items = { request: joins.requests, navigation: joins.navigations, problem: joins.problems }[kind];
+    const item = items && items().find((one) => one.seq === seq);
+    return item ? item.updated : null;
+  }
+
+  const isBad = (request) => request.outcome === "failed" || (request.response && request.response.status >= 400);
+
+  function requestWords(request) {
+    const who = {
+      parser: "the document's markup", script: "a script", preload: "a preload", preflight: "a preflight of CORS",
+      SignedExchange: "a signed exchange",
+    }[request.initiator_type] || request.initiator_type;
+    const words = [
+      who || request.document_url ? `Requested by ${who || "the page"}${request.document_url ? ` of ${request.document_url}` : ""}` : "",
+      request.resource_type ? `as ${request.resource_type}` : "",
+      request.encoded_bytes !== undefined ? `${size(request.encoded_bytes)} received` : "",
+      request.response && request.response.from_cache ? `from the cache (${request.response.from_cache})` : "",
+    ].filter(Boolean);
+    return make("p", {}, words.length > 0 ? `${words.join(", ")}.` : "",
+      request.navigation !== undefined && [" ", button("The page", () => select("navigation", request.navigation))],
+      request.caused_by !== undefined && [" ", button("The command that caused it", () => select("event", request.caused_by))]);
+  }
+
+  function followed(problem) {
+    const after = problem.after || [];
+    const title = problem.is_settled === false ? "what followed so far" : "what followed";
+    return section(title, after.length > 0 ? moments(after, problem.ts)
+      : make("p", { class: "quiet" }, "Nothing that matters, in the same tab, within 2 s."),
+    problem.lost ? make("p", { class: "bad" }, `At most ${count(problem.lost)} events are missing here.`) : null);
+  }
+
+  // Rows of {seq, ts, text}, each to be chosen.
+  function moments(items, from, kind = "event") {
+    return make("ol", { class: "moments" }, items.map((item) => make("li", {},
+      button([
+        make("span", { class: "quiet" }, `${item.ts < from ? "−" : "+"}${duration(Math.abs(item.ts - from) / 1000)}`),
+        make("span", { class: item.isBad ? "bad" : "" }, item.text),
+      ], () => select(kind, item.seq), { class: item.isThis ? "this" : "", "aria-current": item.isThis || null }))));
+  }
+
+  function around(event, seq) {
+    const target = event.data !== null && typeof event.data === "object" && typeof event.data.target_id === "string"
+      ? event.data.target_id : "";
+    const place = make("div", {});
+    const range = { since: event.ts - AROUND_US, until: event.ts + AROUND_US };
+    const look = async () => {
+      place.replaceChildren(make("p", { class: "quiet" }, "…"));
+      try {
+        const page = await source.events({ ...range, contains: target, order: "asc", limit: MAX_AROUND });
+        const items = page.events
+          .filter((other) => target === "" || (other.event.data && other.event.data.target_id === target))
+          .map((other) => ({ seq: other.seq, ts: other.event.ts, isThis: other.seq === seq, isBad: isProblem(other.event),
+            text: `${other.event.type}  ${short(summaryOf(other.event), 200)}` }));
+        place.replaceChildren(moments(items, event.ts),
+          page.hasMore ? make("p", { class: "quiet" }, `Only the first ${count(items.length)}.`) : "",
+          page.lost > 0 ? make("p", { class: "bad" }, `At most ${count(page.lost)} events are missing here.`) : "",
+          button("Show these 4 s everywhere", () => store.set({ range })));
+      } catch (error) {
+        place.replaceChildren(make("p", { class: "bad" }, `Not loaded: ${error.message}`));
+      }
+    };
+    const details = make("details", { ontoggle: () => details.open && place.childElementCount === 0 && look() },
+      make("summary", {}, `what happened around this${target ? ", in the same tab" : ""} (2 s before and after)`), place);
+    return details;
+  }
+
+  // ---- copying ----
+
+  function copies(found, request) {
+    const offer = (label, text) => button(label, async (click) => {
+      const isCopied = await copy(await text());
+      click.target.textContent = isCopied ? "Copied" : "Not copied: the browser refuses";
+      setTimeout(() => (click.target.textContent = label), 1500);
+    });
+    return make("p", { class: "actions" },
+      found && offer("Copy JSON", () => found.text),
+      request ? offer("Copy as curl", async () => curlOf(await source.request(request.seq).catch(() => null) || request))
+        : found && source.kind === "server" && offer("Copy as curl", () => `curl ${quoted(source.link("telemetry/events", { offset: found.envelope.seq - 1, limit: 1 }))}`),
+      offer("Copy link", () => location.href));
+  }
+
+  // ---- pictures ----
+
+  function image(event) {
+    const png = event.data && typeof event.data === "object" ? event.data.png : undefined;
+    if (typeof png !== "string") return null;
+    let bytes;
+    try {
+      bytes = Uint8Array.from(atob(png), (char) => char.charCodeAt(0));
+    } catch {
+      return null; // no base64
+    }
+    picture = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+    return make("img", { src: picture, alt: "Screenshot of the page at that moment" });
+  }
+
+  function metadata({ envelope, text }) {
+    const { event } = envelope;
+    const source_ = event.source || {};
+    return section("metadata", table({
+      seq: String(envelope.seq), time: dateOf(event.ts, store.get().zone), type: event.type, category: event.category,
+      source: [source_.kind, source_.event].filter(Boolean).join(" · "), ...source_.metadata, size: size(text.length),
+      ...(event.truncated && { truncated: "data was dropped: the event was too large" }),
+    }));
+  }
+
+  store.on(["selection", "zone"], show);
+  store.on(["origin"], show);
+  joins.on(() => {
+    if (shown && store.get().selection === shown.selection && shown.updated !== null) {
+      changed.hidden = updatedOf(shown.selection) === shown.updated;
+    }
+  });
+  show();
+}
+
+// ---- parts ----
+
+const section = (title, ...content) => make("section", {}, make("h3", {}, title), ...content);
+const list = (lines) => make("ol", {}, lines.map((line) => make("li", {}, line)));
+
+function pre(text, isJson = true) {
+  const most = text.slice(0, MAX_CHARS);
+  const rest = text.length > most.length ? `\n… cut here after ${count(most.length)} of ${count(text.length)} characters` : "";
+  return make("pre", { tabindex: "0" }, (isJson ? spread(most) : most) + rest);
+}
+
+function table(values) {
+  const entries = Object.entries(values || {});
+  if (entries.length === 0) return make("p", { class: "quiet" }, "none");
+  return make("table", {}, make("tbody", {}, entries.map(([name, value]) =>
+    make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, String(value))))));
+}
+
+function phases(timing, total) {
+  const names = ["blocked", "dns", "connect", "tls", "send", "wait", "receive"];
+  const values = Object.fromEntries(names.filter((name) => timing[name] > 0).map((name) => [name, duration(timing[name])]));
+  return table({ ...values, ...(total !== undefined && { total: duration(total) }) });
+}
+
+// ---- curl ----
+
+// A word for a shell. Between single quotes nothing has a meaning but the quote itself.
+export const quoted = (word) => `'${String(word).replaceAll("\0", "").replaceAll("'", "'\\''")}'`;
+
+// The request once more. `-g`: brackets in an address are no patterns; headers are only taken where their names can be
+// names, since curl would read a file for one that begins with `@`.
+export function curlOf(request) {
+  const words = ["curl -g", "--url", quoted(request.url)];
+  if (request.method && request.method !== "GET") words.push("-X", quoted(request.method));
+  for (const [name, value] of Object.entries(request.headers || {})) {
+    if (/^[\w!#$%&'*+.^`|~-]+$/.test(name)) words.push("-H", quoted(`${name}: ${String(value).replaceAll("\n", ", ")}`));
+  }
+  if (request.post_data !== undefined) words.push("--data-raw", quoted(request.post_data));
+  return words.join(" ");
+}

@@ -127,13 +127,30 @@ export const short = (text, most = MAX_SUMMARY) => (text.length > most ? `${copy
 // A part of a string keeps the whole of it in memory; this does not.
 const copy = (text) => new TextDecoder().decode(new TextEncoder().encode(text));
 
+const TOKENS = /"(?:[^"\\]|\\.)*"?|[{[]\s*[}\]]|[{}[\],:]|[^\s"{}[\],:]+/g;
+
+// The text of `data` in the JSON of an envelope, or null: as its producer wrote it.
+export function dataOf(envelope) {
+  let depth = 0;
+  let start = -1;
+  let key = "";
+  for (const { 0: token, index } of envelope.matchAll(TOKENS)) {
+    if (token === "{" || token === "[") depth += 1;
+    else if (depth === 2 && start >= 0 && (token === "," || token === "}")) return envelope.slice(start, index);
+    else if (token === "}" || token === "]") depth -= 1;
+    else if (depth === 2 && token === ":" && key === '"data"' && start < 0) start = index + 1;
+    if (depth === 2 && start < 0) key = token;
+  }
+  return null;
+}
+
 // JSON with a line for each value. Works on the text: parsing would round numbers that are too large for
 // a double, and the producer's bytes are what counts.
 export function spread(text) {
   let out = "";
   let depth = 0;
   const line = () => `\n${"  ".repeat(Math.min(depth, MAX_INDENT))}`;
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"?|[{[]\s*[}\]]|[{}[\],:]|[^\s"{}[\],:]+/g)) {
+  for (const [token] of text.matchAll(TOKENS)) {
     if (token === "{" || token === "[") {
       depth += 1;
       out += token + line();
