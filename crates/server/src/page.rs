@@ -46,6 +46,7 @@ pub(crate) const ASSETS: &[Asset] = assets![
     "api.js",
     "axis.js",
     "band.js",
+    "dom.js",
     "empty.js",
     "file.js",
     "files.js",

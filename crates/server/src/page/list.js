@@ -322,7 +322,7 @@ export function mount(root, context) {
   open();
 }
 
-// What a reader of the screen is told, at most every ten seconds: not each event.
+// What a screen reader says, at most every ten seconds: not each event.
 function announce(store, status) {
   let said = null;
   setInterval(() => {

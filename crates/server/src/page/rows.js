@@ -152,21 +152,21 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
       takeRun(page);
       return;
     }
-    const goesOn = next !== null && next.epoch === span.epoch;
-    const from = goesOn ? Math.max(span.from, Math.min(next.seq, to + 1)) : span.from;
+    const continues = next !== null && next.epoch === span.epoch;
+    const from = continues ? Math.max(span.from, Math.min(next.seq, to + 1)) : span.from;
     const rows = rowsOf(page, from, to).reverse();
     replace(span, from, to, rows);
     if (isExact) findHoles(span.epoch, rows, from);
     else if (page.lost > 0) addHole(span.epoch, from, rows.length > 0 ? rows[0].seq - 1 : to);
     if (page.oldest > 1 && page.epoch === span.epoch && span.epoch === present()) forget(page.oldest);
-    if (next !== null && !goesOn) addEarlier(next);
+    if (next !== null && !continues) addEarlier(next);
     trim();
   }
 
   function putUp(span, page) {
     const next = offsetOf(page, span.epoch);
-    const goesOn = next !== null && next.epoch === span.epoch;
-    const to = goesOn ? Math.min(span.to, next.seq) : span.to;
+    const continues = next !== null && next.epoch === span.epoch;
+    const to = continues ? Math.min(span.to, next.seq) : span.to;
     const rows = page.epoch === span.epoch ? rowsOf(page, span.from, to) : [];
     const { epoch, from } = span;
     replace(span, from, to, rows);
