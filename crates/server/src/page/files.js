@@ -1,7 +1,5 @@
 // Files in and out: opens a dropped one, and exports the range.
 
-import { timestamp } from "./joins.js";
-
 const FORMATS = [
   ["ndjson", "NDJSON", "events, one a line: for tapline and scripts"],
   ["har", "HAR", "requests: for browsers' developer tools"],
@@ -61,13 +59,13 @@ export function mount(root, { store, source, open }) {
   async function save(format) {
     close();
     const { range, origin } = store.get();
-    const query = { format: format === "ndjson" && origin.kind === "file" ? "" : format, ...(range && { since: timestamp(range.since), until: timestamp(range.until) }) };
+    const query = { format: format === "ndjson" && origin.kind === "file" ? "" : format, ...range };
     say(`Exporting ${format} …`);
     try {
       const blob = await source.download("telemetry/export", query);
       const link = document.createElement("a");
       link.href = URL.createObjectURL(blob);
-      link.download = `tapline-${timestamp(range?.since ?? Date.now() * 1000).slice(0, 19).replaceAll(":", "")}.${EXTENSIONS[format]}`;
+      link.download = `tapline-${new Date((range?.since ?? Date.now() * 1000) / 1000).toISOString().slice(0, 19).replaceAll(":", "")}.${EXTENSIONS[format]}`;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
       say("");
@@ -146,7 +144,7 @@ function build(root) {
   const button = node("button", "small", "Export");
   button.setAttribute("aria-haspopup", "menu");
   button.setAttribute("aria-expanded", "false");
-  const menu = node("div", "menu");
+  const menu = node("div", "export-menu");
   menu.setAttribute("role", "menu");
   menu.setAttribute("aria-label", "Export");
   menu.hidden = true;

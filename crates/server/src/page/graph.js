@@ -4,7 +4,6 @@
 // the whole range, or one of its ends; the ends are sliders, for the keyboard and screen readers.
 
 import { placeOf, placeWithin, stepOf, ticksOf, timeAt } from "./axis.js";
-import { timestamp } from "./joins.js";
 import { CATEGORIES, count, duration, timeOf } from "./text.js";
 
 const SECOND = 1_000_000;
@@ -61,7 +60,7 @@ export function mount(root, { store, source, joins }) {
       }
       const { since, until, buckets } = extentOf(first);
       const answer = await source.counts({
-        since: timestamp(since), until: timestamp(until), buckets, category: filter.category, type: filter.type, contains: filter.text,
+        since, until, buckets, category: filter.category, type: filter.type, contains: filter.text,
       });
       if (origin !== store.get().origin) return;
       counts = answer;

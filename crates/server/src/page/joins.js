@@ -127,7 +127,7 @@ export function createJoins({ store, source }) {
     const { range } = store.get();
     past = null;
     if (range === null) return;
-    const query = { since: timestamp(range.since), until: timestamp(range.until) };
+    const query = { since: range.since, until: range.until };
     const mine = generation;
     const isCovered = live.isRead && !live.isCut && covers(live, range);
     const set = { ...emptySet(range.since), range };
@@ -311,10 +311,4 @@ async function pictureOf(base64) {
   canvas.getContext("2d").drawImage(bitmap, 0, 0);
   bitmap.close();
   return canvas;
-}
-
-// Microseconds since the Unix epoch as RFC 3339.
-export function timestamp(ts) {
-  const whole = new Date(Math.floor(ts / 1000)).toISOString().slice(0, -1);
-  return `${whole}${String(Math.floor(ts % 1000)).padStart(3, "0")}Z`;
 }
