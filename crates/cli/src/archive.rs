@@ -14,6 +14,7 @@ use tapline_archive::{Archive, Compacted, Remove, SegmentInfo, check, compact, r
 
 use crate::args::archive::{ArchiveCommand, Cat, Check, Export, Grep, Ls, Place, Rm, Select};
 use crate::failure::{Failure, say};
+use crate::figures::size;
 use crate::files;
 
 /// Blocks: it does nothing else.
@@ -86,14 +87,6 @@ fn moment(ts: u64) -> String {
     match Timestamp::from_microsecond(micros) {
         Ok(at) => format!("{at:.0}"),
         Err(_) => ts.to_string(),
-    }
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..10_240_000 => format!("{} KiB", bytes / 1024),
-        _ => format!("{} MiB", bytes / 1024 / 1024),
     }
 }
 

@@ -19,7 +19,9 @@ pub(crate) use server::{Access, Archive, Dumps, Limits, Server, Streams};
 
 pub(crate) mod archive;
 pub(crate) mod browser;
+pub(crate) mod look;
 mod otlp;
+pub(crate) mod session;
 
 pub(crate) use browser::{Browser, Redact, Retries};
 pub(crate) use otlp::Otlp;
@@ -35,6 +37,8 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   tapline demo                              a server with a demo browser, or with a recording of one
+  tapline why                               what went wrong
+  tapline requests --failed                 which requests failed
   tapline tail                              prints events as they happen
   tapline export --out session.har          the requests of the retained events, for other tools
   tapline serve --start                     a server that captures events from the beginning
@@ -42,7 +46,7 @@ Examples:
   tapline publish --type checkout_done --category page --data '{\"total\":12.5}'
 
 Every flag has an environment variable, shown beside it; the flag wins.
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 wrong usage; `why` and `wait` have others.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -50,10 +54,22 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Run a server with a demo browser, or with a recording where no browser is installed
     Demo(Demo),
-    /// Publish one event, or many from a file
-    Publish(Publish),
+    /// Show a server's session, what is captured, its readers and its sinks
+    Status(session::Status),
+    /// Start a session: events are captured from now on
+    Start(session::Start),
+    /// Stop the session: nothing is captured any more, and what was captured stays
+    Stop(session::Stop),
+    /// Show what went wrong: failed requests, errors and crashes, with causes and consequences
+    Why(look::Why),
+    /// List the requests, with status, size and time
+    Requests(look::Requests),
     /// Follow the events of a server, and report how many were lost
     Tail(Tail),
+    /// Wait for an event, for scripts
+    Wait(session::Wait),
+    /// Publish one event, or many from a file
+    Publish(Publish),
     /// Make a HAR, a trace or NDJSON of events, from a server or from a file
     Export(Export),
     /// Record a browser's DevTools messages to a file, secrets included
@@ -203,6 +219,12 @@ pub(crate) struct Remote {
     #[arg(long, value_name = "FILE")]
     #[arg(env = "TAPLINE_TOKEN_FILE", hide_env_values = true)]
     pub(crate) token_file: Option<PathBuf>,
+
+    /// Trust a server behind https:// if one of the certificates in this file (PEM) signed its own; by default the
+    /// system decides
+    #[arg(long, value_name = "FILE")]
+    #[arg(env = "TAPLINE_CA_FILE", hide_env_values = true)]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use tapline_access::{AllowListError, LoadError, TokenError};
 use tapline_api::ApiError;
 use tapline_archive::ArchiveError;
+use tapline_cdp::RecordingError;
 use tapline_client::{CursorError, Error as ClientError};
 use tapline_otlp::OtlpError;
 use tapline_relay::RelayError;
@@ -55,6 +56,12 @@ pub(crate) enum Failure {
         path: PathBuf,
         line: usize,
         expected: &'static str,
+    },
+    /// A file that is not what `tapline record` writes, or is cut.
+    #[error("cannot read the recording {what}")]
+    Recording {
+        what: String,
+        source: RecordingError,
     },
     #[error("cannot write {what}")]
     Write { what: String, source: io::Error },
@@ -128,6 +135,11 @@ impl Failure {
                 source: ClientError::Unreachable { source, .. },
                 ..
             } => Some(match source.kind() {
+                // A handshake that failed.
+                io::ErrorKind::InvalidData => {
+                    "if the certificate is its own or your company's, pass the one that signed it with --ca-file"
+                        .to_owned()
+                }
                 io::ErrorKind::ConnectionRefused => {
                     "start a server with `tapline serve`, or pass the address of a running one \
                      with --url"
@@ -135,6 +147,12 @@ impl Failure {
                 }
                 _ => "check the address that --url names".to_owned(),
             }),
+            Self::Server(error)
+            | Self::Batch { source: error, .. } if error.status() == Some(401) => Some(
+                "pass the file with the server's token with --token-file, or put the token into \
+                 TAPLINE_TOKEN"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

@@ -91,6 +91,16 @@ pub(crate) fn printable(text: &str) -> String {
     one_line(text, MAX_TEXT_CHARS)
 }
 
+/// A producer may have broken lines between the tokens of its `data`, and only there: a space is as
+/// good to JSON, and keeps one envelope a line.
+pub(crate) fn one_line_of_json(json: &str) -> std::borrow::Cow<'_, str> {
+    if json.contains('\n') {
+        json.replace('\n', " ").into()
+    } else {
+        json.into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tapline_oapi::Event;
@@ -105,6 +115,12 @@ mod tests {
             is_error,
         };
         assert_eq!(summary(&event), expected);
+    }
+
+    #[test]
+    fn an_envelope_stays_on_one_line() {
+        assert_eq!(one_line_of_json("{\"a\":1}"), "{\"a\":1}");
+        assert_eq!(one_line_of_json("{\n  \"a\": 1\n}"), "{   \"a\": 1 }");
     }
 
     #[test]

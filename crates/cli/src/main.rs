@@ -24,6 +24,11 @@ mod tail;
 mod archive;
 mod line;
 mod export;
+mod session;
+mod why;
+mod requests;
+mod inputs;
+mod figures;
 
 mod token;
 mod reload;
@@ -64,8 +69,14 @@ fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match args.command {
+            Command::Why(args) => return why::run(args).await,
+            Command::Wait(args) => return session::wait(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Demo(args) => demo::run(args).await,
+            Command::Status(args) => session::status(args).await,
+            Command::Start(args) => session::start(args).await,
+            Command::Stop(args) => session::stop(args).await,
+            Command::Requests(args) => requests::run(args).await,
             Command::Publish(args) => publish::run(args).await,
             Command::Tail(args) => tail::run(args).await,
             Command::Export(args) => export::run(args).await,
@@ -73,11 +84,9 @@ fn main() -> ExitCode {
             Command::Replay(args) => replay::run(args).await,
             Command::Archive(args) => archive::run(args.command),
         }
+        .map(|()| ExitCode::SUCCESS)
     });
     // A thread may be blocked in reading standard input: do not wait for it.
     runtime.shutdown_background();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    done.unwrap_or_else(|failure| failure.report())
 }

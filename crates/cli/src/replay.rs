@@ -10,25 +10,24 @@ use tokio::runtime::Handle;
 
 use crate::args;
 use crate::failure::{Failure, chain, say};
-use crate::player::{Player, play};
+use crate::player::{Pace, Player, play};
 use crate::serve::{self, Setup};
 
 pub(crate) async fn run(args: args::Recording) -> Result<(), Failure> {
     let (file, pace) = (args.file, args.speed);
     let (options, redaction) = args.redaction.options()?;
-    // Fails before the server starts, if the file cannot be read.
-    let first = events(&file, options.clone())?;
+    let mut first = events(&file, options.clone())?;
     if args.print {
         return print(first, pace).await;
     }
+    // A file that is no recording ends the program here, and does not start a server without events.
+    first.next().transpose()?;
     drop(first);
     let what = file.display().to_string();
     let again = move || {
         let opened = events(&file, options.clone());
-        opened
-            .map_err(|failure| say(&chain(&failure)))
-            .into_iter()
-            .flatten()
+        let opened = opened.inspect_err(report).into_iter().flatten();
+        opened.map_while(|event| event.inspect_err(report).ok())
     };
     let player = Player::new(again, pace, None, Handle::current());
     let setup = Setup {
@@ -41,37 +40,47 @@ pub(crate) async fn run(args: args::Recording) -> Result<(), Failure> {
     .await
 }
 
-/// The events of the recording. Ends at a line that cannot be read, and reports it.
+fn report(failure: &Failure) {
+    say(&chain(failure));
+}
+
+/// The events of the recording, up to a line that cannot be read.
 fn events(
     path: &Path,
     options: Options,
-) -> Result<impl Iterator<Item = Event> + Send + use<>, Failure> {
+) -> Result<impl Iterator<Item = Result<Event, Failure>> + Send + use<>, Failure> {
     let what = path.display().to_string();
     let file = File::open(path).map_err(|source| Failure::Read {
         what: what.clone(),
         source,
     })?;
     let recording = Recording::new(BufReader::new(file), options);
-    Ok(recording.map_while(move |event| {
-        event
-            .map_err(|error| say(&format!("{what}: {}", chain(&error))))
-            .ok()
+    Ok(recording.map(move |event| {
+        event.map_err(|source| Failure::Recording {
+            what: what.clone(),
+            source,
+        })
     }))
 }
 
 /// One event a line, as `tapline publish --file -` takes them.
 async fn print(
-    events: impl Iterator<Item = Event>,
-    pace: crate::player::Pace,
+    events: impl Iterator<Item = Result<Event, Failure>>,
+    pace: Pace,
 ) -> Result<(), Failure> {
     let mut out = io::stdout();
-    let mut failed = None;
-    play(events, pace, |event| {
-        if failed.is_none() {
+    let (mut unwritten, mut unread) = (None, None);
+    let readable = events.map_while(|event| event.map_err(|failure| unread = Some(failure)).ok());
+    play(readable, pace, |event| {
+        if unwritten.is_none() {
             let line = serde_json::to_string(&event).expect("an event always serializes");
-            failed = writeln!(out, "{line}").err();
+            unwritten = writeln!(out, "{line}").err();
         }
     })
     .await;
-    failed.map_or(Ok(()), |error| Err(Failure::Output(error)))
+    match (unwritten, unread) {
+        (Some(error), _) => Err(Failure::Output(error)),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Ok(()),
+    }
 }

@@ -17,7 +17,7 @@ use tapline_telemetry::TelemetrySession;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: Serve) -> Result<(), Failure> {
     serve(args.server, setup, |url| match has_source && !args.start {
         true => format!(
             "nothing is captured before a session starts: restart with --start, or run\n  \
-             curl -X PUT {url}/telemetry\n"
+             tapline start --url {url}\n"
         ),
         false => String::new(),
     })
@@ -201,9 +201,8 @@ impl Budget {
 }
 
 pub(crate) fn start_log(filter: &str) -> Result<(), Failure> {
-    let filter: Targets = filter
-        .parse()
-        .map_err(|error| Failure::Usage(format!("--log {filter}: {error}")))?;
+    let filter = log_filter(filter)
+        .map_err(|problem| Failure::Usage(format!("--log {filter}: {problem}")))?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never);
@@ -212,6 +211,22 @@ pub(crate) fn start_log(filter: &str) -> Result<(), Failure> {
         .with(filter)
         .init();
     Ok(())
+}
+
+/// A level, or a level for each of several modules: `warn,tapline_server=debug`.
+fn log_filter(filter: &str) -> Result<Targets, String> {
+    // A word that is no level is the name of a module to `Targets`, and then the rest of the log is off.
+    for part in filter.split(',').filter(|part| !part.contains('=')) {
+        if part.trim().is_empty() || part.trim().parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "`{part}` is no level; write off, error, warn, info, debug or trace, and for a module \
+                 MODULE=LEVEL, such as warn,tapline_server=debug"
+            ));
+        }
+    }
+    filter
+        .parse()
+        .map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
 }
 
 /// The access rules and limits that the flags describe.

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use clap::ColorChoice;
 use tapline_client::{Error, Follower, Start, StreamItem, StreamOptions, StreamedEvent};
-use tapline_oapi::{ByeReason, Category, CategorySet, SessionNotice};
+use tapline_oapi::{ByeReason, SessionNotice};
 
 use crate::args::{Replay, Tail};
 use crate::failure::{Failure, chain};
-use crate::line::{self, Palette};
+use crate::line::{self, Palette, one_line_of_json};
+use crate::session::captured;
 use crate::signals;
 use crate::token;
 use stored::StoredCursor;
@@ -139,7 +140,7 @@ impl View {
 
     fn event(&mut self, event: &StreamedEvent) -> Result<(), Failure> {
         let written = if self.json {
-            writeln!(self.out, "{}", one_line(event.json()))
+            writeln!(self.out, "{}", one_line_of_json(event.json()))
         } else {
             line::write(&mut self.out, event, self.out_palette)
         };
@@ -225,39 +226,11 @@ fn palette(color: ColorChoice, stream: &impl anstream::stream::RawStream) -> Pal
     }
 }
 
-/// A producer may have broken lines between the tokens of its `data`, and only there: a space is as
-/// good to JSON, and keeps one envelope a line.
-fn one_line(json: &str) -> std::borrow::Cow<'_, str> {
-    if json.contains('\n') {
-        json.replace('\n', " ").into()
-    } else {
-        json.into()
-    }
-}
-
 fn session_text(notice: &SessionNotice) -> String {
     let (state, first) = (&notice.state, notice.after + 1);
     let Some(id) = &state.session_id else {
         return format!("no session from seq {first} on");
     };
-    let captured = state.config.browser.enabled();
-    if captured == CategorySet::USER_FACING {
-        return format!("session {id} from seq {first} on captures all categories");
-    }
-    let names: Vec<_> = captured.iter().map(Category::as_str).collect();
-    format!(
-        "session {id} from seq {first} on captures {}",
-        names.join(", ")
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_envelope_stays_on_one_line() {
-        assert_eq!(one_line("{\"a\":1}"), "{\"a\":1}");
-        assert_eq!(one_line("{\n  \"a\": 1\n}"), "{   \"a\": 1 }");
-    }
+    let captured = captured(state.config.browser.enabled());
+    format!("session {id} from seq {first} on captures {captured}")
 }

@@ -4,7 +4,7 @@ use std::env::{self, VarError};
 use std::path::Path;
 
 use tapline_access::{Token, TokenSource};
-use tapline_client::Client;
+use tapline_client::{Client, Error as ClientError};
 
 use crate::args::Remote;
 use crate::failure::Failure;
@@ -44,7 +44,14 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Option<Token>, Failure> {
 
 /// A client of the server that was asked for, with the token that was given.
 pub(crate) fn client(remote: &Remote) -> Result<Client, Failure> {
-    let client = Client::new(&remote.url).map_err(|error| Failure::Usage(error.to_string()))?;
+    let client = match &remote.ca_file {
+        Some(file) => Client::with_ca_file(&remote.url, file),
+        None => Client::new(&remote.url),
+    };
+    let client = client.map_err(|error| match error {
+        ClientError::InvalidUrl { .. } => Failure::Usage(error.to_string()),
+        error => error.into(),
+    })?;
     Ok(match read(remote.token_file.as_deref())? {
         Some(token) => client.with_token(token.as_str())?,
         None => client,

@@ -1,5 +1,6 @@
 //! Numbers with units, as people write them on flags: `65536`, `64Ki`, `1MiB`, `8MB`, `15s`.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -34,6 +35,26 @@ pub(crate) fn time(text: &str) -> Result<Duration, InvalidNumber> {
         .filter(|time| *time <= LONGEST)
         .ok_or(InvalidNumber::Time)
 }
+
+/// An address to listen on: `127.0.0.1:10001`, `[::1]:0`, or `localhost:10001` and `:10001` for 127.0.0.1. Other names
+/// are not looked up: what they stand for may change, and with it who can connect.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, InvalidAddress> {
+    let port = text
+        .strip_prefix("localhost:")
+        .or_else(|| text.strip_prefix(':'));
+    match port.map(str::parse) {
+        Some(Ok(port)) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Some(Err(_)) => Err(InvalidAddress),
+        None => text.parse().map_err(|_| InvalidAddress),
+    }
+}
+
+/// What an address should have looked like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected an address and a port such as 127.0.0.1:10001, [::1]:10001, localhost:10001 or :10001"
+)]
+pub(crate) struct InvalidAddress;
 
 /// What a number should have looked like. Clap shows what was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +93,30 @@ fn split(number: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_to_listen_on() {
+        for (text, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("[::1]:0", "[::1]:0"),
+            ("localhost:10001", "127.0.0.1:10001"),
+            (":0", "127.0.0.1:0"),
+        ] {
+            assert_eq!(address(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        for text in [
+            "",
+            ":",
+            "localhost",
+            "localhost:",
+            "10001",
+            ":65536",
+            "h:1",
+            "127.0.0.1",
+        ] {
+            assert_eq!(address(text), Err(InvalidAddress), "{text}");
+        }
+    }
 
     #[test]
     fn counts() {

@@ -7,7 +7,7 @@ use hyper::{Method, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tapline_oapi::{
     BatchResult, ConfigRequest, Envelope, ErrorCode, PublishRequest, ReaderList, ReaderPatch,
-    ReaderPatched, State, Ticket, TicketRequest,
+    ReaderPatched, SinkList, State, Ticket, TicketRequest,
 };
 
 use crate::error::Error;
@@ -60,12 +60,30 @@ impl Client {
     /// A client of the server at `url`, such as `http://127.0.0.1:10001`; a path that the server is
     /// mounted under may follow. Connects to nothing yet.
     ///
+    /// `https://` needs the feature `tls`. A server is trusted if its certificate is signed by one that the system
+    /// trusts: those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or the usual places. They are read now.
+    ///
     /// # Errors
     ///
-    /// [`Error::InvalidUrl`] if that is not an `http://` address.
+    /// [`Error::InvalidUrl`] if that is not the address of a server, [`Error::Certificates`] for an `https` address if
+    /// the system trusts no certificate.
     pub fn new(url: &str) -> Result<Self, Error> {
         Ok(Self {
-            http: Http::new(url)?,
+            http: Http::new(url, None)?,
+        })
+    }
+
+    /// As [`new`](Self::new), for a server whose certificate is signed by one of those in this file (PEM), or is one of
+    /// them, and by no other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUrl`], and for an `https` address [`Error::Certificates`] if the file cannot be read or holds no
+    /// certificate.
+    #[cfg(feature = "tls")]
+    pub fn with_ca_file(url: &str, ca_file: impl AsRef<std::path::Path>) -> Result<Self, Error> {
+        Ok(Self {
+            http: Http::new(url, Some(ca_file.as_ref()))?,
         })
     }
 
@@ -102,14 +120,12 @@ impl Client {
     ///
     /// Any [`Error`].
     pub async fn state(&self) -> Result<Option<State>, Error> {
-        match self.call(Method::GET, "/telemetry", None).await {
-            Ok(answer) => self.http.read(answer.body()).map(Some),
-            Err(Error::Refused {
-                body: Some(refusal),
-                ..
-            }) if refusal.code == ErrorCode::NotConfigured => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.call(Method::GET, "/telemetry", None)
+            .await
+            .map(Some)
+            .or_else(none_if_not_configured)?
+            .map(|answer| self.http.read(answer.body()))
+            .transpose()
     }
 
     /// Starts a session, or replaces the configuration of the running one (`PUT /telemetry`). The
@@ -138,6 +154,20 @@ impl Client {
             .call(Method::PATCH, "/telemetry", Some(content))
             .await?;
         self.http.read(answer.body())
+    }
+
+    /// Stops the session (`DELETE /telemetry`). Its events stay readable. `None` if there was none.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn stop(&self) -> Result<Option<State>, Error> {
+        self.call(Method::DELETE, "/telemetry", None)
+            .await
+            .map(Some)
+            .or_else(none_if_not_configured)?
+            .map(|answer| self.http.read(answer.body()))
+            .transpose()
     }
 
     /// Publishes one event (`POST /telemetry/events`). Returns the envelope that readers receive, or
@@ -242,6 +272,17 @@ impl Client {
         self.http.read(answer.body())
     }
 
+    /// The sinks: whether each is on, its position, its account of what it exported, and its last error
+    /// (`GET /telemetry/sinks`).
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn sinks(&self) -> Result<SinkList, Error> {
+        let answer = self.call(Method::GET, "/telemetry/sinks", None).await?;
+        self.http.read(answer.body())
+    }
+
     /// Changes the filter of an open stream (`PATCH /telemetry/readers/{id}`). The id is in
     /// [`readers`](Self::readers), and in the `hello` of the stream.
     ///
@@ -298,6 +339,17 @@ impl std::fmt::Debug for Client {
             .field("url", &self.url())
             .field("has_token", &self.http.has_token())
             .finish_non_exhaustive()
+    }
+}
+
+/// That no session is configured is an answer, not an error.
+fn none_if_not_configured<T>(error: Error) -> Result<Option<T>, Error> {
+    match error {
+        Error::Refused {
+            body: Some(refusal),
+            ..
+        } if refusal.code == ErrorCode::NotConfigured => Ok(None),
+        error => Err(error),
     }
 }
 

@@ -24,6 +24,14 @@ pub enum Error {
         "the token contains characters that an HTTP header cannot carry; check for line breaks and control characters"
     )]
     InvalidToken,
+    /// The certificates that are trusted cannot be read: those of a file, or those of the system.
+    #[error("cannot use the certificates of {of}")]
+    Certificates {
+        /// The file, or `the system`.
+        of: String,
+        /// Why not.
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// No connection: no server listens there, the host name is unknown, or the network is down.
     #[error("cannot reach {url}")]
     Unreachable {
@@ -86,7 +94,10 @@ impl Error {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Disconnected { .. } => true,
             Self::Refused { status, .. } => *status >= 500 || matches!(*status, 408 | 429),
-            Self::InvalidUrl { .. } | Self::InvalidToken | Self::Protocol { .. } => false,
+            Self::InvalidUrl { .. }
+            | Self::InvalidToken
+            | Self::Certificates { .. }
+            | Self::Protocol { .. } => false,
         }
     }
 }
@@ -95,6 +106,9 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
+    /// The answer is not HTTP.
+    #[error("the answer is not HTTP")]
+    NotHttp(#[source] Box<dyn StdError + Send + Sync>),
     /// A status that this call never has.
     #[error("status {0} is not an answer to this call")]
     Status(u16),

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +13,12 @@ use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use tapline_oapi::{CategorySet, ErrorBody};
 
+use crate::connector::{self, Connector};
 use crate::error::{Error, ProtocolError};
-
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most bytes of an answer. A page has 8 MiB and one event more; a list of ten thousand readers, at about 400
 /// bytes each, has half of that.
@@ -29,25 +27,23 @@ const MAX_ANSWER_BYTES: usize = 12 * 1024 * 1024;
 /// Pooled connections to one server, with its address and the token. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Http {
-    hyper: HyperClient<HttpConnector, Full<Bytes>>,
+    hyper: HyperClient<Connector, Full<Bytes>>,
     base: Arc<str>,
     token: Option<HeaderValue>,
 }
 
 impl Http {
-    /// Connects to nothing yet.
-    pub(crate) fn new(url: &str) -> Result<Self, Error> {
+    /// Connects to nothing yet. `ca_file` says which servers are trusted; without it the system does.
+    pub(crate) fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, Error> {
         let base = base_of(url).map_err(|reason| Error::InvalidUrl {
             url: url.to_owned(),
             reason,
         })?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
+        let is_https = base.starts_with("https:");
         Ok(Self {
             hyper: HyperClient::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
-                .build(connector),
+                .build(connector::new(is_https, ca_file)?),
             base,
             token: None,
         })
@@ -122,6 +118,8 @@ impl Http {
                     url: self.base.to_string(),
                     source: system_error(&error),
                 }
+            } else if is_not_http(&error) {
+                self.protocol(ProtocolError::NotHttp(error.into()))
             } else {
                 self.disconnected(Some(error.into()))
             }
@@ -149,9 +147,14 @@ impl Http {
             return self.protocol(ProtocolError::Status(status.as_u16()));
         }
         let body = self.collect(response.into_body()).await.unwrap_or_default();
+        let body = serde_json::from_slice::<ErrorBody>(&body).ok();
+        // Our own server gives a reason. A proxy in front of it may not, but does not say that there is no such path.
+        if body.is_none() && matches!(status.as_u16(), 404 | 405 | 501) {
+            return self.protocol(ProtocolError::Status(status.as_u16()));
+        }
         Error::Refused {
             status: status.as_u16(),
-            body: serde_json::from_slice::<ErrorBody>(&body).ok(),
+            body,
         }
     }
 
@@ -230,8 +233,13 @@ fn base_of(url: &str) -> Result<Arc<str>, &'static str> {
         .map_err(|_| "it is not a URL; write one such as http://127.0.0.1:10001")?;
     match uri.scheme_str() {
         Some("http") => {}
-        Some("https") => return Err("this client does not speak TLS; write http://"),
-        _ => return Err("it has to begin with http://"),
+        Some("https") if cfg!(feature = "tls") => {}
+        Some("https") => {
+            return Err(
+                "this client was built without TLS; enable the feature `tls` of tapline-client",
+            );
+        }
+        _ => return Err("it has to begin with http:// or https://"),
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err("it names no host");
@@ -245,6 +253,19 @@ fn base_of(url: &str) -> Result<Arc<str>, &'static str> {
     Ok(url.trim_end_matches('/').into())
 }
 
+/// Whether the answer is not HTTP.
+fn is_not_http(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let hyper = error.downcast_ref::<hyper::Error>();
+        if hyper.is_some_and(hyper::Error::is_parse) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// The error of the system at the end of the chain: the layers above it only repeat that there was no
 /// connection.
 fn system_error(error: &(dyn StdError + 'static)) -> io::Error {
@@ -252,12 +273,12 @@ fn system_error(error: &(dyn StdError + 'static)) -> io::Error {
     while let Some(source) = last.source() {
         last = source;
     }
-    match last.downcast_ref::<io::Error>() {
-        Some(error) => match error.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(error.kind(), error.to_string()),
-        },
-        None => io::Error::other(last.to_string()),
+    let code = last
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error);
+    match code {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(connector::kind_of(last), last.to_string()),
     }
 }
 
@@ -274,7 +295,6 @@ mod tests {
             "",
             "h:1",
             "/x",
-            "https://h",
             "http://u:p@h",
             "http://h/?a=b",
             "http://",
@@ -282,5 +302,6 @@ mod tests {
         ] {
             assert!(base(url).is_err(), "{url}");
         }
+        assert_eq!(base("https://h").is_ok(), cfg!(feature = "tls"));
     }
 }

@@ -5,10 +5,12 @@
 //! reconnects, continues after the last event that it received, delivers no event twice, and reports every
 //! event that was evicted before it could be read.
 //!
-//! **What it is not.** It stores nothing: store a [`Cursor`] to resume after a restart of your program. It does
-//! not speak TLS, and it follows no redirect: a token is sent only to the address that it was given with.
+//! **What it is not.** It stores nothing: store a [`Cursor`] to resume after a restart of your program. It
+//! follows no redirect: a token is sent only to the address that it was given with.
 //!
 //! **Start at** [`Client::new`], then [`Client::follow`].
+//!
+//! **Features.** `tls`: addresses that begin with `https://`.
 //!
 //! **Layer 4.** Of this workspace it uses only `tapline-oapi`, so a program that talks to a server builds
 //! no server. It runs on tokio.
@@ -39,6 +41,7 @@
 mod client;
 mod follower;
 mod http;
+mod connector;
 mod sse;
 mod item;
 mod options;

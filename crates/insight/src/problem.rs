@@ -270,9 +270,9 @@ impl Problems {
             _ => return,
         };
         let text = match kind {
-            ProblemKind::PageCrashed => format!("the page crashed: {}", summary.text),
-            ProblemKind::BrowserLost => format!("the browser was lost: {}", summary.text),
-            ProblemKind::CollectorFailed => format!("the collector failed: {}", summary.text),
+            ProblemKind::PageCrashed => with_details("the page crashed", &summary.text),
+            ProblemKind::BrowserLost => with_details("the browser was lost", &summary.text),
+            ProblemKind::CollectorFailed => with_details("the collector failed", &summary.text),
             _ => summary.text.clone(),
         };
         let now = occurred.envelope.event.ts;
@@ -439,6 +439,14 @@ impl Problems {
             withdrawn: None,
             updated: seq,
         }
+    }
+}
+
+/// `what`, and behind it the details, if there are any.
+fn with_details(what: &str, details: &str) -> String {
+    match details {
+        "" => what.to_owned(),
+        _ => format!("{what}: {details}"),
     }
 }
 

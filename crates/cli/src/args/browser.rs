@@ -10,6 +10,7 @@ use tapline_relay::{CommandUrls, RelayOptions};
 
 use crate::failure::Failure;
 use crate::reload::RedactionFile;
+use crate::units;
 
 /// A browser as the source of events, where one is named.
 #[derive(Debug, clap::Args)]
@@ -23,7 +24,7 @@ pub(crate) struct Browser {
 
     /// Forward DevTools clients such as Playwright from this address to that browser, and publish what
     /// they do; on an address other than loopback they need the token (docs/relay.md)
-    #[arg(long, value_name = "ADDR:PORT", requires = "cdp")]
+    #[arg(long, value_name = "ADDR:PORT", requires = "cdp", value_parser = units::address)]
     #[arg(env = "TAPLINE_CDP_RELAY", hide_env_values = true)]
     cdp_relay: Option<SocketAddr>,
 

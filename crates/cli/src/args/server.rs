@@ -14,8 +14,9 @@ use crate::units;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct Server {
-    /// The address to listen on; port 0 takes a free port. An address other than loopback needs a token
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10001")]
+    /// The address to listen on, or `:PORT` or `localhost:PORT` for 127.0.0.1; port 0 takes a free port. An address
+    /// other than loopback needs a token
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10001", value_parser = units::address)]
     #[arg(env = "TAPLINE_LISTEN", hide_env_values = true)]
     pub(crate) listen: SocketAddr,
 

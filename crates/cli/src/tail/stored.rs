@@ -36,6 +36,11 @@ impl StoredCursor {
         let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
         name.push(".tmp");
         let temporary = path.with_file_name(name);
+        // What cannot be stored is found out before anything is printed, not after.
+        let writable = fs::write(&temporary, "").and_then(|()| fs::remove_file(&temporary));
+        if let Err(source) = writable {
+            return Err(Failure::StoreCursor { path, source });
+        }
         Ok(Self {
             cursor,
             path,

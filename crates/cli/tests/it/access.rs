@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::program::{Directory, Running, Server, dead_url, run, tapline};
+use crate::program::{Directory, Running, Server, run, tapline};
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
@@ -281,12 +281,51 @@ fn a_certificate_needs_its_key() {
 }
 
 #[test]
-fn clients_say_that_they_speak_no_tls() {
-    let url = dead_url().replace("http://", "https://");
-    for args in [&["tail"][..], &["publish", "--type", "x"]] {
-        let said = run(&[args, &["--url", &url]].concat());
-        assert_eq!(said.code, Some(2), "{said:?}");
-        assert!(said.err.contains("does not speak TLS"), "{said:?}");
+fn clients_speak_tls_to_a_server_that_they_trust() {
+    let (directory, _) = certificate("client-tls");
+    let cert = directory.path("cert.pem");
+    let server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--tls-cert",
+        &cert,
+        "--tls-key",
+        &directory.path("key.pem"),
+    ]);
+    // The name of the certificate.
+    let url = server.url.replace("127.0.0.1", "localhost");
+    let publish = ["publish", "--type", "page_load", "--url", &url];
+    let said = run(&publish);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for part in ["cannot reach", "certificate", "--ca-file"] {
+        assert!(said.err.contains(part), "{part}: {said:?}");
+    }
+    let said = run(&[&publish[..], &["--ca-file", &cert]].concat());
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    let tail = ["tail", "--json", "--limit", "1", "--replay", "all"];
+    let said = run(&[&tail[..], &["--url", &url, "--ca-file", &cert]].concat());
+    assert!(said.out.contains("\"page_load\""), "{said:?}");
+    for file in [directory.path("nothing.pem"), directory.path("key.pem")] {
+        let said = run(&[&publish[..], &["--ca-file", &file]].concat());
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(
+            said.err
+                .contains(&format!("cannot use the certificates of {file}")),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn without_the_token_a_client_says_how_to_pass_it() {
+    let (_directory, file) = secret("needs-token");
+    let server = Server::with(&["serve", "--listen", "127.0.0.1:0", "--token-file", &file]);
+    for command in [&["tail"][..], &["publish", "--type", "x"], &["export"]] {
+        let said = run(&[command, &["--url", &server.url]].concat());
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains("--token-file"), "{said:?}");
     }
 }
 

@@ -379,6 +379,16 @@ fn what_cannot_be_is_said() {
         said.err.contains("cannot read /nowhere/session.ndjson"),
         "{said:?}"
     );
+    let wrong = concat!(env!("CARGO_MANIFEST_DIR"), "/data/browser-events.ndjson");
+    for args in [&["replay", wrong][..], &["replay", wrong, "--print"]] {
+        let said = run(args);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+        assert!(
+            said.err
+                .contains(&format!("cannot read the recording {wrong}: line 1")),
+            "{said:?}"
+        );
+    }
     let said = run(&["serve", "--no-redaction", "--redact-query", "token"]);
     assert_eq!(said.code, Some(2), "{said:?}");
 }

@@ -78,6 +78,18 @@ fn a_port_in_use_is_one_line_with_the_flag_the_address_and_the_fix() {
 }
 
 #[test]
+fn a_port_alone_and_localhost_are_on_loopback() {
+    for listen in [":0", "localhost:0"] {
+        let server = Server::with(&["serve", "--listen", listen]);
+        assert!(
+            server.url.starts_with("http://127.0.0.1:"),
+            "{}",
+            server.url
+        );
+    }
+}
+
+#[test]
 fn wrong_values_are_wrong_usage_and_name_the_flag() {
     let check = |flag: &str, value: &str| {
         // If the value were accepted, the server would start on a free port, and the deadline would fail.
@@ -93,7 +105,11 @@ fn wrong_values_are_wrong_usage_and_name_the_flag() {
     check("--capacity", "many");
     check("--capacity", "9999999G");
     check("--listen", "10001");
+    check("--listen", "example.org:1");
     check("--log", "x=y=z");
+    check("--log", "inof");
+    check("--log", "info,tapline_server");
+    check("--log", "");
     check("--max-connections", "0");
     check("--max-connections-per-address", "1.5");
     check("--max-streams", "all");

@@ -121,7 +121,7 @@ fn a_source_without_a_session_says_how_to_start_one() {
     let url = &server.url;
     assert_eq!(
         server.running.line(),
-        format!("  curl -X PUT {url}/telemetry")
+        format!("  tapline start --url {url}")
     );
 }
 

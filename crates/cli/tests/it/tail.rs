@@ -1,5 +1,6 @@
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -329,6 +330,43 @@ fn without_a_server_one_line_says_how_to_start_or_name_one() {
     assert_eq!(said.err, format!("tapline: cannot reach {url}: {reason}\n"));
 }
 
+/// What answers each connection with these bytes.
+fn other_server(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+            let _ = socket.write_all(answer);
+        }
+    });
+    url
+}
+
+#[test]
+fn what_is_no_tapline_server_is_called_so() {
+    for answer in [
+        &b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nnot found"[..],
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>",
+        b"SSH-2.0-OpenSSH_9.2p1\r\n",
+    ] {
+        let url = other_server(answer);
+        let said = run(&["tail", "--url", &url]);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+        let expected = format!("{url} does not answer like a Tapline server");
+        assert!(said.err.contains(&expected), "{said:?}");
+    }
+}
+
+#[test]
+fn a_cursor_that_cannot_be_stored_ends_it_at_once() {
+    let server = Server::start();
+    let said = run(&["tail", "--url", &server.url, "--resume", "/nowhere/cursor"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+    assert!(said.err.contains("/nowhere/cursor"), "{said:?}");
+}
+
 #[test]
 fn wrong_usage_is_reported() {
     for args in [
@@ -336,7 +374,7 @@ fn wrong_usage_is_reported() {
         &["tail", "--after", "1", "--replay", "all"],
         &["tail", "--category", "bogus"],
         &["tail", "--limit", "0"],
-        &["tail", "--url", "https://127.0.0.1"],
+        &["tail", "--url", "ftp://127.0.0.1"],
     ] {
         assert_eq!(run(args).code, Some(2), "{args:?}");
     }

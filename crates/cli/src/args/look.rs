@@ -1,0 +1,133 @@
+//! The flags of `tapline why` and `tapline requests`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use clap::builder::BoolishValueParser;
+
+use super::Remote;
+use crate::inputs::Wanted;
+
+/// Which part of a recording or of a server's events.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Range {
+    /// A file of events instead of a server: NDJSON, plain or compressed with zstd, such as a segment of an
+    /// archive, a dump, or what `tapline tail --json` printed
+    #[arg(value_name = "FILE")]
+    #[arg(env = "TAPLINE_FILE", hide_env_values = true)]
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+
+    /// Only events from this time on: RFC 3339, or a time ago, such as 5m, 2h or 7d
+    #[arg(long, value_name = "TIME")]
+    #[arg(env = "TAPLINE_SINCE", hide_env_values = true)]
+    pub(crate) since: Option<String>,
+
+    /// Only events up to this time, in the same forms
+    #[arg(long, value_name = "TIME")]
+    #[arg(env = "TAPLINE_UNTIL", hide_env_values = true)]
+    pub(crate) until: Option<String>,
+}
+
+impl Range {
+    /// All categories and types of it.
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            since: self.since.as_deref(),
+            until: self.until.as_deref(),
+            ..Wanted::default()
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = WHY_EXAMPLES)]
+pub(crate) struct Why {
+    #[command(flatten)]
+    pub(crate) range: Range,
+
+    /// Show at most so many problems, the newest ones; 0 shows all
+    #[arg(short = 'n', long, value_name = "COUNT", default_value = "10")]
+    #[arg(env = "TAPLINE_WHY_LIMIT", hide_env_values = true)]
+    pub(crate) limit: usize,
+
+    /// Print the problems as JSON, one a line, with everything that is known of each
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_WHY_JSON", hide_env_values = true)]
+    pub(crate) json: bool,
+
+    /// Show times in UTC instead of local time
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_UTC", hide_env_values = true)]
+    pub(crate) utc: bool,
+}
+
+const WHY_EXAMPLES: &str = "\
+Failed and blocked requests, errors and crashes, each with the request that it is about, who asked for it, and what \
+happened next in the same tab; and what is missing, so that an empty list means that nothing went wrong. \
+Exit codes: 0 no problem, 1 some, 2 it could not be looked at.
+
+Examples:
+  tapline why
+  tapline why --since 5m
+  tapline why dumps/page_crashed.ndjson.zst
+  tapline why --json | jq -r .text";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = REQUESTS_EXAMPLES)]
+pub(crate) struct Requests {
+    #[command(flatten)]
+    pub(crate) range: Range,
+
+    /// Show at most so many requests, the last ones in the order; 0 shows all
+    #[arg(short = 'n', long, value_name = "COUNT", default_value = "50")]
+    #[arg(env = "TAPLINE_REQUESTS_LIMIT", hide_env_values = true)]
+    pub(crate) limit: usize,
+
+    /// Sort by this, the smallest first
+    #[arg(long, value_name = "BY", default_value = "start")]
+    #[arg(env = "TAPLINE_REQUESTS_SORT", hide_env_values = true)]
+    pub(crate) sort: Sort,
+
+    /// Only requests that failed, were blocked, or were answered with a status of 400 or more
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_REQUESTS_FAILED", hide_env_values = true)]
+    pub(crate) failed: bool,
+
+    /// Only requests whose address contains this text
+    #[arg(long, value_name = "TEXT")]
+    #[arg(env = "TAPLINE_REQUESTS_GREP", hide_env_values = true)]
+    pub(crate) grep: Option<String>,
+
+    /// Print the requests as JSON, one a line, with headers and timing
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_REQUESTS_JSON", hide_env_values = true)]
+    pub(crate) json: bool,
+
+    /// Show times in UTC instead of local time
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_UTC", hide_env_values = true)]
+    pub(crate) utc: bool,
+}
+
+/// By what requests are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// When they began
+    Start,
+    /// How long they took
+    Duration,
+    /// How many bytes came over the network
+    Size,
+    /// The status of the answer; failed ones last
+    Status,
+}
+
+const REQUESTS_EXAMPLES: &str = "\
+Examples:
+  tapline requests
+  tapline requests --failed --since 10m
+  tapline requests --sort duration -n 10       the ten slowest
+  tapline requests recording.ndjson --json | jq -r 'select(.duration_ms > 500) | .url'";

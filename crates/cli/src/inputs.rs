@@ -1,0 +1,253 @@
+//! The events of a server or of a file, in their order and with what is missing: what `insight` takes.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tapline_api::PageQuery;
+use tapline_client::PageOptions;
+use tapline_insight::{Input, LineReader, Lost};
+use tapline_oapi::{Category, CategorySet, Epoch, Event};
+
+use crate::args::Remote;
+use crate::failure::Failure;
+use crate::token;
+
+/// The longest line that is read. An envelope has at most 1,000,000 bytes.
+const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Which events, and from where.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) since: Option<&'a str>,
+    pub(crate) until: Option<&'a str>,
+    /// Of these categories; empty: of all.
+    pub(crate) category: &'a [Category],
+    /// Of types that match one of these patterns; empty: of all.
+    pub(crate) types: &'a [String],
+}
+
+/// What could not be read.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    /// Lines that are no events.
+    pub(crate) lines: u64,
+    /// The number of the first of them.
+    pub(crate) first: u64,
+    /// Envelopes whose seq was read before.
+    pub(crate) repeated: u64,
+    /// Why reading ended before the end of the file.
+    pub(crate) cut: Option<io::Error>,
+}
+
+/// Hands everything that is wanted to `feed`: from the file, or else from the server. `doing` is shown while it
+/// lasts, where standard error is a terminal.
+pub(crate) async fn read(
+    remote: &Remote,
+    file: Option<&Path>,
+    wanted: Wanted<'_>,
+    doing: &str,
+    feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
+) -> Result<Unread, Failure> {
+    let query = wanted.query()?;
+    match file {
+        Some(file) => from_file(file, &query, doing, feed),
+        None => from_server(remote, wanted, &query, doing, feed).await,
+    }
+}
+
+impl Wanted<'_> {
+    /// Understood as the server understands it, once, so that `5m` means the same for each page.
+    fn query(&self) -> Result<PageQuery, Failure> {
+        let mut pairs = Vec::new();
+        pairs.extend(self.since.map(|since| ("since", since)));
+        pairs.extend(self.until.map(|until| ("until", until)));
+        let categories = self.category.iter();
+        pairs.extend(categories.map(|category| ("category", category.as_str())));
+        pairs.extend(self.types.iter().map(|pattern| ("type", pattern.as_str())));
+        PageQuery::from_pairs(pairs)
+            .map_err(|error| Failure::Usage(format!("--{}: {}", error.name, error.message)))
+    }
+}
+
+fn is_wanted(query: &PageQuery, event: &Event) -> bool {
+    query.since.is_none_or(|since| since <= event.ts)
+        && query.until.is_none_or(|until| event.ts <= until)
+        && query.filter.matches(event)
+}
+
+/// A file: NDJSON, plain or compressed with zstd.
+fn from_file(
+    path: &Path,
+    query: &PageQuery,
+    doing: &str,
+    feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
+) -> Result<Unread, Failure> {
+    let what = path.display().to_string();
+    let unreadable = |source| Failure::Read {
+        what: what.clone(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map(|it| it.len()).unwrap_or(0);
+    let bar = bar(
+        doing,
+        "{bar:30} {bytes} of {total_bytes}, {eta} left",
+        length,
+    );
+    let mut input = decoded(bar.wrap_read(file)).map_err(unreadable)?;
+    let (mut lines, mut line, mut number) = (LineReader::default(), Vec::new(), 0);
+    let mut unread = Unread::default();
+    let mut events = 0_u64;
+    loop {
+        line.clear();
+        match (&mut input)
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut line)
+        {
+            Ok(0) => break,
+            Ok(_) => {}
+            // The rest is not readable: a file that is being written, or one that was cut.
+            Err(error) if 0 < events => {
+                unread.cut = Some(error);
+                break;
+            }
+            Err(error) => return Err(unreadable(error)),
+        }
+        number += 1;
+        let text = String::from_utf8_lossy(&line);
+        if text.trim().is_empty() {
+            continue;
+        }
+        let Ok(read) = lines.read(&text) else {
+            if events == 0 {
+                return Err(Failure::Line {
+                    path: path.to_owned(),
+                    line: number,
+                    expected: "an event or an envelope as JSON, such as `tapline tail --json` prints",
+                });
+            }
+            unread.lines += 1;
+            if unread.first == 0 {
+                unread.first = number as u64;
+            }
+            continue;
+        };
+        events += 1;
+        if let Some(before) = read.before() {
+            feed(before)?;
+        }
+        if let Some(envelope) = read.event().filter(|it| is_wanted(query, &it.event)) {
+            feed(Input::Event(envelope))?;
+        }
+    }
+    bar.finish_and_clear();
+    unread.repeated = lines.repeated();
+    Ok(unread)
+}
+
+/// The text of a file, decompressed if it is compressed with zstd, whatever its name.
+fn decoded<'a>(file: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
+    let mut file = BufReader::with_capacity(128 * 1024, file);
+    let start = file.fill_buf()?;
+    // A frame, or a skippable frame, which an archive's segment begins with.
+    let is_frame = start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    let is_skippable = matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
+    Ok(match is_frame || is_skippable {
+        true => Box::new(BufReader::new(zstd::Decoder::with_buffer(file)?)),
+        false => Box::new(file),
+    })
+}
+
+/// What a server has, page by page, up to what it had when the first page was read.
+async fn from_server(
+    remote: &Remote,
+    wanted: Wanted<'_>,
+    query: &PageQuery,
+    doing: &str,
+    feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
+) -> Result<Unread, Failure> {
+    let client = token::client(remote)?;
+    let time = |micros: Option<u64>| {
+        let time = jiff::Timestamp::from_microsecond(i64::try_from(micros?).ok()?).ok()?;
+        Some(time.to_string())
+    };
+    let mut options = PageOptions {
+        since: time(query.since),
+        until: time(query.until),
+        categories: wanted.category.iter().copied().collect(),
+        types: wanted.types.to_vec(),
+        ..PageOptions::default()
+    };
+    let lost_of = match options.categories.is_empty() {
+        true => CategorySet::ALL,
+        false => options.categories,
+    };
+    let bar = bar(doing, "{bar:30} seq {pos} of {len}, {eta} left", 0);
+    let mut end = None;
+    let mut before: Option<(Epoch, u64)> = None;
+    loop {
+        let page = client.page(&options).await?;
+        let end = *end.get_or_insert(page.head);
+        bar.set_length(end);
+        let position = before
+            .filter(|(epoch, _)| *epoch == page.epoch)
+            .map_or(0, |(_, seq)| seq);
+        let mut missing = (0 < page.lost).then_some(page.lost);
+        let mut position = position;
+        feed(Input::Epoch(page.epoch))?;
+        for envelope in &page.envelopes {
+            // What is missing is in the first hole; behind a filter there are others.
+            if position + 1 < envelope.seq
+                && let Some(count) = missing.take()
+            {
+                feed(lost(position + 1, envelope.seq - 1, count, lost_of))?;
+            }
+            feed(Input::Event(envelope))?;
+            position = envelope.seq;
+        }
+        if let Some(count) = missing {
+            let to = page
+                .next
+                .map_or(position + 1, |next| next.seq.max(position + 1));
+            // The next page begins behind it.
+            feed(lost(position + 1, to, count, lost_of))?;
+        }
+        before = Some((page.epoch, position));
+        bar.set_position(position.min(end));
+        let Some(next) = page.next else {
+            break;
+        };
+        // Of the present run there may always be more.
+        if next.epoch.is_none() && end <= next.seq {
+            break;
+        }
+        options.offset = Some(next);
+    }
+    bar.finish_and_clear();
+    Ok(Unread::default())
+}
+
+fn lost(from: u64, to: u64, count: u64, categories: CategorySet) -> Input<'static> {
+    Input::Lost(Lost {
+        from,
+        to,
+        count: Some(count),
+        categories,
+    })
+}
+
+/// Shown where standard error is a terminal.
+fn bar(doing: &str, template: &str, length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    let style = ProgressStyle::with_template(&format!("{doing} {template}"));
+    bar.set_style(style.expect("the template is well-formed"));
+    if io::stderr().is_terminal() {
+        bar.enable_steady_tick(Duration::from_millis(250));
+    } else {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar
+}

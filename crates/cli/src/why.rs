@@ -1,0 +1,322 @@
+//! `tapline why`: what went wrong, with causes and consequences.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use tapline_insight::{
+    Finding, Input, Insight, Moment, Options, Problem, ProblemKind, Request, Tally,
+};
+
+use crate::args::look::Why;
+use crate::failure::Failure;
+use crate::figures::Clock;
+use crate::inputs::{self, Unread};
+use crate::line::printable;
+use crate::token;
+
+/// The exit code where problems were found.
+const FOUND: u8 = 1;
+/// The exit code where nothing could be looked at.
+const UNKNOWN: u8 = 2;
+
+/// How many consequences are shown for a problem.
+const CONSEQUENCES: usize = 3;
+
+pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
+    let looked = match look(&args).await {
+        Ok(looked) => looked,
+        Err(failure) => {
+            // 1 means that there are problems in the page, not here.
+            let _ = failure.report();
+            return Ok(ExitCode::from(UNKNOWN));
+        }
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = match args.json {
+        true => looked.write_json(&mut out),
+        false => looked.write(&mut out, &args),
+    };
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = Failure::Output(error).report();
+            return Ok(ExitCode::from(UNKNOWN));
+        }
+        _ => {}
+    }
+    Ok(match looked.count {
+        _ if looked.tally.events == 0 => ExitCode::from(UNKNOWN),
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(FOUND),
+    })
+}
+
+/// What was found.
+#[derive(Default)]
+struct Looked {
+    /// How many problems there are, without those that were taken back.
+    count: usize,
+    /// The newest ones, oldest first.
+    problems: VecDeque<Problem>,
+    /// The requests that failed in some way, by run and seq.
+    failed: HashMap<(u64, u64), Request>,
+    requests: u64,
+    pages: u64,
+    tally: Tally,
+    /// The times of the first and of the last event.
+    times: Option<(u64, u64)>,
+    unread: Unread,
+    /// What is wrong with the session now, in words, where the events are a server's.
+    session: Option<String>,
+}
+
+async fn look(args: &Why) -> Result<Looked, Failure> {
+    let keep = match args.limit {
+        0 => usize::MAX,
+        limit => limit,
+    };
+    let mut looked = Looked::default();
+    let mut insight = Insight::new(Options::default());
+    let range = &args.range;
+    let feed = &mut |input: Input<'_>| {
+        if let Input::Event(envelope) = input {
+            let ts = envelope.event.ts;
+            let (first, last) = looked.times.unwrap_or((ts, ts));
+            looked.times = Some((first.min(ts), last.max(ts)));
+        }
+        insight.feed(input, &mut |finding| looked.take(finding, keep));
+        Ok(())
+    };
+    let file = range.file.as_deref();
+    let unread = inputs::read(&range.remote, file, range.wanted(), "reading", feed).await?;
+    looked.unread = unread;
+    looked.tally = insight.finish(&mut |finding| looked.take(finding, keep));
+    if file.is_none() {
+        let state = token::client(&range.remote)?.state().await?;
+        looked.session = state.and_then(|state| state.session_id).is_none().then(|| {
+            "no session is running now: nothing more is captured. `tapline start` starts one"
+                .to_owned()
+        });
+    }
+    Ok(looked)
+}
+
+impl Looked {
+    fn take(&mut self, finding: Finding, keep: usize) {
+        match finding {
+            Finding::Request(request) => {
+                self.requests += 1;
+                if request.failure.is_some() || request.status().is_some_and(|it| 400 <= it) {
+                    self.failed
+                        .insert((request.at.run, request.at.seq), *request);
+                }
+            }
+            Finding::Navigation(navigation) => self.pages += u64::from(navigation.is_page()),
+            Finding::Problem(problem) => {
+                if problem.withdrawn.is_some() {
+                    return;
+                }
+                self.count += 1;
+                self.problems.push_back(*problem);
+                if keep < self.problems.len() {
+                    self.problems.pop_front();
+                }
+            }
+        }
+    }
+
+    fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+        for problem in &self.problems {
+            serde_json::to_writer(&mut *out, problem)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, out: &mut impl Write, args: &Why) -> io::Result<()> {
+        let clock = Clock::new(args.utc);
+        writeln!(out, "{}", self.headline(&clock))?;
+        for group in self.groups() {
+            writeln!(out)?;
+            self.write_group(out, &group, &clock)?;
+        }
+        if self.problems.len() < self.count {
+            let more = self.count - self.problems.len();
+            writeln!(out, "\n{more} earlier ones are not shown: -n 0 shows all")?;
+        }
+        for note in self.notes() {
+            writeln!(out, "\n{note}")?;
+        }
+        Ok(())
+    }
+
+    /// `3 problems among 120 requests on 4 pages, 2026-11-23 12:09:18 to 12:10:00 UTC`.
+    fn headline(&self, clock: &Clock) -> String {
+        let Some((first, last)) = self.times else {
+            return "There are no events in this range: nothing is known about it.".to_owned();
+        };
+        let problems = match self.count {
+            0 => "No problem".to_owned(),
+            count => counted(count as u64, "problem"),
+        };
+        format!(
+            "{problems} among {} on {}, {} to {}",
+            counted(self.requests, "request"),
+            counted(self.pages, "page"),
+            clock.day_and_time(first),
+            clock.day_and_time(last),
+        )
+    }
+
+    /// The problems, those together that are about the same request, or the same again.
+    fn groups(&self) -> Vec<Group<'_>> {
+        let mut groups: Vec<Group<'_>> = Vec::new();
+        for problem in &self.problems {
+            let same = groups.iter_mut().rev().find(|group| {
+                let first = group.first;
+                first.at.run == problem.at.run
+                    && ((first.request.is_some() && first.request == problem.request)
+                        || (first.kind == problem.kind && first.text == problem.text))
+            });
+            match same {
+                Some(group) if group.first.kind == problem.kind => group.again.push(problem),
+                // A request's own problem says more than what the console says about it.
+                Some(group) if group.first.kind == ProblemKind::ConsoleError => {
+                    group.also.push(group.first);
+                    group.first = problem;
+                }
+                Some(group) => group.also.push(problem),
+                None => groups.push(Group {
+                    first: problem,
+                    again: Vec::new(),
+                    also: Vec::new(),
+                }),
+            }
+        }
+        groups
+    }
+
+    fn write_group(
+        &self,
+        out: &mut impl Write,
+        group: &Group<'_>,
+        clock: &Clock,
+    ) -> io::Result<()> {
+        let problem = group.first;
+        let mut text = printable(&problem.text);
+        if let Some(last) = group.again.last() {
+            let times = group.again.len() + 1;
+            text.push_str(&format!(
+                " ({times} times, last at {})",
+                clock.of_day(last.ts)
+            ));
+        }
+        writeln!(out, "{}  {text}", clock.of_day(problem.ts))?;
+        let mut detail =
+            |name: &str, text: &str| writeln!(out, "    {name:<13} {}", printable(text));
+        let request = problem
+            .request
+            .and_then(|seq| self.failed.get(&(problem.at.run, seq)));
+        if let Some(request) = request {
+            detail("requested by", &asked_by(request))?;
+        }
+        if let Some(seq) = problem.caused_by {
+            detail("caused by", &format!("the command at seq {seq}"))?;
+        }
+        for also in &group.also {
+            detail("the console", &also.text)?;
+        }
+        if request.is_none() {
+            for moment in problem.before.iter().rev().take(2).rev() {
+                detail("before", &moment_text(moment, clock))?;
+            }
+        }
+        let after = problem.after.iter().filter(|moment| !group.has(moment));
+        for moment in after.take(CONSEQUENCES) {
+            detail("then", &moment_text(moment, clock))?;
+        }
+        if 0 < problem.lost {
+            detail("missing", &counted(problem.lost, "event"))?;
+        }
+        if !problem.not_captured.is_empty() {
+            let names = crate::session::captured(problem.not_captured);
+            detail("not captured", &names)?;
+        }
+        writeln!(out, "    {:<13} {}", "seq", problem.at.seq)
+    }
+
+    /// What keeps the answer from being whole.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if 0 < self.tally.lost {
+            notes.push(format!(
+                "{} at most are missing: there may have been more problems",
+                counted(self.tally.lost, "event")
+            ));
+        }
+        if 0 < self.tally.unreadable {
+            let what = counted(self.tally.unreadable, "event");
+            notes.push(format!("the data of {what} could not be read"));
+        }
+        if 0 < self.unread.lines {
+            notes.push(format!(
+                "{} no events (the first is line {})",
+                match self.unread.lines {
+                    1 => "1 line is".to_owned(),
+                    count => format!("{count} lines are"),
+                },
+                self.unread.first
+            ));
+        }
+        if let Some(error) = &self.unread.cut {
+            notes.push(format!("the rest of the file could not be read: {error}"));
+        }
+        notes.extend(self.session.clone());
+        notes
+    }
+}
+
+/// Problems that belong together.
+struct Group<'a> {
+    first: &'a Problem,
+    /// The same again.
+    again: Vec<&'a Problem>,
+    /// What else was reported about the same request.
+    also: Vec<&'a Problem>,
+}
+
+impl Group<'_> {
+    fn has(&self, moment: &Moment) -> bool {
+        let all = self.again.iter().chain(&self.also);
+        all.chain([&self.first])
+            .any(|problem| problem.at.seq == moment.seq)
+    }
+}
+
+fn moment_text(moment: &Moment, clock: &Clock) -> String {
+    format!(
+        "{} {} {}",
+        clock.of_day(moment.ts),
+        moment.event_type,
+        moment.text
+    )
+}
+
+/// Who asked for it.
+fn asked_by(request: &Request) -> String {
+    let what = match request.initiator_type.as_str() {
+        "" => "unknown",
+        kind => kind,
+    };
+    match request.document_url.as_str() {
+        "" => what.to_owned(),
+        document => format!("{document} ({what})"),
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}

@@ -1,0 +1,146 @@
+//! `why` and `requests`.
+
+use crate::program::{Directory, Server, dead_url, run};
+
+/// A page with a script that is missing, and what it leads to; then, without a network, nothing more.
+const BROKEN: &str = r#"
+{"seq":1,"event":{"ts":1795349358000000,"type":"page_navigation","category":"page","data":{"url":"http://shop/","frame_id":"F","loader_id":"L","target_id":"T","nav_seq":1}}}
+{"seq":2,"event":{"ts":1795349358010000,"type":"network_request","category":"network","data":{"request_id":"7.1","url":"http://shop/pricing.js","method":"GET","document_url":"http://shop/","headers":{},"initiator_type":"parser","resource_type":"Script","target_id":"T","frame_id":"F","loader_id":"L","nav_seq":1}}}
+{"seq":3,"event":{"ts":1795349358022000,"type":"network_response","category":"network","data":{"request_id":"7.1","url":"http://shop/pricing.js","method":"GET","status":404,"status_text":"Not Found","headers":{},"duration_ms":12,"encoded_bytes":1234,"target_id":"T","frame_id":"F","loader_id":"L","nav_seq":1}}}
+{"seq":4,"event":{"ts":1795349358030000,"type":"console_error","category":"console","data":{"level":"error","text":"Failed to load resource: the server responded with a status of 404","log_source":"network","source_url":"http://shop/pricing.js","target_id":"T"}}}
+{"seq":5,"event":{"ts":1795349358040000,"type":"console_error","category":"console","data":{"text":"ReferenceError: pricing is not defined\u001b[2J","target_id":"T"}}}
+{"seq":6,"event":{"ts":1795349358050000,"type":"network_request","category":"network","data":{"request_id":"7.2","url":"http://shop/ok.png","method":"GET","document_url":"http://shop/","headers":{},"initiator_type":"parser","resource_type":"Image","target_id":"T"}}}
+{"seq":7,"event":{"ts":1795349358950000,"type":"network_response","category":"network","data":{"request_id":"7.2","url":"http://shop/ok.png","method":"GET","status":200,"headers":{},"duration_ms":900,"encoded_bytes":10,"target_id":"T"}}}
+"#;
+
+fn file(name: &str, text: &str) -> (Directory, String) {
+    let directory = Directory::new(name);
+    let path = directory.path("events.ndjson");
+    std::fs::write(&path, text.trim_start()).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn a_failed_request_is_shown_with_who_asked_for_it_and_what_followed() {
+    let (_directory, path) = file("why", BROKEN);
+    let said = run(&["why", "--utc", &path]);
+    assert_eq!((said.code, said.err.as_str()), (Some(1), ""), "{said:?}");
+    let expected = "\
+3 problems among 2 requests on 1 page, 2026-11-22 12:09:18 UTC to 2026-11-22 12:09:18 UTC
+
+12:09:18.022  GET http://shop/pricing.js answered 404 Not Found after 12 ms
+    requested by  http://shop/ (parser)
+    the console   Failed to load resource: the server responded with a status of 404
+    then          12:09:18.040 console_error ReferenceError: pricing is not defined [2J
+    seq           3
+
+12:09:18.040  ReferenceError: pricing is not defined [2J
+    before        12:09:18.022 network_response 404 GET http://shop/pricing.js
+    before        12:09:18.030 console_error Failed to load resource: the server responded with a status of 404
+    seq           5
+";
+    assert_eq!(said.out, expected);
+
+    let json = run(&["why", "--json", &path]).out;
+    let problems: Vec<serde_json::Value> = json
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let kinds: Vec<_> = problems
+        .iter()
+        .map(|it| it["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["http_error", "console_error", "exception"]);
+    let newest = run(&["why", "-n", "1", &path]);
+    assert!(
+        newest.out.contains("2 earlier ones are not shown"),
+        "{newest:?}"
+    );
+}
+
+#[test]
+fn no_problem_is_not_the_same_as_nothing_known() {
+    let (_directory, path) = file("why-none", BROKEN.lines().nth(1).unwrap());
+    let said = run(&["why", &path]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(
+        said.out
+            .starts_with("No problem among 0 requests on 1 page"),
+        "{said:?}"
+    );
+
+    // A range without events, a hole, and no session.
+    let said = run(&["why", "--since", "1m", &path]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.out.contains("nothing is known"), "{said:?}");
+    let hole = BROKEN.trim().lines().collect::<Vec<_>>();
+    let (_directory, path) = file("why-hole", &[hole[0], hole[6]].join("\n"));
+    let said = run(&["why", &path]);
+    assert!(
+        said.out.contains("5 events at most are missing"),
+        "{said:?}"
+    );
+    let server = Server::with(&["serve", "--listen", "127.0.0.1:0"]);
+    let said = run(&["why", "--url", &server.url]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.out.contains("no session is running now"), "{said:?}");
+    assert_eq!(run(&["why", "--url", &dead_url()]).code, Some(2));
+}
+
+#[test]
+fn a_server_and_a_file_give_the_same_answer() {
+    let server = Server::start();
+    let events: Vec<serde_json::Value> = BROKEN
+        .trim()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].take())
+        .collect();
+    let lines: Vec<_> = events.iter().map(ToString::to_string).collect();
+    let said = server.publish_lines(&lines.join("\n"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let (_directory, path) = file("why-same", BROKEN);
+    for command in ["why", "requests"] {
+        let of_server = run(&[command, "--utc", "--url", &server.url]);
+        let of_file = run(&[command, "--utc", &path]);
+        assert_eq!(of_server.out, of_file.out);
+        assert_eq!(of_server.code, of_file.code);
+    }
+}
+
+#[test]
+fn requests_are_a_table_that_can_be_sorted_and_filtered() {
+    let (_directory, path) = file("requests", BROKEN);
+    let requests = |args: &[&str]| run(&[&["requests", "--utc", &path], args].concat());
+    let said = requests(&[]);
+    assert_eq!(
+        (said.code, said.err.as_str()),
+        (Some(0), "tapline: 2 of 2 requests\n"),
+        "{said:?}"
+    );
+    let expected = "\
+time            seq status     method  type             size  duration  address
+12:09:18.010      2 404        GET     Script         1.2 kB     12 ms  http://shop/pricing.js
+12:09:18.050      6 200        GET     Image            10 B    900 ms  http://shop/ok.png
+";
+    assert_eq!(said.out, expected);
+    let addresses = |args: &[&str]| -> Vec<String> {
+        let said = requests(args);
+        let rows = said.out.lines().skip(1);
+        rows.map(|line| line.rsplit('/').next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(addresses(&["--sort", "duration"]), ["pricing.js", "ok.png"]);
+    assert_eq!(addresses(&["--sort", "size"]), ["ok.png", "pricing.js"]);
+    assert_eq!(addresses(&["--sort", "status", "-n", "1"]), ["pricing.js"]);
+    assert_eq!(addresses(&["--failed"]), ["pricing.js"]);
+    assert_eq!(addresses(&["--grep", "ok."]), ["ok.png"]);
+    let json = requests(&["--json", "--failed"]).out;
+    let request: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (
+            request["seq"].as_u64(),
+            request["response"]["status"].as_u64()
+        ),
+        (Some(2), Some(404))
+    );
+}
