@@ -220,7 +220,7 @@ impl Insight {
     }
 
     /// Whether an item that is kept, with its `at` and its `updated`, may have changed after everything up to `since` had been
-    /// read. Whoever has all items as of [`at`](Self::at), and takes those that have changed since, has all items again.
+    /// read. A caller that has all items as of [`at`](Self::at), and takes those that have changed since, has all items again.
     ///
     /// A change of what is captured that is fed between two events is not noticed.
     #[must_use]
