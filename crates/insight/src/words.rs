@@ -52,6 +52,13 @@ pub(crate) fn summary_of(event: &Event, data: Option<&EventData>) -> Summary {
 /// make a line look like another one.
 #[must_use]
 pub fn one_line(text: &str, most: usize) -> String {
+    // Most texts are one line of ASCII already.
+    let is_plain = |bytes: &[u8]| bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
+    let has_single_spaces =
+        || !text.starts_with(' ') && !text.ends_with(' ') && !text.contains("  ");
+    if text.len() <= most && is_plain(text.as_bytes()) && has_single_spaces() {
+        return text.to_owned();
+    }
     let mut line = String::with_capacity(text.len().min(most + 3));
     let mut was_space = true;
     let mut chars = 0;

@@ -21,7 +21,7 @@ use serde_json::{Error, Map, Value};
 
 use crate::event_type::{KnownType, with_known_types};
 pub use crate::rest::Rest;
-use crate::rest::{Base, Read, exactly, lenient, optional, required};
+use crate::rest::{Base, Held, Payload, Read, Reading, compared, of_field, read_payload, wrong};
 
 macro_rules! event_data {
     ($($variant:ident $name:literal $category:ident $doc:literal;)*) => {
@@ -88,16 +88,6 @@ macro_rules! payloads {
 
         impl $name {
             #[allow(unused_variables, reason = "some have no fields")]
-            fn read_fields(object: &Map<String, Value>) -> Result<Self, Error> {
-                Ok(Self {
-                    $($base: <$base_type as Base>::read(object)?,)?
-                    $($written: lenient(object, wire_name(stringify!($written)))?,)*
-                    $($($required: required(object, wire_name(stringify!($required)))?,)*)?
-                    $($($optional: optional(object, wire_name(stringify!($optional)))?,)*)?
-                })
-            }
-
-            #[allow(unused_variables, reason = "some have no fields")]
             fn write_fields<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
                 $(Base::write(&self.$base, map)?;)?
                 $(map.serialize_entry(const { wire_name(stringify!($written)) }, &self.$written)?;)*
@@ -124,15 +114,48 @@ macro_rules! payloads {
             }
         }
 
+        impl Payload for $name {
+            #[allow(unused_variables, reason = "some have no fields")]
+            fn take(
+                &mut self,
+                key: &str,
+                value: Value,
+                reading: &mut Reading,
+            ) -> Result<Option<Value>, Error> {
+                $(if key == const { wire_name(stringify!($written)) } {
+                    let field = reading.field(const { wire_name(stringify!($written)) }, value)?;
+                    self.$written = field.unwrap_or_default();
+                    return Ok(None);
+                })*
+                $($(if key == const { wire_name(stringify!($required)) } {
+                    let field = reading.field(const { wire_name(stringify!($required)) }, value)?;
+                    self.$required = field.unwrap_or_default();
+                    return Ok(None);
+                })*)?
+                $($(if key == const { wire_name(stringify!($optional)) } {
+                    self.$optional = reading.field(const { wire_name(stringify!($optional)) }, value)?;
+                    return Ok(None);
+                })*)?
+                $(let Some(value) = self.$base.take(key, value, reading)? else {
+                    return Ok(None);
+                };)?
+                Ok(Some(value))
+            }
+
+            #[allow(unused_variables, reason = "some have no fields")]
+            fn finish(&self, reading: &mut Reading) -> Result<(), Error> {
+                $(Payload::finish(&self.$base, reading)?;)?
+                $(reading.always(const { wire_name(stringify!($written)) }, &self.$written)?;)*
+                $($(reading.required(const { wire_name(stringify!($required)) })?;)*)?
+                Ok(())
+            }
+        }
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let object = Map::deserialize(deserializer)?;
-                #[allow(unused_mut, reason = "some have no base")]
-                let mut payload = Self::read_fields(&object).map_err(D::Error::custom)?;
-                $(
-                    let written = payload.written().map_err(D::Error::custom)?;
-                    *Base::rest_mut(&mut payload.$base) = Rest::between(object, written);
-                )?
+                #[allow(unused_mut, unused_variables, reason = "some have no base")]
+                let (mut payload, difference) = read_payload::<Self, D>(deserializer)?;
+                $(*Base::rest_mut(&mut payload.$base) = difference.into();)?
                 Ok(payload)
             }
         }
@@ -150,9 +173,11 @@ macro_rules! payloads {
             }
         }
 
+        /// Within another payload. That one keeps what the fields do not hold.
         impl Read for $name {
-            fn read(value: &Value) -> Result<Self, Error> {
-                exactly(value)
+            fn read(value: Value) -> Result<Held<Self>, Error> {
+                let (payload, difference) = read_payload(value)?;
+                Ok(Held::but(payload, difference))
             }
         }
     )* };
@@ -224,8 +249,8 @@ macro_rules! kinds {
         }
 
         impl Read for $name {
-            fn read(value: &Value) -> Result<Self, Error> {
-                exactly(value)
+            fn read(value: Value) -> Result<Held<Self>, Error> {
+                String::read(value).map(|held| held.map(Self::from))
             }
         }
     )* };
@@ -279,10 +304,6 @@ payloads! {
 }
 
 impl Base for Context {
-    fn read(object: &Map<String, Value>) -> Result<Self, Error> {
-        Self::read_fields(object)
-    }
-
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         self.write_fields(map)
     }
@@ -319,27 +340,33 @@ pub enum TargetType {
 }
 
 impl Read for TargetType {
-    fn read(value: &Value) -> Result<Self, Error> {
-        exactly(value)
+    fn read(value: Value) -> Result<Held<Self>, Error> {
+        match Self::deserialize(&value)? {
+            Self::Other => compared(value),
+            known => Ok(Held::all(known)),
+        }
     }
 }
 
 impl Read for Vec<CallFrame> {
-    fn read(value: &Value) -> Result<Self, Error> {
-        exactly(value)
+    fn read(value: Value) -> Result<Held<Self>, Error> {
+        compared(value)
     }
 }
 
 /// Version 0.1 called the name `process_name`, as it is called elsewhere in that event.
 impl Read for Vec<OomTask> {
-    fn read(value: &Value) -> Result<Self, Error> {
-        let mut tasks: Self = exactly(value)?;
+    fn read(value: Value) -> Result<Held<Self>, Error> {
+        let mut tasks = Self::deserialize(&value)?;
         for (task, json) in tasks.iter_mut().zip(value.as_array().into_iter().flatten()) {
             if json.get("name").is_none() {
                 task.name = json["process_name"].as_str().unwrap_or_default().to_owned();
             }
         }
-        Ok(tasks)
+        match serde_json::to_value(&tasks)? == value {
+            true => Ok(Held::all(tasks)),
+            false => Held::like(tasks, value),
+        }
     }
 }
 
@@ -885,8 +912,12 @@ impl<'de> Deserialize<'de> for CdpCommand {
     /// A field that is null or of another kind is among the arguments.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut arguments = Map::<String, Value>::deserialize(deserializer)?;
-        let method = required(&arguments, "method").map_err(D::Error::custom)?;
-        arguments.remove("method");
+        let method = match arguments.remove("method") {
+            Some(Value::String(method)) => Ok(method),
+            None | Some(Value::Null) => Err(Error::custom("missing")),
+            Some(other) => Err(wrong::<String>(other)),
+        };
+        let method = method.map_err(|error| D::Error::custom(of_field("method", &error)))?;
         let mut id = |name| match arguments.get_mut(name) {
             Some(Value::String(id)) => {
                 let id = std::mem::take(id);

@@ -1,15 +1,18 @@
 //! Reading payloads leniently, and writing them back without a loss: [`Rest`] and [`Read`].
 //!
-//! A payload is read field by field, and then compared with the JSON that it came from. What its fields
-//! cannot hold is kept in its [`Rest`]: keys that it does not have, nulls, header values that are no text,
-//! the name of an unknown kind. Written back, the JSON is the same again, except for fields that were
+//! A payload is read key by key ([`Reading`]). Each value becomes a field, and what the field cannot hold is kept in
+//! the payload's [`Rest`]: keys that it does not have, nulls, header values that are no text, the name of an
+//! unknown kind. Written back, the JSON is the same again, except for fields that were
 //! changed in between. A payload that a producer made has an empty rest, which costs nothing to write.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Error, Map, Value};
 
 type Object = Map<String, Value>;
@@ -20,8 +23,9 @@ type Object = Map<String, Value>;
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Rest(Option<Box<Difference>>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Difference {
+/// What the JSON of an object has beyond the fields that it was read into.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Difference {
     /// The parts of the JSON that no field holds. Within objects, only their parts.
     kept: Object,
     /// What the fields write in the place of those parts, or where there was nothing: a field that was absent
@@ -55,12 +59,6 @@ impl Rest {
         self.0.as_ref()?.kept.get(key)
     }
 
-    /// What `before` has beyond `after`, which the fields write.
-    pub(crate) fn between(before: Object, after: Object) -> Self {
-        let difference = Difference::between(before, after);
-        Self((!difference.is_empty()).then(|| Box::new(difference)))
-    }
-
     /// Puts the rest into what the fields have written. A field that was changed since it was read wins.
     pub(crate) fn apply(&self, written: &mut Object) {
         if let Some(difference) = &self.0 {
@@ -73,36 +71,6 @@ impl fmt::Debug for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = self.0.iter().flat_map(|difference| &difference.kept);
         f.debug_map().entries(kept).finish()
-    }
-}
-
-impl Difference {
-    fn is_empty(&self) -> bool {
-        self.kept.is_empty() && self.replaced.is_empty()
-    }
-
-    fn between(before: Object, mut after: Object) -> Self {
-        let mut kept = Object::new();
-        let mut replaced = Object::new();
-        for (key, before) in before {
-            match (before, after.remove(&key)) {
-                (before, Some(after)) if before == after => {}
-                (Value::Object(before), Some(Value::Object(after))) => {
-                    let within = Self::between(before, after);
-                    // Also where it is empty: that there was an object is a part, too.
-                    kept.insert(key.clone(), within.kept.into());
-                    replaced.insert(key, within.replaced.into());
-                }
-                (before, after) => {
-                    if let Some(after) = after {
-                        replaced.insert(key.clone(), after);
-                    }
-                    kept.insert(key, before);
-                }
-            }
-        }
-        replaced.extend(after);
-        Self { kept, replaced }
     }
 }
 
@@ -127,19 +95,50 @@ fn apply(written: &mut Object, kept: &Object, replaced: &Object) {
     }
 }
 
+impl From<Difference> for Rest {
+    fn from(difference: Difference) -> Self {
+        Self((!difference.is_empty()).then(|| Box::new(difference)))
+    }
+}
+
+impl Difference {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.replaced.is_empty()
+    }
+}
+
+/// What is read from an object, key by key.
+pub(crate) trait Payload: Default {
+    /// Reads the value of that key into its field. Gives the value back where there is no such field.
+    fn take(
+        &mut self,
+        key: &str,
+        value: Value,
+        reading: &mut Reading,
+    ) -> Result<Option<Value>, Error>;
+
+    /// All keys were read.
+    fn finish(&self, reading: &mut Reading) -> Result<(), Error>;
+}
+
 /// The part that all payloads of a kind share: the context of the browser's, or only the rest.
-pub(crate) trait Base: Sized {
-    fn read(object: &Object) -> Result<Self, Error>;
+pub(crate) trait Base: Payload {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error>;
     fn rest(&self) -> &Rest;
     fn rest_mut(&mut self) -> &mut Rest;
 }
 
-impl Base for Rest {
-    fn read(_: &Object) -> Result<Self, Error> {
-        Ok(Self::default())
+impl Payload for Rest {
+    fn take(&mut self, _: &str, value: Value, _: &mut Reading) -> Result<Option<Value>, Error> {
+        Ok(Some(value))
     }
 
+    fn finish(&self, _: &mut Reading) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Base for Rest {
     fn write<M: SerializeMap>(&self, _: &mut M) -> Result<(), M::Error> {
         Ok(())
     }
@@ -153,56 +152,235 @@ impl Base for Rest {
     }
 }
 
+/// An object that is being read.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    difference: Difference,
+    /// The fields that have a value.
+    found: Vec<&'static str>,
+}
+
+impl Reading {
+    /// Reads a field. `None` for a null.
+    pub(crate) fn field<T: Read>(
+        &mut self,
+        key: &'static str,
+        value: Value,
+    ) -> Result<Option<T>, Error> {
+        let Difference { kept, replaced } = &mut self.difference;
+        // Of a key that is there twice, the last value counts.
+        if !kept.is_empty() {
+            kept.remove(key);
+            replaced.remove(key);
+        }
+        if value.is_null() {
+            self.found.retain(|it| *it != key);
+            kept.insert(key.to_owned(), value);
+            return Ok(None);
+        }
+        self.found.push(key);
+        let held = T::read(value).map_err(|error| of_field(key, &error))?;
+        if let Some(part) = held.beyond {
+            kept.insert(key.to_owned(), part.kept);
+            replaced.insert(key.to_owned(), part.replaced);
+        }
+        Ok(Some(held.value))
+    }
+
+    /// A field that is always written, whether it had a value or not.
+    pub(crate) fn always<T: Serialize>(
+        &mut self,
+        key: &'static str,
+        field: &T,
+    ) -> Result<(), Error> {
+        if !self.found.contains(&key) {
+            let written = serde_json::to_value(field)?;
+            self.difference.replaced.insert(key.to_owned(), written);
+        }
+        Ok(())
+    }
+
+    /// A field that has to have a value.
+    pub(crate) fn required(&self, key: &'static str) -> Result<(), Error> {
+        match self.found.contains(&key) {
+            true => Ok(()),
+            false => Err(of_field(key, &Error::custom("missing"))),
+        }
+    }
+}
+
+/// Reads a payload from an object, with what its fields do not hold.
+pub(crate) fn read_payload<'de, T: Payload, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<(T, Difference), D::Error> {
+    deserializer.deserialize_map(Fields(PhantomData))
+}
+
+struct Fields<T>(PhantomData<T>);
+
+impl<'de, T: Payload> Visitor<'de> for Fields<T> {
+    type Value = (T, Difference);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut payload = T::default();
+        let mut reading = Reading::default();
+        while let Some(Key(key)) = map.next_key()? {
+            let value = map.next_value()?;
+            let unknown = payload
+                .take(&key, value, &mut reading)
+                .map_err(A::Error::custom)?;
+            if let Some(unknown) = unknown {
+                reading.difference.kept.insert(key.into_owned(), unknown);
+            }
+        }
+        payload.finish(&mut reading).map_err(A::Error::custom)?;
+        Ok((payload, reading.difference))
+    }
+}
+
+/// A key, without a copy where the JSON has it as it is.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+
+            fn visit_string<E>(self, key: String) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key)))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// The value of a field, and what of its JSON that does not hold.
+pub(crate) struct Held<T> {
+    value: T,
+    beyond: Option<Beyond>,
+}
+
+struct Beyond {
+    kept: Value,
+    replaced: Value,
+}
+
+impl<T> Held<T> {
+    /// It holds all of it.
+    pub(crate) const fn all(value: T) -> Self {
+        Self {
+            value,
+            beyond: None,
+        }
+    }
+
+    /// It is written as something else than what it was read from.
+    pub(crate) fn like(value: T, json: Value) -> Result<Self, Error>
+    where
+        T: Serialize,
+    {
+        let replaced = serde_json::to_value(&value)?;
+        Ok(Self {
+            value,
+            beyond: Some(Beyond {
+                kept: json,
+                replaced,
+            }),
+        })
+    }
+
+    /// An object, of which it holds all but this.
+    pub(crate) fn but(value: T, difference: Difference) -> Self {
+        let beyond = (!difference.is_empty()).then(|| Beyond {
+            kept: difference.kept.into(),
+            replaced: difference.replaced.into(),
+        });
+        Self { value, beyond }
+    }
+
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Held<U> {
+        Held {
+            value: change(self.value),
+            beyond: self.beyond,
+        }
+    }
+}
+
 /// Reads a field's value. What it cannot hold is no error where a value of that kind can be read: the rest
 /// has it.
 pub(crate) trait Read: Sized {
-    fn read(value: &Value) -> Result<Self, Error>;
+    fn read(value: Value) -> Result<Held<Self>, Error>;
 }
 
-/// A field that may be absent or null, and has its default then.
-pub(crate) fn lenient<T: Read + Default>(object: &Object, key: &str) -> Result<T, Error> {
-    optional(object, key).map(Option::unwrap_or_default)
-}
-
-/// A field that has to be there.
-pub(crate) fn required<T: Read>(object: &Object, key: &str) -> Result<T, Error> {
-    let missing = || Error::custom(format_args!("field `{key}`: missing"));
-    optional(object, key)?.ok_or_else(missing)
-}
-
-/// A field that may be absent or null.
-pub(crate) fn optional<T: Read>(object: &Object, key: &str) -> Result<Option<T>, Error> {
-    match object.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => T::read(value)
-            .map(Some)
-            .map_err(|error| Error::custom(format_args!("field `{key}`: {error}"))),
+/// Reads with the type's own `Deserialize`, and compares what it writes.
+pub(crate) fn compared<T: DeserializeOwned + Serialize>(value: Value) -> Result<Held<T>, Error> {
+    let read = T::deserialize(&value)?;
+    match serde_json::to_value(&read)? == value {
+        true => Ok(Held::all(read)),
+        false => Held::like(read, value),
     }
 }
 
-/// Reads with the type's own `Deserialize`.
-pub(crate) fn exactly<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
-    T::deserialize(value)
-}
-
-/// What is no text becomes its JSON.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+/// The error of a value that is of another kind than a field of this type.
+pub(crate) fn wrong<T: DeserializeOwned>(value: Value) -> Error {
+    match T::deserialize(value) {
+        Ok(_) => Error::custom("invalid value"),
+        Err(error) => error,
     }
 }
 
-macro_rules! read_exactly {
-    ($($type:ty)*) => { $(
-        impl Read for $type {
-            fn read(value: &Value) -> Result<Self, Error> {
-                exactly(value)
-            }
+/// What is wrong with a field.
+pub(crate) fn of_field(key: &str, error: &Error) -> Error {
+    Error::custom(format_args!("field `{key}`: {error}"))
+}
+
+impl Read for String {
+    fn read(value: Value) -> Result<Held<Self>, Error> {
+        match value {
+            Value::String(text) => Ok(Held::all(text)),
+            other => Err(wrong::<Self>(other)),
         }
-    )* };
+    }
 }
-read_exactly! { String bool f64 }
+
+impl Read for bool {
+    fn read(value: Value) -> Result<Held<Self>, Error> {
+        match value {
+            Value::Bool(bool) => Ok(Held::all(bool)),
+            other => Err(wrong::<Self>(other)),
+        }
+    }
+}
+
+impl Read for f64 {
+    fn read(value: Value) -> Result<Held<Self>, Error> {
+        match &value {
+            Value::Number(number) if number.is_f64() => {
+                Ok(Held::all(number.as_f64().unwrap_or_default()))
+            }
+            _ => compared(value),
+        }
+    }
+}
 
 macro_rules! read_integer {
     ($($type:ty)*) => { $(
@@ -214,12 +392,14 @@ macro_rules! read_integer {
                 clippy::cast_precision_loss,
                 reason = "the cast saturates, and the rest has the number itself"
             )]
-            fn read(value: &Value) -> Result<Self, Error> {
-                match value {
-                    Value::Number(number) => Ok(exactly(value).unwrap_or_else(|_| {
-                        number.as_f64().unwrap_or_default().round() as $type
-                    })),
-                    _ => exactly(value),
+            fn read(value: Value) -> Result<Held<Self>, Error> {
+                match (&value, Self::deserialize(&value)) {
+                    (_, Ok(integer)) => Ok(Held::all(integer)),
+                    (Value::Number(number), Err(_)) => {
+                        let nearest = number.as_f64().unwrap_or_default().round() as $type;
+                        Held::like(nearest, value)
+                    }
+                    (_, Err(error)) => Err(error),
                 }
             }
         }
@@ -228,33 +408,90 @@ macro_rules! read_integer {
 read_integer! { u32 u64 i64 }
 
 impl Read for Vec<String> {
-    fn read(value: &Value) -> Result<Self, Error> {
-        Ok(match value {
-            Value::Array(values) => values.iter().map(text).collect(),
-            _ => exactly(value)?,
-        })
+    fn read(value: Value) -> Result<Held<Self>, Error> {
+        match value {
+            Value::Array(values) if values.iter().all(Value::is_string) => {
+                Ok(Held::all(values.into_iter().map(text).collect()))
+            }
+            Value::Array(values) => {
+                let texts = values.iter().cloned().map(text).collect();
+                Held::like(texts, values.into())
+            }
+            other => Err(wrong::<Self>(other)),
+        }
     }
 }
 
 impl Read for BTreeMap<String, String> {
-    fn read(value: &Value) -> Result<Self, Error> {
+    fn read(value: Value) -> Result<Held<Self>, Error> {
         let Value::Object(fields) = value else {
-            return exactly(value);
+            return Err(wrong::<Self>(value));
         };
-        let own = |(key, value): (&String, &Value)| (key.clone(), text(value));
-        Ok(fields.iter().map(own).collect())
+        let mut difference = Difference::default();
+        let texts = fields.into_iter().map(|(key, value)| match value {
+            Value::String(text) => (key, text),
+            other => {
+                let text = other.to_string();
+                difference.kept.insert(key.clone(), other);
+                difference.replaced.insert(key.clone(), text.clone().into());
+                (key, text)
+            }
+        });
+        let texts = texts.collect();
+        Ok(Held::but(texts, difference))
     }
 }
 
 impl<T: Read> Read for Box<T> {
-    fn read(value: &Value) -> Result<Self, Error> {
-        T::read(value).map(Self::new)
+    fn read(value: Value) -> Result<Held<Self>, Error> {
+        T::read(value).map(|held| held.map(Self::new))
+    }
+}
+
+/// What is no text becomes its JSON.
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Rest {
+        fn between(before: Object, after: Object) -> Self {
+            Difference::between(before, after).into()
+        }
+    }
+
+    /// What a payload keeps, from what it was read from and what its fields write.
+    impl Difference {
+        fn between(before: Object, mut after: Object) -> Self {
+            let mut kept = Object::new();
+            let mut replaced = Object::new();
+            for (key, before) in before {
+                match (before, after.remove(&key)) {
+                    (before, Some(after)) if before == after => {}
+                    (Value::Object(before), Some(Value::Object(after))) => {
+                        let within = Self::between(before, after);
+                        // Also where it is empty: that there was an object is a part, too.
+                        kept.insert(key.clone(), within.kept.into());
+                        replaced.insert(key, within.replaced.into());
+                    }
+                    (before, after) => {
+                        if let Some(after) = after {
+                            replaced.insert(key.clone(), after);
+                        }
+                        kept.insert(key, before);
+                    }
+                }
+            }
+            replaced.extend(after);
+            Self { kept, replaced }
+        }
+    }
 
     fn object(json: &str) -> Object {
         serde_json::from_str(json).unwrap()

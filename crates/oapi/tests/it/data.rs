@@ -153,6 +153,89 @@ fn what_no_field_holds_is_kept_and_written_back() {
     assert_eq!(kill.top_tasks.unwrap()[0].name, "a");
 }
 
+/// Each value within a document, by its path, is replaced by `other`, or removed.
+fn changed(json: &Value, other: Option<&Value>) -> Vec<Value> {
+    let mut all = Vec::new();
+    match json {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let mut with = |value: Option<Value>| {
+                    let mut fields = fields.clone();
+                    match value {
+                        Some(value) => drop(fields.insert(key.clone(), value)),
+                        None => drop(fields.remove(key)),
+                    }
+                    all.push(fields.into());
+                };
+                with(other.cloned());
+                for value in changed(value, other) {
+                    with(Some(value));
+                }
+            }
+        }
+        Value::Array(values) => {
+            for (at, value) in values.iter().enumerate() {
+                for value in changed(value, other).into_iter().chain(other.cloned()) {
+                    let mut values = values.clone();
+                    values[at] = value;
+                    all.push(values.into());
+                }
+            }
+        }
+        _ => {}
+    }
+    all
+}
+
+#[test]
+fn whatever_can_be_read_is_written_back() {
+    let others = serde_json::json!([
+        null, true, 0, -1, 1.5, 2.0, 1e300, "", "x", [], ["x", 1], [{"new": 1}], {},
+        {"new": 1, "size": null}, {"x": [1]}
+    ]);
+    let others: Vec<_> = others.as_array().unwrap().iter().map(Some).collect();
+    let (mut read, mut unreadable) = (0, 0);
+    for line in KNOWN_TYPES.lines() {
+        let event: Event = serde_json::from_str(line).unwrap();
+        let EventType::Known(known) = event.event_type else {
+            panic!("{line}")
+        };
+        let data: Value = serde_json::from_str(event.data.unwrap().get()).unwrap();
+        for other in others.iter().copied().chain([None]) {
+            for json in changed(&data, other) {
+                match EventData::parse(known, &json.to_string()) {
+                    Ok(data) => {
+                        let after = serde_json::to_value(&data).unwrap();
+                        assert_eq!(after, json, "{known}");
+                        read += 1;
+                    }
+                    Err(_) => unreadable += 1,
+                }
+            }
+        }
+    }
+    assert!(1500 < read && 1500 < unreadable, "{read}, {unreadable}");
+}
+
+#[test]
+fn of_a_key_that_is_there_twice_the_last_value_counts() {
+    for (json, last) in [
+        (r#"{"text":"a","text":"b"}"#, r#"{"text":"b"}"#),
+        (
+            r#"{"text":null,"text":"b","new":1,"new":2}"#,
+            r#"{"text":"b","new":2}"#,
+        ),
+        (r#"{"text":"a","text":null}"#, r#"{"text":null}"#),
+        (r#"{"nav_seq":1.5,"nav_seq":2}"#, r#"{"nav_seq":2}"#),
+        (r#"{"nav_seq":2,"nav_seq":1.5}"#, r#"{"nav_seq":1.5}"#),
+    ] {
+        let data = EventData::parse(KnownType::ConsoleLog, json).unwrap();
+        assert_eq!(data, EventData::parse(KnownType::ConsoleLog, last).unwrap());
+        let last: Value = serde_json::from_str(last).unwrap();
+        assert_eq!(serde_json::to_value(&data).unwrap(), last);
+    }
+}
+
 #[test]
 fn a_field_that_was_changed_is_written_with_the_rest() {
     let json = r#"{"text":"secret","target_type":"webview","new":1}"#;
