@@ -35,18 +35,18 @@ export function mount(root, context) {
   const range = make("span", { class: "range" });
   const summary = make("span", { class: "summary", role: "status" });
 
+  const all = button("Show all", () => store.set({ filter: NO_FILTER }), { hidden: true });
+
   root.append(
     make("div", { class: "line" },
       make("span", { class: "field grow" }, text, hidden.text),
       make("span", { class: "field" }, type, types, hidden.type),
       make("span", { class: "field" }, status, hidden.status),
       make("span", { class: "field" }, target, hidden.target),
-      make("label", { class: "problems" }, problems, "problems ", problemCount)),
+      make("label", { class: "problems" }, problems, "problems ", problemCount), all),
     make("div", { class: "line" },
       make("fieldset", {}, make("legend", { class: "unseen" }, "Categories; none chosen: all"), chips), hidden.category,
-      range, summary,
-      button("Show all", () => store.set({ filter: NO_FILTER }), { class: "all", hidden: true })));
-  const all = root.querySelector(".all");
+      range, summary));
 
   // ---- what a person chooses ----
 
@@ -123,7 +123,7 @@ export function mount(root, context) {
   let attempt = null;
   let unjoined = 0; // problems that came since the last count
 
-  async function countAll() {
+  async function countAll(isChanged) {
     clearTimeout(timer);
     if (attempt) attempt.abort();
     attempt = new AbortController();
@@ -132,6 +132,7 @@ export function mount(root, context) {
     const base = { ...(asked || {}), buckets: 1 };
     const server = { category: filter.category, type: filter.type, contains: filter.text };
     const isFiltered = filter.category.length > 0 || filter.type !== "" || filter.text !== "";
+    if (isChanged) summary.textContent = "counting …";
     try {
       const counts = await source.counts({ ...base, ...server }, { signal });
       store.set({ counts: { ...counts, buckets: undefined } });
@@ -158,7 +159,7 @@ export function mount(root, context) {
     if (store.get().range === null && source.kind === "server") timer = setTimeout(countWhenSeen, COUNT_MS);
   }
 
-  const countWhenSeen = () => (document.hidden ? (timer = setTimeout(countWhenSeen, COUNT_MS)) : countAll());
+  const countWhenSeen = () => (document.hidden ? (timer = setTimeout(countWhenSeen, COUNT_MS)) : countAll(false));
 
   function drawCounts(counts) {
     for (const [index, category] of CATEGORIES.entries()) {
@@ -180,13 +181,16 @@ export function mount(root, context) {
     const there = Math.max(known + losses.length + restarts, found.length, unjoined);
     problemCount.textContent = count(there);
     problemCount.classList.toggle("bad", there > 0);
-    document.title = there > 0 ? `(${count(there)}) Tapline` : "Tapline";
+    const title = there > 0 ? `(${count(there)}) Tapline` : "Tapline";
+    if (document.title !== title) document.title = title;
   }
 
-  // What a status or a tab hides only the list knows, of what it has loaded.
-  root.addEventListener("hides", ({ detail }) => {
-    for (const name of ["status", "target"]) hidden[name].textContent = detail[name] || "";
-  });
+  // What a status or a tab hides only the list knows, of what it has read.
+  function drawHidden({ hidden: known, filter }) {
+    for (const name of ["status", "target"]) {
+      hidden[name].textContent = known && filter[name] ? `hides ${count(known[name])} of ${count(known.read)} read` : "";
+    }
+  }
 
   joins.on(() => {
     unjoined = 0;
@@ -205,13 +209,17 @@ export function mount(root, context) {
       }
     }
   });
+  store.on(["hidden", "filter"], drawHidden);
   store.on(["filter", "range", "zone"], draw);
-  store.on(["filter", "range", "origin"], countAll);
+  store.on(["filter", "range", "origin"], () => {
+    store.set({ counts: null });
+    countAll(true);
+  });
   store.on(["losses", "restarts"], drawProblems);
   store.on(["types"], () => store.get().counts && drawCounts(store.get().counts));
   draw(store.get());
   drawProblems();
-  countAll();
+  countAll(true);
 }
 
 const typesOf = (text) => text.split(/[\s,]+/).filter(Boolean).join(", ");

@@ -49,7 +49,7 @@ export function mount(root, { store }) {
   document.addEventListener("keydown", (key) => {
     if (key.defaultPrevented || key.ctrlKey || key.metaKey || key.altKey || dialog.open) return;
     const { target } = key;
-    if (target.matches("input, select, textarea")) {
+    if (target.matches("input:not([type=checkbox]), select, textarea")) {
       // What is typed is typed; Esc leaves the field.
       if (key.key === "Escape") target.blur();
       return;

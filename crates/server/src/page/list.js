@@ -30,14 +30,18 @@ export function mount(root, context) {
   let expected = 0; // where the bar was put by the list itself
   let idle = 0;
   let isPlanned = false;
+  let isFirst = true; // nothing of the rows was seen
+  let anchor = null; // {key, part}: what is at the top, whatever comes and goes before it
   let drawn = new Map(); // key of a row: its element
   const spare = [];
 
   // ---- what it lists ----
 
-  function open() {
+  function open(place) {
     if (rows) rows.close();
-    const { filter, range, follow, losses } = store.get();
+    isFirst = true;
+    anchor = place;
+    const { filter, range, follow } = store.get();
     const options = {
       source,
       joins,
@@ -48,19 +52,19 @@ export function mount(root, context) {
       onChange: changed,
     };
     rows = filter.problems ? problemRows(options) : createRows(options);
-    if (range === null) for (const loss of losses) rows.addLoss(loss, lossText(loss));
     isFollowing = range === null && follow;
     fresh = 0;
     top = 0;
     plan();
   }
 
-  let isFirst = true;
   function changed() {
     if (rows.isOpen() && isFirst) {
       isFirst = false;
-      for (const loss of store.get().losses) rows.addLoss(loss, lossText(loss));
-      show(store.get().selection);
+      const { losses, range, selection } = store.get();
+      if (range === null) for (const loss of losses) rows.addLoss(loss, lossText(loss));
+      if (selection !== null) show(selection);
+      else if (anchor === null && range === null) moveTo(Infinity);
     }
     plan();
   }
@@ -78,8 +82,6 @@ export function mount(root, context) {
   const inSight = () => Math.max(1, scroller.clientHeight / ROW);
   const last = () => Math.max(0, rows.total() - inSight());
 
-  // Keeps what is in sight where it is, whatever `change` does to the rows before it.
-  let anchor = null;
   function remember() {
     const key = rows.key(Math.floor(top));
     anchor = key && { key, part: top - Math.floor(top) };
@@ -126,7 +128,7 @@ export function mount(root, context) {
     if (selection === null || !rows.isOpen()) return;
     const index = rows.index({ epoch: selection.epoch, seq: selection.seq });
     if (index < 0) return;
-    active = { epoch: selection.epoch || store.get().epoch, seq: selection.seq };
+    active = rows.key(index);
     if (index >= Math.ceil(top) && index < Math.floor(top + inSight())) {
       plan();
       return;
@@ -155,6 +157,7 @@ export function mount(root, context) {
     const first = Math.floor(top);
     const end = Math.min(total, Math.ceil(top + inSight()) + 1);
     rows.look(first, end);
+    store.set({ hidden: rows.hidden() });
     if (rows.total() !== total) return void plan(); // losses were found
 
     const height = Math.min(total * ROW, MAX_HEIGHT);
@@ -297,11 +300,9 @@ export function mount(root, context) {
   joins.on(() => {
     if (store.get().filter.problems) changed();
   });
-  store.on(["filter", "range", "origin"], () => {
-    isFirst = true;
-    anchor = null;
-    open();
-  });
+  // Another filter shows the same time, where it can.
+  store.on(["filter"], () => open(anchor));
+  store.on(["range", "origin"], () => open(null));
   store.on(["follow"], (state) => {
     isFollowing = state.range === null && state.follow;
     if (isFollowing) fresh = 0;
@@ -319,7 +320,7 @@ export function mount(root, context) {
   });
   store.on(["zone", "session", "connection"], plan);
   announce(store, parts.status);
-  open();
+  open(null);
 }
 
 // What a screen reader says, at most every ten seconds: not each event.

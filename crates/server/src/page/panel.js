@@ -9,7 +9,7 @@ import { count, dataOf, dateOf, duration, isProblem, short, size, spread, summar
 const MAX_CHARS = 200_000;
 // What happened around it: so far away, and so many.
 const AROUND_US = 2_000_000;
-const MAX_AROUND = 200;
+const MAX_AROUND = 50;
 
 export function mount(root, { store, source, joins }) {
   let shown = null; // {selection, updated}
@@ -218,18 +218,24 @@ export function mount(root, { store, source, joins }) {
       ? event.data.target_id : "";
     const place = make("div", {});
     const range = { since: event.ts - AROUND_US, until: event.ts + AROUND_US };
+    const { epoch } = store.get().selection;
+    const cursor = epoch ? `${seq}-${epoch}` : seq;
     const look = async () => {
       place.replaceChildren(make("p", { class: "quiet" }, "…"));
       try {
-        const page = await source.events({ ...range, contains: target, order: "asc", limit: MAX_AROUND });
-        const items = page.events
-          .filter((other) => target === "" || (other.event.data && other.event.data.target_id === target))
-          .map((other) => ({ seq: other.seq, ts: other.event.ts, isThis: other.seq === seq, isBad: isProblem(other.event),
-            text: `${other.event.type}  ${short(summaryOf(other.event), 200)}` }));
-        place.replaceChildren(moments(items, event.ts),
-          page.hasMore ? make("p", { class: "quiet" }, `Only the first ${count(items.length)}.`) : "",
-          page.lost > 0 ? make("p", { class: "bad" }, `At most ${count(page.lost)} events are missing here.`) : "",
+        const query = { ...range, contains: target, offset: cursor, limit: MAX_AROUND };
+        const [before, after] = await Promise.all(["desc", "asc"].map((order) => source.events({ ...query, order })));
+        const rowOf = (other) => ({ seq: other.seq, ts: other.event.ts, isThis: other.seq === seq, isBad: isProblem(other.event),
+          text: `${other.event.type}  ${short(summaryOf(other.event), 200)}` });
+        const items = [...before.events.reverse(), { seq, event }, ...after.events]
+          .filter((other) => target === "" || (other.event.data && other.event.data.target_id === target)).map(rowOf);
+        const lost = before.lost + after.lost;
+        place.replaceChildren(before.hasMore ? make("p", { class: "quiet" }, "… and what was before these") : "",
+          moments(items, event.ts),
+          after.hasMore ? make("p", { class: "quiet" }, "… and what came after these") : "",
+          lost > 0 ? make("p", { class: "bad" }, `At most ${count(lost)} events are missing here.`) : "",
           button("Show these 4 s everywhere", () => store.set({ range })));
+        place.querySelector(".this")?.scrollIntoView({ block: "center" });
       } catch (error) {
         place.replaceChildren(make("p", { class: "bad" }, `Not loaded: ${error.message}`));
       }

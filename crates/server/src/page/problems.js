@@ -23,7 +23,7 @@ const KINDS = {
 };
 
 export function problemRows({ joins, filter, present }) {
-  const match = matcher({ ...filter, status: "", text: "" });
+  const match = matcher({ ...filter, status: "" });
   const text = filter.text.toLowerCase();
   let seen = null;
   let rows = [];
@@ -38,7 +38,8 @@ export function problemRows({ joins, filter, present }) {
 
   function isWanted(problem) {
     const known = KINDS[problem.kind];
-    if (known && !match.event({ category: known[0], type: known[1], data: problem })) return false;
+    if (known && !match.event({ category: known[0], type: known[1] })) return false;
+    if (problem.target_id && !match.target({ data: problem })) return false;
     return text === "" || problem.text.toLowerCase().includes(text);
   }
 
@@ -72,6 +73,7 @@ export function problemRows({ joins, filter, present }) {
     append: () => 0,
     addLoss() {},
     setCount() {},
+    hidden: () => null,
     close() {},
   };
 }

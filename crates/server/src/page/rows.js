@@ -202,10 +202,22 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
     const rows = [];
     for (const { seq, event } of page.events) {
       remember(event, addresses);
-      if (seq < from || to < seq || !match.event(event)) continue;
+      if (seq < from || to < seq || !isWanted(event)) continue;
       rows.push(rowOf(page.epoch, seq, event, addresses));
     }
     return rows;
+  }
+
+  // What the server does not filter by: how much that hides is known of what was read.
+  const hidden = { read: 0, status: 0, target: 0 };
+  function isWanted(event) {
+    if (!match.isLocal) return true;
+    hidden.read += 1;
+    const isStatus = match.status(event);
+    const isTarget = match.target(event);
+    if (!isStatus) hidden.status += 1;
+    if (!isTarget) hidden.target += 1;
+    return isStatus && isTarget;
   }
 
   // Seqs from..to of a span are known from now on.
@@ -307,7 +319,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
       if (span.rows && span.rows.some(({ seq }) => first <= seq && seq <= last)) return [span];
       const parts = [];
       if (span.from < first) parts.push(part(span, span.from, first - 1));
-      parts.push({ epoch, from: first, to: last, count: 1, rows: [lossRow(epoch, first, last, text())], isLoss: true, isGone });
+      parts.push({ epoch, from: first, to: last, count: 1, rows: [lossRow(epoch, first, last, text)], isLoss: true, isGone });
       if (last < span.to) parts.push(part(span, last + 1, span.to));
       return parts;
     });
@@ -349,7 +361,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
         spans.push(last);
       }
       last.to = seq;
-      if (!match.event(event) || !match.text(text)) continue;
+      if (!match.event(event) || !match.text(text) || !isWanted(event)) continue;
       last.rows.push(rowOf(epoch, seq, event, addresses));
       last.count += 1;
       added += 1;
@@ -429,9 +441,10 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
     },
     // The first row at or after this seq; -1: not of this list.
     index({ epoch, seq }) {
+      const run = epoch || present() || (spans.length > 0 && spans[spans.length - 1].epoch);
       let start = 0;
       for (const span of spans) {
-        if (span.epoch === (epoch || present()) && seq <= span.to) {
+        if (span.epoch === run && seq <= span.to) {
           if (seq <= span.from) return start;
           if (span.rows === null) {
             return start + Math.floor(((seq - span.from) * span.count) / (span.to - span.from + 1));
@@ -449,6 +462,8 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
       ensure(first, last);
     },
     append,
+    // {read, status, target}: of so many events that were read, a status and a tab hide so many; or null.
+    hidden: () => (match.isLocal ? { ...hidden } : null),
     addLoss,
     // How many events match in all, as the server has counted them.
     setCount(total) {
@@ -490,17 +505,16 @@ export function matcher(filter) {
   const text = filter.text.toLowerCase();
   const isStatus = statusMatcher(filter.status);
   const isLocal = filter.status !== "" || filter.target !== "";
+  const dataOf = ({ data }) => (data !== null && typeof data === "object" ? data : {});
   return {
     isLocal,
     isNeeded: isLocal || categories.size > 0 || types.length > 0 || text !== "",
-    event(event) {
-      if (categories.size > 0 && !categories.has(event.category)) return false;
-      if (types.length > 0 && !types.some((type) => type.test(event.type))) return false;
-      const data = event.data !== null && typeof event.data === "object" ? event.data : {};
-      return (filter.status === "" || isStatus(event, data)) && (filter.target === "" || data.target_id === filter.target);
-    },
+    event: ({ category, type }) => (categories.size === 0 || categories.has(category))
+      && (types.length === 0 || types.some((one) => one.test(type))),
     // The JSON of an envelope: what is looked for is looked for in its event.
     text: (json) => text === "" || json.toLowerCase().indexOf(text, json.indexOf('"event":') + 8) >= 0,
+    status: (event) => filter.status === "" || isStatus(event, dataOf(event)),
+    target: (event) => filter.target === "" || dataOf(event).target_id === filter.target,
   };
 }
 

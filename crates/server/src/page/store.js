@@ -24,6 +24,8 @@
 //   extent      {since, until}: what the graph shows, or null: not known yet. Views without a range show this
 //   gaps        [{from, to, since, until}]: events that are missing in the extent, as the server counts them
 //   counts      the last answer of /telemetry/counts for range and filter, or null: not known
+//   hidden      {read, status, target}: of so many events that the list has read, a status and a tab hide so many; null
+//               where neither is asked for
 //   types       the names of the known types of events; [] before they are known
 //   hasArchive  whether the server reads evicted events from an archive
 //   origin      {kind: "server"} or {kind: "file", name}
@@ -51,6 +53,7 @@ export function createStore() {
     extent: null,
     gaps: [],
     counts: null,
+    hidden: null,
     types: [],
     hasArchive: false,
     origin: { kind: "server" },
