@@ -3,7 +3,7 @@
 // The bundle is what POST /telemetry/view answers, and what a standalone file has inside:
 // {name, events: [envelopes], requests, navigations, problems, tally}.
 
-import { hasStatus } from "./joins.js";
+import { endOf, hasStatus, hasText } from "./joins.js";
 
 const SECOND = 1_000_000;
 const UNITS = { ms: 1000, s: SECOND, m: 60 * SECOND, h: 3600 * SECOND, d: 86_400 * SECOND };
@@ -37,12 +37,13 @@ export function fileSource(bundle) {
       if (query.after) return { items: [], hasMore: false, nextOffset: null, cursor: query.after, lost: 0 };
       const { limit = 1000, target_id: target, contains = "", status = "", kind: wanted = "", navigation, resource_type: type } = query;
       const offset = Number(query.offset || 0);
-      const all = kinds[kind].filter((item) => inTime(item.ts, query)
+      const [from, to] = [timeOf(query.since, now, -Infinity), timeOf(query.until, now, Infinity)];
+      const all = kinds[kind].filter((item) => item.ts <= to && from <= (endOf(kind, item) ?? Infinity)
         && (!target || item.target_id === target)
         && (!wanted || listOf(wanted).includes(item.kind))
         && (!navigation || item.navigation === Number(navigation))
         && (!type || item.resource_type === type)
-        && (!contains || (item.url ?? "").toLowerCase().includes(contains.toLowerCase()))
+        && (!contains || hasText(item, contains.toLowerCase()))
         && (!status || hasStatus(item, String(status))));
       const page = all.slice(offset, offset + Number(limit));
       const hasMore = offset + page.length < all.length;

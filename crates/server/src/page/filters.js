@@ -1,14 +1,14 @@
 // What of the range is shown, and how much each part of the filter hides.
 
 import { button, make } from "./dom.js";
-import { CATEGORIES, count, dateOf, timeOf, events as number, isProblem } from "./text.js";
+import { CATEGORIES, count, events as number, isProblem } from "./text.js";
 import { isEmpty, NO_FILTER } from "./store.js";
 
 // A text is looked for when no key was pressed for so long.
 const TYPING_MS = 250;
 // How often a live range is counted again.
 const COUNT_MS = 3000;
-const STATUSES = ["2xx", "3xx", "4xx", "5xx", "404", "failed"];
+const STATUSES = [["error", "any failure"], ["failed", "failed"], ["blocked", "blocked"], ...["2xx", "3xx", "4xx", "5xx", "404"].map((it) => [it, it])];
 
 export function mount(root, context) {
   const { store, source, live, joins } = context;
@@ -23,7 +23,7 @@ export function mount(root, context) {
     autocomplete: "off", spellcheck: "false", "aria-label": "Types" });
   const types = make("datalist", { id: "types" });
   const status = make("select", { "aria-label": "Status" }, make("option", { value: "" }, "any status"),
-    STATUSES.map((value) => make("option", { value }, value)));
+    STATUSES.map(([value, label]) => make("option", { value }, label)));
   const target = make("select", { "aria-label": "Tab" });
   const problems = make("input", { type: "checkbox", id: "problems" });
   const problemCount = make("b", {}, "");
@@ -32,7 +32,6 @@ export function mount(root, context) {
   const chips = CATEGORIES.map((category) => make("label", { "data-category": category }, boxes.get(category),
     make("span", {}, category), make("b", {})));
   const hidden = Object.fromEntries(["text", "category", "type", "status", "target"].map((name) => [name, make("span", { class: "hides" })]));
-  const range = make("span", { class: "range" });
   const summary = make("span", { class: "summary", role: "status" });
 
   const all = button("Show all", () => store.set({ filter: NO_FILTER }), { hidden: true });
@@ -46,7 +45,7 @@ export function mount(root, context) {
       make("label", { class: "problems" }, problems, "problems ", problemCount), all),
     make("div", { class: "line" },
       make("fieldset", {}, make("legend", { class: "unseen" }, "Categories; none chosen: all"), chips), hidden.category,
-      range, summary));
+      summary));
 
   // ---- what a person chooses ----
 
@@ -71,8 +70,7 @@ export function mount(root, context) {
     set({ category: CATEGORIES.filter((category) => boxes.get(category).checked) });
   }
 
-  function draw(state) {
-    const { filter } = state;
+  function draw({ filter }) {
     if (document.activeElement !== text) text.value = filter.text;
     if (document.activeElement !== type) type.value = filter.type;
     if (filter.status && ![...status.options].some(({ value }) => value === filter.status)) {
@@ -83,15 +81,6 @@ export function mount(root, context) {
     for (const [category, box] of boxes) box.checked = filter.category.includes(category);
     drawTargets(filter);
     all.hidden = isEmpty(filter);
-    drawRange(state);
-  }
-
-  function drawRange({ range: asked, zone }) {
-    range.replaceChildren();
-    if (asked === null) return;
-    range.append(make("span", { title: `${dateOf(asked.since, zone)} to ${dateOf(asked.until, zone)}` },
-      `${timeOf(asked.since, zone)} – ${timeOf(asked.until, zone)}`),
-    button("Back to now", () => store.set({ range: null, follow: true })));
   }
 
   // ---- tabs ----
@@ -210,7 +199,7 @@ export function mount(root, context) {
     }
   });
   store.on(["hidden", "filter"], drawHidden);
-  store.on(["filter", "range", "zone"], draw);
+  store.on(["filter"], draw);
   store.on(["filter", "range", "origin"], () => {
     store.set({ counts: null });
     countAll(true);

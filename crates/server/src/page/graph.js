@@ -115,6 +115,7 @@ export function mount(root, { store, source, joins }) {
     else if (counts) note.textContent = `${count(matching)} events${counts.events > matching ? ` of ${count(counts.events)}` : ""}`;
     else note.textContent = "";
     clear.hidden = !range;
+    clear.textContent = source.kind === "file" ? "All of it" : "Back to now";
     zoom.hidden = !range && !zoomed;
     zoom.textContent = zoomed ? "Zoom out" : "Zoom in";
     const text = counts ? Object.entries(counts.by_category ?? {}).map(([name, many]) => `${name} ${count(many)}`).join(", ") : "";
@@ -280,7 +281,7 @@ function build(root) {
   const title = node("h2", "", "Timeline");
   const note = node("p", "note");
   note.id = "graph-note";
-  const clear = node("button", "small", "Clear range");
+  const clear = node("button", "small", "Back to now");
   const zoom = node("button", "small", "Zoom in");
   clear.type = zoom.type = "button";
   clear.hidden = zoom.hidden = true;

@@ -276,28 +276,39 @@ export function fateOf(request) {
   return request.outcome;
 }
 
+// Reasons of the collector that are no fault of the request: what it belonged to was left, closed or lost.
+const GIVEN_UP = ["NAVIGATED_AWAY", "TARGET_GONE", "FRAME_GONE", "TARGET_CRASHED", "BROWSER_GONE", "SENT_AGAIN"]
+  .map((reason) => `tapline::${reason}`);
+
 // Whether the page or the browser gave it up without a fault.
 export function wasGivenUp({ failure }) {
-  const isCollectors = Boolean(failure) && failure.error_text.startsWith("tapline::");
-  return Boolean(failure) && !failure.blocked_reason && !failure.cors_error && (failure.canceled || isCollectors);
+  if (!failure || failure.blocked_reason || failure.cors_error) return false;
+  return Boolean(failure.canceled) || GIVEN_UP.includes(failure.error_text);
 }
 
+// Whether it is a problem.
 export function isBad(request) {
-  const fate = fateOf(request);
-  return fate === "blocked" || (fate === "failed" && !wasGivenUp(request)) || (request.response?.status ?? 0) >= 400;
+  return (Boolean(request.failure) && !wasGivenUp(request)) || (request.response?.status ?? 0) >= 400;
 }
 
-// Whether a request has one of these, joined by commas: 404, 4xx, failed, blocked, pending …
+// Whether a request has one of these, joined by commas, as the server understands them: 404, 4xx, an outcome, blocked,
+// canceled, error.
 export function hasStatus(request, wanted) {
-  const names = wanted.split(",").map((name) => name.trim().toLowerCase()).filter(Boolean);
+  const names = wanted.split(",").map((name) => name.trim()).filter(Boolean);
   if (names.length === 0) return true;
   const status = String(request.response?.status || "");
-  const fate = fateOf(request);
   return names.some((name) => {
     if (/^\dxx$/.test(name)) return status.length === 3 && status[0] === name[0];
-    if (name === "failed") return fate === "failed" || fate === "blocked";
-    return name === status || name === fate;
+    if (name === "error") return isBad(request);
+    if (name === "canceled") return wasGivenUp(request);
+    if (name === "blocked") return fateOf(request) === "blocked";
+    return name === status || name === request.outcome;
   });
+}
+
+// Whether its address, or that of a hop before it, has a text, which is in lower case.
+export function hasText(request, text) {
+  return [request, ...(request.redirects ?? [])].some(({ url }) => url.toLowerCase().includes(text));
 }
 
 // ---- pictures ----

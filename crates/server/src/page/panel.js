@@ -183,8 +183,8 @@ export function mount(root, { store, source, joins }) {
   function requestWords(request) {
     const who = {
       parser: "the document's markup", script: "a script", preload: "a preload", preflight: "a preflight of CORS",
-      SignedExchange: "a signed exchange",
-    }[request.initiator_type] || request.initiator_type;
+      SignedExchange: "a signed exchange", other: "",
+    }[request.initiator_type] ?? request.initiator_type;
     const words = [
       who || request.document_url ? `Requested by ${who || "the page"}${request.document_url ? ` of ${request.document_url}` : ""}` : "",
       request.resource_type ? `as ${request.resource_type}` : "",

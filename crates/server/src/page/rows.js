@@ -527,6 +527,8 @@ function statusMatcher(asked) {
     return (_, { status }) => typeof status === "number" && Math.floor(status / 100) === first;
   }
   if (/^\d+$/.test(asked)) return (_, { status }) => status === Number(asked);
+  if (asked === "error") return (event) => event.category === "network" && isProblem(event);
+  if (asked === "blocked") return (_, { blocked_reason, cors_error }) => Boolean(blocked_reason || cors_error);
   if (asked === "failed") return (event) => event.type === "network_loading_failed";
   return (_, { status }) => status === asked;
 }

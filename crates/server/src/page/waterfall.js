@@ -5,7 +5,7 @@
 // beginning, each row begins at the left, so that durations can be compared.
 
 import { placeOf, stepOf, ticksOf } from "./axis.js";
-import { fateOf, hasStatus, isBad, requestEnd } from "./joins.js";
+import { fateOf, hasStatus, hasText, isBad, requestEnd } from "./joins.js";
 import { count, duration, size, timeOf } from "./text.js";
 
 const ROW = 22; // pixels, as in the style sheet
@@ -28,7 +28,7 @@ const COLUMNS = [
   { id: "start", name: "Start", compare: (a, b) => a.ts - b.ts || a.seq - b.seq },
 ];
 
-const QUICK = [["", "All"], ["failed,4xx,5xx", "Failed"], ["blocked", "Blocked"], ["pending,open", "Pending"]];
+const QUICK = [["", "All"], ["error", "Failed"], ["blocked", "Blocked"]];
 
 export function mount(root, { store, joins }) {
   const parts = build(root);
@@ -54,7 +54,7 @@ export function mount(root, { store, joins }) {
       hasStatus(it, filter.status)
       && (!filter.target || it.target_id === filter.target)
       && (!filter.problems || isBad(it))
-      && (!text || it.url.toLowerCase().includes(text) || it.method.toLowerCase() === text));
+      && (!text || hasText(it, text)));
     if (sort.column !== "start" || sort.isDown) {
       const { compare, key } = COLUMNS.find((column) => column.id === sort.column);
       const order = compare ?? ((a, b) => (key(a) < key(b) ? -1 : key(b) < key(a) ? 1 : 0));
@@ -428,7 +428,14 @@ function statusOrder(request) {
   return order ?? 10 + (request.response?.status ?? 0);
 }
 
-function nameOf({ url, request_id }) {
+// Where it began and where it ended, if it was redirected.
+function nameOf({ url, request_id, redirects }) {
+  const last = partsOf(url, request_id);
+  if (!redirects) return last;
+  return { file: `${partsOf(redirects[0].url, "?").file} → ${last.file}`, rest: last.rest };
+}
+
+function partsOf(url, request_id) {
   let address;
   try {
     address = new URL(url);
