@@ -14,6 +14,7 @@ use tapline_client::Cursor;
 use tapline_oapi::{Category, SourceKind};
 
 use crate::player::Pace;
+use crate::template::Template;
 use crate::units::{self, InvalidNumber};
 pub(crate) use server::{Access, Archive, Dumps, Limits, Server, Streams};
 
@@ -318,7 +319,29 @@ pub(crate) struct Tail {
     #[arg(env = "TAPLINE_TAIL_TYPE", hide_env_values = true)]
     pub(crate) types: Vec<String>,
 
-    /// Start after this seq or cursor, instead of at the start of the current session
+    /// Show only events whose JSON contains this text; upper and lower case are the same
+    #[arg(long, value_name = "TEXT", value_parser = search_text)]
+    #[arg(env = "TAPLINE_TAIL_GREP", hide_env_values = true)]
+    pub(crate) grep: Option<String>,
+
+    /// Show only what went wrong: errors, failed requests, statuses of 400 or more, crashes
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_TAIL_PROBLEMS", hide_env_values = true)]
+    pub(crate) problems: bool,
+
+    /// Start with the last so many events that match, up to 10,000; with 0, with the next one
+    #[arg(short = 'n', long, value_name = "EVENTS", default_value = "20")]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=10_000))]
+    #[arg(conflicts_with_all = ["since", "after", "replay"])]
+    #[arg(env = "TAPLINE_TAIL_LAST", hide_env_values = true)]
+    pub(crate) last: u64,
+
+    /// Start with the events from this time on: RFC 3339, or a time ago, such as 5m, 2h or 7d
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["after", "replay"])]
+    #[arg(env = "TAPLINE_TAIL_SINCE", hide_env_values = true)]
+    pub(crate) since: Option<String>,
+
+    /// Start after this seq or cursor
     #[arg(long, value_name = "CURSOR", conflicts_with = "replay")]
     #[arg(env = "TAPLINE_TAIL_AFTER", hide_env_values = true)]
     pub(crate) after: Option<Cursor>,
@@ -343,6 +366,22 @@ pub(crate) struct Tail {
     #[arg(env = "TAPLINE_TAIL_RETRIES", hide_env_values = true)]
     pub(crate) retries: Option<u32>,
 
+    /// Print each event like this: {time}, {seq}, {category}, {type}, {text} (the summary), {ts}, and fields such as
+    /// {data.url} or {source.kind}; {{ and }} are braces, \t is a tab
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    #[arg(env = "TAPLINE_TAIL_FORMAT", hide_env_values = true)]
+    pub(crate) format: Option<Template>,
+
+    /// Show times in UTC instead of local time
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_UTC", hide_env_values = true)]
+    pub(crate) utc: bool,
+
+    /// Show the time since the event before, such as +0.012, instead of the time of day
+    #[arg(long, value_parser = BoolishValueParser::new(), conflicts_with = "utc")]
+    #[arg(env = "TAPLINE_TAIL_RELATIVE", hide_env_values = true)]
+    pub(crate) relative: bool,
+
     /// When to use colours; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     #[arg(env = "TAPLINE_COLOR", hide_env_values = true)]
@@ -350,12 +389,15 @@ pub(crate) struct Tail {
 }
 
 const TAIL_EXAMPLES: &str = "\
-Events go to standard output (times are UTC), everything else to standard error: losses, \
+Shows the last 20 events and what follows. Events go to standard output, everything else to standard error: losses, \
 reconnections, and without --json changes of the session. It reconnects whenever the connection \
 breaks, and receives everything that the server still retains. Ctrl-C ends it.
 
 Examples:
   tapline tail --category console,network
+  tapline tail --problems --since 10m
+  tapline tail -n 100 --grep checkout
+  tapline tail --type network_response --format '{time} {data.status} {data.url}'
   tapline tail --replay all --type 'page_*' --json | jq .event.data.url
   tapline tail --resume ~/.tapline-cursor      resumes where it stopped, also after a restart
   tapline tail --replay live --limit 1         waits for the next event";
@@ -476,6 +518,13 @@ pub(crate) const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 fn category() -> impl TypedValueParser<Value = Category> {
     PossibleValuesParser::new(Category::ALL.map(Category::as_str))
         .try_map(|name| name.parse::<Category>())
+}
+
+fn search_text(text: &str) -> Result<String, &'static str> {
+    match text.chars().count() {
+        1..=200 => Ok(text.to_owned()),
+        _ => Err("expected 1 to 200 characters"),
+    }
 }
 
 fn capacity(text: &str) -> Result<usize, String> {

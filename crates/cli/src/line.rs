@@ -1,14 +1,21 @@
 //! An event as a line for people: `12:09:18.721     4 console     console_log   hello`.
 
+use std::borrow::Cow;
 use std::io;
 
 use anstyle::{AnsiColor, Style};
 use tapline_client::StreamedEvent;
 use tapline_insight::{Summary, one_line, summary};
-use tapline_oapi::Category;
+use tapline_oapi::{Category, Envelope, Event};
+
+use crate::figures::Clock;
 
 /// The longest text of an event that is shown, in characters: a line of it, most of the time.
 const MAX_TEXT_CHARS: usize = 200;
+
+/// How many lines of a text are shown below the first one, and how far they are moved to the right.
+const MAX_MORE_LINES: usize = 8;
+const INDENT: usize = 22;
 
 /// What things look like; all plain where there is no colour.
 #[derive(Debug, Clone, Copy)]
@@ -47,42 +54,104 @@ impl Palette {
     };
 }
 
-/// Writes the line of one event, its line break included.
-pub(crate) fn write(
-    out: &mut impl io::Write,
-    streamed: &StreamedEvent,
+/// How events are written.
+pub(crate) struct Lines {
     palette: Palette,
-) -> io::Result<()> {
-    let seq = streamed.seq();
-    let Ok(envelope) = streamed.envelope() else {
-        // From a newer server, perhaps with a category of its own: better raw than not at all.
-        return writeln!(out, "{:12} {seq:>6} {}", "", printable(streamed.json()));
-    };
-    let event = envelope.event;
-    let (time, dim) = (time_of_day(event.ts), palette.dim);
-    let category = event.category;
-    let colour = palette.categories[category.index()];
-    let name = printable(event.event_type.as_str());
-    let Summary { text, is_error } = summary(&event);
-    let emphasis = if is_error {
-        palette.error
-    } else {
-        Style::new()
-    };
-    let text = printable(&text);
-    writeln!(
-        out,
-        "{dim}{time} {seq:>6}{dim:#} {colour}{category:<11}{colour:#} {name:<23} {emphasis}{text}{emphasis:#}"
-    )
+    clock: Clock,
+    /// The time of the event before, where times are shown as their distance.
+    before: Option<Option<u64>>,
 }
 
-/// `12:09:18.721`, UTC.
-fn time_of_day(ts: u64) -> String {
-    let micros = i64::try_from(ts).unwrap_or(i64::MAX);
-    match jiff::Timestamp::from_microsecond(micros) {
-        Ok(time) => time.strftime("%H:%M:%S%.3f").to_string(),
-        Err(_) => format!("{:12}", "?"),
+impl Lines {
+    /// `relative`: times are shown as the distance from the event before.
+    pub(crate) fn new(palette: Palette, clock: Clock, relative: bool) -> Self {
+        Self {
+            palette,
+            clock,
+            before: relative.then_some(None),
+        }
     }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Writes an event: a line, and below it the rest of a text of several lines, such as a stack.
+    pub(crate) fn write(
+        &mut self,
+        out: &mut impl io::Write,
+        envelope: &Envelope,
+    ) -> io::Result<()> {
+        let event = &envelope.event;
+        let (time, dim) = (self.time(event.ts), self.palette.dim);
+        let category = event.category;
+        let colour = self.palette.categories[category.index()];
+        let name = printable(event.event_type.as_str());
+        let Summary { text, is_error } = summary(event);
+        let emphasis = match is_error {
+            true => self.palette.error,
+            false if is_warning(event) => self.palette.warning,
+            false => Style::new(),
+        };
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        let first = printable(lines.next().unwrap_or_default());
+        let seq = envelope.seq;
+        writeln!(
+            out,
+            "{dim}{time:>12} {seq:>6}{dim:#} {colour}{category:<11}{colour:#} {name:<23} {emphasis}{first}{emphasis:#}"
+        )?;
+        for line in lines.by_ref().take(MAX_MORE_LINES) {
+            writeln!(
+                out,
+                "{dim}{:INDENT$}{}{dim:#}",
+                "",
+                printable(line.trim_start())
+            )?;
+        }
+        match lines.count() {
+            0 => Ok(()),
+            more => writeln!(out, "{dim}{:INDENT$}… {more} more lines{dim:#}", ""),
+        }
+    }
+
+    /// An event from a newer server, perhaps with a category of its own: better raw than not at all.
+    pub(crate) fn write_raw(
+        &self,
+        out: &mut impl io::Write,
+        event: &StreamedEvent,
+    ) -> io::Result<()> {
+        writeln!(
+            out,
+            "{:12} {:>6} {}",
+            "",
+            event.seq(),
+            printable(event.json())
+        )
+    }
+
+    fn time(&mut self, ts: u64) -> String {
+        let Some(before) = &mut self.before else {
+            return self.clock.of_day(ts);
+        };
+        match before.replace(ts) {
+            None => self.clock.of_day(ts),
+            Some(before) => format!("{:+.3}", (ts as f64 - before as f64) / 1e6),
+        }
+    }
+}
+
+/// A line of the console at the level warning.
+fn is_warning(event: &Event) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Level<'a> {
+        #[serde(borrow)]
+        level: Cow<'a, str>,
+    }
+    event.event_type.as_str() == "console_log"
+        && event.data.as_deref().is_some_and(|data| {
+            let level = serde_json::from_str::<Level<'_>>(data.get());
+            level.is_ok_and(|it| it.level == "warning")
+        })
 }
 
 /// `text` on one line, cut where it is long, and with nothing in it that a terminal would obey: what
@@ -93,7 +162,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// A producer may have broken lines between the tokens of its `data`, and only there: a space is as
 /// good to JSON, and keeps one envelope a line.
-pub(crate) fn one_line_of_json(json: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn one_line_of_json(json: &str) -> Cow<'_, str> {
     if json.contains('\n') {
         json.replace('\n', " ").into()
     } else {
@@ -103,8 +172,6 @@ pub(crate) fn one_line_of_json(json: &str) -> std::borrow::Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use tapline_oapi::Event;
-
     use super::*;
 
     #[track_caller]
@@ -203,9 +270,56 @@ mod tests {
         assert_eq!(printable(&"é".repeat(300)).chars().count(), 201);
     }
 
+    fn written(lines: &mut Lines, event: &str) -> String {
+        let mut out = Vec::new();
+        let envelope = format!(r#"{{"seq":7,"event":{event}}}"#);
+        lines
+            .write(&mut out, &serde_json::from_str(&envelope).unwrap())
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
-    fn times_are_utc() {
-        assert_eq!(time_of_day(1_795_349_358_733_796), "12:09:18.733");
-        assert_eq!(time_of_day(u64::MAX).trim_end(), "?");
+    fn a_stack_stands_below_its_line_and_is_cut() {
+        let mut lines = Lines::new(Palette::PLAIN, Clock::new(true), false);
+        let stack = r#"{"ts":1,"type":"console_error","category":"console","data":{"text":"Error: x\n    at f (a.js:1)\n\n    at g\u001b[2J"}}"#;
+        assert_eq!(
+            written(&mut lines, stack),
+            "00:00:00.000      7 console     console_error           Error: x\n\
+             \u{20}                     at f (a.js:1)\n\
+             \u{20}                     at g [2J\n"
+        );
+        let long = format!(
+            r#"{{"ts":1,"type":"console_error","category":"console","data":{{"text":"{}"}}}}"#,
+            "x\\n".repeat(20)
+        );
+        let long = written(&mut lines, &long);
+        assert_eq!(long.lines().count(), 1 + MAX_MORE_LINES + 1);
+        assert!(long.ends_with("… 11 more lines\n"), "{long}");
+    }
+
+    #[test]
+    fn relative_times_are_the_distance_from_the_event_before() {
+        let mut lines = Lines::new(Palette::PLAIN, Clock::new(true), true);
+        let mut at = |ts: u64| {
+            let event =
+                format!(r#"{{"ts":{ts},"type":"page_load","category":"page","data":null}}"#);
+            written(&mut lines, &event)[..12].to_owned()
+        };
+        assert_eq!(
+            [at(1_000_000), at(1_012_000), at(900_000)],
+            ["00:00:01.000", "      +0.012", "      -0.112"]
+        );
+    }
+
+    #[test]
+    fn warnings_have_a_colour() {
+        let mut lines = Lines::new(Palette::COLORED, Clock::new(true), false);
+        let warning = r#"{"ts":1,"type":"console_log","category":"console","data":{"level":"warning","text":"old"}}"#;
+        let yellow = "\u{1b}[33mwarning: old";
+        assert!(written(&mut lines, warning).contains(yellow));
+        assert!(
+            !written(&mut lines, &warning.replace("\"warning\"", "\"log\"")).contains("\u{1b}[33m")
+        );
     }
 }

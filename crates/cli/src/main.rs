@@ -23,6 +23,7 @@ mod publish;
 mod tail;
 mod archive;
 mod line;
+mod template;
 mod export;
 mod session;
 mod why;

@@ -1,5 +1,6 @@
 //! `tapline tail`: the events of a server, as they happen.
 
+mod recent;
 mod stored;
 
 use std::io::{self, BufWriter, Stdout, Write};
@@ -7,14 +8,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use clap::ColorChoice;
-use tapline_client::{Error, Follower, Start, StreamItem, StreamOptions, StreamedEvent};
-use tapline_oapi::{ByeReason, SessionNotice};
+use tapline_client::{Cursor, Error, Start, StreamItem, StreamOptions, StreamedEvent};
+use tapline_insight::summary;
+use tapline_oapi::{ByeReason, CategorySet, Envelope, SessionNotice};
 
 use crate::args::{Replay, Tail};
 use crate::failure::{Failure, chain};
-use crate::line::{self, Palette, one_line_of_json};
+use crate::figures::Clock;
+use crate::line::{self, Lines, Palette, one_line_of_json};
 use crate::session::captured;
 use crate::signals;
+use crate::template::Template;
 use crate::token;
 use stored::StoredCursor;
 
@@ -28,25 +32,62 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
     let client = token::client(&args.remote)?;
     let mut stored = args.resume.clone().map(StoredCursor::open).transpose()?;
     let resume = stored.as_ref().and_then(|stored| stored.cursor);
-    let start = match (resume.or(args.after), args.replay) {
-        (Some(cursor), _) => Start::After(cursor),
-        (None, Some(Replay::All)) => Start::Oldest,
-        (None, Some(Replay::Live)) => Start::Live,
-        (None, None) => Start::Session,
+    let mut view = View::new(&args);
+    let selection = Selection {
+        categories: args.category.into_iter().collect(),
+        types: args.types,
+        grep: args.grep,
+        problems: args.problems,
+    };
+    let mut recent = None;
+    let start = match (resume.or(args.after), args.replay, &args.since) {
+        (Some(cursor), ..) => Start::After(cursor),
+        (None, Some(Replay::All), _) => Start::Oldest,
+        (None, Some(Replay::Live), _) => Start::Live,
+        (None, None, since) => {
+            let read = match since {
+                Some(since) => recent::since(&client, &selection, since).await?,
+                None => recent::last(&client, &selection, args.last).await?,
+            };
+            let end = read.end;
+            recent = Some(read);
+            Start::After(end)
+        }
     };
     let mut options = StreamOptions {
         start,
-        categories: args.category.into_iter().collect(),
-        types: args.types,
+        categories: selection.categories,
+        types: selection.types.clone(),
         ..StreamOptions::default()
     };
     options.reconnect.attempts = args.retries;
 
     let mut stream = client.follow(options);
-    let mut view = View::new(args.json, args.color);
     let mut left = args.limit.unwrap_or(u64::MAX);
     let stop = signals::stop_requested().map_err(Failure::Runtime)?;
     let mut stop = std::pin::pin!(stop);
+
+    // Connected before anything is printed: from here on, what follows is not missed, and a server that goes away is
+    // waited for.
+    let mut first = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(()),
+        item = stream.next() => item,
+    };
+    if let (Some(recent), Some(Ok(_))) = (recent, &first) {
+        view.missing_before(recent.lost)?;
+        for (epoch, envelope) in recent.events {
+            view.envelope(&envelope)?;
+            left -= 1;
+            if left == 0 {
+                let cursor = Cursor {
+                    seq: envelope.seq,
+                    epoch: Some(epoch),
+                };
+                return settle(&mut view, &mut stored, Some(cursor));
+            }
+        }
+    }
     let mut reader_check = tokio::time::interval(READER_CHECK);
     let mut unflushed = 0;
 
@@ -57,12 +98,15 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
         // What is there already is taken without flushing. The cursor must not be stored with an item
         // in hand: that one would be behind it before it is out.
         if FLUSH_EVENTS <= unflushed {
-            settle(&mut view, &mut stored, &stream)?;
+            settle(&mut view, &mut stored, stream.cursor())?;
             unflushed = 0;
         }
-        let ready = poll_once(stream.next()).await;
+        let ready = match first.take() {
+            Some(item) => Some(Some(item)),
+            None => poll_once(stream.next()).await,
+        };
         if ready.is_none() {
-            settle(&mut view, &mut stored, &stream)?;
+            settle(&mut view, &mut stored, stream.cursor())?;
             unflushed = 0;
         }
         let item = match ready {
@@ -79,8 +123,9 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
         };
         match item {
             Some(Ok(StreamItem::Event(event))) => {
-                view.event(&event)?;
-                left -= 1;
+                if view.event(&event, &selection)? {
+                    left -= 1;
+                }
                 unflushed += 1;
             }
             Some(Ok(item)) => view.notice(&item)?,
@@ -88,19 +133,44 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
             None => break Ok(()),
         }
     };
-    settle(&mut view, &mut stored, &stream)?;
+    settle(&mut view, &mut stored, stream.cursor())?;
     ended
+}
+
+/// Which events are shown.
+struct Selection {
+    categories: CategorySet,
+    types: Vec<String>,
+    grep: Option<String>,
+    problems: bool,
+}
+
+impl Selection {
+    /// Whether an event that the server has chosen by category and type is one of them.
+    fn has(&self, envelope: &Envelope) -> bool {
+        (!self.problems || summary(&envelope.event).is_error)
+            && self.grep.as_ref().is_none_or(|text| {
+                let json = serde_json::to_string(envelope).unwrap_or_default();
+                contains(&json, text)
+            })
+    }
+}
+
+/// As the server compares: without regard to the case of ASCII letters.
+fn contains(json: &str, text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    memchr::memmem::find(json.to_ascii_lowercase().as_bytes(), text.as_bytes()).is_some()
 }
 
 /// Puts out what was written, and only then stores that it is behind.
 fn settle(
     view: &mut View,
     stored: &mut Option<StoredCursor>,
-    stream: &Follower,
+    cursor: Option<Cursor>,
 ) -> Result<(), Failure> {
     view.flush()?;
     match stored {
-        Some(stored) => stored.store(stream.cursor()),
+        Some(stored) => stored.store(cursor),
         None => Ok(()),
     }
 }
@@ -120,31 +190,75 @@ async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
 /// Events on standard output, everything else on standard error.
 struct View {
     json: bool,
+    template: Option<Template>,
     out: BufWriter<Stdout>,
-    out_palette: Palette,
+    lines: Lines,
     err_palette: Palette,
     /// Whether a first connection was made: only later ones are reported.
     was_connected: bool,
 }
 
 impl View {
-    fn new(json: bool, color: ColorChoice) -> Self {
+    fn new(args: &Tail) -> Self {
         Self {
-            json,
-            out_palette: palette(color, &io::stdout()),
-            err_palette: palette(color, &io::stderr()),
+            json: args.json,
+            template: args.format.clone(),
+            lines: Lines::new(
+                palette(args.color, &io::stdout()),
+                Clock::new(args.utc),
+                args.relative,
+            ),
+            err_palette: palette(args.color, &io::stderr()),
             out: BufWriter::new(io::stdout()),
             was_connected: false,
         }
     }
 
-    fn event(&mut self, event: &StreamedEvent) -> Result<(), Failure> {
-        let written = if self.json {
-            writeln!(self.out, "{}", one_line_of_json(event.json()))
+    /// Shows an event of the stream, if it is selected. What a newer server sends and cannot be understood is shown.
+    fn event(&mut self, event: &StreamedEvent, selection: &Selection) -> Result<bool, Failure> {
+        let Ok(envelope) = event.envelope() else {
+            let written = match self.json {
+                true => writeln!(self.out, "{}", one_line_of_json(event.json())),
+                false => self.lines.write_raw(&mut self.out, event),
+            };
+            return written.map(|()| true).map_err(Failure::Output);
+        };
+        if !selection.has(&envelope) {
+            return Ok(false);
+        }
+        if self.json {
+            // As it was received, byte for byte.
+            let written = writeln!(self.out, "{}", one_line_of_json(event.json()));
+            written.map_err(Failure::Output)?;
         } else {
-            line::write(&mut self.out, event, self.out_palette)
+            self.envelope(&envelope)?;
+        }
+        Ok(true)
+    }
+
+    fn envelope(&mut self, envelope: &Envelope) -> Result<(), Failure> {
+        let written = match (&self.template, self.json) {
+            (_, true) => {
+                let json = serde_json::to_string(envelope).expect("an envelope always serializes");
+                writeln!(self.out, "{}", one_line_of_json(&json))
+            }
+            (Some(template), _) => {
+                writeln!(self.out, "{}", template.fill(envelope, self.lines.clock()))
+            }
+            (None, _) => self.lines.write(&mut self.out, envelope),
         };
         written.map_err(Failure::Output)
+    }
+
+    /// Events of the time that was asked for are gone.
+    fn missing_before(&mut self, lost: u64) -> Result<(), Failure> {
+        match lost {
+            0 => Ok(()),
+            _ => self.say(
+                self.err_palette.warning,
+                &format!("{lost} events at most of this time are not retained any more"),
+            ),
+        }
     }
 
     fn notice(&mut self, item: &StreamItem) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::follower::Follower;
 use crate::http::{Content, Http, add_filter};
 use crate::options::StreamOptions;
-use crate::page::{EventPage, PageOptions};
+use crate::page::{EventPage, PageOptions, PageOrder};
 use crate::wait::{WaitOptions, Waited};
 
 /// How long a call may take. Publishing the largest batch takes the server well under a second;
@@ -235,7 +235,7 @@ impl Client {
         })
     }
 
-    /// Some of the retained events, oldest first (`GET /telemetry/events`). Ask again with
+    /// Some of the retained events (`GET /telemetry/events`). Ask again with
     /// [`EventPage::next`] as the offset until that is `None`.
     ///
     /// # Errors
@@ -368,6 +368,9 @@ fn wait_path(options: &WaitOptions) -> String {
 fn page_path(options: &PageOptions) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("limit", &options.limit.to_string());
+    if options.order == PageOrder::NewestFirst {
+        query.append_pair("order", "desc");
+    }
     for (name, cursor) in [("after", options.after), ("offset", options.offset)] {
         if let Some(cursor) = cursor {
             query.append_pair(name, &cursor.to_string());
@@ -379,6 +382,9 @@ fn page_path(options: &PageOptions) -> String {
         }
     }
     add_filter(&mut query, options.categories, &options.types);
+    if let Some(text) = &options.contains {
+        query.append_pair("contains", text);
+    }
     format!("/telemetry/events?{}", query.finish())
 }
 

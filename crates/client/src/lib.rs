@@ -54,6 +54,6 @@ pub use error::{Error, ProtocolError};
 pub use follower::Follower;
 pub use item::{Loss, LossCause, Reconnecting, StreamItem, StreamedEvent};
 pub use options::{Reconnect, Start, StreamOptions};
-pub use page::{EventPage, PageOptions};
+pub use page::{EventPage, PageOptions, PageOrder};
 pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use wait::{WaitOptions, Waited};

@@ -2,9 +2,21 @@
 
 use tapline_oapi::{CategorySet, Cursor, Envelope, Epoch};
 
+/// The order of the events of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PageOrder {
+    /// The oldest one first.
+    #[default]
+    OldestFirst,
+    /// The newest one first.
+    NewestFirst,
+}
+
 /// Which retained events to get. The default asks for the oldest ones.
 #[derive(Debug, Clone)]
 pub struct PageOptions {
+    /// Which events come first, on this page and on those that follow.
+    pub order: PageOrder,
     /// At most so many events, from 1 to 1,000.
     pub limit: u64,
     /// Only events after this cursor.
@@ -20,11 +32,14 @@ pub struct PageOptions {
     /// Only events of these types; `*` matches any text (`page_*`). An empty list is no filter. With
     /// `categories` as well, an event has to match both.
     pub types: Vec<String>,
+    /// Only events whose JSON contains this text, without regard to the case of ASCII letters: at most 200 characters.
+    pub contains: Option<String>,
 }
 
 impl Default for PageOptions {
     fn default() -> Self {
         Self {
+            order: PageOrder::OldestFirst,
             limit: 1000,
             after: None,
             offset: None,
@@ -32,11 +47,12 @@ impl Default for PageOptions {
             until: None,
             categories: CategorySet::EMPTY,
             types: Vec::new(),
+            contains: None,
         }
     }
 }
 
-/// A page of events, oldest first, all of one epoch.
+/// A page of events in the order asked for, all of one epoch.
 #[derive(Debug, Clone)]
 pub struct EventPage {
     /// The events. There may be fewer than asked for, or none, although there are more.

@@ -63,10 +63,15 @@ fn for_people_an_event_is_a_line_without_tricks() {
     let server = Server::start();
     let evil = r#"{"type":"console_log","ts":1795349358733796,"data":{"level":"warning","text":"a\u001b[2Jb\nc"}}"#;
     assert_eq!(server.publish_lines(evil).code, Some(0));
-    let plain = "12:09:18.733      1 console     console_log             warning: a [2Jb c\n";
+    let plain = "12:09:18.733      1 console     console_log             warning: a [2Jb\n                      c\n";
 
-    let mut tail = Running::start(server.tail(&["--limit", "1"]));
+    let from_start = ["--utc", "--limit", "1", "--replay", "all"];
+    let mut tail = Running::start(server.tail(&from_start));
     tail.err_line_with("captures all categories");
+    assert_eq!(tail.end().out, plain);
+
+    // The same from what is there already.
+    let tail = Running::start(server.tail(&["--utc", "--limit", "1"]));
     assert_eq!(tail.end().out, plain);
 
     let tail = Running::start(server.tail(&["--limit", "1", "--color", "always"]));
@@ -102,6 +107,75 @@ fn filters_by_category_and_type() {
     check(&["--category", "page", "--type", "*load"], &[1, 5]);
     check(&["--after", "3"], &[4, 5]);
     check(&["--replay", "all"], &[1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn it_begins_with_the_last_events_and_continues_with_what_follows() {
+    let server = Server::start();
+    server.publish_steps(30);
+    let mut tail = Running::start(server.tail(&["--json"]));
+    assert_eq!(
+        (11..=30).map(|_| seqs(&tail.line())[0]).collect::<Vec<_>>(),
+        (11..=30).collect::<Vec<_>>()
+    );
+    server.publish_steps(1);
+    assert_eq!(seqs(&tail.line()), [31]);
+    tail.signal(Signal::INT);
+    assert_eq!(tail.end().code, Some(0));
+
+    let mut tail = Running::start(server.tail(&["-n", "2", "--json"]));
+    assert_eq!([seqs(&tail.line()), seqs(&tail.line())], [[30], [31]]);
+    server.publish_steps(1);
+    assert_eq!(seqs(&tail.line()), [32]);
+    tail.signal(Signal::INT);
+    assert_eq!(tail.end().code, Some(0));
+}
+
+#[test]
+fn a_text_a_time_and_problems_choose_among_what_is_there_and_what_follows() {
+    let server = Server::start();
+    let lines = r#"{"type":"console_log","data":{"level":"log","text":"Checkout begins"},"ts":1795349358000000}
+{"type":"console_error","data":{"text":"TypeError: checkout failed"}}
+{"type":"console_error","data":{"text":"other"}}
+"#;
+    assert_eq!(server.publish_lines(lines).code, Some(0));
+    let check = |args: &[&str], expected: &[u64]| {
+        let limit = (expected.len() + 1).to_string();
+        let mut tail =
+            Running::start(server.tail(&[&["--json", "--limit", &limit], args].concat()));
+        let seen: Vec<_> = expected.iter().map(|_| seqs(&tail.line())[0]).collect();
+        assert_eq!(seen, expected, "{args:?}");
+        // One that is not chosen, and one that is.
+        let more = r#"{"type":"console_log","data":{"level":"log","text":"calm"},"ts":1}
+{"type":"console_error","data":{"text":"CHECKOUT again"}}"#;
+        assert_eq!(server.publish_lines(more).code, Some(0));
+        let said = tail.end();
+        assert!(said.out.contains("CHECKOUT again"), "{args:?}: {said:?}");
+        assert_eq!(said.code, Some(0));
+    };
+    check(&["--grep", "checkout"], &[1, 2]);
+    check(&["--problems", "-n", "2"], &[3, 5]);
+    check(&["--since", "1h", "--problems"], &[2, 3, 5, 7]);
+    let mut tail = Running::start(server.tail(&["--grep", "checkout", "-n", "0", "--limit", "1"]));
+    tail.err_line_with("session");
+    assert_eq!(server.publish_lines(lines).code, Some(0));
+    assert!(tail.end().out.contains("Checkout begins"));
+}
+
+#[test]
+fn a_line_is_what_the_template_says() {
+    let server = Server::start();
+    let said = server.publish_lines(r#"{"type":"network_response","ts":1795349358733796,"data":{"request_id":"1","method":"GET","status":404,"headers":{},"url":"http://h/"}}"#);
+    assert_eq!(said.code, Some(0));
+    let format = "{time} {data.status}\\t{data.url}";
+    let tail = server.tail(&["--utc", "--limit", "1", "--format", format]);
+    assert_eq!(
+        Running::start(tail).end().out,
+        "12:09:18.733 404\thttp://h/\n"
+    );
+    let said = run(&["tail", "--format", "{url}"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("data.url"), "{said:?}");
 }
 
 #[test]
