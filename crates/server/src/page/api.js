@@ -36,14 +36,16 @@ export class ApiError extends Error {
 // `onToken(note)`: a token is needed, or the one given was not accepted.
 export function serverSource({ onToken }) {
   let token = ""; // in memory only: gone with the page
+  let isAsked = false; // for a token
 
   async function call(path, { method = "GET", query = {}, body, signal } = {}) {
+    const used = token;
     const answer = await fetch(address(path, query), {
       method,
       signal,
       cache: "no-store",
       headers: {
-        ...(token && { authorization: `Bearer ${token}` }),
+        ...(used && { authorization: `Bearer ${used}` }),
         ...(body !== undefined && { "content-type": "application/json" }),
       },
       body: body === undefined ? undefined : JSON.stringify(body),
@@ -51,12 +53,16 @@ export function serverSource({ onToken }) {
     if (answer.ok) return answer;
     const error = await answer.json().catch(() => ({}));
     const failure = new ApiError(answer.status, error.code || "", error.message || `the server answered ${answer.status}`);
-    if (answer.status === 401 || (answer.status === 403 && token)) {
-      const note = token ? "The server does not accept this token." : "";
-      token = "";
-      onToken(note);
-    }
+    if (answer.status === 401 || (answer.status === 403 && used)) ask(used);
     throw failure;
+  }
+
+  // Several calls may fail for the same reason: one asks.
+  function ask(used) {
+    if (used !== token || isAsked) return;
+    token = "";
+    isAsked = true;
+    onToken(used ? "The server does not accept this token." : "");
   }
 
   const json = async (path, options) => (await call(path, options)).json();
@@ -85,6 +91,7 @@ export function serverSource({ onToken }) {
     kind: "server",
     authorize(text) {
       token = text;
+      isAsked = false;
     },
     async events(query, options) {
       const answer = await call("telemetry/events", { query, ...options });

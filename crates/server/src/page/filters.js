@@ -1,7 +1,7 @@
 // What of the range is shown, and how much each part of the filter hides.
 
 import { button, make } from "./dom.js";
-import { CATEGORIES, count, events as number, isProblem } from "./text.js";
+import { CATEGORIES, count, events as number } from "./text.js";
 import { isEmpty, NO_FILTER } from "./store.js";
 
 // A text is looked for when no key was pressed for so long.
@@ -87,7 +87,7 @@ export function mount(root, context) {
 
   const tabs = new Map(); // target_id: what it is called
   function drawTargets(filter = store.get().filter) {
-    for (const navigation of joins.navigations()) {
+    for (const navigation of joins.known("navigations")) {
       if (navigation.target_id && !navigation.parent_frame_id) remember(navigation.target_id, navigation.url);
     }
     const options = [["", "all tabs"], ...tabs];
@@ -110,7 +110,6 @@ export function mount(root, context) {
 
   let timer = 0;
   let attempt = null;
-  let unjoined = 0; // problems that came since the last count
 
   async function countAll(isChanged) {
     clearTimeout(timer);
@@ -164,11 +163,13 @@ export function mount(root, context) {
 
   function drawProblems() {
     // Losses and restarts count: there may have been anything among what was lost.
-    const { losses, restarts } = store.get();
-    const found = joins.problems();
-    const known = found.filter(({ kind }) => kind !== "events_lost" && kind !== "restart").length;
-    const there = Math.max(known + losses.length + restarts, found.length, unjoined);
-    problemCount.textContent = count(there);
+    const { losses, restarts, range: asked } = store.get();
+    const { isRead, error } = joins.status();
+    const found = asked === null ? joins.known("problems") : joins.problems();
+    const others = found.filter(({ kind }) => kind !== "events_lost" && kind !== "restart").length;
+    const there = Math.max(others + losses.length + restarts, found.length);
+    problemCount.textContent = !isRead && there === 0 ? (error ? "?" : "…") : count(there);
+    problemCount.title = error;
     problemCount.classList.toggle("bad", there > 0);
     const title = there > 0 ? `(${count(there)}) Tapline` : "Tapline";
     if (document.title !== title) document.title = title;
@@ -182,15 +183,10 @@ export function mount(root, context) {
   }
 
   joins.on(() => {
-    unjoined = 0;
     drawTargets();
     drawProblems();
   });
   live.on((events) => {
-    if (joins.problems().length === 0) {
-      unjoined += events.filter(({ event }) => isProblem(event)).length;
-      drawProblems();
-    }
     for (const { event } of events) {
       if (event.type === "page_tab_opened" && event.data && typeof event.data.target_id === "string") {
         remember(event.data.target_id, String(event.data.url));
@@ -204,7 +200,8 @@ export function mount(root, context) {
     store.set({ counts: null });
     countAll(true);
   });
-  store.on(["losses", "restarts"], drawProblems);
+  store.on(["connection"], ({ connection }) => connection.state === "live" && countAll(false));
+  store.on(["losses", "restarts", "range"], drawProblems);
   store.on(["types"], () => store.get().counts && drawCounts(store.get().counts));
   draw(store.get());
   drawProblems();

@@ -297,9 +297,6 @@ export function mount(root, context) {
   root.addEventListener("choose", () => choose(active && rows.row(rows.index(active))));
 
   live.on(append);
-  joins.on(() => {
-    if (store.get().filter.problems) changed();
-  });
   // Another filter shows the same time, where it can.
   store.on(["filter"], () => open(anchor));
   store.on(["range", "origin"], () => open(null));
@@ -317,6 +314,10 @@ export function mount(root, context) {
   store.on(["counts"], ({ counts }) => {
     if (counts && !store.get().filter.problems) rows.setCount(counts.matching);
     plan();
+  });
+  store.on(["connection"], ({ connection }) => {
+    // A token was given, or the server is there again.
+    if (connection.state === "live" && !rows.isOpen()) open(anchor);
   });
   store.on(["zone", "session", "connection"], plan);
   announce(store, parts.status);

@@ -85,7 +85,7 @@ export function mount(root, { store, source, joins }) {
   async function describeRequest(selection, found, signal) {
     const request = await source.request(selection.seq, { signal });
     if (request === null) return describeEvent(selection, found, signal);
-    const problems = joins.problems().filter((problem) => problem.request === request.seq);
+    const problems = joins.known("problems").filter((problem) => problem.request === request.seq);
     const { response, timing } = request;
     return [
       make("p", { class: isBad(request) ? "sentence bad" : "sentence" }, request.sentence),
@@ -114,7 +114,7 @@ export function mount(root, { store, source, joins }) {
       ["loaded", navigation.load], ["largest paint", navigation.lcp && navigation.lcp.ts],
       ["network idle", navigation.network_idle], ["settled", navigation.settled], ["crashed", navigation.crashed],
       ["left", navigation.replaced]].filter(([, ts]) => ts);
-    const problems = joins.problems().filter((problem) => problem.navigation === navigation.seq);
+    const problems = joins.known("problems").filter((problem) => problem.navigation === navigation.seq);
     return [
       make("p", { class: "sentence" }, `${navigation.parent_frame_id ? "A frame went" : "The tab went"} to ${navigation.url}`),
       make("dl", {}, milestones.map(([name, ts]) => [make("dt", {}, name),
@@ -158,7 +158,7 @@ export function mount(root, { store, source, joins }) {
   async function requestOf(event, seq, signal) {
     const id = event.data !== null && typeof event.data === "object" ? event.data.request_id : undefined;
     if (typeof id !== "string" || event.category !== "network") return null;
-    const known = joins.requests().findLast((request) => request.request_id === id && request.seq <= seq);
+    const known = joins.known("requests").findLast((request) => request.request_id === id && request.seq <= seq);
     if (known) return known;
     if (event.type !== "network_request") return null;
     return source.request(seq, { signal }).catch(() => null);
@@ -166,15 +166,14 @@ export function mount(root, { store, source, joins }) {
 
   // A problem or a navigation; a fresh page asks for those of that moment.
   async function itemOf(kind, seq, ts, signal) {
-    const known = joins[kind]().find((item) => item.seq === seq);
+    const known = joins.find(kind, seq);
     if (known || !ts) return known || null;
     const { items } = await source[kind]({ since: ts - 1_000_000, until: ts + 1_000_000, limit: 1000 }, { signal }).catch(() => ({ items: [] }));
     return items.find((item) => item.seq === seq) || null;
   }
 
   function updatedOf({ kind, seq }) {
-    const items = { request: joins.requests, navigation: joins.navigations, problem: joins.problems }[kind];
-    const item = items && items().find((one) => one.seq === seq);
+    const item = kind === "event" ? null : joins.find(`${kind}s`, seq);
     return item ? item.updated : null;
   }
 

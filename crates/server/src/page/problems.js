@@ -22,18 +22,15 @@ const KINDS = {
   captcha_failed: ["captcha", "captcha_solve_result"],
 };
 
-export function problemRows({ joins, filter, present }) {
+export function problemRows({ joins, filter, range, present, onChange }) {
   const match = matcher({ ...filter, status: "" });
   const text = filter.text.toLowerCase();
-  let seen = null;
   let rows = [];
 
-  function list() {
-    const problems = joins.problems();
-    if (problems === seen) return rows;
-    seen = problems;
+  function read() {
+    const problems = range === null ? joins.known("problems") : joins.problems();
     rows = problems.filter(isWanted).map(rowOf);
-    return rows;
+    onChange();
   }
 
   function isWanted(problem) {
@@ -55,18 +52,17 @@ export function problemRows({ joins, filter, present }) {
     target: problem.target_id || "",
   });
 
+  const stop = joins.on(read);
+  queueMicrotask(read);
   return {
-    total: () => list().length,
-    isOpen: () => true,
-    problem: () => "",
-    loaded: () => list().length,
-    row: (index) => list()[index],
-    key: (index) => {
-      const row = list()[index];
-      return row ? { epoch: row.epoch, seq: row.seq } : null;
-    },
+    total: () => rows.length,
+    isOpen: () => joins.status().isRead,
+    problem: () => joins.status().error,
+    loaded: () => rows.length,
+    row: (index) => rows[index],
+    key: (index) => (rows[index] ? { epoch: rows[index].epoch, seq: rows[index].seq } : null),
     index({ seq }) {
-      const index = list().findIndex((row) => seq <= row.seq);
+      const index = rows.findIndex((row) => seq <= row.seq);
       return index < 0 ? rows.length - 1 : index;
     },
     look() {},
@@ -74,6 +70,6 @@ export function problemRows({ joins, filter, present }) {
     addLoss() {},
     setCount() {},
     hidden: () => null,
-    close() {},
+    close: stop,
   };
 }

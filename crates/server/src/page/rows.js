@@ -16,6 +16,7 @@ const SEARCH_PAGE = 1000;
 const MAX_LOADED = 4000;
 const MAX_SPAN = 500;
 const RETRY_MS = 2000;
+const RESTART = "The server was restarted here: seqs begin again.";
 const GONE = "Not retained any more: evicted";
 
 // `present()`: the epoch of the server, "" before it is known. `hasArchive()`: whether evicted events are read elsewhere.
@@ -191,8 +192,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
 
   function takeRun(page) {
     const newest = page.events[0].seq;
-    const restart = { epoch: page.epoch, from: newest + 1, to: newest + 1, count: 1,
-      rows: [lossRow(page.epoch, newest + 1, newest + 1, "The server was restarted here: seqs begin again.", page.events[0].event.ts)], isLoss: true };
+    const restart = lossSpan(page.epoch, newest + 1, newest + 1, RESTART, false);
     const run = { epoch: page.epoch, from: 1, to: newest, count: isExact ? newest : page.events.length, rows: null };
     spans.unshift(run, restart);
     put(run, page, newest, offsetOf(page, page.epoch));
@@ -268,7 +268,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
       const before = tidied[tidied.length - 1];
       if (before && joins(before, span)) {
         before.to = span.to;
-        if (before.isGone) before.rows = [lossRow(before.epoch, before.from, before.to, GONE)];
+        if (before.isGone) before.rows = lossSpan(before.epoch, before.from, before.to, GONE, true).rows;
         else {
           before.rows = before.rows && before.rows.concat(span.rows);
           before.count += span.count;
@@ -279,7 +279,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
   }
 
   const joins = (a, b) => a.epoch === b.epoch && a.to + 1 === b.from && !a.offset && !b.offset
-    && a.isLoss === b.isLoss && a.isGone === b.isGone && (!a.isLoss || a.isGone)
+    && Boolean(a.isLoss) === Boolean(b.isLoss) && Boolean(a.isGone) === Boolean(b.isGone) && (!a.isLoss || a.isGone)
     && (load === null || (a !== load.span && b !== load.span))
     && (a.rows === null) === (b.rows === null)
     && (a.rows === null || a.isGone || a.rows.length + b.rows.length <= MAX_SPAN);
@@ -299,10 +299,8 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
 
   const addHole = (epoch, from, to) => carve(epoch, from, to, GONE, true);
 
-  // A loss that was reported: a row of its own where nothing is known of these seqs.
-  function addLoss(loss, text) {
-    carve(loss.epoch, loss.from, loss.to, text, false);
-  }
+  // A loss that was reported: a row of its own where nothing is known of these seqs, or only that they are gone.
+  const addLoss = (loss, text) => carve(loss.epoch, loss.from, loss.to, text, false);
 
   // What the server has evicted, and does not have in an archive either.
   function forget(oldest) {
@@ -312,25 +310,27 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
   function carve(epoch, from, to, text, isGone) {
     if (to < from) return;
     spans = spans.flatMap((span) => {
-      if (span.epoch !== epoch || span.isLoss || span.offset || span.to < from || to < span.from) return [span];
+      if (span.epoch !== epoch || span.offset || span.to < from || to < span.from) return [span];
+      if (span.isLoss && (isGone || !span.isGone)) return [span];
       if (load && load.span === span) stop();
       const first = Math.max(from, span.from);
       const last = Math.min(to, span.to);
-      if (span.rows && span.rows.some(({ seq }) => first <= seq && seq <= last)) return [span];
+      if (!span.isLoss && span.rows && span.rows.some(({ seq }) => first <= seq && seq <= last)) return [span];
       const parts = [];
       if (span.from < first) parts.push(part(span, span.from, first - 1));
-      parts.push({ epoch, from: first, to: last, count: 1, rows: [lossRow(epoch, first, last, text)], isLoss: true, isGone });
+      parts.push(lossSpan(epoch, first, last, text, isGone));
       if (last < span.to) parts.push(part(span, last + 1, span.to));
       return parts;
     });
     tidy();
   }
 
-  const part = (span, from, to) => {
+  function part(span, from, to) {
+    if (span.isLoss) return lossSpan(span.epoch, from, to, GONE, true);
     if (span.rows === null) return rest(span, from, to);
     const rows = span.rows.filter(({ seq }) => from <= seq && seq <= to);
     return { epoch: span.epoch, from, to, count: rows.length, rows };
-  };
+  }
 
   // ---- the stream ----
 
@@ -370,8 +370,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
   }
 
   function addRestart(epoch) {
-    spans.push({ epoch, from: 0, to: 0, count: 1, isLoss: true,
-      rows: [lossRow(epoch, 0, 0, "The server was restarted: seqs begin again.")] });
+    spans.push(lossSpan(epoch, 0, 0, RESTART, false));
   }
 
   // Events up to this seq exist, and were not handed on.
@@ -492,9 +491,11 @@ function rowOf(epoch, seq, event, addresses) {
   };
 }
 
-function lossRow(epoch, seq, to, text, ts = null) {
-  const where = seq === 0 ? "" : seq === to ? ` (seq ${digits(seq)})` : ` (seq ${digits(seq)} to ${digits(to)})`;
-  return { epoch, seq, to, ts, loss: text.endsWith(".") ? text : `${text}${where}`, problem: true };
+// One row for seqs that are missing; `isGone`: it is not known since when.
+function lossSpan(epoch, from, to, text, isGone) {
+  const where = from === to ? `seq ${digits(from)}` : `seq ${digits(from)} to ${digits(to)}`;
+  const loss = text === RESTART ? text : `${text} (${where})`;
+  return { epoch, from, to, count: 1, isLoss: true, isGone, rows: [{ epoch, seq: from, to, ts: null, loss, problem: true }] };
 }
 
 // ---- the filter, for events of the stream; and what the server cannot filter by ----
