@@ -13,7 +13,7 @@ use crate::data::{Context, NetworkTiming, TargetType};
 /// A request, joined with its redirects, its answer and its end.
 ///
 /// A request that was redirected is one request: `url`, `headers` and the like are those of the last hop, and
-/// [`redirects`](Self::redirects) has the hops before it.
+/// `redirects` has the hops before it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = BrowserRequest))]
@@ -210,6 +210,58 @@ impl Request {
     }
 }
 
+/// A request as it is listed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RequestItem {
+    /// The request.
+    #[serde(flatten)]
+    pub request: Request,
+    /// The request in one sentence.
+    pub sentence: String,
+}
+
+impl From<Request> for RequestItem {
+    fn from(request: Request) -> Self {
+        Self {
+            sentence: request.sentence(),
+            request,
+        }
+    }
+}
+
+impl RequestItem {
+    /// Without headers, posted data, bodies and messages: as it is in a list.
+    pub fn leave_out_contents(&mut self) {
+        let request = &mut self.request;
+        request.headers.clear();
+        request.post_data = None;
+        for hop in &mut request.redirects {
+            hop.headers.clear();
+            hop.post_data = None;
+        }
+        if let Some(response) = &mut request.response {
+            response.headers.clear();
+            response.body = None;
+        }
+        if let Some(socket) = &mut request.websocket {
+            socket.messages_dropped += socket.messages.len() as u64;
+            socket.messages.clear();
+        }
+    }
+}
+
+/// A request with what is known about it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RequestDetail {
+    /// The request, with its headers.
+    #[serde(flatten)]
+    pub request: RequestItem,
+    /// The problems that are about it, oldest first: each with what was before and after it.
+    pub problems: Vec<Problem>,
+}
+
 /// Where something is in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -321,7 +373,7 @@ pub enum Outcome {
     Answered,
     /// Not answered, or the body of the answer broke off.
     Failed,
-    /// Not known. See [`Request::unknown`].
+    /// Not known. See `unknown`.
     Unknown,
 }
 
@@ -673,6 +725,49 @@ pub enum ProblemKind {
     EventsLost,
     /// The server was restarted.
     Restart,
+}
+
+impl ProblemKind {
+    /// All kinds.
+    pub const ALL: [Self; 15] = [
+        Self::RequestFailed,
+        Self::RequestBlocked,
+        Self::HttpError,
+        Self::ProxyError,
+        Self::ConsoleError,
+        Self::Exception,
+        Self::PageCrashed,
+        Self::BrowserLost,
+        Self::CollectorFailed,
+        Self::ServiceCrashed,
+        Self::OutOfMemory,
+        Self::ApiError,
+        Self::CaptchaFailed,
+        Self::EventsLost,
+        Self::Restart,
+    ];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RequestFailed => "request_failed",
+            Self::RequestBlocked => "request_blocked",
+            Self::HttpError => "http_error",
+            Self::ProxyError => "proxy_error",
+            Self::ConsoleError => "console_error",
+            Self::Exception => "exception",
+            Self::PageCrashed => "page_crashed",
+            Self::BrowserLost => "browser_lost",
+            Self::CollectorFailed => "collector_failed",
+            Self::ServiceCrashed => "service_crashed",
+            Self::OutOfMemory => "out_of_memory",
+            Self::ApiError => "api_error",
+            Self::CaptchaFailed => "captcha_failed",
+            Self::EventsLost => "events_lost",
+            Self::Restart => "restart",
+        }
+    }
 }
 
 /// An event near a problem.

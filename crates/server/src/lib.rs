@@ -44,6 +44,7 @@ mod answer;
 
 mod stream;
 mod counts;
+mod joins;
 mod export;
 mod metrics;
 mod page;

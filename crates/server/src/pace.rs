@@ -30,9 +30,14 @@ impl Pace {
         }
     }
 
+    /// Whether it has worked for its slice.
+    pub(crate) fn is_over(&self) -> bool {
+        SLICE <= self.since.elapsed()
+    }
+
     /// Lets other tasks run if this one has worked for its slice.
     pub(crate) async fn rest(&mut self) {
-        if SLICE <= self.since.elapsed() {
+        if self.is_over() {
             tokio::task::yield_now().await;
             self.since = Instant::now();
         }

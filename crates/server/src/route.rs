@@ -83,6 +83,10 @@ routes! {
     ListSinks       GET    "/telemetry/sinks"        "list_sinks"         Token          Described  Silent;
     ExportEvents    GET    "/telemetry/export"       "export_events"      Token          Described  Silent;
     CountEvents     GET    "/telemetry/counts"       "count_events"       Token          Described  Silent;
+    ListRequests    GET    "/telemetry/requests"     "list_requests"      Token          Described  Silent;
+    GetRequest      GET    "/telemetry/requests/{id}" "get_request"       Token          Described  Silent;
+    ListNavigations GET    "/telemetry/navigations"  "list_navigations"   Token          Described  Silent;
+    ListProblems    GET    "/telemetry/problems"     "list_problems"      Token          Described  Silent;
     IssueTicket     POST   "/telemetry/tickets"      "create_ticket"      Token          Described  Event;
     GetHealth       GET    "/healthz"                "get_health"         Open           Described  Silent;
     GetReadiness    GET    "/readyz"                 "get_readiness"      Open           Described  Silent;

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
     ApiError, Backend, Delivery, EncodedEnvelope, Epoch, Filter, Page, PageQuery, Published,
-    PutAnswer, ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
+    PutAnswer, QueryError, ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
 };
 use tapline_oapi::{
     BatchResult, ConfigRequest, ErrorCode, Health, OnLag, PublishRequest, ReaderKind, ReaderPatch,
@@ -36,6 +36,7 @@ use crate::calls::{self, RequestId};
 use crate::cors;
 use crate::counts;
 use crate::export;
+use crate::joins;
 use crate::metrics::{self, RefusalReason};
 use crate::pace::{Pace, Turns};
 use crate::page::{self, Asset};
@@ -205,6 +206,15 @@ async fn dispatch<B: Backend>(
         Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
         Route::ExportEvents => export::export(app, query()).await?,
         Route::CountEvents => counts::count(app, query()).await?,
+        Route::ListRequests => joins::requests(app, query()).await?,
+        Route::GetRequest => {
+            if let Some((name, _)) = query().next() {
+                return Err(QueryError::new(name, "unknown; this call takes no parameters").into());
+            }
+            joins::request(app, id.unwrap_or_default()).await?
+        }
+        Route::ListNavigations => joins::navigations(app, query()).await?,
+        Route::ListProblems => joins::problems(app, query()).await?,
         Route::ListSinks => json(
             StatusCode::OK,
             &SinkList {

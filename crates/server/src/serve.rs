@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::answer::Failure;
 use crate::connection;
 use crate::export::MAX_EXPORTS;
+use crate::joins::Views;
 use crate::metrics::{CloseReason, Metrics, RefusalReason};
 use crate::pace::Turns;
 use crate::readers::Readers;
@@ -145,6 +146,8 @@ pub(crate) struct App<B: Backend> {
     pub(crate) turns: Turns,
     /// So many exports may begin.
     pub(crate) exports: Arc<Semaphore>,
+    /// Events that were joined for calls that may come again.
+    pub(crate) joins: Views,
     /// The readers that are connected.
     pub(crate) readers: Readers,
     /// How many streams there are.
@@ -193,6 +196,7 @@ pub async fn serve<B: Backend>(
         fanout: Fanout::default(),
         turns: Turns::default(),
         exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+        joins: Views::default(),
         readers: Readers::default(),
         streams: AtomicUsize::new(0),
         streams_at_stop: AtomicUsize::new(0),

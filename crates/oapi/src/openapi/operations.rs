@@ -12,6 +12,7 @@ use crate::counts::EventCounts;
 use crate::error::ErrorBody;
 use crate::event::{Envelope, PublishRequest};
 use crate::health::Health;
+use crate::joins::{Navigation, Problem, ProblemKind, RequestDetail, RequestItem};
 use crate::reader::{OnLag, ReaderList, ReaderPatch, ReaderPatched};
 use crate::sink::SinkList;
 use crate::ticket::{Ticket, TicketRequest};
@@ -350,6 +351,198 @@ struct CountQuery {
     #[param(min_length = 1, max_length = 200, example = "pricing.js")]
     contains: Option<String>,
 }
+
+/// List requests
+///
+/// Events joined to requests, oldest first: each with its redirects, its answer, its end and the phases of its time. One that has
+/// ended is complete; what became of others is in `outcome`.
+///
+/// A client that follows asks again with the `X-Cursor` of the answer before as `after`, and receives the requests that
+/// have changed since, each as a whole.
+#[utoipa::path(
+    get, path = "/telemetry/requests", tag = "events",
+    params(RequestQuery),
+    responses(
+        (status = 200, description = "The requests.", body = [RequestItem], headers(
+            ("X-Has-More" = bool, description = "Whether there are more items after these"),
+            ("X-Next-Offset" = String, description = "The `offset` of what follows; absent if there is nothing"),
+            ("X-Cursor" = String, description = "Up to where events were read: as `after`, it asks for what has changed since. Of several pages, that of the first one counts"),
+            ("X-Complete" = bool, description = "Whether all events of the range were read. If not, ask again with `after`: reading continues"),
+            ("X-Left-Out" = u64, description = "How many items of the range, the oldest ones, are not kept any more, because there are too many"),
+            ("X-Lost" = u64, description = "How many events of the range at most are missing"),
+            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Oldest" = u64, description = "The oldest seq still retained in memory, 0 before the first event"),
+            ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+        )),
+        OtherEpoch,
+        BadQuery,
+    ),
+)]
+fn list_requests() {}
+
+/// Get a request
+///
+/// With its headers, and with the problems that are about it: each has what happened before and after it in the same tab.
+#[utoipa::path(
+    get, path = "/telemetry/requests/{id}", tag = "events",
+    params(("id" = String, Path, description = "The request's `seq`; of an earlier run of the server `{seq}-{epoch}`", example = "17")),
+    responses(
+        (status = 200, description = "The request.", body = RequestDetail),
+        (status = 404, description = "No request begins with this event.", body = ErrorBody,
+            example = json!({"code": "not_found", "message": "no request begins with this event; `GET /telemetry/requests` lists the requests with their `seq`"})),
+        BadQuery,
+    ),
+)]
+fn get_request() {}
+
+/// List navigations
+///
+/// Events joined to navigations of pages and frames, oldest first: each with its milestones. As for requests, `after` asks
+/// for what has changed.
+#[utoipa::path(
+    get, path = "/telemetry/navigations", tag = "events",
+    params(NavigationQuery),
+    responses(
+        (status = 200, description = "The navigations.", body = [Navigation], headers(
+            ("X-Has-More" = bool, description = "Whether there are more items after these"),
+            ("X-Next-Offset" = String, description = "The `offset` of what follows; absent if there is nothing"),
+            ("X-Cursor" = String, description = "Up to where events were read: as `after`, it asks for what has changed since. Of several pages, that of the first one counts"),
+            ("X-Complete" = bool, description = "Whether all events of the range were read. If not, ask again with `after`: reading continues"),
+            ("X-Left-Out" = u64, description = "How many items of the range, the oldest ones, are not kept any more, because there are too many"),
+            ("X-Lost" = u64, description = "How many events of the range at most are missing"),
+            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Oldest" = u64, description = "The oldest seq still retained in memory, 0 before the first event"),
+            ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+        )),
+        OtherEpoch,
+        BadQuery,
+    ),
+)]
+fn list_navigations() {}
+
+/// List problems
+///
+/// What went wrong, oldest first: requests that failed, errors, crashes, events that are missing, restarts. Each has the request
+/// and the page that it is about, the command that caused it, and what happened in the 2 s before and after it. One that
+/// turned out to be none is `withdrawn`. As for requests, `after` asks for what has changed.
+#[utoipa::path(
+    get, path = "/telemetry/problems", tag = "events",
+    params(ProblemQuery),
+    responses(
+        (status = 200, description = "The problems.", body = [Problem], headers(
+            ("X-Has-More" = bool, description = "Whether there are more items after these"),
+            ("X-Next-Offset" = String, description = "The `offset` of what follows; absent if there is nothing"),
+            ("X-Cursor" = String, description = "Up to where events were read: as `after`, it asks for what has changed since. Of several pages, that of the first one counts"),
+            ("X-Complete" = bool, description = "Whether all events of the range were read. If not, ask again with `after`: reading continues"),
+            ("X-Left-Out" = u64, description = "How many items of the range, the oldest ones, are not kept any more, because there are too many"),
+            ("X-Lost" = u64, description = "How many events of the range at most are missing"),
+            ("X-Head" = u64, description = "The newest seq published, 0 before the first event"),
+            ("X-Oldest" = u64, description = "The oldest seq still retained in memory, 0 before the first event"),
+            ("X-Epoch" = String, description = "The epoch: the random id of this run of the stream"),
+        )),
+        OtherEpoch,
+        BadQuery,
+    ),
+)]
+fn list_problems() {}
+
+/// Which requests.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RequestQuery {
+    /// Only what was there at this time or later: RFC 3339, or a duration ago such as `5m` or `7d`. Without it, from the oldest event
+    /// in memory on.
+    #[param(example = "5m")]
+    since: Option<String>,
+    /// Only what was there up to this time: RFC 3339, or a duration ago such as `5m`.
+    #[param(example = "2026-11-22T12:00:00Z")]
+    until: Option<String>,
+    /// Only what has changed after this: the `X-Cursor` of an earlier answer.
+    #[param(inline, example = "17-5f0c2b9e00c0ffee")]
+    after: Option<Cursor>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
+    #[param(inline, example = "117")]
+    offset: Option<Cursor>,
+    /// Only of this tab, frame or worker.
+    target_id: Option<String>,
+    /// Only requests of which one of these is true: a status such as `404`, a class such as `4xx`, `pending`, `open`,
+    /// `answered`, `failed`, `unknown`, `blocked` (the browser refused it), `canceled`, or `error` (it is a problem). Repeated, or
+    /// joined by commas.
+    #[param(inline, max_items = 100, example = json!(["4xx", "failed"]))]
+    status: Option<Vec<Statuses>>,
+    /// Only requests whose address has this text, without regard to the case of ASCII letters.
+    #[param(min_length = 1, max_length = 200, example = "pricing.js")]
+    contains: Option<String>,
+    /// Only of these kinds of resources, such as `Script`: repeated, or joined by commas.
+    #[param(inline, max_items = 100, example = json!(["Script", "Fetch"]))]
+    resource_type: Option<Vec<Types>>,
+    /// Only requests of the page with this seq.
+    #[param(minimum = 0)]
+    navigation: Option<u32>,
+    /// Whether the answer has headers.
+    #[param(default = false)]
+    headers: Option<bool>,
+}
+
+/// Which navigations.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct NavigationQuery {
+    /// Only what was there at this time or later: RFC 3339, or a duration ago such as `5m` or `7d`. Without it, from the oldest event
+    /// in memory on.
+    #[param(example = "5m")]
+    since: Option<String>,
+    /// Only what was there up to this time: RFC 3339, or a duration ago such as `5m`.
+    #[param(example = "2026-11-22T12:00:00Z")]
+    until: Option<String>,
+    /// Only what has changed after this: the `X-Cursor` of an earlier answer.
+    #[param(inline, example = "17-5f0c2b9e00c0ffee")]
+    after: Option<Cursor>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
+    #[param(inline, example = "117")]
+    offset: Option<Cursor>,
+    /// Only of this tab, frame or worker.
+    target_id: Option<String>,
+}
+
+/// Which problems.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ProblemQuery {
+    /// Only what was there at this time or later: RFC 3339, or a duration ago such as `5m` or `7d`. Without it, from the oldest event
+    /// in memory on.
+    #[param(example = "5m")]
+    since: Option<String>,
+    /// Only what was there up to this time: RFC 3339, or a duration ago such as `5m`.
+    #[param(example = "2026-11-22T12:00:00Z")]
+    until: Option<String>,
+    /// Only what has changed after this: the `X-Cursor` of an earlier answer.
+    #[param(inline, example = "17-5f0c2b9e00c0ffee")]
+    after: Option<Cursor>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
+    #[param(inline, example = "117")]
+    offset: Option<Cursor>,
+    /// Only of this tab, frame or worker.
+    target_id: Option<String>,
+    /// Only of these kinds: repeated, or joined by commas.
+    kind: Option<Vec<ProblemKind>>,
+}
+
+/// What became of a request, or several such joined by commas.
+#[derive(ToSchema)]
+#[schema(
+    pattern = "^([1-9][0-9][0-9]|[1-9]xx|pending|open|answered|failed|unknown|blocked|canceled|error)(,([1-9][0-9][0-9]|[1-9]xx|pending|open|answered|failed|unknown|blocked|canceled|error))*$"
+)]
+struct Statuses(String);
 
 /// List the sinks
 ///

@@ -14,6 +14,7 @@ mod publish;
 mod bodies;
 mod export;
 mod counts;
+mod joins;
 mod page;
 mod errors;
 mod request_id;
