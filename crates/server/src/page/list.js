@@ -259,6 +259,7 @@ export function mount(root, context) {
   function step(by) {
     const total = rows.total();
     if (total === 0) return;
+    if (by === Infinity && store.get().range === null) follow(true);
     const at = active ? rows.index(active) : -1;
     const from = at >= 0 ? at : by > 0 ? Math.ceil(top) - 1 : Math.floor(top + inSight());
     const to = Math.min(Math.max(0, from + by), total - 1);
@@ -267,7 +268,7 @@ export function mount(root, context) {
     if (to < Math.ceil(top)) {
       follow(false);
       moveTo(to);
-    } else if (to + 1 > Math.floor(top + inSight())) {
+    } else if (!isFollowing && to + 1 > Math.floor(top + inSight())) {
       moveTo(to + 1 - Math.floor(inSight()));
     } else if (to < total - 1 && by < 0) follow(false);
     if (store.get().selection !== null && row) choose(row);

@@ -150,7 +150,7 @@ export function mount(root, { store, source, joins }) {
   }
 
   const gone = ({ seq }) => make("p", { class: "sentence" },
-    `The event with seq ${count(seq)} is not retained any more${store.get().hasArchive ? "" : ", and the server has no archive"}.`);
+    `The event with seq ${count(seq)} is not retained any more${store.get().hasArchive === false ? ", and the server has no archive" : ""}.`);
 
   // ---- what belongs to it ----
 

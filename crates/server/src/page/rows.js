@@ -19,7 +19,8 @@ const RETRY_MS = 2000;
 const RESTART = "The server was restarted here: seqs begin again.";
 const GONE = "Not retained any more: evicted";
 
-// `present()`: the epoch of the server, "" before it is known. `hasArchive()`: whether evicted events are read elsewhere.
+// `present()`: the epoch of the server, "" before it is known. `hasArchive()`: whether evicted events are read elsewhere, null before
+// it is known.
 // `onChange()`: after a page was loaded, or could not be.
 export function createRows({ source, filter, range, present, hasArchive, onChange }) {
   let spans = [];
@@ -41,13 +42,16 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
     limit: match.isLocal ? SEARCH_PAGE : PAGE,
   };
 
+  // From the beginning of time: only then do pages reach back to earlier runs, which only an archive has.
+  const down = () => ({ ...query, order: "desc", ...(range === null && hasArchive() && { since: 1 }) });
+
   // ---- reading ----
 
   async function open() {
     const abort = new AbortController();
     load = { span: null, abort };
     try {
-      const page = await source.events({ ...query, order: "desc" }, { signal: abort.signal });
+      const page = await source.events(down(), { signal: abort.signal });
       if (isClosed) return;
       load = null;
       problem = "";
@@ -102,7 +106,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
     const isFirst = spans[0] === span;
     try {
       if (span.offset) {
-        const page = await source.events({ ...query, order: "desc", offset: span.offset }, { signal });
+        const page = await source.events({ ...down(), offset: span.offset }, { signal });
         if (isClosed || load !== mine) return;
         takeEarlier(span, page);
       } else if (!isFirst && first < PAGE && last < span.count - PAGE) {
@@ -111,7 +115,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
         putUp(span, page);
       } else {
         const below = last >= span.count - PAGE ? span.to + 1 : Math.min(span.to, seqAt(span, last + PAGE / 2)) + 1;
-        const page = await source.events({ ...query, order: "desc", offset: cursor(span.epoch, below) }, { signal });
+        const page = await source.events({ ...down(), offset: cursor(span.epoch, below) }, { signal });
         if (isClosed || load !== mine) return;
         put(span, page, below - 1, offsetOf(page, span.epoch));
       }
@@ -304,7 +308,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
 
   // What the server has evicted, and does not have in an archive either.
   function forget(oldest) {
-    if (!hasArchive()) carve(present(), 1, oldest - 1, GONE, true);
+    if (hasArchive() === false) carve(present(), 1, oldest - 1, GONE, true);
   }
 
   function carve(epoch, from, to, text, isGone) {

@@ -27,7 +27,7 @@
 //   hidden      {read, status, target}: of so many events that the list has read, a status and a tab hide so many; null
 //               where neither is asked for
 //   types       the names of the known types of events; [] before they are known
-//   hasArchive  whether the server reads evicted events from an archive
+//   hasArchive  whether the server reads evicted events from an archive; null: not known yet
 //   origin      {kind: "server"} or {kind: "file", name}
 //
 // range, filter, selection and zone are kept in the address, after the `#`. A token never is.
@@ -55,7 +55,7 @@ export function createStore() {
     counts: null,
     hidden: null,
     types: [],
-    hasArchive: false,
+    hasArchive: null,
     origin: { kind: "server" },
     ...readAddress(),
   };
