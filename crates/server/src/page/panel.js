@@ -7,6 +7,8 @@ import { count, dataOf, dateOf, duration, isProblem, short, size, spread, summar
 
 // How much JSON is laid out.
 const MAX_CHARS = 200_000;
+// For how long after its beginning problems of a request or a page are asked for.
+const PROBLEMS_US = 30_000_000;
 // What happened around it: so far away, and so many.
 const AROUND_US = 2_000_000;
 const MAX_AROUND = 50;
@@ -73,7 +75,7 @@ export function mount(root, { store, source, joins }) {
       make("p", { class: isProblem(event) ? "sentence bad" : "sentence" }, `${sentence || event.type}`),
       request ? requestWords(request) : null,
       request && button("The whole request", () => select("request", request.seq)),
-      problem ? followed(problem) : null,
+      problem ? followed([problem]) : null,
       image(event),
       copies(found, request),
       around(event, found.envelope.seq),
@@ -85,12 +87,12 @@ export function mount(root, { store, source, joins }) {
   async function describeRequest(selection, found, signal) {
     const request = await source.request(selection.seq, { signal });
     if (request === null) return describeEvent(selection, found, signal);
-    const problems = joins.known("problems").filter((problem) => problem.request === request.seq);
+    const problems = await problemsOf("request", request.seq, request.ts, signal);
     const { response, timing } = request;
     return [
       make("p", { class: isBad(request) ? "sentence bad" : "sentence" }, request.sentence),
       requestWords(request),
-      ...problems.map(followed),
+      problems.length > 0 && followed(problems, [request.seq, request.end?.seq]),
       copies(found, request),
       timing && section("phases", phases(timing, request.duration_ms)),
       request.redirects && section("redirects", list(request.redirects.map((hop) => `${hop.status ?? ""} ${hop.method || ""} ${hop.url} → ${hop.to}`))),
@@ -114,7 +116,7 @@ export function mount(root, { store, source, joins }) {
       ["loaded", navigation.load], ["largest paint", navigation.lcp && navigation.lcp.ts],
       ["network idle", navigation.network_idle], ["settled", navigation.settled], ["crashed", navigation.crashed],
       ["left", navigation.replaced]].filter(([, ts]) => ts);
-    const problems = joins.known("problems").filter((problem) => problem.navigation === navigation.seq);
+    const problems = await problemsOf("navigation", navigation.seq, navigation.ts, signal);
     return [
       make("p", { class: "sentence" }, `${navigation.parent_frame_id ? "A frame went" : "The tab went"} to ${navigation.url}`),
       make("dl", {}, milestones.map(([name, ts]) => [make("dt", {}, name),
@@ -138,10 +140,10 @@ export function mount(root, { store, source, joins }) {
       request && make("p", {}, request.sentence),
       request && requestWords(request),
       request && button("The request", () => select("request", problem.request)),
-      problem.navigation !== undefined && button("The page", () => select("navigation", problem.navigation)),
+      !request && problem.navigation !== undefined && button("The page", () => select("navigation", problem.navigation)),
       problem.caused_by !== undefined && button("The command that caused it", () => select("event", problem.caused_by)),
       problem.before && section("before it", moments(problem.before, problem.ts)),
-      followed(problem),
+      followed([problem]),
       copies(found, request),
       found && around(found.envelope.event, selection.seq),
       found && section("data", pre(dataOf(found.text) ?? "absent")),
@@ -172,6 +174,16 @@ export function mount(root, { store, source, joins }) {
     return items.find((item) => item.seq === seq) || null;
   }
 
+  // The problems of a request or a navigation; a fresh page asks for those of that time.
+  async function problemsOf(kind, seq, ts, signal) {
+    const isIts = (problem) => problem[kind] === seq;
+    const known = joins.known("problems").filter(isIts);
+    if (known.length > 0 || joins.status().isRead) return known;
+    const query = { since: ts - 1_000_000, until: ts + PROBLEMS_US, limit: 1000 };
+    const { items } = await source.problems(query, { signal }).catch(() => ({ items: [] }));
+    return items.filter(isIts);
+  }
+
   function updatedOf({ kind, seq }) {
     const item = kind === "event" ? null : joins.find(`${kind}s`, seq);
     return item ? item.updated : null;
@@ -195,12 +207,17 @@ export function mount(root, { store, source, joins }) {
       request.caused_by !== undefined && [" ", button("The command that caused it", () => select("event", request.caused_by))]);
   }
 
-  function followed(problem) {
-    const after = problem.after || [];
-    const title = problem.is_settled === false ? "what followed so far" : "what followed";
-    return section(title, after.length > 0 ? moments(after, problem.ts)
-      : make("p", { class: "quiet" }, "Nothing that matters, in the same tab, within 2 s."),
-    problem.lost ? make("p", { class: "bad" }, `At most ${count(problem.lost)} events are missing here.`) : null);
+  // What the server found after these problems, in the same tab; `but`: their own events.
+  function followed(problems, but = []) {
+    const from = Math.min(...problems.map(({ ts }) => ts));
+    const own = new Set([...but, ...problems.map(({ seq }) => seq)]);
+    const after = new Map(problems.flatMap((problem) => problem.after || []).map((moment) => [moment.seq, moment]));
+    const items = [...after.values()].filter(({ seq }) => !own.has(seq)).sort((a, b) => a.ts - b.ts);
+    const isSettled = problems.every((problem) => problem.is_settled !== false);
+    const lost = Math.max(...problems.map((problem) => problem.lost || 0));
+    return section(isSettled ? "what followed" : "what followed so far",
+      items.length > 0 ? moments(items, from) : make("p", { class: "quiet" }, "Nothing that matters, in the same tab, within 2 s."),
+      lost > 0 && make("p", { class: "bad" }, `At most ${count(lost)} events are missing here.`));
   }
 
   // Rows of {seq, ts, text}, each to be chosen.
@@ -296,7 +313,7 @@ export function mount(root, { store, source, joins }) {
 
 // ---- parts ----
 
-const section = (title, ...content) => make("section", {}, make("h3", {}, title), ...content);
+const section = (title, ...content) => make("section", {}, make("h3", {}, title), ...content.filter(Boolean));
 const list = (lines) => make("ol", {}, lines.map((line) => make("li", {}, line)));
 
 function pre(text, isJson = true) {
