@@ -65,6 +65,10 @@ pub(crate) enum Command {
     Why(look::Why),
     /// List the requests, with status, size and time
     Requests(look::Requests),
+    /// Compare the requests and errors of two recordings, or of two ranges of time
+    Diff(look::Diff),
+    /// Run a command, and show what went wrong meanwhile if it fails
+    Run(Run),
     /// Follow the events of a server, and report how many were lost
     Tail(Tail),
     /// Wait for an event, for scripts
@@ -79,7 +83,80 @@ pub(crate) enum Command {
     Replay(Recording),
     /// Read the events that a server has archived, check them, export them, delete them
     Archive(archive::Archive),
+    /// Print a script that completes commands and flags in a shell
+    Completions(Completions),
+    /// Print the manual page, or write all pages into a directory
+    Man(Man),
 }
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+
+    /// Show what happened also if the command succeeds
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_RUN_ALWAYS", hide_env_values = true)]
+    pub(crate) always: bool,
+
+    /// Write the events to this directory instead of the current one
+    #[arg(long, value_name = "DIR", conflicts_with = "no_dump")]
+    #[arg(env = "TAPLINE_RUN_DUMP_DIR", hide_env_values = true)]
+    pub(crate) dump_dir: Option<PathBuf>,
+
+    /// Write no file of the events
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_RUN_NO_DUMP", hide_env_values = true)]
+    pub(crate) no_dump: bool,
+
+    /// Show times in UTC instead of local time
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_UTC", hide_env_values = true)]
+    pub(crate) utc: bool,
+
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Starts a session if none is running, and stops that one afterwards. If the command fails, it prints to standard error \
+what `tapline why` says about the time meanwhile, and writes the events to a file. The exit code is that of the command, \
+or 128 and the number of the signal that ended it.
+
+Examples:
+  tapline run -- npx playwright test
+  tapline run --dump-dir artifacts -- ./agent --task checkout";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    #[arg(env = "TAPLINE_COMPLETIONS_SHELL", hide_env_values = true)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  tapline completions bash > /etc/bash_completion.d/tapline
+  tapline completions zsh > \"${fpath[1]}/_tapline\"
+  tapline completions fish > ~/.config/fish/completions/tapline.fish";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = MAN_EXAMPLES)]
+pub(crate) struct Man {
+    /// Write a page for the program and for each command into this directory
+    #[arg(long, value_name = "DIR")]
+    #[arg(env = "TAPLINE_MAN_DIR", hide_env_values = true)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  tapline man | man -l -
+  tapline man --dir /usr/local/share/man/man1";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = SERVE_EXAMPLES)]

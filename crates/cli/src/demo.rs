@@ -49,7 +49,7 @@ async fn start(program: &Path) -> Result<Chromium, Failure> {
         let page = site::serve().await?;
         Chromium::start(program, &page).await
     };
-    started.await.map_err(|source| Failure::Browser {
+    started.await.map_err(|source| Failure::Start {
         program: program.to_owned(),
         source,
     })

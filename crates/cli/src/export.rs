@@ -51,6 +51,7 @@ async fn write(
         until: args.until.as_deref(),
         category: &args.category,
         types: &args.types,
+        ..Wanted::default()
     };
     let feed = &mut |input: Input<'_>| writer.feed(input).map_err(|error| output.unwritable(error));
     let file = args.file.as_deref();

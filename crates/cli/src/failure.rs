@@ -66,7 +66,7 @@ pub(crate) enum Failure {
     #[error("cannot write {what}")]
     Write { what: String, source: io::Error },
     #[error("cannot start {}", program.display())]
-    Browser { program: PathBuf, source: io::Error },
+    Start { program: PathBuf, source: io::Error },
     #[error("cannot store the cursor in {}", path.display())]
     StoreCursor { path: PathBuf, source: io::Error },
     #[error("{} holds no cursor", path.display())]

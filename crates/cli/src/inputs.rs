@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tapline_api::PageQuery;
-use tapline_client::PageOptions;
+use tapline_client::{Cursor, PageOptions};
 use tapline_insight::{Input, LineReader, Lost};
 use tapline_oapi::{Category, CategorySet, Epoch, Event};
 
@@ -21,6 +21,8 @@ const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 /// Which events, and from where.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wanted<'a> {
+    /// Of a server: only what comes after this.
+    pub(crate) after: Option<Cursor>,
     pub(crate) since: Option<&'a str>,
     pub(crate) until: Option<&'a str>,
     /// Of these categories; empty: of all.
@@ -179,6 +181,7 @@ async fn from_server(
         until: time(query.until),
         categories: wanted.category.iter().copied().collect(),
         types: wanted.types.to_vec(),
+        after: wanted.after,
         ..PageOptions::default()
     };
     let lost_of = match options.categories.is_empty() {

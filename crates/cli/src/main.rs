@@ -28,6 +28,9 @@ mod export;
 mod session;
 mod why;
 mod requests;
+mod diff;
+mod run;
+mod manual;
 mod inputs;
 mod figures;
 
@@ -71,6 +74,8 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match args.command {
             Command::Why(args) => return why::run(args).await,
+            Command::Diff(args) => return diff::run(args).await,
+            Command::Run(args) => return run::run(args).await,
             Command::Wait(args) => return session::wait(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Demo(args) => demo::run(args).await,
@@ -84,6 +89,8 @@ fn main() -> ExitCode {
             Command::Record(args) => record::run(args).await,
             Command::Replay(args) => replay::run(args).await,
             Command::Archive(args) => archive::run(args.command),
+            Command::Completions(args) => manual::completions(&args),
+            Command::Man(args) => manual::man(&args),
         }
         .map(|()| ExitCode::SUCCESS)
     });

@@ -124,7 +124,7 @@ fn write(requests: &[Box<Request>], args: &Requests) -> io::Result<()> {
 }
 
 /// In a word or a number.
-fn status(request: &Request) -> String {
+pub(crate) fn status(request: &Request) -> String {
     let failure = request.failure.as_ref();
     match (request.outcome, request.status()) {
         (_, Some(status)) if failure.is_some() => format!("{status} broken"),

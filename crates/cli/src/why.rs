@@ -2,16 +2,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use tapline_insight::{
     Finding, Input, Insight, Moment, Options, Problem, ProblemKind, Request, Tally,
 };
 
+use crate::args::Remote;
 use crate::args::look::Why;
 use crate::failure::Failure;
 use crate::figures::Clock;
-use crate::inputs::{self, Unread};
+use crate::inputs::{self, Unread, Wanted};
 use crate::line::printable;
 use crate::token;
 
@@ -20,11 +22,16 @@ const FOUND: u8 = 1;
 /// The exit code where nothing could be looked at.
 const UNKNOWN: u8 = 2;
 
+/// How many problems are shown unless it is said.
+pub(crate) const DEFAULT_LIMIT: usize = 10;
+
 /// How many consequences are shown for a problem.
 const CONSEQUENCES: usize = 3;
 
 pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
-    let looked = match look(&args).await {
+    let range = &args.range;
+    let file = range.file.as_deref();
+    let looked = match look(&range.remote, file, range.wanted(), args.limit).await {
         Ok(looked) => looked,
         Err(failure) => {
             // 1 means that there are problems in the page, not here.
@@ -35,7 +42,7 @@ pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let written = match args.json {
         true => looked.write_json(&mut out),
-        false => looked.write(&mut out, &args),
+        false => looked.write(&mut out, args.utc),
     };
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -45,7 +52,7 @@ pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
         _ => {}
     }
     Ok(match looked.count {
-        _ if looked.tally.events == 0 => ExitCode::from(UNKNOWN),
+        _ if !looked.has_events() => ExitCode::from(UNKNOWN),
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(FOUND),
     })
@@ -53,7 +60,7 @@ pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
 
 /// What was found.
 #[derive(Default)]
-struct Looked {
+pub(crate) struct Looked {
     /// How many problems there are, without those that were taken back.
     count: usize,
     /// The newest ones, oldest first.
@@ -67,17 +74,22 @@ struct Looked {
     times: Option<(u64, u64)>,
     unread: Unread,
     /// What is wrong with the session now, in words, where the events are a server's.
-    session: Option<String>,
+    pub(crate) session: Option<String>,
 }
 
-async fn look(args: &Why) -> Result<Looked, Failure> {
-    let keep = match args.limit {
+/// The newest `limit` problems of a server or of a file; 0: all.
+pub(crate) async fn look(
+    remote: &Remote,
+    file: Option<&Path>,
+    wanted: Wanted<'_>,
+    limit: usize,
+) -> Result<Looked, Failure> {
+    let keep = match limit {
         0 => usize::MAX,
         limit => limit,
     };
     let mut looked = Looked::default();
     let mut insight = Insight::new(Options::default());
-    let range = &args.range;
     let feed = &mut |input: Input<'_>| {
         if let Input::Event(envelope) = input {
             let ts = envelope.event.ts;
@@ -87,12 +99,11 @@ async fn look(args: &Why) -> Result<Looked, Failure> {
         insight.feed(input, &mut |finding| looked.take(finding, keep));
         Ok(())
     };
-    let file = range.file.as_deref();
-    let unread = inputs::read(&range.remote, file, range.wanted(), "reading", feed).await?;
+    let unread = inputs::read(remote, file, wanted, "reading", feed).await?;
     looked.unread = unread;
     looked.tally = insight.finish(&mut |finding| looked.take(finding, keep));
     if file.is_none() {
-        let state = token::client(&range.remote)?.state().await?;
+        let state = token::client(remote)?.state().await?;
         looked.session = state.and_then(|state| state.session_id).is_none().then(|| {
             "no session is running now: nothing more is captured. `tapline start` starts one"
                 .to_owned()
@@ -133,8 +144,13 @@ impl Looked {
         Ok(())
     }
 
-    fn write(&self, out: &mut impl Write, args: &Why) -> io::Result<()> {
-        let clock = Clock::new(args.utc);
+    /// Whether there was anything to look at.
+    pub(crate) fn has_events(&self) -> bool {
+        0 < self.tally.events
+    }
+
+    pub(crate) fn write(&self, out: &mut impl Write, utc: bool) -> io::Result<()> {
+        let clock = Clock::new(utc);
         writeln!(out, "{}", self.headline(&clock))?;
         for group in self.groups() {
             writeln!(out)?;

@@ -1,4 +1,4 @@
-//! The flags of `tapline why` and `tapline requests`.
+//! The flags of `tapline why`, `requests` and `diff`.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use clap::builder::BoolishValueParser;
 
 use super::Remote;
 use crate::inputs::Wanted;
+use crate::why;
 
 /// Which part of a recording or of a server's events.
 #[derive(Debug, clap::Args)]
@@ -49,7 +50,7 @@ pub(crate) struct Why {
     pub(crate) range: Range,
 
     /// Show at most so many problems, the newest ones; 0 shows all
-    #[arg(short = 'n', long, value_name = "COUNT", default_value = "10")]
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = why::DEFAULT_LIMIT)]
     #[arg(env = "TAPLINE_WHY_LIMIT", hide_env_values = true)]
     pub(crate) limit: usize,
 
@@ -131,3 +132,34 @@ Examples:
   tapline requests --failed --since 10m
   tapline requests --sort duration -n 10       the ten slowest
   tapline requests recording.ndjson --json | jq -r 'select(.duration_ms > 500) | .url'";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub(crate) struct Diff {
+    /// A file of events, or a range of the server's events: SINCE..UNTIL, either of which may be left out
+    #[arg(value_name = "BEFORE")]
+    #[arg(env = "TAPLINE_DIFF_BEFORE", hide_env_values = true)]
+    pub(crate) before: String,
+
+    /// What to compare with it, in the same forms
+    #[arg(value_name = "AFTER")]
+    #[arg(env = "TAPLINE_DIFF_AFTER", hide_env_values = true)]
+    pub(crate) after: String,
+
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+
+    /// Print the differences as JSON, one a line
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_DIFF_JSON", hide_env_values = true)]
+    pub(crate) json: bool,
+}
+
+const DIFF_EXAMPLES: &str = "\
+Compares requests by method and address without the query: their statuses, those that only one side has, and those \
+that take half as long again and 50 ms longer; and errors by their text. \
+Exit codes: 0 no difference, 1 some, 2 it could not be compared.
+
+Examples:
+  tapline diff good.ndjson bad.ndjson
+  tapline diff 20m..10m 10m..                  the last ten minutes with those before";

@@ -144,3 +144,42 @@ time            seq status     method  type             size  duration  address
         (Some(2), Some(404))
     );
 }
+
+#[test]
+fn a_diff_names_what_has_changed() {
+    let (_before, before) = file("diff-before", BROKEN);
+    let fixed = BROKEN
+        .replace(
+            "\"status\":404,\"status_text\":\"Not Found\"",
+            "\"status\":200",
+        )
+        .replace("\"duration_ms\":900", "\"duration_ms\":300")
+        .replace("pricing is not defined\\u001b[2J", "other");
+    let (_after, after) = file("diff-after", &fixed);
+    let said = run(&["diff", &before, &after]);
+    assert_eq!((said.code, said.err.as_str()), (Some(1), ""), "{said:?}");
+    let expected = "\
+2 requests before, 2 after; 5 differences
+status       404 -> 200           GET http://shop/pricing.js
+no error     was once             ReferenceError: pricing is not defined [2J
+new error    once                 Failed to load resource: the server responded with a status of 404
+new error    once                 ReferenceError: other
+time         900 ms -> 300 ms     GET http://shop/ok.png
+";
+    assert_eq!(said.out, expected);
+    let json = run(&["diff", "--json", &before, &after]).out;
+    let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!(first["kind"], "status");
+    let said = run(&["diff", &before, &before]);
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (Some(0), "2 requests before, 2 after; no difference\n")
+    );
+    assert_eq!(run(&["diff", &before, "/nowhere"]).code, Some(2));
+    let server = Server::start();
+    let said = run(&["diff", "--url", &server.url, "2h..1h", "1h.."]);
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (Some(0), "0 requests before, 0 after; no difference\n")
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::program::{Running, Server, dead_url, run, tapline};
+use crate::program::{Directory, Running, Server, dead_url, run, tapline};
 
 #[test]
 fn a_session_is_started_shown_and_stopped() {
@@ -100,4 +100,89 @@ fn a_wait_ends_with_the_event_or_after_its_time() {
         Some(3)
     );
     assert_eq!(wait(&["--after", "99"]).code, Some(1));
+}
+
+#[test]
+fn a_command_that_fails_is_explained_and_its_events_are_kept() {
+    let server = Server::with(&["serve", "--listen", "127.0.0.1:0"]);
+    let directory = Directory::new("run");
+    let program = env!("CARGO_BIN_EXE_tapline");
+    let publish = format!(
+        r#"'{program}' publish --type console_error --data '{{"text":"ReferenceError: x","level":null}}' > /dev/null"#
+    );
+    let run_it = |script: &str| {
+        let dump = directory.path("dumps");
+        std::fs::create_dir_all(&dump).unwrap();
+        run(&[
+            "run",
+            "--url",
+            &server.url,
+            "--dump-dir",
+            &dump,
+            "--utc",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+    };
+    let said = run_it("echo calm");
+    assert_eq!(
+        (said.code, said.out.as_str(), said.err.as_str()),
+        (Some(0), "calm\n", ""),
+        "{said:?}"
+    );
+    let said = run_it(&format!("{publish}; exit 7"));
+    assert_eq!(said.code, Some(7), "{said:?}");
+    for part in [
+        "the command has failed (exit status: 7)",
+        "1 problem among 0 requests",
+        "ReferenceError: x",
+    ] {
+        assert!(said.err.contains(part), "{part}: {said:?}");
+    }
+    // The session was its own.
+    assert!(
+        run(&["status", "--url", &server.url])
+            .out
+            .contains("session   none")
+    );
+    let dump = said.err.split("its events are in ").nth(1).unwrap();
+    let dump = dump.split(", without secrets").next().unwrap();
+    assert_eq!(run(&["why", dump]).code, Some(1));
+    let said = run_it("kill -TERM $$");
+    assert_eq!(said.code, Some(128 + 15), "{said:?}");
+    let said = run(&["run", "--url", &server.url, "--", "/nowhere/program"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.err.contains("cannot start /nowhere/program"),
+        "{said:?}"
+    );
+    assert!(
+        run(&["status", "--url", &server.url])
+            .out
+            .contains("session   none")
+    );
+}
+
+#[test]
+fn a_session_that_was_there_continues_after_the_command() {
+    let server = Server::start();
+    server.publish_steps(1);
+    let said = run(&[
+        "run",
+        "--url",
+        &server.url,
+        "--always",
+        "--no-dump",
+        "--",
+        "true",
+    ]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("the command has succeeded"), "{said:?}");
+    assert!(
+        run(&["status", "--url", &server.url])
+            .out
+            .contains("captures all categories")
+    );
 }
