@@ -53,6 +53,8 @@ struct FailedRequest {
     url: String,
     seq: u64,
     ts: u64,
+    /// Whether a line of the console is about it: there is one for each.
+    has_line: bool,
 }
 
 /// What is known about the event of a problem.
@@ -195,15 +197,17 @@ impl Problems {
             return;
         };
         let now = occurred.envelope.event.ts;
-        // The console may have said so before.
-        for entry in self.entries.iter_mut().rev().take(RECENT) {
-            let is_same = entry.problem.request.is_none()
+        // The console may have said so before: in one line, the first that is about no other request.
+        let mut lines = self.entries.iter_mut().rev().take(RECENT).filter(|entry| {
+            entry.problem.request.is_none()
                 && entry.source_url.as_deref() == Some(&request.url)
-                && entry.problem.ts.abs_diff(now) <= CONSOLE_APART;
-            if is_same {
-                entry.problem.request = Some(seq);
-                entry.problem.updated = occurred.envelope.seq;
-            }
+                && entry.problem.ts.abs_diff(now) <= CONSOLE_APART
+        });
+        let line = lines.next_back();
+        let has_line = line.is_some();
+        if let Some(entry) = line {
+            entry.problem.request = Some(seq);
+            entry.problem.updated = occurred.envelope.seq;
         }
         if self.failed.len() == RECENT {
             self.failed.pop_front();
@@ -212,6 +216,7 @@ impl Problems {
             url: one_line(&request.url, MAX_TEXT),
             seq,
             ts: now,
+            has_line,
         });
         let mut problem = self.problem(occurred, kind, &request.sentence());
         problem.request = Some(seq);
@@ -279,9 +284,13 @@ impl Problems {
         let mut problem = self.problem(occurred, kind, &text);
         problem.request = request.or_else(|| {
             let url = one_line(source_url.as_deref()?, MAX_TEXT);
-            let mut failed = self.failed.iter().rev();
-            let found = failed.find(|it| it.url == url && it.ts.abs_diff(now) <= CONSOLE_APART);
-            found.map(|it| it.seq)
+            // Oldest first: lines of the console come in the order in which requests fail.
+            let found = self
+                .failed
+                .iter_mut()
+                .find(|it| !it.has_line && it.url == url && it.ts.abs_diff(now) <= CONSOLE_APART)?;
+            found.has_line = true;
+            Some(found.seq)
         });
         self.add(problem, exception, source_url);
     }

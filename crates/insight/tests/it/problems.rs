@@ -132,6 +132,30 @@ fn a_line_of_the_console_is_joined_with_the_request_that_it_is_about() {
         let requests: Vec<_> = found.problems.iter().map(|it| it.request).collect();
         assert_eq!(requests, [Some(1), Some(1)]);
     }
+
+    // The same address again, and the line comes before the answer: it is not about the request before.
+    let again = found(&[
+        request(1, 0, "1", URL),
+        line(2, 4),
+        response(3, 5, "1", URL, 404),
+        request(4, 5000, "2", URL),
+        line(5, 5004),
+        response(6, 5005, "2", URL, 404),
+    ]);
+    let requests: Vec<_> = again.problems.iter().map(|it| it.request).collect();
+    assert_eq!(requests, [Some(1), Some(1), Some(4), Some(4)]);
+
+    // Two at once: each has one line.
+    let twice = found(&[
+        request(1, 0, "1", URL),
+        request(2, 0, "2", URL),
+        line(3, 4),
+        line(4, 4),
+        response(5, 5, "1", URL, 404),
+        response(6, 5, "2", URL, 404),
+    ]);
+    let requests: Vec<_> = twice.problems.iter().map(|it| it.request).collect();
+    assert_eq!(requests, [Some(1), Some(2), Some(1), Some(2)]);
 }
 
 #[test]
