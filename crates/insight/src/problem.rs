@@ -200,6 +200,7 @@ impl Problems {
         // The console may have said so before: in one line, the first that is about no other request.
         let mut lines = self.entries.iter_mut().rev().take(RECENT).filter(|entry| {
             entry.problem.request.is_none()
+                && entry.problem.at.run == self.run
                 && entry.source_url.as_deref() == Some(&request.url)
                 && entry.problem.ts.abs_diff(now) <= CONSOLE_APART
         });
