@@ -19,29 +19,31 @@ const VIEWS = { session, filters, graph, band, waterfall, list, panel, files, ke
 
 function start() {
   const store = createStore();
-  const server = serverSource({ onToken: (note) => store.set({ connection: { state: "token", text: note } }) });
-  const source = switchable(server);
+  // A standalone file brings its events along.
+  const bundle = document.getElementById("bundle");
+  const first = bundle ? fileSource(JSON.parse(bundle.textContent))
+    : serverSource({ onToken: (note) => store.set({ connection: { state: "token", text: note } }) });
+  if (bundle) store.set({ origin: { kind: "file", name: first.name } });
+  const source = switchable(first);
   const live = createLive({ store, source });
   const joins = createJoins({ store, source });
 
-  // Shows a file: what POST /telemetry/view answered. `null`: the server again.
-  function open(bundle) {
-    source.use(bundle ? fileSource(bundle) : server);
+  // Shows a file: what POST /telemetry/view answered. `null`: what was there first.
+  function open(opened) {
+    const next = opened ? fileSource(opened) : first;
+    source.use(next);
     store.set({
-      origin: bundle ? { kind: "file", name: bundle.name } : { kind: "server" },
+      origin: next.kind === "file" ? { kind: "file", name: next.name } : { kind: "server" },
       losses: [],
       counts: null,
-      ...(bundle && { range: null, filter: NO_FILTER, selection: null }),
+      ...(opened && { range: null, filter: NO_FILTER, selection: null }),
     });
     live.start();
   }
 
   const context = { store, source, joins, live, open };
   for (const [id, view] of Object.entries(VIEWS)) view.mount(document.getElementById(id), context);
-  // A standalone file brings its events along.
-  const bundle = document.getElementById("bundle");
-  if (bundle) open(JSON.parse(bundle.textContent));
-  else live.start();
+  live.start();
 }
 
 start();

@@ -37,13 +37,14 @@ export function mount(root, { store, source, live }) {
   document.addEventListener("click", ({ target }) => {
     if (!menus.some((menu) => menu.contains(target))) closeAll();
   });
-  root.addEventListener("keydown", (key) => {
-    if (key.key !== "Escape" || !menus.some((menu) => menu.open)) return;
-    key.stopPropagation();
+  // Before the page's own keys: Esc closes one thing at a time.
+  document.addEventListener("keydown", (key) => {
     const menu = menus.find((one) => one.open);
+    if (key.key !== "Escape" || !menu) return;
+    key.stopPropagation();
     closeAll();
     menu.firstChild.focus();
-  });
+  }, true);
 
   // ---- connection ----
 
