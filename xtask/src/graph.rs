@@ -129,8 +129,12 @@ const HOMES: &[(&str, Home)] = &[
     ("tracing-subscriber", Home::In(&["tapline"])),
     ("prost", Home::In(&["tapline-otlp"])),
     ("opentelemetry-proto", Home::In(&["tapline-otlp"])),
-    // Of sinks that are to come.
-    ("zstd", Home::In(&["tapline-archive", "tapline"])),
+    // The server opens segments of an archive that a browser sends it.
+    (
+        "zstd",
+        Home::In(&["tapline-archive", "tapline-server", "tapline"]),
+    ),
+    // Of a sink that is to come.
     ("async-nats", Home::In(&["tapline-nats"])),
     ("tokio", Home::FromLayer(4)),
 ];

@@ -3,6 +3,7 @@
 
 mod server;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::{
@@ -75,8 +76,10 @@ pub(crate) enum Command {
     Wait(session::Wait),
     /// Publish one event, or many from a file
     Publish(Publish),
-    /// Make a HAR, a trace or NDJSON of events, from a server or from a file
+    /// Make a HAR, a trace, NDJSON or a page of events, from a server or from a file
     Export(Export),
+    /// Show a file of events in the live page
+    View(View),
     /// Record a browser's DevTools messages to a file, secrets included
     Record(Record),
     /// Run a server that publishes a recording, or print the recording's events
@@ -543,10 +546,11 @@ pub(crate) struct Export {
 const EXPORT_EXAMPLES: &str = "\
 har      each request with headers, timings and bodies, for Chrome DevTools (Network panel, import) \
 and other viewers
+html     one page that shows everything in a browser, without a server
 trace    requests, navigations, console and causes on one time axis, for https://ui.perfetto.dev
 ndjson   one envelope a line, as it is
 
-HAR and trace are sanitised: values whose names suggest a secret become *redacted*. A secret in free text \
+HAR, HTML and trace are sanitised: values whose names suggest a secret become *redacted*. A secret in free text \
 is not recognised: look at a file before you publish it. NDJSON is not sanitised. What is missing is \
 counted on standard error, and in the file.
 
@@ -554,11 +558,46 @@ Examples:
   tapline export --out session.har                         what the server retains
   tapline export --since 5m --out session.trace.json
   tapline export segment.ndjson.zst --out session.har      a file
+  tapline export --since 5m --out session.html
   tapline export --category network --format ndjson | jq .event.data.url";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = VIEW_EXAMPLES)]
+pub(crate) struct View {
+    /// A file of events: NDJSON, plain or compressed with zstd, such as a segment of an archive, a dump, or what
+    /// `tapline tail --json` printed
+    #[arg(value_name = "FILE")]
+    #[arg(env = "TAPLINE_VIEW_FILE", hide_env_values = true)]
+    pub(crate) file: PathBuf,
+
+    /// Show only events from this time on: RFC 3339, or a time ago, such as 5m, 2h or 7d
+    #[arg(long, value_name = "TIME")]
+    #[arg(env = "TAPLINE_VIEW_SINCE", hide_env_values = true)]
+    pub(crate) since: Option<String>,
+
+    /// Show only events up to this time, in the same forms
+    #[arg(long, value_name = "TIME")]
+    #[arg(env = "TAPLINE_VIEW_UNTIL", hide_env_values = true)]
+    pub(crate) until: Option<String>,
+
+    /// The loopback address and port of the page; port 0: any free port
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    #[arg(env = "TAPLINE_VIEW_LISTEN", hide_env_values = true)]
+    pub(crate) listen: SocketAddr,
+}
+
+const VIEW_EXAMPLES: &str = "\
+Prints `listening on http://ADDR:PORT` on standard output when the file is read. Nothing is published \
+and nothing is changed. A file that is larger than a browser takes needs --since and --until.
+
+Examples:
+  tapline view 0000000000000001.ndjson.zst     a segment of an archive
+  tapline view dump.ndjson --since 2026-11-23T08:00:00Z --until 2026-11-23T08:05:00Z";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportFormat {
     Har,
+    Html,
     Ndjson,
     Trace,
 }

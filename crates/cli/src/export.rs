@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tapline_insight::{ExportWriter, Format, Input, Sanitizer, Tally};
+use tapline_server::standalone;
 
 use crate::args::{Export, ExportFormat};
 use crate::failure::{Failure, say};
@@ -20,7 +21,13 @@ pub(crate) async fn run(args: Export) -> Result<(), Failure> {
     };
     let output = Output::open(args.out.clone())?;
     let started = output.writer().and_then(|writer| {
-        let writer = BufWriter::with_capacity(256 * 1024, writer);
+        let mut writer = BufWriter::with_capacity(256 * 1024, writer);
+        if format(&args) == Format::Html {
+            let page = standalone();
+            writer
+                .write_all(page.before.as_bytes())
+                .map_err(|error| output.unwritable(error))?;
+        }
         ExportWriter::new(format(&args), writer, sanitizer)
             .map_err(|error| output.unwritable(error))
     });
@@ -56,7 +63,13 @@ async fn write(
     let feed = &mut |input: Input<'_>| writer.feed(input).map_err(|error| output.unwritable(error));
     let file = args.file.as_deref();
     let unread = inputs::read(&args.remote, file, wanted, "exporting", feed).await?;
-    let (_, mut tally) = writer.finish().map_err(|error| output.unwritable(error))?;
+    let (mut file, mut tally) = writer.finish().map_err(|error| output.unwritable(error))?;
+    if format(args) == Format::Html {
+        let written = file.write_all(standalone().after.as_bytes());
+        written
+            .and_then(|()| file.flush())
+            .map_err(|error| output.unwritable(error))?;
+    }
     tally.repeated += unread.repeated;
     Ok((tally, unread))
 }
@@ -65,6 +78,7 @@ async fn write(
 fn format(args: &Export) -> Format {
     match args.format {
         Some(ExportFormat::Har) => Format::Har,
+        Some(ExportFormat::Html) => Format::Html,
         Some(ExportFormat::Ndjson) => Format::Ndjson,
         Some(ExportFormat::Trace) => Format::Trace,
         None => {

@@ -60,6 +60,16 @@ pub(crate) async fn read(
     }
 }
 
+/// Hands everything that is wanted of a file to `feed`.
+pub(crate) fn read_file(
+    file: &Path,
+    wanted: Wanted<'_>,
+    doing: &str,
+    feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
+) -> Result<Unread, Failure> {
+    from_file(file, &wanted.query()?, doing, feed)
+}
+
 impl Wanted<'_> {
     /// Understood as the server understands it, once, so that `5m` means the same for each page.
     fn query(&self) -> Result<PageQuery, Failure> {

@@ -26,6 +26,7 @@ mod line;
 mod template;
 mod export;
 mod session;
+mod view;
 mod why;
 mod requests;
 mod diff;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
             Command::Publish(args) => publish::run(args).await,
             Command::Tail(args) => tail::run(args).await,
             Command::Export(args) => export::run(args).await,
+            Command::View(args) => view::run(args).await,
             Command::Record(args) => record::run(args).await,
             Command::Replay(args) => replay::run(args).await,
             Command::Archive(args) => archive::run(args.command),

@@ -1,4 +1,4 @@
-//! A stream of events as a file of one of three formats: [`ExportWriter`].
+//! A stream of events as a file of one of four formats: [`ExportWriter`].
 
 use std::fmt;
 use std::io;
@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use tapline_oapi::encode_envelope;
 
+use crate::bundle::BundleWriter;
 use crate::har::HarWriter;
 use crate::input::Input;
 use crate::insight::{Finding, Insight, Options, Tally};
@@ -22,6 +23,9 @@ const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 pub enum Format {
     /// HAR 1.2: the requests, for browsers' developer tools and other viewers.
     Har,
+    /// One page that shows the events without a server. What is written here is the content of its element with the
+    /// events (see [`BundleWriter::in_html`]); the page around it is that of `tapline-server`.
+    Html,
     /// One envelope a line, byte for byte: what the archive holds, and `tapline publish --file` takes.
     Ndjson,
     /// Chrome's JSON trace format, for Perfetto: requests, navigations, console, causes on one time axis.
@@ -30,13 +34,14 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 3] = [Self::Har, Self::Ndjson, Self::Trace];
+    pub const ALL: [Self; 4] = [Self::Har, Self::Html, Self::Ndjson, Self::Trace];
 
     /// The name, as in `--format` and `?format=`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Har => "har",
+            Self::Html => "html",
             Self::Ndjson => "ndjson",
             Self::Trace => "trace",
         }
@@ -47,6 +52,7 @@ impl Format {
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Har | Self::Trace => "application/json",
+            Self::Html => "text/html; charset=utf-8",
             Self::Ndjson => "application/x-ndjson",
         }
     }
@@ -56,6 +62,7 @@ impl Format {
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Har => "har",
+            Self::Html => "html",
             Self::Ndjson => "ndjson",
             Self::Trace => "trace.json",
         }
@@ -87,7 +94,11 @@ pub struct UnknownFormat(
 
 impl fmt::Display for UnknownFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not a format; use har, ndjson or trace", self.0)
+        write!(
+            f,
+            "`{}` is not a format; use har, html, ndjson or trace",
+            self.0
+        )
     }
 }
 
@@ -121,6 +132,7 @@ pub struct ExportWriter<W> {
 enum Kind<W> {
     Har(Box<Insight>, HarWriter<W>),
     Trace(Box<Insight>, TraceWriter<W>),
+    Html(Box<BundleWriter<W>>),
     Ndjson(Lines<W>),
 }
 
@@ -140,6 +152,7 @@ impl<W: io::Write> ExportWriter<W> {
         };
         let kind = match format {
             Format::Har => Kind::Har(insight(true), HarWriter::new(out, sanitizer)?),
+            Format::Html => Kind::Html(BundleWriter::in_html(out, "export", sanitizer)?.into()),
             Format::Trace => Kind::Trace(insight(false), TraceWriter::new(out, sanitizer)?),
             Format::Ndjson => Kind::Ndjson(Lines {
                 out,
@@ -182,6 +195,7 @@ impl<W: io::Write> ExportWriter<W> {
                     written = trace.event(envelope);
                 }
             }
+            Kind::Html(bundle) => written = bundle.feed(input),
             Kind::Ndjson(lines) => written = lines.feed(input),
         }
         written
@@ -214,6 +228,7 @@ impl<W: io::Write> ExportWriter<W> {
                 written?;
                 Ok((trace.finish(&tally)?, tally))
             }
+            Kind::Html(bundle) => bundle.finish(),
             Kind::Ndjson(mut lines) => {
                 lines.out.flush()?;
                 Ok((lines.out, lines.tally))
@@ -226,6 +241,7 @@ impl<W: io::Write> ExportWriter<W> {
         match &mut self.kind {
             Kind::Har(_, har) => har.get_mut(),
             Kind::Trace(_, trace) => trace.get_mut(),
+            Kind::Html(bundle) => bundle.get_mut(),
             Kind::Ndjson(lines) => &mut lines.out,
         }
     }

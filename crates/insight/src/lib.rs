@@ -54,8 +54,10 @@ mod insight;
 mod sanitize;
 pub mod har;
 mod trace;
+mod bundle;
 mod export;
 
+pub use bundle::BundleWriter;
 pub use export::{ExportWriter, Format, UnknownFormat};
 pub use har::HarWriter;
 pub use input::{Input, Lost, inputs_of_notice};

@@ -111,6 +111,7 @@ pub fn document_json() -> String {
         operations::get_request,
         operations::list_navigations,
         operations::list_problems,
+        operations::view_file,
         operations::create_ticket,
         operations::get_health,
         operations::get_readiness,

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::answer::{Body, Failure, Whole};
 use crate::pace::Pace;
 use crate::serve::App;
+use crate::standalone::standalone;
 
 /// How many exports there are at once. Each holds the requests that have not ended yet: some megabytes at most.
 pub(crate) const MAX_EXPORTS: usize = 4;
@@ -70,7 +71,10 @@ impl ExportQuery {
             }
         }
         let format = format.ok_or_else(|| {
-            QueryError::new("format", "is missing; it is one of har, ndjson and trace")
+            QueryError::new(
+                "format",
+                "is missing; it is one of har, html, ndjson and trace",
+            )
         })?;
         Ok(Self {
             format,
@@ -104,11 +108,16 @@ pub(crate) async fn export<'a, B: Backend>(
     let first = app.backend.page(&query.events).await?;
     let (pieces, body) = mpsc::channel(PIECES);
     let format = query.format;
+    let before = match format {
+        Format::Html => standalone().before.clone().into_bytes(),
+        Format::Har | Format::Ndjson | Format::Trace => Vec::new(),
+    };
     let export = Export {
+        format,
         app: app.clone(),
         query: query.events,
         pieces,
-        writer: ExportWriter::new(format, Vec::new(), query.sanitizer)
+        writer: ExportWriter::new(format, before, query.sanitizer)
             .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?,
     };
     app.spawn(async move {
@@ -130,6 +139,7 @@ pub(crate) async fn export<'a, B: Backend>(
 
 struct Export<B: Backend> {
     app: Arc<App<B>>,
+    format: Format,
     query: PageQuery,
     writer: ExportWriter<Vec<u8>>,
     pieces: mpsc::Sender<io::Result<Bytes>>,
@@ -145,7 +155,10 @@ impl<B: Backend> Export<B> {
             let _ = self.pieces.send(Err(broken)).await;
             return written;
         }
-        let (rest, _) = self.writer.finish()?;
+        let (mut rest, _) = self.writer.finish()?;
+        if self.format == Format::Html {
+            rest.extend_from_slice(standalone().after.as_bytes());
+        }
         send(&self.pieces, rest, &self.app).await
     }
 

@@ -48,5 +48,10 @@ mod joins;
 mod export;
 mod metrics;
 mod page;
+mod standalone;
+mod view;
+mod document;
 
+pub use document::serve_document;
 pub use serve::{Limits, Options, Shutdown, serve};
+pub use standalone::{Standalone, standalone};

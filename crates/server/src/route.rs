@@ -87,6 +87,7 @@ routes! {
     GetRequest      GET    "/telemetry/requests/{id}" "get_request"       Token          Described  Silent;
     ListNavigations GET    "/telemetry/navigations"  "list_navigations"   Token          Described  Silent;
     ListProblems    GET    "/telemetry/problems"     "list_problems"      Token          Described  Silent;
+    ViewFile        POST   "/telemetry/view"         "view_file"          Token          Described  Silent;
     IssueTicket     POST   "/telemetry/tickets"      "create_ticket"      Token          Described  Event;
     GetHealth       GET    "/healthz"                "get_health"         Open           Described  Silent;
     GetReadiness    GET    "/readyz"                 "get_readiness"      Open           Described  Silent;

@@ -46,6 +46,7 @@ use crate::serve::App;
 use crate::socket::{self, SocketState};
 use crate::stream::{Opening, StreamPermit};
 use crate::ticket;
+use crate::view;
 
 /// What comes of a request.
 pub(crate) enum Answer<B: Backend> {
@@ -213,6 +214,7 @@ async fn dispatch<B: Backend>(
             }
             joins::request(app, id.unwrap_or_default()).await?
         }
+        Route::ViewFile => view::view(query(), body).await?,
         Route::ListNavigations => joins::navigations(app, query()).await?,
         Route::ListProblems => joins::problems(app, query()).await?,
         Route::ListSinks => json(
@@ -653,7 +655,7 @@ fn readiness<B: Backend>(app: &App<B>) -> Result<Whole, Failure> {
     Ok(json(StatusCode::OK, &Health::ok()))
 }
 
-fn stopping() -> Failure {
+pub(crate) fn stopping() -> Failure {
     Failure::new(ErrorCode::Unavailable, "the server is stopping").retry_after(1)
 }
 

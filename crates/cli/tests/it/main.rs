@@ -15,6 +15,7 @@ mod archive;
 mod cdp;
 mod demo;
 mod export;
+mod view;
 mod help;
 mod look;
 mod publish;

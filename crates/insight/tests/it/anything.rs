@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tapline_insight::{
-    ExportWriter, Finding, Format, Input, Insight, Lost, Options, Outcome, Sanitizer,
+    BundleWriter, ExportWriter, Finding, Format, Input, Insight, Lost, Options, Outcome, Sanitizer,
 };
 use tapline_oapi::{Category, CategorySet, Envelope, Epoch, KnownType};
 
@@ -373,4 +373,44 @@ fn unknown_types_are_moments_and_nothing_else() {
     let found = everything(&inputs, Options::default());
     assert_eq!(found, Found::default());
     check(&stream);
+}
+
+/// What a bundle holds is what was fed and found, in HTML without any `<`.
+#[test]
+fn a_bundle_has_the_events_and_what_they_were_joined_to() {
+    let events = recording("tour.ndjson");
+    let inputs: Vec<_> = events.iter().map(Input::Event).collect();
+    let bundle = |in_html: bool, sanitizer: Sanitizer| {
+        let mut bundle = match in_html {
+            true => BundleWriter::in_html(Vec::new(), "a \"name\"", sanitizer).unwrap(),
+            false => BundleWriter::new(Vec::new(), "a \"name\"", sanitizer).unwrap(),
+        };
+        for input in &inputs {
+            bundle.feed(*input).unwrap();
+        }
+        let (file, tally) = bundle.finish().unwrap();
+        assert_eq!(tally.events, events.len() as u64);
+        String::from_utf8(file).unwrap()
+    };
+    let plain = bundle(false, Sanitizer::off());
+    let value: Value = serde_json::from_str(&plain).unwrap();
+    assert_eq!(value["name"], "a \"name\"");
+    let found = everything(&inputs, Options::default());
+    for (envelope, written) in events.iter().zip(value["events"].as_array().unwrap()) {
+        assert_eq!(*written, serde_json::to_value(envelope).unwrap());
+    }
+    let seqs = |name: &str| -> Vec<u64> {
+        let items = value[name].as_array().unwrap();
+        items.iter().map(|it| it["seq"].as_u64().unwrap()).collect()
+    };
+    let expected: Vec<_> = found.requests.iter().map(|it| it.at.seq).collect();
+    assert_eq!(seqs("requests"), expected);
+    assert_eq!(seqs("navigations").len(), found.navigations.len());
+    assert_eq!(seqs("problems").len(), found.problems.len());
+
+    let html = bundle(true, Sanitizer::off());
+    assert!(plain.contains('<') && !html.contains('<'));
+    assert_eq!(serde_json::from_str::<Value>(&html).unwrap(), value);
+    let sanitized: Value = serde_json::from_str(&bundle(true, Sanitizer::default())).unwrap();
+    assert_eq!(sanitized["events"].as_array().unwrap().len(), events.len());
 }

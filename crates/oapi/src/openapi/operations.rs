@@ -252,7 +252,7 @@ fn patch_reader() {}
 /// Export events as a file
 ///
 /// A range of events, written while it is read, up to the newest event of the moment in which it begins: `har`
-/// (HAR 1.2, the requests), `ndjson` (the events, one on each line), or `trace` (for Perfetto). With an archive, also what is
+/// (HAR 1.2, the requests), `html` (a page that shows everything without a server), `ndjson` (the events, one on each line), or `trace` (for Perfetto). With an archive, also what is
 /// not in memory any more, and earlier runs where `since` or `after` reaches back to them. A body that breaks off
 /// is not whole.
 #[utoipa::path(
@@ -262,6 +262,7 @@ fn patch_reader() {}
         (status = 200, description = "The file.", content(
             (Object = "application/json", example = json!({"log": {"version": "1.2", "entries": []}})),
             (String = "application/x-ndjson"),
+            (String = "text/html"),
         )),
         OtherEpoch,
         BadQuery,
@@ -293,7 +294,7 @@ struct ExportQuery {
     /// Only events whose JSON has this text, without regard to the case of ASCII letters.
     #[param(min_length = 1, max_length = 200, example = "pricing.js")]
     contains: Option<String>,
-    /// Keep secrets, such as cookies and tokens, in a `har` or a `trace`. Without it they are redacted. `ndjson` has the events as
+    /// Keep secrets, such as cookies and tokens, in a `har`, `html` or `trace`. Without it they are redacted. `ndjson` has the events as
     /// they are.
     with_secrets: Option<bool>,
 }
@@ -305,6 +306,8 @@ struct ExportQuery {
 enum ExportFormat {
     /// HAR 1.2: the requests.
     Har,
+    /// One page that shows the events without a server.
+    Html,
     /// The events, one on each line.
     Ndjson,
     /// Chrome's JSON trace format, for Perfetto.
@@ -445,6 +448,40 @@ fn list_navigations() {}
     ),
 )]
 fn list_problems() {}
+
+/// Show a file
+///
+/// Joins the events of a file, and answers everything that the live page shows of it: `events` (envelopes), `requests` with headers,
+/// `navigations`, `problems` and a `tally`. Nothing is published or kept. The file is NDJSON, plain or compressed with zstd: a
+/// segment of an archive, a dump, or an export.
+#[utoipa::path(
+    post, path = "/telemetry/view", tag = "events",
+    params(ViewQuery),
+    request_body(description = "The file.", content(
+        (String = "application/octet-stream", example = json!("{\"seq\":1,\"event\":{\"ts\":1,\"type\":\"page_load\",\"category\":\"page\"}}\n")),
+        (String = "application/x-ndjson", example = json!("{\"seq\":1,\"event\":{\"ts\":1,\"type\":\"page_load\",\"category\":\"page\"}}\n")),
+    )),
+    responses(
+        (status = 200, description = "What there is to see.", body = Object, headers(
+            ("X-Unread" = u64, description = "How many lines are no events"),
+            ("X-Complete" = bool, description = "Whether the file was read to its end. If not, the rest cannot be decompressed"),
+        )),
+        (status = 400, description = "The file has no events, or a parameter is wrong.", body = ErrorBody,
+            example = json!({"code": "bad_request", "message": "body: line 1 is no event; send NDJSON, plain or compressed with zstd, such as a segment of an archive"})),
+        (status = 413, description = "The file is too large.", body = ErrorBody,
+            example = json!({"code": "body_too_large", "message": "the body is over 8388608 bytes"})),
+    ),
+)]
+fn view_file() {}
+
+/// How to show a file.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ViewQuery {
+    /// The name of the file, for the answer.
+    #[param(max_length = 200, example = "segment.ndjson.zst")]
+    name: Option<String>,
+}
 
 /// Which requests.
 #[derive(IntoParams)]

@@ -100,6 +100,7 @@ fn these_are_the_operations() {
             "patch /telemetry/readers/{id} = patch_reader",
             "post /telemetry/events = publish_events",
             "post /telemetry/tickets = create_ticket",
+            "post /telemetry/view = view_file",
             "put /telemetry = put_telemetry",
         ]
     );

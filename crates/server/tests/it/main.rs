@@ -15,6 +15,7 @@ mod bodies;
 mod export;
 mod counts;
 mod joins;
+mod view;
 mod page;
 mod errors;
 mod request_id;

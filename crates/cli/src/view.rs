@@ -1,0 +1,61 @@
+//! `tapline view`: a file of events in the live page.
+
+use tapline_insight::{BundleWriter, Input, Sanitizer};
+use tapline_server::{serve_document, standalone};
+use tokio::net::TcpListener;
+
+use crate::args::View;
+use crate::failure::{Failure, say};
+use crate::inputs::{self, Wanted};
+use crate::signals;
+
+pub(crate) async fn run(args: View) -> Result<(), Failure> {
+    let html = page(&args)?;
+    let stop = signals::stop_requested().map_err(Failure::Serve)?;
+    let address = args.listen;
+    if !address.ip().is_loopback() {
+        let message =
+            format!("--listen {address}: is not a loopback address; the file may hold secrets");
+        return Err(Failure::Usage(message));
+    }
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| Failure::Listen { address, source })?;
+    let address = listener.local_addr().map_err(Failure::Serve)?;
+    println!("listening on http://{address}");
+    say("open this address in a browser; Ctrl-C ends it");
+    serve_document(listener, html, stop).await;
+    Ok(())
+}
+
+/// The page with what is in the file.
+fn page(args: &View) -> Result<Vec<u8>, Failure> {
+    let page = standalone();
+    let name = args.file.file_name().unwrap_or_default().to_string_lossy();
+    let unreadable = |source| Failure::Read {
+        what: args.file.display().to_string(),
+        source,
+    };
+    let html = page.before.clone().into_bytes();
+    let mut bundle = BundleWriter::in_html(html, &name, Sanitizer::off()).map_err(unreadable)?;
+    let wanted = Wanted {
+        since: args.since.as_deref(),
+        until: args.until.as_deref(),
+        ..Wanted::default()
+    };
+    let feed = &mut |input: Input<'_>| bundle.feed(input).map_err(unreadable);
+    let unread = inputs::read_file(&args.file, wanted, "reading", feed)?;
+    let (mut html, tally) = bundle.finish().map_err(unreadable)?;
+    html.extend_from_slice(page.after.as_bytes());
+    let mut text = format!("{name}: {} events", tally.events);
+    if 0 < unread.lines {
+        text.push_str(&format!(", {} lines that are no events", unread.lines));
+    }
+    if let Some(error) = &unread.cut {
+        text.push_str(&format!(
+            "; the rest of the file could not be read: {error}"
+        ));
+    }
+    say(&text);
+    Ok(html)
+}
