@@ -27,6 +27,7 @@ mod clients;
 mod document;
 mod generators;
 mod har;
+mod live_page;
 mod otlp;
 mod page;
 mod proxies;

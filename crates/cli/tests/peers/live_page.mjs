@@ -1,0 +1,453 @@
+// The live page in a real Chromium. Arguments: the case, the browser, the folder of the node modules, the address of the
+// server, a folder for pictures, and what else the case needs. Prints "done" after all checks of the case.
+
+import assert from "node:assert";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+
+const [name, program, modules, server, pictures, ...rest] = process.argv.slice(2);
+const require = createRequire(join(modules, "beside.js"));
+const { chromium } = require("playwright-core");
+
+const DESK = { width: 1280, height: 800 };
+const PHONE = { width: 360, height: 740 };
+
+const browser = await chromium.launch({
+  executablePath: program,
+  // Nothing but loopback.
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+});
+
+// ---- helpers ----
+
+// A page of the browser that keeps what went wrong in it, and every address that it asked for.
+async function open(address = `${server}/`, { viewport = DESK, colorScheme = "light" } = {}) {
+  const context = await browser.newContext({ viewport, colorScheme, timezoneId: "UTC", locale: "en-US" });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.asked = [];
+  page.wrong = [];
+  page.on("request", (request) => page.asked.push(request.url()));
+  page.on("pageerror", (error) => page.wrong.push(String(error.stack)));
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type()) && !message.text().startsWith("Failed to load resource")) page.wrong.push(message.text());
+  });
+  page.on("dialog", (dialog) => {
+    page.wrong.push(`a dialog: ${dialog.message()}`);
+    dialog.dismiss();
+  });
+  await page.goto(address);
+  return page;
+}
+
+async function close(page) {
+  assert.deepEqual(page.wrong, []);
+  const elsewhere = page.asked.filter((url) => !url.startsWith(`${server}/`) && !/^(blob|data):/.test(url));
+  assert.deepEqual(elsewhere, [], "a request left the page's origin");
+  await page.context().close();
+}
+
+const ask = async (path) => {
+  const answer = await fetch(`${server}${path}`);
+  assert(answer.ok, `${path}: ${answer.status} ${await answer.clone().text()}`);
+  return answer;
+};
+
+// All items of one of the joins.
+async function joined(kind, query = "") {
+  const all = [];
+  for (let offset = ""; ;) {
+    const answer = await ask(`/telemetry/${kind}?limit=1000${query}${offset}`);
+    all.push(...(await answer.json()));
+    if (answer.headers.get("x-has-more") !== "true") return all;
+    offset = `&offset=${answer.headers.get("x-next-offset")}`;
+  }
+}
+
+async function publish(events) {
+  const lines = events.map((event) => `${JSON.stringify(event)}\n`).join("");
+  const answer = await fetch(`${server}/telemetry/events`, {
+    method: "POST", headers: { "content-type": "application/x-ndjson" }, body: lines,
+  });
+  assert(answer.ok, `${answer.status} ${await answer.text()}`);
+}
+
+const until = (page, check, argument) => page.waitForFunction(check, argument, { polling: 50 });
+
+const requestRows = (page) => page.locator("#waterfall .body .row");
+const requestCount = (page) => page.$eval("#waterfall .grid", (grid) => Number(grid.getAttribute("aria-rowcount")) - 1);
+const untilRequests = (page, count) => until(page, (count) =>
+  document.querySelector("#waterfall .grid").getAttribute("aria-rowcount") === String(count + 1), count);
+
+// The page, with its requests.
+async function openWithRequests(...options) {
+  const page = await open(...options);
+  await requestRows(page).first().waitFor();
+  return page;
+}
+
+async function sees(page, text) {
+  await page.locator("#list .row", { hasText: text }).first().waitFor();
+}
+
+async function hasNoViolations(page, what) {
+  await page.evaluate(readFileSync(join(modules, "axe-core/axe.min.js"), "utf8"));
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  const found = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 3).map((node) => `${node.target} ${node.failureSummary}`).join(" | ")}`);
+  assert.deepEqual(found, [], what);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.equal(wide, 0, `${what}: it scrolls sideways`);
+}
+
+// The file of a picture, for the eyes of people.
+const picture = (page, file, options = {}) => page.screenshot({ path: join(pictures, `${file}.png`), animations: "disabled", ...options });
+
+// ---- cases ----
+
+const cases = {
+  // What was published before the page was opened, and what is while it is open.
+  async opens_at_the_newest() {
+    const page = await openWithRequests();
+    await sees(page, "the newest of all");
+    const last = await page.$eval("#waterfall .body", (body) => [...body.children].map((row) => Number(row.getAttribute("aria-rowindex"))).reduce((a, b) => Math.max(a, b)));
+    assert.equal(last, (await requestCount(page)) + 1, "the newest request is in sight");
+    await publish([{ type: "later", category: "control", data: { message: "even newer" } }]);
+    await sees(page, "even newer");
+    // Who scrolls up stays there while events arrive.
+    await page.locator("#list .scroller").press("Home");
+    await sees(page, "page_tab_opened");
+    await publish([{ type: "later", category: "control", data: { message: "the newest by far" } }]);
+    await page.locator("#list .jump", { hasText: "1 new" }).waitFor();
+    assert.equal(await page.locator("#list .row", { hasText: "the newest by far" }).count(), 0);
+    await page.locator("#list .jump").click();
+    await sees(page, "the newest by far");
+    await close(page);
+  },
+
+  async has_no_violations() {
+    for (const colorScheme of ["light", "dark"]) {
+      for (const [size, viewport] of [["desk", DESK], ["phone", PHONE]]) {
+        const what = `${colorScheme}, ${size}`;
+        const page = await open(undefined, { viewport, colorScheme });
+        await sees(page, "the newest of all");
+        await requestRows(page).first().waitFor();
+        await hasNoViolations(page, what);
+        await requestRows(page).first().click();
+        await page.locator("#panel .sentence").waitFor();
+        await hasNoViolations(page, `${what}, with the details`);
+        await page.locator("#panel .close").click();
+        await page.locator("#files button", { hasText: "Export" }).click();
+        await page.locator("#files [role=menu]").waitFor();
+        await hasNoViolations(page, `${what}, with the menu`);
+        await close(page);
+      }
+    }
+  },
+
+  // The brush by pointer and by keyboard: every view has the range and nothing else.
+  async brush_filters_every_view() {
+    const page = await openWithRequests();
+    const all = await requestCount(page);
+    const box = await page.locator("#graph canvas").boundingBox();
+    const range = () => page.evaluate(() => {
+      const parts = new URLSearchParams(location.hash.slice(1));
+      return { since: Number(parts.get("since")), until: Number(parts.get("until")) };
+    });
+    await page.mouse.move(box.x + box.width * 0.05, box.y + 20);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width * 0.2, box.y + 20, { steps: 4 });
+    await page.mouse.up();
+    await until(page, () => location.hash.includes("since="));
+
+    const check = async () => {
+      const { since, until: end } = await range();
+      const expected = (await joined("requests")).filter((request) => {
+        const ended = request.end ? (request.start_seen && request.duration_ms !== undefined ? request.ts + Math.round(request.duration_ms * 1000) : Math.max(request.end.ts, request.hop_ts)) : Infinity;
+        return request.ts <= end && since <= ended;
+      });
+      assert(0 < expected.length && expected.length < all, `${expected.length} of ${all}`);
+      await untilRequests(page, expected.length);
+      const time = (ts) => new Date(ts / 1000).toISOString().replace("Z", `${String(ts % 1000).padStart(3, "0")}Z`);
+      const { matching } = await (await ask(`/telemetry/counts?buckets=1&since=${time(since)}&until=${time(end)}`)).json();
+      await until(page, (count) => document.querySelector("#list .row")?.getAttribute("aria-setsize") === String(count), matching);
+      for (const title of await page.$$eval("#list .row .time", (cells) => cells.map((cell) => cell.title))) {
+        const ts = Date.parse(title.replace(" ", "T").replace(/ UTC| \+00:00/, "Z")) * 1000;
+        assert(since - 1000 <= ts && ts <= end, `${title} is not within the range`);
+      }
+    };
+    await check();
+    const before = await range();
+    const slider = page.getByRole("slider", { name: "End of the range" });
+    await slider.focus();
+    await slider.press("PageUp");
+    await slider.press("ArrowRight");
+    const after = await range();
+    assert(before.until < after.until && before.since === after.since);
+    await check();
+    await slider.press("Escape");
+    await until(page, () => !location.hash.includes("since="));
+    await untilRequests(page, all);
+    await close(page);
+  },
+
+  // A page of the band chooses its time and its tab.
+  async a_navigation_filters_every_view() {
+    const page = await openWithRequests();
+    const all = await requestCount(page);
+    await page.locator("#band .page").first().click();
+    await page.locator("#panel .sentence").waitFor();
+    await until(page, (all) => Number(document.querySelector("#waterfall .grid").getAttribute("aria-rowcount")) - 1 < all, all);
+    await page.locator("#band .page[aria-pressed=true]").click();
+    await untilRequests(page, all);
+    await close(page);
+  },
+
+  async a_failed_request_explains_itself() {
+    const page = await open();
+    await page.locator("#waterfall button", { hasText: "Failed" }).click();
+    const row = page.locator("#waterfall .row.bad").first();
+    await row.click();
+    const sentence = await page.locator("#panel .sentence").textContent();
+    const failed = (await joined("requests")).map((request) => request.sentence);
+    assert(failed.includes(sentence), sentence);
+    assert.equal(await row.getAttribute("aria-selected"), "true");
+    // The address leads back to it.
+    const again = await open(page.url());
+    assert.equal(await again.locator("#panel .sentence").textContent(), sentence);
+    await close(again);
+    await page.locator("#panel .close").click();
+    await page.locator("#panel").waitFor({ state: "hidden" });
+    await close(page);
+  },
+
+  // Rows, their order, and what they say; while events arrive in pieces, and with a filter.
+  async shows_what_the_server_joined() {
+    const page = await open();
+    const events = readFileSync(rest[0], "utf8").trimEnd().split("\n").map((line) => JSON.parse(line));
+    for (let index = 0; index < events.length; index += 50) {
+      await publish(events.slice(index, index + 50));
+      // The page reads what has changed, again and again.
+      await page.waitForResponse((answer) => answer.url().includes("/telemetry/requests"));
+    }
+    for (const status of ["", "failed", "4xx"]) {
+      await page.evaluate((status) => (location.hash = status && `status=${status}`), status);
+      const expected = await joined("requests", status && `&status=${status}`);
+      await untilRequests(page, expected.length);
+      const shown = await allRows(page);
+      expected.sort((a, b) => a.ts - b.ts || a.seq - b.seq);
+      assert.deepEqual(shown.map(({ url, method }) => [method, url]), expected.map((it) => [it.method || "?", it.url]), status);
+      assert.deepEqual(shown.map(({ title }) => title.split("\n")[0]), expected.map((it) => it.sentence), status);
+      for (const [index, { status }] of shown.entries()) {
+        const code = expected[index].response?.status;
+        if (expected[index].outcome === "answered" && code) assert.equal(status, String(code));
+      }
+    }
+    const pages = (await joined("navigations")).filter((it) => it.parent_frame_id === undefined);
+    const labels = await page.$$eval("#band .page", (bars) => bars.map((bar) => bar.getAttribute("aria-label")));
+    assert.deepEqual(labels.map((label) => label.split(" at ")[0]).sort(), pages.map((it) => it.url).sort());
+    await close(page);
+  },
+
+  // Ten thousand requests: few rows are in the document, and each can be reached.
+  async ten_thousand_requests_scroll() {
+    const events = [];
+    const start = 1_795_000_000_000_000;
+    for (let n = 0; n < 10_000; n += 1) {
+      events.push({ ts: start + n * 1000, type: "network_request", category: "network", data: { request_id: `r${n}`, method: "GET", url: `http://127.0.0.1:1/n/${n}`, document_url: "", headers: {}, initiator_type: "script" } });
+    }
+    for (let index = 0; index < events.length; index += 1000) await publish(events.slice(index, index + 1000));
+    const page = await open();
+    await page.waitForFunction(() => document.querySelector("#waterfall .grid").getAttribute("aria-rowcount") === "10001", undefined, { polling: 100, timeout: 60_000 });
+    const grid = page.locator("#waterfall .grid");
+    await grid.press("Home");
+    await page.locator("#waterfall .row[aria-rowindex='2'] .name", { hasText: /^0/ }).waitFor();
+    await grid.press("End");
+    await page.locator("#waterfall .row[aria-rowindex='10001'] .name", { hasText: "9999" }).waitFor();
+    // The frames while it is scrolled from end to end.
+    const { worst, most } = await page.evaluate(async () => {
+      const grid = document.querySelector("#waterfall .grid");
+      let worst = 0;
+      let most = 0;
+      let last = performance.now();
+      for (let step = 0; step <= 120; step += 1) {
+        grid.scrollTop = (grid.scrollHeight * step) / 120;
+        await new Promise(requestAnimationFrame);
+        const now = performance.now();
+        if (step > 2) worst = Math.max(worst, now - last);
+        last = now;
+        most = Math.max(most, document.querySelectorAll("#waterfall .body .row").length);
+      }
+      return { worst, most };
+    });
+    assert(most <= 60, `${most} rows are in the document`);
+    console.error(`the longest frame took ${worst.toFixed(1)} ms`);
+    await close(page);
+  },
+
+  // Scripts and markup in every text that a page under test can choose.
+  async hostile_content_stays_text() {
+    const bad = `"><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`;
+    const url = `http://127.0.0.1:1/${bad}`;
+    const ts = Date.now() * 1000;
+    const context = { session_id: "S", target_id: "T", target_type: "page", nav_seq: 1, frame_id: "T", loader_id: "L", url };
+    await publish([
+      { ts, type: "page_tab_opened", category: "page", data: { target_id: "T", target_type: "page", url, title: bad } },
+      { ts: ts + 1, type: "network_request", category: "network", data: { ...context, request_id: "L", method: bad, document_url: url, headers: { [bad]: bad }, initiator_type: bad, resource_type: bad } },
+      { ts: ts + 2, type: "page_navigation", category: "page", data: { ...context } },
+      { ts: ts + 3, type: "network_response", category: "network", data: { ...context, request_id: "L", method: "GET", status: 404, status_text: bad, headers: { [bad]: bad }, mime_type: bad, body: bad } },
+      { ts: ts + 4, type: "console_error", category: "console", data: { ...context, text: bad, source_url: url } },
+      { ts: ts + 5, type: `x_${bad}`.slice(0, 2) + "hostile", category: "control", data: { message: bad } },
+    ]);
+    const page = await open();
+    await requestRows(page).first().click();
+    await page.locator("#panel .sentence").waitFor();
+    await sees(page, "onerror");
+    for (const element of await page.locator("#list .row").all()) {
+      await element.click();
+      await page.locator("#panel .panel-head").waitFor();
+    }
+    await page.locator("#band .page").first().click();
+    await page.locator("#panel .panel-head").waitFor();
+    const made = await page.evaluate(() => document.querySelectorAll("img[src='x'], script:not([src])").length);
+    assert.equal(made, 0);
+    assert.doesNotMatch(await page.title(), /owned/);
+    await close(page);
+  },
+
+  // By its chooser and dropped; and back to the server.
+  async opens_a_dropped_file() {
+    const page = await open();
+    await sees(page, "the newest of all");
+    const text = readFileSync(rest[0], "utf8");
+    const data = await page.evaluateHandle((text) => {
+      const data = new DataTransfer();
+      data.items.add(new File([text], "dropped.ndjson"));
+      return data;
+    }, text);
+    await page.dispatchEvent("body", "drop", { dataTransfer: data });
+    await page.locator("#files", { hasText: "dropped.ndjson" }).waitFor();
+    const answer = await fetch(`${server}/telemetry/view`, { method: "POST", headers: { "content-type": "application/octet-stream" }, body: text });
+    const bundle = await answer.json();
+    await untilRequests(page, bundle.requests.length);
+    await until(page, (count) => document.querySelector("#list .row")?.getAttribute("aria-setsize") === String(count), bundle.events.length);
+    await page.locator("#waterfall .row.bad").first().click();
+    await page.locator("#panel .sentence").waitFor();
+    await hasNoViolations(page, "with a file");
+    await page.locator("#files button", { hasText: "Close file" }).click();
+    await sees(page, "the newest of all");
+    await page.locator("#files input[type=file]").setInputFiles({ name: "no file of ours", mimeType: "text/plain", buffer: Buffer.from("nothing\n") });
+    await page.locator("#files .file-note.bad").waitFor();
+    await close(page);
+  },
+
+  // The calls of the page on a file, and those of the server on the same events.
+  async a_file_answers_as_the_server_does() {
+    const { fileSource } = await import(pathToFileURL(join(rest[1], "file.js")));
+    const bundle = await (await fetch(`${server}/telemetry/view`, { method: "POST", headers: { "content-type": "application/octet-stream" }, body: readFileSync(rest[0]) })).json();
+    const source = fileSource(bundle);
+    const [first, last] = [bundle.events[0].event.ts, bundle.events.at(-1).event.ts];
+    const time = (ts) => new Date(ts / 1000).toISOString().replace("Z", `${String(ts % 1000).padStart(3, "0")}Z`);
+    const middle = first + Math.floor((last - first) / 2);
+    const queries = [{}, { category: ["console"] }, { type: "page_*, network_request" }, { contains: "CHECKOUT" },
+      { since: middle }, { until: middle }, { category: ["network", "page"], contains: "index" }];
+    const parts = (query) => Object.entries(query).map(([name, value]) =>
+      `&${name}=${encodeURIComponent(name === "since" || name === "until" ? time(value) : String(value).replaceAll(" ", ""))}`).join("");
+    for (const query of queries) {
+      for (const order of ["asc", "desc"]) {
+        const mine = [];
+        const theirs = [];
+        let offset = "";
+        do {
+          const page = await source.events({ ...query, order, limit: 70, ...(offset && { offset }) });
+          mine.push(...page.events.map(({ seq }) => seq));
+          offset = page.hasMore ? page.nextOffset : "";
+        } while (offset);
+        do {
+          const answer = await ask(`/telemetry/events?order=${order}&limit=70${parts(query)}${offset && `&offset=${offset}`}`);
+          theirs.push(...(await answer.json()).map(({ seq }) => seq));
+          offset = answer.headers.get("x-has-more") === "true" ? answer.headers.get("x-next-offset") : "";
+        } while (offset);
+        assert.deepEqual(mine, theirs, `${order} ${JSON.stringify(query)}`);
+      }
+      const whole = { since: first, until: last + 1, ...query };
+      const mine = await source.counts({ ...whole, buckets: 20 });
+      const theirs = await (await ask(`/telemetry/counts?buckets=20${parts(whole)}`)).json();
+      for (const field of ["events", "matching", "by_category", "by_type"]) assert.deepEqual(mine[field], theirs[field], `${field} ${JSON.stringify(query)}`);
+    }
+    for (const status of ["404", "4xx", "failed", "blocked", "pending", "404,failed"]) {
+      const mine = (await source.requests({ status })).items.map(({ seq }) => seq);
+      const theirs = (await joined("requests", `&status=${status}`)).map(({ seq }) => seq);
+      assert.deepEqual(mine, theirs, status);
+    }
+    for (const kind of ["requests", "navigations", "problems"]) {
+      const mine = (await source[kind]({})).items.map(({ seq }) => seq);
+      assert.deepEqual(mine, (await joined(kind)).map(({ seq }) => seq), kind);
+    }
+  },
+
+  // One file, opened from the disk, that asks for nothing.
+  async a_standalone_file_needs_no_network() {
+    const page = await open(pathToFileURL(rest[0]).href);
+    const count = (await joined("requests")).length;
+    await untilRequests(page, count);
+    await page.locator("#waterfall .row.bad").first().click();
+    await page.locator("#panel .sentence").waitFor();
+    await hasNoViolations(page, "the standalone file");
+    assert.deepEqual(page.wrong, []);
+    assert.deepEqual(page.asked.filter((url) => !/^(file|blob|data):/.test(url)), []);
+    await page.context().close();
+  },
+
+  // Pictures of each view, for the eyes of people and the README.
+  async pictures() {
+    for (const colorScheme of ["light", "dark"]) {
+      const page = await open(undefined, { colorScheme });
+      await page.locator("#band .page").first().waitFor();
+      await page.locator("#band .shot").first().waitFor();
+      await page.waitForLoadState("networkidle").catch(() => {});
+      await picture(page, `page-${colorScheme}`);
+      const bad = page.locator("#waterfall .row.bad").first();
+      await page.locator("#waterfall button", { hasText: "Failed" }).click();
+      await bad.click();
+      await page.locator("#panel .sentence").waitFor();
+      await page.locator("#waterfall button", { hasText: "All" }).click();
+      await picture(page, `request-${colorScheme}`);
+      for (const view of ["graph", "band", "waterfall", "list", "panel"]) await page.locator(`#${view}`).screenshot({ path: join(pictures, `${view}-${colorScheme}.png`) });
+      await close(page);
+      const phone = await open(undefined, { colorScheme, viewport: PHONE });
+      await phone.locator("#waterfall .row").nth(3).waitFor();
+      await picture(phone, `phone-${colorScheme}`, { fullPage: true });
+      await close(phone);
+    }
+  },
+};
+
+// What every row says, by scrolling through all of them.
+async function allRows(page) {
+  return page.evaluate(async () => {
+    const grid = document.querySelector("#waterfall .grid");
+    const rows = new Map();
+    for (let top = 0; ; top += grid.clientHeight / 2) {
+      grid.scrollTop = top;
+      await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+      for (const row of document.querySelectorAll("#waterfall .body .row")) {
+        const text = (name) => row.querySelector(`.${name}`).textContent;
+        rows.set(Number(row.getAttribute("aria-rowindex")), {
+          status: text("status"), method: text("method"), url: row.querySelector(".name").title, title: row.querySelector(".start").title,
+        });
+      }
+      if (grid.scrollHeight - grid.clientHeight <= top) break;
+    }
+    return [...rows.entries()].sort(([a], [b]) => a - b).map(([, row]) => row);
+  });
+}
+
+try {
+  await cases[name]();
+  console.log("done");
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,171 @@
+//! The live page in a real Chromium, driven by Playwright, and read by axe.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::peer;
+use crate::program::{Directory, Server, run};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
+
+/// What a browser did in a shop with faults.
+const SHOP: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../cdp/tests/golden/events.ndjson"
+);
+
+/// The modules of the page.
+const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/src/page");
+
+/// Where pictures for the README are.
+const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/images");
+
+/// One browser at a time: a test that measures frames would otherwise measure the others.
+static BROWSER: Mutex<()> = Mutex::new(());
+
+/// Runs a case of `live_page.mjs` on a server with `events`, the last of which is `the newest of all`.
+#[track_caller]
+fn check(case: &str, events: &[&str], arguments: impl Fn(&Server) -> Vec<String>) {
+    let server = Server::start();
+    check_on(&server, case, events, arguments);
+}
+
+#[track_caller]
+fn check_on(
+    server: &Server,
+    case: &str,
+    events: &[&str],
+    arguments: impl Fn(&Server) -> Vec<String>,
+) {
+    let _guard = BROWSER.lock().unwrap_or_else(|broken| broken.into_inner());
+    let node = peer::on_path("node");
+    let browser = peer::on_path("chromium").or_else(|| peer::on_path("google-chrome"));
+    let modules = peer::installed("node/node_modules/playwright-core")
+        .and(peer::installed("node/node_modules/axe-core"))
+        .and(peer::installed("node/node_modules"));
+    let found = node.zip(browser).zip(modules);
+    let found = peer::or_skip(
+        found,
+        "Playwright, axe or a browser",
+        "TAPLINE_REQUIRE_PEERS",
+    );
+    let Some(((node, browser), modules)) = found else {
+        return;
+    };
+    for events in events {
+        let said = server.publish_lines(events);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    let output = Command::new(node)
+        .arg(format!("{FOLDER}/live_page.mjs"))
+        .arg(case)
+        .arg(browser)
+        .arg(modules)
+        .arg(&server.url)
+        .arg(pictures())
+        .args(arguments(server))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(output.stdout, b"done\n", "{text}");
+}
+
+/// The folder for pictures: those of the documentation only where that is asked for.
+fn pictures() -> PathBuf {
+    let folder = match std::env::var_os("TAPLINE_WRITE_IMAGES") {
+        Some(_) => PathBuf::from(IMAGES),
+        None => Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .parent()
+            .unwrap()
+            .join("live-page"),
+    };
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The same events, the last of which happened just now: the page opens with the last minutes.
+fn shop() -> String {
+    let text = fs::read_to_string(SHOP).unwrap();
+    let mut events: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let time = |event: &Value| event["ts"].as_u64().unwrap();
+    let last = events.iter().map(time).max().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let by = u64::try_from(now.as_micros()).unwrap() - last;
+    for event in &mut events {
+        event["ts"] = (time(event) + by).into();
+    }
+    events.iter().map(|event| format!("{event}\n")).collect()
+}
+
+/// An event after those of the shop.
+const NEWEST: &str = "{\"type\":\"checkout_done\",\"category\":\"control\",\"data\":{\"message\":\"the newest of all\"}}\n";
+
+fn nothing(_: &Server) -> Vec<String> {
+    Vec::new()
+}
+
+#[test]
+fn the_live_page_opens_at_the_newest_event_and_keeps_its_place() {
+    check("opens_at_the_newest", &[&shop(), NEWEST], nothing);
+}
+
+#[test]
+fn axe_finds_nothing_wrong_with_the_live_page_in_both_themes_and_on_a_phone() {
+    check("has_no_violations", &[&shop(), NEWEST], nothing);
+}
+
+#[test]
+fn the_brush_of_the_live_page_filters_every_view() {
+    check("brush_filters_every_view", &[&shop()], nothing);
+}
+
+#[test]
+fn a_navigation_of_the_live_page_filters_every_view() {
+    check("a_navigation_filters_every_view", &[&shop()], nothing);
+}
+
+#[test]
+fn a_failed_request_on_the_live_page_explains_itself() {
+    check("a_failed_request_explains_itself", &[&shop()], nothing);
+}
+
+#[test]
+fn the_live_page_shows_what_the_server_joined() {
+    check("shows_what_the_server_joined", &[], |_| vec![SHOP.into()]);
+}
+
+#[test]
+fn ten_thousand_requests_scroll_on_the_live_page() {
+    check("ten_thousand_requests_scroll", &[], nothing);
+}
+
+#[test]
+fn hostile_content_stays_text_on_the_live_page() {
+    check("hostile_content_stays_text", &[], nothing);
+}
+
+#[test]
+fn a_dropped_file_opens_on_the_live_page() {
+    check("opens_a_dropped_file", &[NEWEST], |_| vec![SHOP.into()]);
+}
+
+#[test]
+fn a_file_answers_the_live_page_as_the_server_does() {
+    let directory = Directory::new("live-page-file");
+    check("a_file_answers_as_the_server_does", &[&shop()], |server| {
+        let out = directory.path("shop.ndjson");
+        let format = ["--format", "ndjson", "--out", &out];
+        let said = run(&[&["export", "--url", &server.url][..], &format].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        vec![out.clone(), MODULES.into()]
+    });
+}
