@@ -156,6 +156,7 @@ where
         query: &query,
         after,
         behind: offset,
+        seen: 0,
         count: 0,
         body: vec![b'['],
     };
@@ -196,6 +197,9 @@ struct Listing<'a, K: Listed> {
     after: Option<At>,
     /// Only what is behind it: the offset, and then the last item that was written.
     behind: Option<At>,
+    /// How many items were looked at in the slices before: each slice begins where the last one ended, so that it
+    /// comes further however many there are.
+    seen: usize,
     count: usize,
     body: Vec<u8>,
 }
@@ -215,7 +219,7 @@ impl<K: Listed> Listing<'_, K> {
     fn write(&mut self, view: &View, pace: &Pace) -> Result<Written, Failure> {
         let begin = self.behind;
         let mut last = None;
-        for item in K::all(&view.insight) {
+        for (index, item) in K::all(&view.insight).enumerate().skip(self.seen) {
             let at = item.at();
             let is_behind = begin.is_none_or(|begin| begin < at);
             let is_news = self
@@ -229,7 +233,8 @@ impl<K: Listed> Listing<'_, K> {
                 if self.query.limit <= self.count || MAX_BYTES <= self.body.len() {
                     return Ok(Written::Enough);
                 }
-                if pace.is_over() {
+                if last.is_some() && pace.is_over() {
+                    self.seen = index;
                     return Ok(Written::Some);
                 }
             }

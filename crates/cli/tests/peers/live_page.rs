@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::peer;
-use crate::program::{Directory, Server, run};
+use crate::program::Server;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
 
@@ -18,9 +18,6 @@ const SHOP: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../cdp/tests/golden/events.ndjson"
 );
-
-/// The modules of the page.
-const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/src/page");
 
 /// Where pictures for the README are.
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/images");
@@ -151,21 +148,4 @@ fn ten_thousand_requests_scroll_on_the_live_page() {
 #[test]
 fn hostile_content_stays_text_on_the_live_page() {
     check("hostile_content_stays_text", &[], nothing);
-}
-
-#[test]
-fn a_dropped_file_opens_on_the_live_page() {
-    check("opens_a_dropped_file", &[NEWEST], |_| vec![SHOP.into()]);
-}
-
-#[test]
-fn a_file_answers_the_live_page_as_the_server_does() {
-    let directory = Directory::new("live-page-file");
-    check("a_file_answers_as_the_server_does", &[&shop()], |server| {
-        let out = directory.path("shop.ndjson");
-        let format = ["--format", "ndjson", "--out", &out];
-        let said = run(&[&["export", "--url", &server.url][..], &format].concat());
-        assert_eq!(said.code, Some(0), "{said:?}");
-        vec![out.clone(), MODULES.into()]
-    });
 }
