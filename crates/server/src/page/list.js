@@ -222,7 +222,7 @@ export function mount(root, context) {
   function drawState(total) {
     const state = store.get();
     const { jump, empty, emptyWords, emptyActions, zone } = parts;
-    jump.hidden = isFollowing || state.range !== null || total === 0;
+    jump.hidden = isFollowing || state.range !== null || (fresh === 0 && top >= last() - 0.5);
     jump.textContent = fresh > 0 ? `${count(fresh)} new ↓` : "Newest ↓";
     zone.textContent = state.zone === "utc" ? "time (UTC)" : "time";
     const isEmpty = total === 0 && (rows.isOpen() || rows.problem() !== "");
