@@ -51,7 +51,11 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
     const abort = new AbortController();
     load = { span: null, abort };
     try {
-      const page = await source.events(down(), { signal: abort.signal });
+      // Where a range begins: without it places in it would be looked for among all seqs.
+      const [page, first] = await Promise.all([
+        source.events(down(), { signal: abort.signal }),
+        range && source.events({ ...range, order: "asc", limit: 1 }, { signal: abort.signal }),
+      ]);
       if (isClosed) return;
       load = null;
       problem = "";
@@ -61,7 +65,8 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
       const next = offsetOf(page, page.epoch);
       const to = range === null && page.events.length > 0 ? Math.max(newest, page.head) : newest || page.head;
       if (to > 0) {
-        spans.push({ epoch: page.epoch, from: 1, to, count: isExact ? to : Math.max(1, page.events.length), rows: null });
+        const from = first && first.events.length > 0 && first.epoch === page.epoch ? Math.min(first.events[0].seq, to) : 1;
+        spans.push({ epoch: page.epoch, from, to, count: isExact ? to : Math.max(1, page.events.length), rows: null });
         put(spans[0], page, to, next);
       } else if (next && next.epoch !== page.epoch) {
         addEarlier(next);
