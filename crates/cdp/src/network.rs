@@ -623,6 +623,7 @@ impl Requests {
             ..target.context_without_url()
         };
         target.saw_request(context.url.as_deref(), &sent.loader_id);
+        let initiator = sent.initiator.place();
         let limit = out.options.text_limit;
         let post_data = request.post_data.as_ref().map(|body| out.text(body));
         let has_more = request.post_data.is_none() && request.has_post_data;
@@ -643,6 +644,8 @@ impl Requests {
             is_redirect: redirected.map(|_| true),
             redirect_url: redirected.map(|from| out.url(&from.url)),
             redirect_status: redirected.and_then(|from| from.status),
+            initiator_url: initiator.map(|(url, _)| out.url(url)),
+            initiator_line: initiator.and_then(|(_, line)| line),
         };
 
         // A redirect is the same request: it was counted, or it is not of this navigation.

@@ -697,9 +697,58 @@ pub(crate) struct PostData<'a> {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Initiator<'a> {
     #[serde(borrow, rename = "type")]
     pub(crate) kind: Text<'a>,
+    /// Of a parser: the document.
+    pub(crate) url: Option<PageText<'a>>,
+    /// From 0.
+    #[serde(default, deserialize_with = "lenient_option")]
+    pub(crate) line_number: Option<f64>,
+    /// Of a script.
+    pub(crate) stack: Option<InitiatorStack<'a>>,
+}
+
+/// Of the stack of an initiator, what is used: the function that asked.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InitiatorStack<'a> {
+    #[serde(borrow, default)]
+    call_frames: FirstN<InitiatorFrame<'a>, 1>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InitiatorFrame<'a> {
+    #[serde(borrow, default)]
+    url: PageText<'a>,
+    #[serde(default, deserialize_with = "lenient_option")]
+    line_number: Option<f64>,
+}
+
+impl<'a> Initiator<'a> {
+    /// The file that caused the request, and the line in it, from 1.
+    pub(crate) fn place(&self) -> Option<(&PageText<'a>, Option<u64>)> {
+        let frame = self
+            .stack
+            .as_ref()
+            .and_then(|it| it.call_frames.items.first());
+        let (url, line) = match (frame, &self.url) {
+            (Some(frame), _) => (&frame.url, frame.line_number),
+            (None, Some(url)) => (url, self.line_number),
+            (None, None) => return None,
+        };
+        let is_named = 0 < url.decoded_len();
+        // A float that does not fit saturates.
+        is_named.then(|| {
+            (
+                url,
+                line.filter(|line| 0.0 <= *line)
+                    .map(|line| (line as u64).saturating_add(1)),
+            )
+        })
+    }
 }
 
 #[derive(Deserialize)]

@@ -27,6 +27,8 @@ struct Socket {
     key: Key,
     context: Context,
     initiator_type: String,
+    initiator_url: Option<String>,
+    initiator_line: Option<u64>,
     document_url: String,
     clocks: Clocks,
     /// Whether its request was emitted.
@@ -72,7 +74,10 @@ impl Sockets {
             return;
         }
         let document = target.document();
+        let initiator = created.initiator.place();
         let socket = Socket {
+            initiator_url: initiator.map(|(url, _)| out.url(url)),
+            initiator_line: initiator.and_then(|(_, line)| line),
             key: target.key,
             initiator_type: created.initiator.kind.to_string(),
             document_url: document.url.clone().unwrap_or_default(),
@@ -210,6 +215,8 @@ fn emit_start(id: &str, socket: &mut Socket, headers: BTreeMap<String, String>, 
         document_url: socket.document_url.clone(),
         headers,
         initiator_type: socket.initiator_type.clone(),
+        initiator_url: socket.initiator_url.clone(),
+        initiator_line: socket.initiator_line,
         resource_type: Some(RESOURCE_TYPE.to_owned()),
         ..NetworkRequest::default()
     };

@@ -601,6 +601,11 @@ fn begin(request: &mut Request, envelope: &Envelope, data: NetworkRequest, conte
     request.url = data.context.url.clone().unwrap_or_default();
     request.document_url = data.document_url;
     request.headers = data.headers;
+    // A redirect was caused by what caused the first hop.
+    if data.is_redirect != Some(true) {
+        request.initiator_url = data.initiator_url;
+        request.initiator_line = data.initiator_line;
+    }
     request.initiator_type = data.initiator_type;
     request.resource_type = data.resource_type.or(request.resource_type.take());
     request.post_data_omitted =

@@ -451,6 +451,10 @@ payloads! {
         redirect_url: String,
         /// The HTTP status of that redirect.
         redirect_status: u32,
+        /// The file that caused it: the document whose markup names it, or the script that asked for it.
+        initiator_url: String,
+        /// The line in that file, from 1.
+        initiator_line: u64,
     }
 
     /// `data` of `network_response`. The address is the context's `url`.

@@ -49,6 +49,14 @@ pub struct Request {
     /// What caused the request: `parser`, `script`, `other` …
     #[serde(skip_serializing_if = "String::is_empty")]
     pub initiator_type: String,
+    /// The file that caused it: the document whose markup names it, or the script that asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub initiator_url: Option<String>,
+    /// The line in that file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub initiator_line: Option<u64>,
     /// The posted body, as far as it was captured.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
