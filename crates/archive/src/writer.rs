@@ -367,3 +367,24 @@ impl Clock {
         wall_clock().min(self.wall.saturating_add(elapsed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_do_not_age_by_a_clock_that_is_set() {
+        const YEAR: u64 = 365 * 24 * 60 * 60 * 1_000_000;
+        const MINUTE: u64 = 60 * 1_000_000;
+        let set = |wall| Clock {
+            began: Instant::now(),
+            wall,
+        };
+        let now = wall_clock();
+        // Set forward by a year since it began.
+        assert!(set(now - YEAR).now() < now - YEAR + MINUTE);
+        // Set back.
+        let later = set(now + YEAR).now();
+        assert!((now..now + MINUTE).contains(&later), "{later}");
+    }
+}

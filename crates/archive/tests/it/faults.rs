@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use tapline_api::SinkLedger;
+use tapline_api::{HistoryQuery, Order, SinkLedger};
 use tapline_archive::{Archive, ArchiveOptions, FileOp};
 
-use crate::support::{Failing, Recorded, TempDir, all_json, open, query, read_all, wait_for};
+use crate::support::{
+    Failing, Recorded, TempDir, all_json, event, open, query, read_all, wait_for,
+};
 
 fn failing(dir: &TempDir) -> (ArchiveOptions, Arc<Failing>) {
     let faults = Arc::new(Failing::default());
@@ -192,4 +194,86 @@ fn segments_that_are_too_old_are_deleted() {
     recorded.settled();
     wait_for(|| recorded.archive.counts().deleted == 1);
     assert_eq!(all_json(&recorded.archive), published);
+}
+
+/// Events whose times jump, within blocks and between them: since and until are about each event's own time.
+#[test]
+fn clocks_that_jump_forwards_and_backwards_hide_no_event() {
+    const YEAR: u64 = 365 * 24 * 60 * 60 * 1_000_000;
+    let dir = TempDir::new();
+    let mut options = ArchiveOptions::new(dir.path());
+    // Many segments, each with several blocks.
+    options.segment_bytes = 1500;
+    let recorded = Recorded::new(&options);
+    let now = 1_795_000_000_000_000;
+    let mut times = Vec::new();
+    for round in 0..12_u64 {
+        for n in 0..20 {
+            let ts = match (round % 6, n % 10) {
+                // All of a block in the future, in the past, or at one moment.
+                (1, _) => now + YEAR + n,
+                (2, _) => 1 + n,
+                (3, _) => now,
+                // One event that stands out.
+                (4, 3) => now - YEAR,
+                (5, 7) => now + 50 * YEAR,
+                _ => now + round * 1000 + n,
+            };
+            times.push(ts);
+            recorded.publish_one(event(n).with_ts(ts));
+        }
+        recorded.settled();
+    }
+    assert!(3 < dir.segments().len());
+    let mut moments: Vec<u64> = times.iter().flat_map(|ts| [ts - 1, *ts, ts + 1]).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    let complete = Archive::open(dir.path()).unwrap();
+    let mut checked = 0;
+    for (n, since) in moments.iter().enumerate() {
+        for until in moments[n..].iter().step_by(23) {
+            let expected = (1_u64..)
+                .zip(&times)
+                .filter(|(_, ts)| (since..=until).contains(ts));
+            let mut expected: Vec<u64> = expected.map(|(seq, _)| seq).collect();
+            for (order, archive) in [(Order::Asc, &recorded.archive), (Order::Desc, &complete)] {
+                let asked = HistoryQuery {
+                    since: Some(*since),
+                    until: Some(*until),
+                    order,
+                    ..query(recorded.epoch())
+                };
+                let found = read_all(archive, asked);
+                let found: Vec<u64> = found.envelopes.iter().map(|it| it.seq()).collect();
+                assert_eq!(found, expected, "{since} to {until}, {order:?}");
+                expected.reverse();
+                checked += found.len();
+            }
+        }
+    }
+    assert!(5_000 < checked, "{checked}");
+}
+
+/// The names of segments have the time of their making: the order of writing does not depend on it.
+#[test]
+fn a_clock_that_was_set_back_since_the_last_run_changes_no_order() {
+    let dir = TempDir::new();
+    let options = ArchiveOptions::new(dir.path());
+    let recorded = Recorded::new(&options);
+    let mut published = recorded.publish(10);
+    recorded.stop();
+    drop(recorded);
+    // As if it had been written in the year 2286.
+    for path in dir.segments().into_iter().chain(dir.indexes()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (_, rest) = name.split_once('-').unwrap();
+        std::fs::rename(&path, dir.path().join(format!("09999999999999999-{rest}"))).unwrap();
+    }
+    let recorded = Recorded::new(&options);
+    published.extend(recorded.publish(10));
+    recorded.settled();
+    assert_eq!(all_json(&recorded.archive), published);
+    assert_eq!(all_json(&Archive::open(dir.path()).unwrap()), published);
+    assert_eq!(dir.segments().len(), 2);
+    assert!(recorded.archive.bounds_now().unwrap()[1].epoch == recorded.epoch());
 }

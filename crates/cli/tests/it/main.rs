@@ -16,6 +16,7 @@ mod cdp;
 mod demo;
 mod export;
 mod view;
+mod faults;
 mod help;
 mod look;
 mod publish;
