@@ -126,7 +126,7 @@ fn content(dir: &str) -> (Vec<u64>, Vec<(u64, u64)>) {
                 match line["seq"].as_u64() {
                     Some(seq) => events.push(seq),
                     None => {
-                        gaps.push((number(&line["gap"], "first"), number(&line["gap"], "last")))
+                        gaps.push((number(&line["gap"], "first"), number(&line["gap"], "last")));
                     }
                 }
             }
