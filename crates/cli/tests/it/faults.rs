@@ -259,7 +259,7 @@ async fn an_archive_on_a_full_disk_continues_once_there_is_space() {
 
 /// Permissions do not stop the superuser, so the program runs as another user then.
 fn without_privileges(directory: &Directory, args: &[String]) -> Command {
-    /// `nobody`, in most systems.
+    /// A user without privileges, in most systems.
     const USER: u32 = 65_534;
     let mut command = tapline(&[]);
     if rustix::process::geteuid().is_root() {
