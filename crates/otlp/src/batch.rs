@@ -6,12 +6,14 @@
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use tapline_api::{Progress, Settled, SinkError};
+
+use crate::encode::put_message;
 
 /// The numbers of the fields, in `ExportLogsServiceRequest` and what is in it.
 mod field {
@@ -25,14 +27,22 @@ mod field {
 /// What the records of every request are of.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    resource: BytesMut,
-    scope: BytesMut,
+    resource: Vec<u8>,
+    scope: Vec<u8>,
 }
 
 impl Frame {
-    pub(crate) fn new(attributes: Vec<KeyValue>) -> Self {
+    /// With these attributes of the resource.
+    pub(crate) fn new<'a>(attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let attributes = attributes.into_iter().map(|(key, text)| KeyValue {
+            key: key.to_owned(),
+            value: Some(AnyValue {
+                value: Some(Value::StringValue(text.to_owned())),
+            }),
+            ..KeyValue::default()
+        });
         let resource = Resource {
-            attributes,
+            attributes: attributes.collect(),
             ..Resource::default()
         };
         let scope = InstrumentationScope {
@@ -65,17 +75,10 @@ impl Frame {
     }
 }
 
-fn message(tag: u32, message: &impl Message) -> BytesMut {
-    let mut bytes = BytesMut::new();
-    put_message(&mut bytes, tag, message);
+fn message(tag: u32, message: &impl Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_message(&mut bytes, tag, |out| message.encode_raw(out));
     bytes
-}
-
-fn put_message(bytes: &mut BytesMut, tag: u32, message: &impl Message) {
-    let length = message.encoded_len();
-    bytes.reserve(prefix_len(length) + length);
-    put_prefix(bytes, tag, length);
-    message.encode_raw(bytes);
 }
 
 fn put_prefix(bytes: &mut BytesMut, tag: u32, length: usize) {
@@ -92,7 +95,7 @@ fn prefix_len(length: usize) -> usize {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// The field `log_records`, again and again.
-    records: BytesMut,
+    records: Vec<u8>,
     items: Vec<Item>,
 }
 
@@ -111,22 +114,23 @@ enum Kind {
 }
 
 impl Batch {
-    pub(crate) fn event(&mut self, record: &LogRecord) {
-        self.push(Kind::Event, Some(record));
+    /// An event, whose record `write` writes.
+    pub(crate) fn event(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        put_message(&mut self.records, field::LOG_RECORDS, write);
+        self.push(Kind::Event);
     }
 
     pub(crate) fn excluded(&mut self) {
-        self.push(Kind::Excluded, None);
+        self.push(Kind::Excluded);
     }
 
-    pub(crate) fn gap(&mut self, record: &LogRecord) {
-        self.push(Kind::Gap, Some(record));
+    /// A gap, whose record `write` writes.
+    pub(crate) fn gap(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        put_message(&mut self.records, field::LOG_RECORDS, write);
+        self.push(Kind::Gap);
     }
 
-    fn push(&mut self, kind: Kind, record: Option<&LogRecord>) {
-        if let Some(record) = record {
-            put_message(&mut self.records, field::LOG_RECORDS, record);
-        }
+    fn push(&mut self, kind: Kind) {
         let end = self.records.len();
         self.items.push(Item { kind, end });
     }
@@ -215,13 +219,12 @@ mod tests {
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 
     use super::*;
-    use crate::value::{entry, string};
+    use crate::encode::put_text;
 
-    fn record(name: &str) -> LogRecord {
-        LogRecord {
-            event_name: name.to_owned(),
-            ..LogRecord::default()
-        }
+    /// A record with that name.
+    fn record(name: &str) -> impl FnOnce(&mut Vec<u8>) {
+        let name = name.to_owned();
+        move |out| put_text(out, 12, &name)
     }
 
     fn names(request: Bytes) -> Vec<String> {
@@ -230,7 +233,9 @@ mod tests {
             panic!()
         };
         let attributes = &resource.resource.as_ref().unwrap().attributes;
-        assert_eq!(attributes, &[entry("service.name", string("shop"))]);
+        let shop = Some(Value::StringValue("shop".to_owned()));
+        assert_eq!(attributes[0].key, "service.name");
+        assert_eq!(attributes[0].value, Some(AnyValue { value: shop }));
         let [scope] = &resource.scope_logs[..] else {
             panic!()
         };
@@ -243,14 +248,14 @@ mod tests {
     }
 
     fn batch() -> (Frame, Batch) {
-        let frame = Frame::new(vec![entry("service.name", string("shop"))]);
+        let frame = Frame::new([("service.name", "shop")]);
         let mut batch = Batch::default();
         batch.excluded();
-        batch.event(&record("a"));
-        batch.gap(&record("b"));
+        batch.event(record("a"));
+        batch.gap(record("b"));
         batch.excluded();
-        batch.event(&record("c"));
-        batch.event(&record(&"d".repeat(300)));
+        batch.event(record("c"));
+        batch.event(record(&"d".repeat(300)));
         batch.excluded();
         (frame, batch)
     }

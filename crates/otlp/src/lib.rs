@@ -30,6 +30,7 @@ mod headers;
 mod batch;
 mod record;
 mod value;
+mod encode;
 mod send;
 mod answer;
 mod pause;

@@ -1,11 +1,12 @@
 //! An event as a log record, and a gap as one: the mapping that docs/otlp.md describes.
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
+use std::borrow::Cow;
+
+use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 use tapline_oapi::{Category, Event, EventType, KnownType};
 
-use crate::value::{boolean, entry, from_json, integer, string};
+use crate::encode::{put_bytes, put_fixed64, put_message, put_text, put_varint};
+use crate::value::{Members, put_boolean, put_entry, put_integer, put_json, put_string};
 
 /// The longest text of an attribute, in bytes. A longer one is cut and ends in `…`; the body has all of it.
 pub(crate) const MAX_ATTRIBUTE_BYTES: usize = 4096;
@@ -42,17 +43,34 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// The record of an event.
-    pub(crate) fn event(&self, event: &Event, stamps: Stamps<'_>) -> LogRecord {
-        let body = event.data.as_deref().map(|data| from_json(data.get()));
-        let fields = Fields(match &body {
-            Some(AnyValue {
-                value: Some(Value::KvlistValue(list)),
-            }) => &list.values,
-            _ => &[],
-        });
-        let mut attributes = Attributes::default();
-        attributes.list.reserve(24);
+    /// Writes the record of an event. Where it would have more than `most` bytes, its body is the JSON text, and
+    /// where that is too much as well, there is no body but the mark that it was cut.
+    pub(crate) fn event(&self, out: &mut Vec<u8>, event: &Event, stamps: Stamps<'_>, most: usize) {
+        let start = out.len();
+        for body in [Body::Structured, Body::Text, Body::None] {
+            out.truncate(start);
+            self.event_with(out, event, stamps, body);
+            if out.len() - start <= most {
+                return;
+            }
+        }
+    }
+
+    fn event_with(&self, out: &mut Vec<u8>, event: &Event, stamps: Stamps<'_>, body: Body) {
+        let data = event.data.as_deref().map(|data| data.get());
+        put_fixed64(out, field::TIME, stamps.ts.saturating_mul(1000));
+        let fields = match (data, body) {
+            (None, _) => Members::default(),
+            (Some(data), Body::Structured) => {
+                put_message(out, field::BODY, |out| put_json(out, data))
+            }
+            (Some(data), Body::Text) => {
+                put_message(out, field::BODY, |out| put_string(out, data));
+                Members::of(data)
+            }
+            (Some(data), Body::None) => Members::of(data),
+        };
+        let mut attributes = Attributes { out, dropped: 0 };
         attributes.integer("tapline.seq", i64::try_from(stamps.seq).unwrap_or(i64::MAX));
         attributes.text("tapline.epoch", &self.epoch);
         // Some back-ends drop the event's name.
@@ -60,134 +78,111 @@ impl Mapping {
         attributes.text("tapline.category", event.category.as_str());
         attributes.text("tapline.source.kind", event.source.kind.as_str());
         attributes.some_text("tapline.source.event", event.source.event.as_deref());
-        if event.truncated {
-            attributes.push("tapline.truncated", boolean(true));
+        if event.truncated || body == Body::None {
+            attributes.is_true("tapline.truncated");
+        }
+        if body == Body::Text {
+            attributes.is_true("tapline.body_as_text");
         }
         attributes.some_text("session.id", stamps.session);
         let (trace_id, span_id) = attributes.metadata(event);
-        attributes.promoted(event, fields);
-        let severity = severity(event, fields);
-        LogRecord {
-            time_unix_nano: stamps.ts.saturating_mul(1000),
-            observed_time_unix_nano: stamps.observed,
-            severity_number: severity.into(),
-            severity_text: severity_text(severity).to_owned(),
-            event_name: cut(event.event_type.as_str()),
-            attributes: attributes.list,
-            dropped_attributes_count: attributes.dropped,
-            trace_id,
-            span_id,
-            body,
-            flags: 0,
+        attributes.promoted(event, &fields);
+        let dropped = attributes.dropped;
+        let severity = severity(event, &fields);
+        finish(out, severity, event.event_type.as_str(), stamps.observed);
+        if 0 < dropped {
+            put_varint(out, field::DROPPED_ATTRIBUTES, dropped.into());
+        }
+        for (field, id) in [(field::TRACE_ID, trace_id), (field::SPAN_ID, span_id)] {
+            if !id.is_empty() {
+                put_bytes(out, field, &id);
+            }
         }
     }
 
-    /// The record of a gap: the events from `first` to `last` were evicted before the sink read them.
-    pub(crate) fn gap(&self, first: u64, last: u64, observed: u64) -> LogRecord {
+    /// Writes the record of a gap: the events from `first` to `last` were evicted before the sink read them.
+    pub(crate) fn gap(&self, out: &mut Vec<u8>, first: u64, last: u64, observed: u64) {
         let clamped = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         let count = last - first + 1;
-        let mut attributes = Attributes::default();
+        let body = format!(
+            "{count} events were not exported: seq {first} to {last} left memory before they were read"
+        );
+        put_fixed64(out, field::TIME, observed);
+        put_message(out, field::BODY, |out| put_string(out, &body));
+        let mut attributes = Attributes { out, dropped: 0 };
         attributes.text("tapline.epoch", &self.epoch);
         attributes.text("tapline.type", GAP);
         attributes.integer("tapline.gap.first", clamped(first));
         attributes.integer("tapline.gap.last", clamped(last));
         attributes.integer("tapline.gap.count", clamped(count));
-        let body = format!(
-            "{count} events were not exported: seq {first} to {last} left memory before they were read"
-        );
-        LogRecord {
-            time_unix_nano: observed,
-            observed_time_unix_nano: observed,
-            severity_number: SeverityNumber::Warn.into(),
-            severity_text: severity_text(SeverityNumber::Warn).to_owned(),
-            event_name: GAP.to_owned(),
-            attributes: attributes.list,
-            body: Some(string(body)),
-            ..LogRecord::default()
-        }
+        finish(out, SeverityNumber::Warn, GAP, observed);
     }
+}
+
+/// What all records have.
+fn finish(out: &mut Vec<u8>, severity: SeverityNumber, name: &str, observed: u64) {
+    let number = i32::from(severity).unsigned_abs();
+    put_varint(out, field::SEVERITY, number.into());
+    put_text(out, field::SEVERITY_TEXT, severity_text(severity));
+    put_fixed64(out, field::OBSERVED_TIME, observed);
+    put_text(out, field::EVENT_NAME, &cut(name));
+}
+
+/// What the body of a record is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// The data.
+    Structured,
+    /// The data as JSON text.
+    Text,
+    None,
 }
 
 /// The name of the record that reports a gap.
 pub(crate) const GAP: &str = "tapline.gap";
 
-/// The record without its structured body, for one that would be too large for a request: the JSON text where it
-/// fits, and otherwise nothing but the mark that it was cut.
-pub(crate) fn shrink(record: &mut LogRecord, event: &Event, max_bytes: usize) {
-    use prost::Message;
-    let data = event.data.as_deref().map_or("", |data| data.get());
-    record.body = Some(string(data));
-    record
-        .attributes
-        .push(entry("tapline.body_as_text", boolean(true)));
-    if max_bytes < record.encoded_len() {
-        record.body = None;
-        record.attributes.pop();
-        record.attributes.retain(|it| it.key != "tapline.truncated");
-        record
-            .attributes
-            .push(entry("tapline.truncated", boolean(true)));
-    }
+/// The numbers of the fields of a `LogRecord`.
+mod field {
+    pub(super) const TIME: u32 = 1;
+    pub(super) const SEVERITY: u32 = 2;
+    pub(super) const SEVERITY_TEXT: u32 = 3;
+    pub(super) const BODY: u32 = 5;
+    pub(super) const ATTRIBUTES: u32 = 6;
+    pub(super) const DROPPED_ATTRIBUTES: u32 = 7;
+    pub(super) const TRACE_ID: u32 = 9;
+    pub(super) const SPAN_ID: u32 = 10;
+    pub(super) const OBSERVED_TIME: u32 = 11;
+    pub(super) const EVENT_NAME: u32 = 12;
 }
 
-/// The members of `data`.
-#[derive(Clone, Copy)]
-struct Fields<'a>(&'a [KeyValue]);
-
-impl<'a> Fields<'a> {
-    fn get(self, name: &str) -> Option<&'a Value> {
-        let field = self.0.iter().find(|it| it.key == name)?;
-        field.value.as_ref()?.value.as_ref()
-    }
-
-    fn text(self, name: &str) -> Option<&'a str> {
-        match self.get(name)? {
-            Value::StringValue(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn integer(self, name: &str) -> Option<i64> {
-        match self.get(name)? {
-            Value::IntValue(number) => Some(*number),
-            _ => None,
-        }
-    }
-
-    fn is_true(self, name: &str) -> bool {
-        matches!(self.get(name), Some(Value::BoolValue(true)))
-    }
-
-    fn object(self, name: &str) -> Option<Self> {
-        match self.get(name)? {
-            Value::KvlistValue(list) => Some(Self(&list.values)),
-            _ => None,
-        }
-    }
-
-    /// The status of a response that is an error.
-    fn error_status(self) -> Option<i64> {
-        self.integer("status").filter(|status| 400 <= *status)
-    }
+/// The status of a response that is an error.
+fn error_status(fields: &Members<'_>) -> Option<i64> {
+    fields.integer("status").filter(|status| 400 <= *status)
 }
 
-#[derive(Default)]
-struct Attributes {
-    list: Vec<KeyValue>,
+/// Writes attributes.
+struct Attributes<'o> {
+    out: &'o mut Vec<u8>,
     dropped: u32,
 }
 
-impl Attributes {
-    fn push(&mut self, key: &str, value: AnyValue) {
-        self.list.push(entry(key, value));
+impl Attributes<'_> {
+    fn push(&mut self, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
+        put_message(self.out, field::ATTRIBUTES, |out| {
+            put_entry(out, key, value)
+        });
     }
 
     fn integer(&mut self, key: &str, number: i64) {
-        self.push(key, integer(number));
+        self.push(key, |out| put_integer(out, number));
+    }
+
+    fn is_true(&mut self, key: &str) {
+        self.push(key, |out| put_boolean(out, true));
     }
 
     fn text(&mut self, key: &str, text: &str) {
-        self.push(key, string(cut(text)));
+        self.push(key, |out| put_string(out, &cut(text)));
     }
 
     fn some_text(&mut self, key: &str, text: Option<&str>) {
@@ -227,33 +222,36 @@ impl Attributes {
 
     /// Those that OpenTelemetry's conventions have names for, and a few more that people search by: many back-ends
     /// search attributes only.
-    fn promoted(&mut self, event: &Event, fields: Fields<'_>) {
-        self.some_text("url.full", fields.text("url"));
-        self.some_text("tapline.request_id", fields.text("request_id"));
+    fn promoted(&mut self, event: &Event, fields: &Members<'_>) {
+        self.some_text("url.full", fields.text("url").as_deref());
+        self.some_text("tapline.request_id", fields.text("request_id").as_deref());
         match event.category {
             Category::Network => self.network(event, fields),
             Category::Console => {
-                self.some_text("tapline.console.level", fields.text("level"));
+                self.some_text("tapline.console.level", fields.text("level").as_deref());
                 if event.event_type == EventType::Known(KnownType::ConsoleError) {
                     self.exception(fields);
                 }
             }
             Category::Control | Category::Platform => {
-                self.some_text("tapline.operation_id", fields.text("operation_id"));
+                self.some_text(
+                    "tapline.operation_id",
+                    fields.text("operation_id").as_deref(),
+                );
                 let is_command = event.event_type == EventType::Known(KnownType::CdpCommand);
                 if is_command {
-                    self.some_text("tapline.cdp.method", fields.text("method"));
+                    self.some_text("tapline.cdp.method", fields.text("method").as_deref());
                 } else if let Some(status) = fields.integer("status") {
                     self.integer("http.response.status_code", status);
                 }
-                self.error_type(fields.text("code"), fields);
+                self.error_type(fields.text("code").as_deref(), fields);
             }
             _ => {}
         }
     }
 
-    fn network(&mut self, event: &Event, fields: Fields<'_>) {
-        if let Some(method) = fields.text("method") {
+    fn network(&mut self, event: &Event, fields: &Members<'_>) {
+        if let Some(method) = &fields.text("method") {
             match is_standard(method) {
                 true => self.text("http.request.method", method),
                 false => {
@@ -265,21 +263,26 @@ impl Attributes {
         if let Some(status) = fields.integer("status") {
             self.integer("http.response.status_code", status);
         }
-        if let Some((name, version)) = fields.text("protocol").and_then(protocol) {
+        let spoken = fields.text("protocol");
+        if let Some((name, version)) = spoken.as_deref().and_then(protocol) {
             self.text("network.protocol.name", name);
             self.text("network.protocol.version", version);
         }
-        self.some_text("network.peer.address", fields.text("remote_ip"));
-        self.some_text("tapline.resource_type", fields.text("resource_type"));
+        self.some_text("network.peer.address", fields.text("remote_ip").as_deref());
+        self.some_text(
+            "tapline.resource_type",
+            fields.text("resource_type").as_deref(),
+        );
         let is_failure = event.event_type == EventType::Known(KnownType::NetworkLoadingFailed)
             || event.event_type == EventType::Known(KnownType::NetworkResponseEnd);
         let reason = fields.text("error_text").filter(|_| is_failure);
-        self.error_type(reason.or(fields.text("code")), fields);
+        let reason = reason.or_else(|| fields.text("code"));
+        self.error_type(reason.as_deref(), fields);
     }
 
     /// The reason where there is one, and otherwise the status of an answer that is an error.
-    fn error_type(&mut self, reason: Option<&str>, fields: Fields<'_>) {
-        match (reason, fields.error_status()) {
+    fn error_type(&mut self, reason: Option<&str>, fields: &Members<'_>) {
+        match (reason, error_status(fields)) {
             (Some(reason), _) if !reason.is_empty() => self.text("error.type", reason),
             (_, Some(status)) => self.text("error.type", &status.to_string()),
             _ => {}
@@ -287,32 +290,32 @@ impl Attributes {
     }
 
     /// An error of the console that was thrown: one that was written has a level.
-    fn exception(&mut self, fields: Fields<'_>) {
-        if fields.get("level").is_some() {
+    fn exception(&mut self, fields: &Members<'_>) {
+        if fields.has("level") {
             return;
         }
         let Some(text) = fields.text("text").filter(|text| !text.is_empty()) else {
             return;
         };
-        let (name, message) = exception_of(text);
+        let (name, message) = exception_of(&text);
         self.some_text("exception.type", name);
         self.text("exception.message", message);
         if let Some(trace) = fields.object("stack_trace") {
-            self.some_text("exception.stacktrace", Some(&stack_trace(text, trace)));
+            self.some_text("exception.stacktrace", Some(&stack_trace(&text, &trace)));
         }
     }
 }
 
 /// Cut to [`MAX_ATTRIBUTE_BYTES`], at the end of a character.
-fn cut(text: &str) -> String {
+fn cut(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_ATTRIBUTE_BYTES {
-        return text.to_owned();
+        return text.into();
     }
     let mut end = MAX_ATTRIBUTE_BYTES - '…'.len_utf8();
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}…", &text[..end])
+    format!("{}…", &text[..end]).into()
 }
 
 fn trace_id_of(text: &str) -> Option<Vec<u8>> {
@@ -370,16 +373,13 @@ fn exception_of(text: &str) -> (Option<&str>, &str) {
 }
 
 /// As a browser's `error.stack`. The protocol counts lines and columns from 0, people from 1.
-fn stack_trace(text: &str, trace: Fields<'_>) -> String {
+fn stack_trace(text: &str, trace: &Members<'_>) -> String {
     let mut lines = text.lines().next().unwrap_or_default().to_owned();
-    let Some(Value::ArrayValue(frames)) = trace.get("callFrames") else {
-        return lines;
-    };
-    for frame in &frames.values {
-        let Some(Value::KvlistValue(frame)) = &frame.value else {
+    for frame in trace.array("callFrames").unwrap_or_default() {
+        if !frame.starts_with('{') {
             continue;
-        };
-        let frame = Fields(&frame.values);
+        }
+        let frame = Members::of(frame);
         let function = frame.text("functionName").filter(|name| !name.is_empty());
         let url = frame.text("url").unwrap_or_default();
         let place = |name| frame.integer(name).unwrap_or(-1) + 1;
@@ -396,19 +396,20 @@ fn stack_trace(text: &str, trace: Fields<'_>) -> String {
 }
 
 /// How grave an event is, by its type, and where it says so by its level, status or result.
-fn severity(event: &Event, fields: Fields<'_>) -> SeverityNumber {
+fn severity(event: &Event, fields: &Members<'_>) -> SeverityNumber {
     use SeverityNumber::{Error, Info, Warn};
     let warn_if = |is_bad: bool| if is_bad { Warn } else { Info };
     let EventType::Known(known) = event.event_type else {
         return fields
             .text("level")
+            .as_deref()
             .and_then(level_severity)
             .unwrap_or_else(|| custom_severity(event.event_type.as_str()));
     };
     match known {
         KnownType::ConsoleError => Error,
         // `console.trace` is a line of the usual level, with a stack.
-        KnownType::ConsoleLog => match fields.text("level") {
+        KnownType::ConsoleLog => match fields.text("level").as_deref() {
             Some("trace") | None => Info,
             Some(level) => level_severity(level).unwrap_or(Info),
         },
@@ -418,7 +419,7 @@ fn severity(event: &Event, fields: Fields<'_>) -> SeverityNumber {
             warn_if(fields.text("error_text").is_some())
         }
         KnownType::NetworkResponse | KnownType::ApiCall | KnownType::PlatformApiCall => {
-            warn_if(fields.error_status().is_some())
+            warn_if(error_status(fields).is_some())
         }
         KnownType::ProxyError
         | KnownType::MonitorDisconnected
@@ -426,7 +427,7 @@ fn severity(event: &Event, fields: Fields<'_>) -> SeverityNumber {
         | KnownType::MonitorInitFailed => Warn,
         KnownType::CaptchaChallengeResult | KnownType::CaptchaSolveResult => {
             let result = fields.text("status");
-            warn_if(result.is_some_and(|it| !matches!(it, "success" | "solved")))
+            warn_if(result.is_some_and(|it| !matches!(&*it, "success" | "solved")))
         }
         _ => Info,
     }

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use prost::Message;
 use tapline_access::{TlsConnector, client_tls};
 use tapline_api::{
     BoxFuture, Progress, ReadLimit, Sink, SinkError, SinkItem, SinkReader, StopSignal,
@@ -19,18 +18,14 @@ use crate::batch::{Batch, Frame};
 use crate::headers;
 use crate::options::{OtlpError, OtlpOptions};
 use crate::pause::Backoff;
-use crate::record::{MAX_BYTES_WITHOUT_BODY, Mapping, Stamps, shrink};
+use crate::record::{Mapping, Stamps};
 use crate::send::{Sender, gzip};
-use crate::value::{entry, string};
 
 /// What is mapped without a break: about a millisecond of work.
 const SLICE: ReadLimit = ReadLimit {
     events: 128,
     bytes: 256 * 1024,
 };
-
-/// How many bytes of a record a byte of JSON can become, at most: `-1,` becomes 13.
-const MAX_GROWTH: usize = 5;
 
 /// The longest pause of the back-off while the sink is being stopped.
 const PAUSE_WHEN_STOPPING: Duration = Duration::from_millis(200);
@@ -108,10 +103,7 @@ impl OtlpSink {
             .enumerate()
             .filter(|(n, (key, _))| given[n + 1..].iter().all(|(later, _)| later != key));
         let given = given.map(|(_, (key, value))| (&**key, &**value));
-        let attributes = defaults
-            .chain(given)
-            .map(|(key, value)| entry(key, string(value)));
-        Frame::new(attributes.collect())
+        Frame::new(defaults.chain(given))
     }
 }
 
@@ -196,7 +188,7 @@ impl Exporter<'_> {
         for item in items {
             match item {
                 SinkItem::Gap(lost) => {
-                    batch.gap(&self.mapping.gap(lost.first, lost.last, observed));
+                    batch.gap(|out| self.mapping.gap(out, lost.first, lost.last, observed));
                 }
                 SinkItem::Event(envelope) => {
                     let event = envelope.event();
@@ -210,15 +202,9 @@ impl Exporter<'_> {
                         session: envelope.stamp().session().map(|session| &*session.id),
                         observed,
                     };
-                    let mut record = self.mapping.event(event, stamps);
                     // The key and the length of the record come before it.
-                    let max_bytes = max_bytes - 8;
-                    let json = event.data.as_deref().map_or(0, |data| data.get().len());
-                    let may_be_too_large = max_bytes < MAX_GROWTH * json + MAX_BYTES_WITHOUT_BODY;
-                    if may_be_too_large && max_bytes < record.encoded_len() {
-                        shrink(&mut record, event, max_bytes);
-                    }
-                    batch.event(&record);
+                    let most = max_bytes - 8;
+                    batch.event(|out| self.mapping.event(out, event, stamps, most));
                 }
             }
         }

@@ -1,14 +1,16 @@
 //! JSON text as a value of OTLP, without a loss.
 //!
-//! The text is what a producer sent as `data`, which the stream has validated. It is walked once, and no tree of
-//! JSON is built: serde_json would turn an integer that needs more than 64 bits into a float.
+//! The text is what a producer sent as `data`, which the stream has validated. It is encoded while it is walked, and no
+//! tree is built of it: serde_json would turn an integer that needs more than 64 bits into a float, and a tree of
+//! messages costs more than all the rest.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use memchr::memchr2;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
+
+use crate::encode::{put_fixed64, put_message, put_text, put_varint};
 
 /// How deep arrays and objects are nested in what is exported; what is deeper is a string with its JSON text.
 /// Decoders bound the depth of messages. prost, for one, refuses 100 levels, and a level of objects is three: the
@@ -18,83 +20,201 @@ pub(crate) const MAX_DEPTH: usize = 24;
 /// Up to so many members, duplicate names of an object are searched for one by one.
 const FEW_MEMBERS: usize = 48;
 
-/// The value of a JSON text. An integer of 64 bits is an integer, a larger one a string with its digits, a number
-/// with a fraction or an exponent is a double. Of two members with the same name, the last one counts, as in
-/// browsers: names have to be unique in OTLP.
+/// The numbers of the fields, in `AnyValue` and what is in it.
+mod field {
+    pub(super) const STRING: u32 = 1;
+    pub(super) const BOOL: u32 = 2;
+    pub(super) const INT: u32 = 3;
+    pub(super) const DOUBLE: u32 = 4;
+    pub(super) const ARRAY: u32 = 5;
+    pub(super) const LIST: u32 = 6;
+    /// In an array and in a list.
+    pub(super) const VALUES: u32 = 1;
+    pub(super) const KEY: u32 = 1;
+    pub(super) const VALUE: u32 = 2;
+}
+
+/// Writes the content of an `AnyValue` with the value of a JSON text. Returns its members where it is an object.
+///
+/// An integer of 64 bits is an integer, a larger one a string with its digits, a number with a fraction or an exponent
+/// is a double. Of two members with the same name, the last one counts, as in browsers: names have to be unique in
+/// OTLP.
 ///
 /// A text that is not JSON is a string.
-pub(crate) fn from_json(json: &str) -> AnyValue {
-    let mut walk = Walk { json, at: 0 };
-    walk.value(0).unwrap_or_else(|| string(json))
-}
-
-pub(crate) fn string(text: impl Into<String>) -> AnyValue {
-    any(Value::StringValue(text.into()))
-}
-
-pub(crate) fn integer(number: i64) -> AnyValue {
-    any(Value::IntValue(number))
-}
-
-pub(crate) fn boolean(value: bool) -> AnyValue {
-    any(Value::BoolValue(value))
-}
-
-pub(crate) fn entry(key: impl Into<String>, value: AnyValue) -> KeyValue {
-    KeyValue {
-        key: key.into(),
-        value: Some(value),
-        ..KeyValue::default()
+pub(crate) fn put_json<'a>(out: &mut Vec<u8>, json: &'a str) -> Members<'a> {
+    let start = out.len();
+    let mut walk = Walk::new(json);
+    if walk.value(out, 0).is_none() {
+        out.truncate(start);
+        put_string(out, json);
     }
+    walk.top
 }
 
-fn any(value: Value) -> AnyValue {
-    AnyValue { value: Some(value) }
+/// Writes the content of an `AnyValue`.
+pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
+    put_text(out, field::STRING, text);
+}
+
+/// Writes the content of an `AnyValue`.
+pub(crate) fn put_integer(out: &mut Vec<u8>, number: i64) {
+    put_varint(out, field::INT, number.cast_unsigned());
+}
+
+/// Writes the content of an `AnyValue`.
+pub(crate) fn put_boolean(out: &mut Vec<u8>, value: bool) {
+    put_varint(out, field::BOOL, value.into());
+}
+
+/// Writes the content of a `KeyValue`.
+pub(crate) fn put_entry<T>(
+    out: &mut Vec<u8>,
+    key: &str,
+    value: impl FnOnce(&mut Vec<u8>) -> T,
+) -> T {
+    put_text(out, field::KEY, key);
+    put_message(out, field::VALUE, value)
+}
+
+/// The members of an object: their names, and the JSON texts of their values.
+#[derive(Debug, Default)]
+pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a str)>);
+
+impl<'a> Members<'a> {
+    /// Of a JSON text. None where it is no object.
+    pub(crate) fn of(json: &'a str) -> Self {
+        let mut walk = Walk::new(json);
+        walk.skip_space();
+        let mut members = Vec::new();
+        if walk.peek() == Some(b'{') {
+            let _ = walk.members(b'}', |walk| {
+                let name = walk.name()?;
+                members.push((name, walk.skip()?));
+                Some(())
+            });
+        }
+        Self(members)
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        let found = self.0.iter().rev().find(|(it, _)| it == name);
+        found.map(|(_, json)| *json)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        Walk::new(self.get(name)?).text()
+    }
+
+    pub(crate) fn integer(&self, name: &str) -> Option<i64> {
+        self.get(name)?.parse().ok()
+    }
+
+    pub(crate) fn is_true(&self, name: &str) -> bool {
+        self.get(name) == Some("true")
+    }
+
+    /// `None` where that is no object.
+    pub(crate) fn object(&self, name: &str) -> Option<Self> {
+        let json = self.get(name).filter(|json| json.starts_with('{'))?;
+        Some(Self::of(json))
+    }
+
+    /// The JSON texts of the elements of an array. `None` where that is no array.
+    pub(crate) fn array(&self, name: &str) -> Option<Vec<&'a str>> {
+        let json = self.get(name).filter(|json| json.starts_with('['))?;
+        let mut elements = Vec::new();
+        Walk::new(json).members(b']', |walk| {
+            elements.push(walk.skip()?);
+            Some(())
+        })?;
+        Some(elements)
+    }
 }
 
 /// A position in a JSON text. The functions give `None` where the text is not JSON after all.
 struct Walk<'a> {
     json: &'a str,
     at: usize,
+    /// The members of the outermost object.
+    top: Members<'a>,
+    /// The members of the objects that are being walked, with the places where they were written.
+    written: Vec<(Cow<'a, str>, Range<usize>)>,
 }
 
 impl<'a> Walk<'a> {
-    fn value(&mut self, depth: usize) -> Option<AnyValue> {
-        self.skip_space();
-        match self.peek()? {
-            b'{' | b'[' if depth == MAX_DEPTH => self.nested().map(string),
-            b'{' => self.object(depth),
-            b'[' => self.array(depth),
-            b'"' => self.text().map(string),
-            b't' => self.literal("true", boolean(true)),
-            b'f' => self.literal("false", boolean(false)),
-            b'n' => self.literal("null", AnyValue { value: None }),
-            _ => self.number(),
+    fn new(json: &'a str) -> Self {
+        Self {
+            json,
+            at: 0,
+            top: Members::default(),
+            written: Vec::new(),
         }
     }
 
-    fn object(&mut self, depth: usize) -> Option<AnyValue> {
-        let mut values = Vec::with_capacity(8);
-        self.members(b'}', |walk| {
-            let key = walk.text()?.into_owned();
-            walk.skip_space();
-            walk.expect(b':')?;
-            let value = walk.value(depth + 1)?;
-            values.push(entry(key, value));
-            Some(())
-        })?;
-        Some(any(Value::KvlistValue(KeyValueList {
-            values: last_of_each_name(values),
-        })))
+    fn value(&mut self, out: &mut Vec<u8>, depth: usize) -> Option<()> {
+        self.skip_space();
+        match self.peek()? {
+            b'{' | b'[' if depth == MAX_DEPTH => put_string(out, self.nested()?),
+            b'{' => put_message(out, field::LIST, |out| self.object(out, depth))?,
+            b'[' => put_message(out, field::ARRAY, |out| self.array(out, depth))?,
+            b'"' => put_string(out, &self.text()?),
+            b't' => {
+                self.literal("true")?;
+                put_boolean(out, true);
+            }
+            b'f' => {
+                self.literal("false")?;
+                put_boolean(out, false);
+            }
+            // A value without anything is null.
+            b'n' => self.literal("null")?,
+            _ => self.number(out)?,
+        }
+        Some(())
     }
 
-    fn array(&mut self, depth: usize) -> Option<AnyValue> {
-        let mut values = Vec::new();
-        self.members(b']', |walk| {
-            values.push(walk.value(depth + 1)?);
+    fn object(&mut self, out: &mut Vec<u8>, depth: usize) -> Option<()> {
+        let first = self.written.len();
+        self.members(b'}', |walk| {
+            let name = walk.name()?;
+            let (start, value_at) = (out.len(), walk.at);
+            put_message(out, field::VALUES, |out| {
+                put_entry(out, &name, |out| walk.value(out, depth + 1))
+            })?;
+            if depth == 0 {
+                let json = walk.json.get(value_at..walk.at)?;
+                walk.top.0.push((name.clone(), json));
+            }
+            walk.written.push((name, start..out.len()));
             Some(())
         })?;
-        Some(any(Value::ArrayValue(ArrayValue { values })))
+        let members = &self.written[first..];
+        if !are_unique(members) {
+            for place in replaced(members).into_iter().rev() {
+                out.drain(place);
+            }
+        }
+        self.written.truncate(first);
+        Some(())
+    }
+
+    fn array(&mut self, out: &mut Vec<u8>, depth: usize) -> Option<()> {
+        self.members(b']', |walk| {
+            put_message(out, field::VALUES, |out| walk.value(out, depth + 1))
+        })
+    }
+
+    /// The name of a member. What follows is its value, without space before it.
+    fn name(&mut self) -> Option<Cow<'a, str>> {
+        let name = self.text()?;
+        self.skip_space();
+        self.expect(b':')?;
+        self.skip_space();
+        Some(name)
     }
 
     /// What is between two brackets, with commas.
@@ -139,7 +259,24 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn number(&mut self) -> Option<AnyValue> {
+    fn number(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        let text = self.digits()?;
+        if !text.contains(['.', 'e', 'E']) {
+            match text.parse() {
+                Ok(number) => put_integer(out, number),
+                Err(_) => put_string(out, text),
+            }
+            return Some(());
+        }
+        let number: f64 = text.parse().ok()?;
+        match number.is_finite() {
+            true => put_fixed64(out, field::DOUBLE, number.to_bits()),
+            false => put_string(out, text),
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) -> Option<&'a str> {
         let bytes = &self.json.as_bytes()[self.at..];
         let length = bytes
             .iter()
@@ -147,17 +284,22 @@ impl<'a> Walk<'a> {
             .count();
         let text = self.json.get(self.at..self.at + length)?;
         self.at += length;
-        if text.is_empty() {
-            return None;
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Passes over a value. Returns its JSON text.
+    fn skip(&mut self) -> Option<&'a str> {
+        self.skip_space();
+        let start = self.at;
+        match self.peek()? {
+            b'{' | b'[' => drop(self.nested()?),
+            b'"' => drop(self.text()?),
+            b't' => self.literal("true")?,
+            b'f' => self.literal("false")?,
+            b'n' => self.literal("null")?,
+            _ => drop(self.digits()?),
         }
-        if !text.contains(['.', 'e', 'E']) {
-            return Some(text.parse().map_or_else(|_| string(text), integer));
-        }
-        let number: f64 = text.parse().ok()?;
-        Some(match number.is_finite() {
-            true => any(Value::DoubleValue(number)),
-            false => string(text),
-        })
+        self.json.get(start..self.at)
     }
 
     /// The text of an array or an object, however deep it is.
@@ -181,11 +323,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn literal(&mut self, name: &str, value: AnyValue) -> Option<AnyValue> {
-        self.json[self.at..].starts_with(name).then(|| {
-            self.at += name.len();
-            value
-        })
+    fn literal(&mut self, name: &str) -> Option<()> {
+        self.json[self.at..]
+            .starts_with(name)
+            .then(|| self.at += name.len())
     }
 
     fn skip_space(&mut self) {
@@ -243,35 +384,36 @@ fn hex(text: &str) -> Option<u32> {
     is_hex.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
-fn last_of_each_name(values: Vec<KeyValue>) -> Vec<KeyValue> {
-    let is_last: Vec<bool> = match values.len() {
+type Member<'a> = (Cow<'a, str>, Range<usize>);
+
+fn are_unique(members: &[Member<'_>]) -> bool {
+    match members.len() {
         ..=FEW_MEMBERS => {
-            let mut later = values.iter().enumerate();
-            let is_unique = later.all(|(n, it)| values[n + 1..].iter().all(|to| to.key != it.key));
-            if is_unique {
-                return values;
-            }
-            let is_last = |n: usize| values[n + 1..].iter().all(|to| to.key != values[n].key);
-            (0..values.len()).map(is_last).collect()
+            let mut each = members.iter().enumerate();
+            each.all(|(n, (name, _))| members[n + 1..].iter().all(|(later, _)| later != name))
         }
-        _ => {
-            let places = values.iter().enumerate().map(|(n, it)| (&*it.key, n));
-            let last: HashMap<_, _> = places.collect();
-            if last.len() == values.len() {
-                return values;
-            }
-            let is_last = |(n, it): (usize, &KeyValue)| last.get(&*it.key) == Some(&n);
-            values.iter().enumerate().map(is_last).collect()
+        count => {
+            let names: HashMap<_, _> = members.iter().map(|(name, _)| (name, ())).collect();
+            names.len() == count
         }
-    };
-    let mut is_last = is_last.into_iter();
-    let mut values = values;
-    values.retain(|_| is_last.next().unwrap_or(true));
-    values
+    }
+}
+
+/// Where the members are that a later one with the same name replaces.
+fn replaced(members: &[Member<'_>]) -> Vec<Range<usize>> {
+    let places = members.iter().enumerate().map(|(n, (name, _))| (name, n));
+    let last: HashMap<_, _> = places.collect();
+    let members = members.iter().enumerate();
+    let replaced = members.filter(|(n, (name, _))| last.get(name) != Some(n));
+    replaced.map(|(_, (_, place))| place.clone()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::common::v1::AnyValue;
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use prost::Message as _;
+
     use super::*;
 
     /// A value as text, so that expectations are short.
@@ -298,8 +440,32 @@ mod tests {
         }
     }
 
+    fn decoded(json: &str) -> AnyValue {
+        let mut out = Vec::new();
+        put_json(&mut out, json);
+        AnyValue::decode(&*out).unwrap()
+    }
+
     fn check(json: &str, expected: &str) {
-        assert_eq!(show(&from_json(json)), expected, "{json}");
+        assert_eq!(show(&decoded(json)), expected, "{json}");
+    }
+
+    #[test]
+    fn the_members_of_an_object_can_be_looked_up() {
+        let json = r#" {"a" : "\u0041b", "n": -7 ,"f":1.5,"t":true,"o":{"x": {"y":[1,"]"]}},"a2":[ 1,{"b":2} ],"n":8}"#;
+        let mut out = Vec::new();
+        for members in [put_json(&mut out, json), Members::of(json)] {
+            assert_eq!(members.text("a").as_deref(), Some("Ab"));
+            assert_eq!((members.text("n"), members.integer("n")), (None, Some(8)));
+            assert_eq!((members.integer("f"), members.integer("a")), (None, None));
+            assert!(members.is_true("t") && !members.is_true("a"));
+            let inner = members.object("o").unwrap();
+            assert!(inner.has("x") && !inner.has("y"));
+            assert_eq!(members.array("a2").unwrap(), ["1", r#"{"b":2}"#]);
+            assert!(members.object("a2").is_none() && members.array("o").is_none());
+        }
+        assert!(!put_json(&mut out, "[1]").has("a"));
+        assert!(!Members::of("\"a\"").has("a"));
     }
 
     #[test]
@@ -344,7 +510,7 @@ mod tests {
     fn of_two_members_with_one_name_the_last_counts() {
         check(r#"{"a":1,"b":2,"a":3}"#, "{b=2i,a=3i}");
         let many: Vec<_> = (0..100).map(|n| format!("\"k{}\":{n}", n % 50)).collect();
-        let value = from_json(&format!("{{{}}}", many.join(",")));
+        let value = decoded(&format!("{{{}}}", many.join(",")));
         let Some(Value::KvlistValue(list)) = value.value else {
             panic!()
         };
@@ -353,7 +519,10 @@ mod tests {
             .iter()
             .map(|it| it.value.clone().unwrap())
             .collect();
-        assert_eq!(numbers, (50..100).map(integer).collect::<Vec<_>>());
+        let expected = (50..100).map(|number| AnyValue {
+            value: Some(Value::IntValue(number)),
+        });
+        assert_eq!(numbers, expected.collect::<Vec<_>>());
     }
 
     #[test]
@@ -372,7 +541,7 @@ mod tests {
         check(&json, &expected);
         // As deep as an envelope can be: no stack is used for it.
         let deep = format!("{}{}", "[".repeat(400_000), "]".repeat(400_000));
-        assert!(show(&from_json(&deep)).len() > 799_000);
+        assert!(show(&decoded(&deep)).len() > 799_000);
     }
 
     #[test]
