@@ -11,8 +11,12 @@ use tapline_api::{
     Epoch, Filter, HistoryQuery, Order, ReadLimit, SharedEnvelope, TypePattern, parse_moment,
 };
 use tapline_archive::{Archive, Compacted, Remove, SegmentInfo, check, compact, remove, repair};
+use tapline_insight::{ExportWriter, Format, Input, Lost, Sanitizer};
+use tapline_oapi::CategorySet;
+use tapline_server::standalone;
 
 use crate::args::archive::{ArchiveCommand, Cat, Check, Export, Grep, Ls, Place, Rm, Select};
+use crate::export::format_of;
 use crate::failure::{Failure, say};
 use crate::figures::size;
 use crate::files;
@@ -122,6 +126,7 @@ fn grep(args: &Grep) -> Result<(), Failure> {
                 missing += seqs.end() - seqs.start() + 1;
                 return Ok(true);
             }
+            Part::Epoch(_) => return Ok(true),
         };
         let json = envelope.json();
         let is_found = match args.ignore_case {
@@ -145,36 +150,127 @@ fn grep(args: &Grep) -> Result<(), Failure> {
 
 fn export(args: &Export) -> Result<(), Failure> {
     let archive = Archive::open(&args.place.archive)?;
-    let unwritable = |source| Failure::Write {
-        what: args.out.display().to_string(),
-        source,
-    };
+    let unwritable = |source| unwritable(args, source);
     let file = files::create_private(&args.out).map_err(unwritable)?;
-    let mut out = BufWriter::with_capacity(256 * 1024, file);
-    let (mut events, mut missing) = (0_u64, 0);
+    let out = BufWriter::with_capacity(256 * 1024, file);
     let bar = progress_bar("exporting");
-    each(&archive, &args.select, &bar, &mut |part| {
-        match &part {
-            Part::Envelope(_) => events += 1,
-            Part::Missing(seqs) => missing += seqs.end() - seqs.start() + 1,
+    let (out, counts, note) = match format_of(args.format, Some(&args.out)) {
+        None | Some(Format::Ndjson) => {
+            let (out, counts) = export_lines(&archive, args, &bar, out)?;
+            (out, counts, "")
         }
-        part.write(&mut out).map_err(unwritable)?;
-        Ok(true)
-    })?;
+        Some(format) => {
+            let (out, counts) = export_joined(&archive, args, &bar, format, out)?;
+            let note = match args.with_secrets {
+                true => "; SECRETS INCLUDED",
+                false => "; sanitised",
+            };
+            (out, counts, note)
+        }
+    };
     let file: File = out
         .into_inner()
         .map_err(|error| unwritable(error.into_error()))?;
     file.sync_all().map_err(unwritable)?;
     bar.finish_and_clear();
+    let Counts { events, missing } = counts;
     say(&format!(
-        "{}: {events} events, {missing} missing",
+        "{}: {events} events, {missing} missing{note}",
         args.out.display()
     ));
     Ok(())
 }
 
+/// What was exported.
+#[derive(Default)]
+struct Counts {
+    events: u64,
+    missing: u64,
+}
+
+impl Counts {
+    fn add(&mut self, part: &Part) {
+        match part {
+            Part::Envelope(_) => self.events += 1,
+            Part::Missing(seqs) => self.missing += seqs.end() - seqs.start() + 1,
+            Part::Epoch(_) => {}
+        }
+    }
+}
+
+/// As it is stored.
+fn export_lines(
+    archive: &Archive,
+    args: &Export,
+    bar: &ProgressBar,
+    mut out: BufWriter<File>,
+) -> Result<(BufWriter<File>, Counts), Failure> {
+    let mut counts = Counts::default();
+    each(archive, &args.select, bar, &mut |part| {
+        counts.add(&part);
+        part.write(&mut out)
+            .map_err(|source| unwritable(args, source))?;
+        Ok(true)
+    })?;
+    Ok((out, counts))
+}
+
+/// As a HAR, a trace or a page: events are joined to requests and pages.
+fn export_joined(
+    archive: &Archive,
+    args: &Export,
+    bar: &ProgressBar,
+    format: Format,
+    mut out: BufWriter<File>,
+) -> Result<(BufWriter<File>, Counts), Failure> {
+    let sanitizer = match args.with_secrets {
+        true => Sanitizer::off(),
+        false => Sanitizer::default(),
+    };
+    let categories = match args.select.category.is_empty() {
+        true => CategorySet::ALL,
+        false => args.select.category.iter().copied().collect(),
+    };
+    let failed = |source| unwritable(args, source);
+    let page = (format == Format::Html).then(standalone);
+    if let Some(page) = &page {
+        out.write_all(page.before.as_bytes()).map_err(failed)?;
+    }
+    let mut writer = ExportWriter::new(format, out, sanitizer).map_err(failed)?;
+    let mut counts = Counts::default();
+    each(archive, &args.select, bar, &mut |part| {
+        counts.add(&part);
+        let fed = match part {
+            Part::Epoch(epoch) => writer.feed(Input::Epoch(epoch)),
+            Part::Missing(seqs) => writer.feed(Input::Lost(Lost {
+                categories,
+                ..Lost::unknown(*seqs.start(), *seqs.end())
+            })),
+            Part::Envelope(envelope) => serde_json::from_str(envelope.json())
+                .map_err(io::Error::other)
+                .and_then(|envelope| writer.feed(Input::Event(&envelope))),
+        };
+        fed.map_err(failed)?;
+        Ok(true)
+    })?;
+    let (mut out, _) = writer.finish().map_err(failed)?;
+    if let Some(page) = &page {
+        out.write_all(page.after.as_bytes()).map_err(failed)?;
+    }
+    Ok((out, counts))
+}
+
+fn unwritable(args: &Export, source: io::Error) -> Failure {
+    Failure::Write {
+        what: args.out.display().to_string(),
+        source,
+    }
+}
+
 /// What a selection has, in order.
 enum Part {
+    /// What follows is of this epoch.
+    Epoch(Epoch),
     Envelope(SharedEnvelope),
     Missing(RangeInclusive<u64>),
 }
@@ -183,6 +279,7 @@ impl Part {
     /// As one line of JSON. Line breaks within `data` are white space.
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         match self {
+            Self::Epoch(_) => Ok(()),
             Self::Envelope(envelope) => {
                 let json = envelope.json().as_bytes();
                 match memchr::memchr(b'\n', json) {
@@ -237,6 +334,7 @@ fn each(
     let session = session.as_deref().map(memchr::memmem::Finder::new);
     let mut left = select.limit.unwrap_or(u64::MAX);
     for (epoch, seqs) in ranges {
+        take(Part::Epoch(epoch))?;
         let mut query = query(select, epoch, seqs)?;
         while !query.seqs.is_empty() {
             let batch = archive.read_now(&query)?;

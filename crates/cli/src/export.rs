@@ -74,25 +74,24 @@ async fn write(
     Ok((tally, unread))
 }
 
-/// The format that was asked for; otherwise that of the file's name, or HAR.
-fn format(args: &Export) -> Format {
-    match args.format {
-        Some(ExportFormat::Har) => Format::Har,
-        Some(ExportFormat::Html) => Format::Html,
-        Some(ExportFormat::Ndjson) => Format::Ndjson,
-        Some(ExportFormat::Trace) => Format::Trace,
+/// The format that was asked for, or that of the file's name.
+pub(crate) fn format_of(asked: Option<ExportFormat>, out: Option<&Path>) -> Option<Format> {
+    match asked {
+        Some(ExportFormat::Har) => Some(Format::Har),
+        Some(ExportFormat::Html) => Some(Format::Html),
+        Some(ExportFormat::Ndjson) => Some(Format::Ndjson),
+        Some(ExportFormat::Trace) => Some(Format::Trace),
         None => {
-            let name = args
-                .out
-                .as_deref()
-                .unwrap_or(Path::new(""))
-                .to_string_lossy()
-                .into_owned();
+            let name = out?.to_string_lossy();
             let mut all = Format::ALL.into_iter();
-            let found = all.find(|format| name.ends_with(&format!(".{}", format.extension())));
-            found.unwrap_or(Format::Har)
+            all.find(|format| name.ends_with(&format!(".{}", format.extension())))
         }
     }
+}
+
+/// Otherwise a HAR.
+fn format(args: &Export) -> Format {
+    format_of(args.format, args.out.as_deref()).unwrap_or(Format::Har)
 }
 
 /// Where the export goes.

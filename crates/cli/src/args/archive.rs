@@ -8,7 +8,7 @@ use tapline_api::Epoch;
 use tapline_client::Cursor;
 use tapline_oapi::Category;
 
-use super::category;
+use super::{ExportFormat, category};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -26,6 +26,7 @@ Examples:
   tapline archive cat --archive telemetry --since 1h --type 'network_*' | jq .event.data.url
   tapline archive grep --archive telemetry 'connection reset' --category console,network
   tapline archive export --archive telemetry --since 2026-11-23T08:00:00Z --out events.ndjson
+  tapline archive export --archive telemetry --since 1h --category network,page --out hour.har
   tapline archive check --archive telemetry && echo intact
 As Parquet, with DuckDB:
   duckdb -c \"copy (from read_json('telemetry/*.ndjson.zst', format='newline_delimited')) to 'events.parquet'\"";
@@ -148,6 +149,16 @@ pub(crate) struct Export {
     #[arg(long, value_name = "FILE")]
     #[arg(env = "TAPLINE_ARCHIVE_OUT", hide_env_values = true)]
     pub(crate) out: PathBuf,
+
+    /// What to make; by default what the name of --out says, or else NDJSON, which has everything
+    #[arg(long, value_name = "FORMAT")]
+    #[arg(env = "TAPLINE_ARCHIVE_FORMAT", hide_env_values = true)]
+    pub(crate) format: Option<ExportFormat>,
+
+    /// Keep cookies, tokens and the like in a HAR or a trace; NDJSON always has them
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_ARCHIVE_WITH_SECRETS", hide_env_values = true)]
+    pub(crate) with_secrets: bool,
 
     #[command(flatten)]
     pub(crate) select: Select,

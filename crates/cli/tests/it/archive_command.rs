@@ -101,6 +101,77 @@ fn what_a_server_has_stored_is_listed_selected_searched_and_exported() {
 }
 
 #[test]
+fn an_archive_is_exported_as_a_har_and_as_a_trace_without_secrets_unless_they_are_asked_for() {
+    let directory = Directory::new("archive-har");
+    let dir = &directory.path("telemetry");
+    // Two runs, which the joins keep apart although the browser's ids are the same.
+    for run in ["one", "two"] {
+        let running = server(dir);
+        let said = running.publish_lines(&format!(
+            concat!(
+                r#"{{"type":"network_request","data":{{"request_id":"7.1","url":"http://h/{run}.js","method":"GET","document_url":"http://h/","headers":{{"authorization":"Bearer {run}-secret"}},"initiator_type":"parser"}}}}"#,
+                "\n",
+                r#"{{"type":"network_response","data":{{"request_id":"7.1","url":"http://h/{run}.js","method":"GET","status":200,"headers":{{}},"duration_ms":12}}}}"#,
+                "\n",
+            ),
+            run = run
+        ));
+        assert_eq!(said.code, Some(0), "{said:?}");
+        stop(running);
+    }
+    let har = &directory.path("all.har");
+    let said = archive(dir, &["export", "--out", har]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(
+        said.err.contains("4 events, 0 missing; sanitised"),
+        "{said:?}"
+    );
+    let text = fs::read_to_string(har).unwrap();
+    assert!(!text.contains("-secret"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let entries = json["log"]["entries"].as_array().unwrap().iter();
+    let seen: Vec<_> = entries
+        .map(|it| {
+            (
+                it["request"]["url"].as_str().unwrap(),
+                it["response"]["status"].as_i64(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("http://h/one.js", Some(200)),
+            ("http://h/two.js", Some(200))
+        ]
+    );
+
+    let whole = &directory.path("secrets.har");
+    let said = archive(dir, &["export", "--out", whole, "--with-secrets"]);
+    assert!(said.err.contains("SECRETS INCLUDED"), "{said:?}");
+    assert!(
+        fs::read_to_string(whole)
+            .unwrap()
+            .contains("Bearer two-secret")
+    );
+    let trace = &directory.path("trace.json");
+    let said = archive(dir, &["export", "--out", trace, "--format", "trace"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let text = fs::read_to_string(trace).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(json["traceEvents"].is_array());
+    let page = &directory.path("all.html");
+    assert_eq!(archive(dir, &["export", "--out", page]).code, Some(0));
+    let html = fs::read_to_string(page).unwrap();
+    assert!(
+        html.starts_with("<!doctype html>") && html.ends_with("</html>\n"),
+        "{html}"
+    );
+    assert!(html.contains("one.js") && !html.contains("-secret"));
+    assert!(text.contains("one.js"), "{text}");
+}
+
+#[test]
 fn check_exits_with_0_if_the_archive_is_intact_and_repair_says_what_it_did() {
     let directory = Directory::new("archive-check");
     let dir = &directory.path("telemetry");
