@@ -169,7 +169,7 @@ struct Attributes<'o> {
 impl Attributes<'_> {
     fn push(&mut self, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
         put_message(self.out, field::ATTRIBUTES, |out| {
-            put_entry(out, key, value)
+            put_entry(out, key, value);
         });
     }
 
