@@ -333,9 +333,11 @@ const cases = {
     const bundle = await answer.json();
     await untilRequests(page, bundle.requests.length);
     await until(page, (count) => document.querySelector("#list .row")?.getAttribute("aria-setsize") === String(count), bundle.events.length);
+    await page.locator("#waterfall button", { hasText: "Failed" }).click();
     await page.locator("#waterfall .row.bad").first().click();
     await page.locator("#panel .sentence").waitFor();
     await hasNoViolations(page, "with a file");
+    await page.locator("#waterfall button", { hasText: "All" }).click();
     await page.locator("#files button", { hasText: "Close file" }).click();
     await sees(page, "the newest of all");
     await page.locator("#files input[type=file]").setInputFiles({ name: "no file of ours", mimeType: "text/plain", buffer: Buffer.from("nothing\n") });
@@ -393,6 +395,7 @@ const cases = {
     const page = await open(pathToFileURL(rest[0]).href);
     const count = (await joined("requests")).length;
     await untilRequests(page, count);
+    await page.locator("#waterfall button", { hasText: "Failed" }).click();
     await page.locator("#waterfall .row.bad").first().click();
     await page.locator("#panel .sentence").waitFor();
     await hasNoViolations(page, "the standalone file");
@@ -407,7 +410,7 @@ const cases = {
       const page = await open(undefined, { colorScheme });
       await page.locator("#band .page").first().waitFor();
       await page.locator("#band .shot").first().waitFor();
-      await page.waitForLoadState("networkidle").catch(() => {});
+      await page.locator("#waterfall .row.bad").first().waitFor();
       await picture(page, `page-${colorScheme}`);
       const bad = page.locator("#waterfall .row.bad").first();
       await page.locator("#waterfall button", { hasText: "Failed" }).click();

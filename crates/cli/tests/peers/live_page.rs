@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::peer;
-use crate::program::Server;
+use crate::program::{Directory, Server, run};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers");
 
@@ -18,6 +18,9 @@ const SHOP: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../cdp/tests/golden/events.ndjson"
 );
+
+/// The modules of the page.
+const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../server/src/page");
 
 /// Where pictures for the README are.
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/images");
@@ -148,4 +151,40 @@ fn ten_thousand_requests_scroll_on_the_live_page() {
 #[test]
 fn hostile_content_stays_text_on_the_live_page() {
     check("hostile_content_stays_text", &[], nothing);
+}
+
+#[test]
+fn a_dropped_file_opens_on_the_live_page() {
+    check("opens_a_dropped_file", &[NEWEST], |_| vec![SHOP.into()]);
+}
+
+#[test]
+fn a_file_answers_the_live_page_as_the_server_does() {
+    let directory = Directory::new("live-page-file");
+    check("a_file_answers_as_the_server_does", &[&shop()], |server| {
+        let out = directory.path("shop.ndjson");
+        let format = ["--format", "ndjson", "--out", &out];
+        let said = run(&[&["export", "--url", &server.url][..], &format].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        vec![out.clone(), MODULES.into()]
+    });
+}
+
+#[test]
+fn a_standalone_page_opens_from_the_disk_without_a_network() {
+    let directory = Directory::new("live-page-standalone");
+    check("a_standalone_file_needs_no_network", &[&shop()], |server| {
+        let out = directory.path("shop.html");
+        let format = ["--format", "html", "--out", &out];
+        let said = run(&[&["export", "--url", &server.url][..], &format].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        vec![out.clone()]
+    });
+}
+
+/// Pictures of every view, with what a real browser did in the shop of the demo.
+#[test]
+fn pictures_of_the_live_page_are_taken_in_both_themes() {
+    let server = Server::with(&["demo", "--listen", "127.0.0.1:0"]);
+    check_on(&server, "pictures", &[], nothing);
 }

@@ -141,10 +141,10 @@ function countsOf(events, gaps, isMatching, query, now) {
     const { ts, type, category } = envelope.event;
     if (ts < since || until < ts) continue;
     answer.events += 1;
-    if (!isMatching(envelope)) continue;
-    answer.matching += 1;
     answer.by_type[type] = (answer.by_type[type] ?? 0) + 1;
     answer.by_category[category] = (answer.by_category[category] ?? 0) + 1;
+    if (!isMatching(envelope)) continue;
+    answer.matching += 1;
     const bucket = buckets[Math.min(many - 1, Math.floor((ts - since) / length))].by_category;
     bucket[category] = (bucket[category] ?? 0) + 1;
   }

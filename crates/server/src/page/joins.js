@@ -72,7 +72,8 @@ export function createJoins({ store, source }) {
     const { gaps: counted = [], losses } = store.get();
     const known = losses.filter((loss) => Number.isFinite(loss.since) || Number.isFinite(loss.until));
     return [
-      ...counted.map((gap) => ({ since: gap.since, until: gap.until, count: gap.to - gap.from + 1 })),
+      // Without a time: at the beginning, or at the end, of what was counted.
+      ...counted.map((gap) => ({ since: gap.since ?? 0, until: gap.until ?? Number.MAX_SAFE_INTEGER, count: gap.lost ?? gap.to - gap.from + 1 })),
       ...known.map((loss) => ({ since: loss.since ?? 0, until: loss.until ?? loss.since, count: loss.count })),
     ].filter((gap) => gap.since <= gap.until);
   }

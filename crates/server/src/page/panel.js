@@ -225,9 +225,12 @@ export function mount(root, { store, source, joins }) {
     return make("ol", { class: "moments" }, items.map((item) => make("li", {},
       button([
         make("span", { class: "quiet" }, `${item.ts < from ? "−" : "+"}${duration(Math.abs(item.ts - from) / 1000)}`),
-        make("span", { class: item.isBad ? "bad" : "" }, item.text),
+        make("span", { class: item.isBad ? "bad" : "" }, wordsOf(item)),
       ], () => select(kind, item.seq), { class: item.isThis ? "this" : "", "aria-current": item.isThis || null }))));
   }
+
+  // An address alone does not say what happened there.
+  const wordsOf = ({ type, text }) => (type && /^\w+:\S*$/.test(text) ? `${type.replaceAll("_", " ")}  ${text}` : text);
 
   function around(event, seq) {
     const target = event.data !== null && typeof event.data === "object" && typeof event.data.target_id === "string"
