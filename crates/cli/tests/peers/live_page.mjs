@@ -404,6 +404,126 @@ const cases = {
     await page.context().close();
   },
 
+  // Each part of the filter says what it hides, and a type that does not exist is no good news.
+  async filters_say_what_they_hide() {
+    const page = await open();
+    await sees(page, "the newest of all");
+    const { events, by_category: by } = await (await ask("/telemetry/counts?buckets=1")).json();
+    const hides = (count) => page.locator("#filters .hides", { hasText: `hides ${count.toLocaleString("en")}` }).first().waitFor();
+    await page.locator("#filters label[data-category=console]").click();
+    await hides(events - by.console);
+    assert.deepEqual([...new Set(await page.locator("#list .row .category").allTextContents())], ["console"]);
+
+    await page.locator("#filters input[list=types]").fill("consle_error");
+    await page.locator("#list .empty", { hasText: "no known type" }).waitFor();
+    assert.equal(await page.title().then((title) => title.startsWith("(")), true, "the problems are still counted");
+    await page.locator("#list .empty button", { hasText: "Did you mean console_error?" }).click();
+    await page.locator("#list .row .kind", { hasText: "console_error" }).first().waitFor();
+    await page.locator("#filters button", { hasText: "Show all" }).click();
+
+    await page.locator("#search").fill("no event has this");
+    await page.locator("#list .empty", { hasText: `It hides ${events.toLocaleString("en")} of ${events.toLocaleString("en")} events` }).waitFor();
+    await page.locator("#list .empty button", { hasText: "Show all" }).click();
+    await page.locator("#filters select").first().selectOption("404");
+    await page.locator("#list .row.problem").first().waitFor();
+    await until(page, () => [...document.querySelectorAll("#list .row .what")].every((cell) => cell.textContent.includes("404")));
+    await page.locator("#filters .hides", { hasText: /hides \d+ of \d+ read/ }).waitFor();
+    await close(page);
+  },
+
+  // From nothing to events: every state says what it is, and is what the server says.
+  async a_session_is_started_switched_and_stopped() {
+    await fetch(`${server}/telemetry`, { method: "DELETE" });
+    const page = await open();
+    await page.locator("#list .empty", { hasText: "No session is on" }).waitFor();
+    await page.locator("#list button", { hasText: "Start a session" }).click();
+    await page.locator("#list .empty", { hasText: "No events yet" }).waitFor();
+    const menu = page.locator("#session summary").first();
+    await until(page, () => document.querySelector("#session summary").textContent === "session: all categories");
+    await menu.click();
+    await page.locator("#session .sheet label", { hasText: "console" }).click();
+    await page.locator("#session [role=status]", { hasText: "console off: confirmed" }).waitFor();
+    const { config } = await (await ask("/telemetry")).json();
+    assert.deepEqual([config.browser.console, config.browser.network], [{ enabled: false }, { enabled: true }]);
+    await page.locator("#session button", { hasText: "Stop" }).click();
+    await until(page, () => document.querySelector("#session summary").textContent === "no session");
+    assert.equal((await fetch(`${server}/telemetry`)).status, 404);
+    await page.keyboard.press("Escape");
+    assert.equal(await page.locator("#session details[open]").count(), 0);
+    // What another client does is shown as well.
+    await fetch(`${server}/telemetry`, { method: "PUT" });
+    await until(page, () => document.querySelector("#session summary").textContent === "session: all categories");
+    await close(page);
+  },
+
+  // Arguments: how many events are lost. What was evicted before the page was opened is counted, whatever the filter.
+  async losses_are_kept() {
+    const lost = Number(rest[0]).toLocaleString("en");
+    const page = await open();
+    await page.locator("#session .lost", { hasText: `${lost} lost` }).waitFor();
+    assert((await page.title()).startsWith("("), "a loss is a problem");
+    await page.locator("#filters label[data-category=console]").click();
+    await page.locator("#list .empty").or(page.locator("#list .row.loss")).first().waitFor();
+    await page.locator("#filters label[data-category=console]").click();
+    await page.locator("#list .scroller").press("Home");
+    await page.locator("#list .row.loss", { hasText: `${lost} events lost` }).waitFor();
+    assert.equal(await page.locator("#session .lost").textContent(), `${lost} lost`);
+    await close(page);
+  },
+
+  // Five thousand events a second, for a few seconds: nothing is lost without a word, the place is kept, and the page
+  // stays small. How long frames and clicks took is a figure and no check: the machine has other things to do.
+  async five_thousand_events_a_second() {
+    const page = await open();
+    await sees(page, "the newest of all");
+    await page.evaluate(() => {
+      const times = (globalThis.times = { frames: [], clicks: [] });
+      let last = performance.now();
+      const frame = (now) => {
+        times.frames.push(now - last);
+        last = now;
+        requestAnimationFrame(frame);
+      };
+      requestAnimationFrame(frame);
+      new PerformanceObserver((list) => times.clicks.push(...list.getEntries().filter(({ name }) => name === "click").map(({ duration }) => duration)))
+        .observe({ type: "event", durationThreshold: 16 });
+    });
+    let rate = 0;
+    const feed = async (batches) => {
+      const begin = performance.now();
+      for (let batch = 0; batch < batches; batch += 1) {
+        await publish(Array.from({ length: 250 }, (_, index) => ({ type: "load", category: "control", data: { message: `batch ${batch}`, index, rest: "x".repeat(200) } })));
+        await new Promise((done) => setTimeout(done, begin + 50 * (batch + 1) - performance.now()));
+      }
+      rate = Math.round((batches * 250) / ((performance.now() - begin) / 1000));
+    };
+    let isFed = false;
+    const fed = feed(80).then(() => (isFed = true));
+    await sees(page, "batch");
+    await page.locator("#list .row").nth(5).click();
+    await page.locator("#panel .sentence").waitFor();
+    const seqs = () => page.$$eval("#list .row .seq", (cells) => cells.map((cell) => cell.textContent));
+    const kept = await seqs();
+    while (!isFed) {
+      await page.locator("#list .row").nth(3).click();
+      await page.waitForTimeout(200);
+    }
+    await fed;
+    assert.deepEqual(await seqs(), kept, "the place is kept");
+    await page.locator("#list .jump").click();
+    await sees(page, "batch 79");
+    const head = Number((await ask("/telemetry/events?limit=1")).headers.get("x-head"));
+    await until(page, (head) => [...document.querySelectorAll("#list .row .seq")].some((cell) => Number(cell.textContent) === head), head);
+    const { frames, clicks, elements, heap } = await page.evaluate(() => ({ ...globalThis.times,
+      elements: document.querySelectorAll("*").length, heap: performance.memory.usedJSHeapSize }));
+    assert(elements < 1500, `${elements} elements`);
+    const sorted = frames.toSorted((a, b) => a - b);
+    console.error(`${rate} events/s: ${frames.length} frames, median ${sorted[frames.length >> 1].toFixed(1)} ms, `
+      + `${frames.filter((time) => time > 50).length} over 50 ms, longest ${sorted.at(-1).toFixed(0)} ms; clicks at most ${Math.max(0, ...clicks)} ms; `
+      + `${elements} elements, ${(heap / 1e6).toFixed(0)} MB`);
+    await close(page);
+  },
+
   // Pictures of each view, for the eyes of people and the README.
   async pictures() {
     for (const colorScheme of ["light", "dark"]) {

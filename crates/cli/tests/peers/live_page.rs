@@ -72,6 +72,8 @@ fn check_on(
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
+    // Figures, where a case measures some.
+    print!("{text}");
     assert!(output.status.success(), "{text}");
     assert_eq!(output.stdout, b"done\n", "{text}");
 }
@@ -146,6 +148,37 @@ fn the_live_page_shows_what_the_server_joined() {
 #[test]
 fn ten_thousand_requests_scroll_on_the_live_page() {
     check("ten_thousand_requests_scroll", &[], nothing);
+}
+
+#[test]
+fn filters_of_the_live_page_say_what_they_hide() {
+    check("filters_say_what_they_hide", &[&shop(), NEWEST], nothing);
+}
+
+#[test]
+fn a_session_is_started_switched_and_stopped_on_the_live_page() {
+    check("a_session_is_started_switched_and_stopped", &[], nothing);
+}
+
+#[test]
+fn losses_are_kept_on_the_live_page() {
+    let server = Server::with(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--capacity",
+        "1024",
+    ]);
+    let events = "{\"type\":\"step\",\"category\":\"control\"}\n".repeat(1261);
+    check_on(&server, "losses_are_kept", &[&events], |_| {
+        vec!["237".into()]
+    });
+}
+
+#[test]
+fn five_thousand_events_a_second_are_shown_on_the_live_page() {
+    check("five_thousand_events_a_second", &[NEWEST], nothing);
 }
 
 #[test]
