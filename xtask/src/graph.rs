@@ -90,7 +90,7 @@ const HOMES: &[(&str, Home)] = &[
     ("axum", Home::In(&[])),
     ("reqwest", Home::In(&[])),
     ("regex", Home::In(&[])),
-    // HTTP: those that listen, the client, the sink that posts, and the first call to a browser, which asks for its WebSocket's address.
+    // HTTP: those that listen (the program does for agents), the client, the sink that posts, and the first call to a browser, which asks for its WebSocket's address.
     (
         "hyper",
         Home::In(&[
@@ -99,6 +99,7 @@ const HOMES: &[(&str, Home)] = &[
             "tapline-relay",
             "tapline-cdp",
             "tapline-otlp",
+            "tapline",
         ]),
     ),
     (
@@ -109,6 +110,7 @@ const HOMES: &[(&str, Home)] = &[
             "tapline-relay",
             "tapline-cdp",
             "tapline-otlp",
+            "tapline",
         ]),
     ),
     // TLS: set up by the rules of who may call, and by the client, which follows a server over it.
@@ -129,6 +131,8 @@ const HOMES: &[(&str, Home)] = &[
     ("tracing-subscriber", Home::In(&["tapline"])),
     ("prost", Home::In(&["tapline-otlp"])),
     ("opentelemetry-proto", Home::In(&["tapline-otlp"])),
+    // Agents talk to the program.
+    ("rmcp", Home::In(&["tapline"])),
     // The server opens segments of an archive that a browser sends it.
     (
         "zstd",

@@ -22,6 +22,7 @@ pub(crate) use server::{Access, Archive, Dumps, Limits, Server, Streams};
 pub(crate) mod archive;
 pub(crate) mod browser;
 pub(crate) mod look;
+pub(crate) mod mcp;
 mod otlp;
 pub(crate) mod session;
 
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     Tail(Tail),
     /// Wait for an event, for scripts
     Wait(session::Wait),
+    /// Answer the questions of agents about a server or a file, over the Model Context Protocol
+    Mcp(mcp::Mcp),
     /// Publish one event, or many from a file
     Publish(Publish),
     /// Make a HAR, a trace, NDJSON or a page of events, from a server or from a file
@@ -289,7 +292,7 @@ Examples:
   tapline replay session.ndjson --speed max --print | tapline publish --file -      to a running server";
 
 /// Which server to talk to.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Remote {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10001")]

@@ -83,6 +83,9 @@ pub(crate) enum Failure {
     Refused(u64),
     #[error("the archive is not intact: {0} of the findings are not repaired")]
     Defects(usize),
+    /// The Model Context Protocol, with an agent.
+    #[error("the agent's messages cannot be read")]
+    Protocol(#[source] Box<dyn StdError + Send + Sync>),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
 }
@@ -112,12 +115,17 @@ impl Failure {
                 ExitCode::from(2)
             }
             _ => {
-                match self.fix() {
-                    Some(fix) => say(&format!("{}; {fix}", chain(self))),
-                    None => say(&chain(self)),
-                }
+                say(&self.in_words());
                 ExitCode::FAILURE
             }
+        }
+    }
+
+    /// What went wrong, why, and what to do about it.
+    pub(crate) fn in_words(&self) -> String {
+        match self.fix() {
+            Some(fix) => format!("{}; {fix}", chain(self)),
+            None => chain(self),
         }
     }
 

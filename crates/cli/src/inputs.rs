@@ -13,13 +13,14 @@ use tapline_oapi::{Category, CategorySet, Epoch, Event};
 
 use crate::args::Remote;
 use crate::failure::Failure;
+use crate::redaction::Redaction;
 use crate::token;
 
 /// The longest line that is read. An envelope has at most 1,000,000 bytes.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Which events, and from where.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Wanted<'a> {
     /// Of a server: only what comes after this.
     pub(crate) after: Option<Cursor>,
@@ -29,6 +30,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) category: &'a [Category],
     /// Of types that match one of these patterns; empty: of all.
     pub(crate) types: &'a [String],
+    /// Removes the secrets of each event. `None`: events are as they were published.
+    pub(crate) redaction: Option<&'a Redaction>,
 }
 
 /// What could not be read.
@@ -54,6 +57,13 @@ pub(crate) async fn read(
     feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
 ) -> Result<Unread, Failure> {
     let query = wanted.query()?;
+    let feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure> = match wanted.redaction {
+        Some(redaction) => &mut |input: Input<'_>| match input {
+            Input::Event(envelope) => feed(Input::Event(&redaction.envelope(envelope))),
+            other => feed(other),
+        },
+        None => feed,
+    };
     match file {
         Some(file) => from_file(file, &query, doing, feed),
         None => from_server(remote, wanted, &query, doing, feed).await,

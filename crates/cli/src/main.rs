@@ -32,7 +32,9 @@ mod requests;
 mod diff;
 mod run;
 mod manual;
+mod mcp;
 mod inputs;
+mod redaction;
 mod figures;
 
 mod token;
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
             Command::Start(args) => session::start(args).await,
             Command::Stop(args) => session::stop(args).await,
             Command::Requests(args) => requests::run(args).await,
+            Command::Mcp(args) => mcp::run(args).await,
             Command::Publish(args) => publish::run(args).await,
             Command::Tail(args) => tail::run(args).await,
             Command::Export(args) => export::run(args).await,

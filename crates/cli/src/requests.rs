@@ -52,12 +52,11 @@ pub(crate) async fn run(args: Requests) -> Result<(), Failure> {
 }
 
 fn is_asked_for(request: &Request, args: &Requests) -> bool {
-    let failed = request.failure.is_some() || request.status().is_some_and(|it| 400 <= it);
     let grep = args.grep.as_ref();
-    (failed || !args.failed) && grep.is_none_or(|text| request.url.contains(text))
+    (has_failed(request) || !args.failed) && grep.is_none_or(|text| request.url.contains(text))
 }
 
-fn order(a: &Request, b: &Request, by: Sort) -> std::cmp::Ordering {
+pub(crate) fn order(a: &Request, b: &Request, by: Sort) -> std::cmp::Ordering {
     // What is not known is first: it is shown last only where that is asked for.
     let status = |it: &Request| match it.failure {
         Some(_) => u32::MAX,
@@ -106,21 +105,27 @@ fn write(requests: &[Box<Request>], args: &Requests) -> io::Result<()> {
                 .unwrap_or_default(),
             printable(&request.url),
         )?;
-        if let Some(failure) = &request.failure {
-            let reason = failure
-                .cors_error
-                .as_ref()
-                .or(failure.blocked_reason.as_ref());
-            let reason = reason.map(|it| format!(" ({it})")).unwrap_or_default();
-            writeln!(
-                out,
-                "{:>19} {}",
-                "",
-                printable(&format!("{}{reason}", failure.error_text))
-            )?;
+        if let Some(reason) = reason(request) {
+            writeln!(out, "{:>19} {reason}", "")?;
         }
     }
     out.flush()
+}
+
+/// Whether it failed, was blocked, or was answered with a status of 400 or more.
+pub(crate) fn has_failed(request: &Request) -> bool {
+    request.failure.is_some() || request.status().is_some_and(|it| 400 <= it)
+}
+
+/// Why it failed, if it did.
+pub(crate) fn reason(request: &Request) -> Option<String> {
+    let failure = request.failure.as_ref()?;
+    let reason = failure
+        .cors_error
+        .as_ref()
+        .or(failure.blocked_reason.as_ref());
+    let reason = reason.map(|it| format!(" ({it})")).unwrap_or_default();
+    Some(printable(&format!("{}{reason}", failure.error_text)))
 }
 
 /// In a word or a number.

@@ -18,28 +18,43 @@ const TIMED_OUT: u8 = 3;
 
 pub(crate) async fn status(args: Status) -> Result<(), Failure> {
     let client = token::client(&args.remote)?;
+    if !args.json {
+        return print(&status_text(&client).await?);
+    }
     let state = client.state().await?;
     let (readers, sinks) = (client.readers().await?, client.sinks().await?);
-    if args.json {
-        let all = serde_json::json!({
-            "url": client.url(),
-            "state": state,
-            "readers": readers,
-            "sinks": sinks,
-        });
-        return print(&format!("{all}\n"));
-    }
+    let all = serde_json::json!({
+        "url": client.url(),
+        "state": state,
+        "readers": readers,
+        "sinks": sinks,
+    });
+    print(&format!("{all}\n"))
+}
+
+/// The session, the sinks and the readers, in lines.
+pub(crate) async fn status_text(client: &Client) -> Result<String, Failure> {
+    let state = client.state().await?;
+    let (readers, sinks) = (client.readers().await?, client.sinks().await?);
     let mut text = format!("server    {}, epoch {}\n", client.url(), sinks.epoch);
     text.push_str(&format!("session   {}\n", described(state.as_ref())));
     text.push_str(&format!("events    the newest is seq {}\n", sinks.head));
     text.push_str(&listed("sinks", sinks.sinks.iter().map(sink_line)));
     text.push_str(&listed("readers", readers.readers.iter().map(reader_line)));
-    print(&text)
+    Ok(text)
 }
 
 pub(crate) async fn start(args: Start) -> Result<(), Failure> {
     let client = token::client(&args.remote)?;
-    let categories: CategorySet = args.category.into_iter().collect();
+    let categories = args.category.into_iter().collect();
+    print(&start_text(&client, categories).await?)
+}
+
+/// Starts a session with these categories, or with all if there are none, and describes it.
+pub(crate) async fn start_text(
+    client: &Client,
+    categories: CategorySet,
+) -> Result<String, Failure> {
     let config = ConfigRequest {
         browser: (!categories.is_empty()).then(|| BrowserConfig::of(categories)),
         ..ConfigRequest::default()
@@ -52,17 +67,22 @@ pub(crate) async fn start(args: Start) -> Result<(), Failure> {
         ));
     }
     let state = client.start(&config).await?;
-    print(&format!("session {}\n", described(Some(&state))))
+    Ok(format!("session {}\n", described(Some(&state))))
 }
 
 pub(crate) async fn stop(args: Stop) -> Result<(), Failure> {
     let client = token::client(&args.remote)?;
+    print(&stop_text(&client).await?)
+}
+
+/// Stops the session, and says so.
+pub(crate) async fn stop_text(client: &Client) -> Result<String, Failure> {
     let running = client.state().await?.and_then(|state| state.session_id);
-    match (client.stop().await?, running) {
-        (Some(state), Some(id)) => print(&format!("session {id} stopped at seq {}\n", state.seq)),
-        (Some(state), None) => print(&format!("the session stopped at seq {}\n", state.seq)),
-        (None, _) => print("no session was running\n"),
-    }
+    Ok(match (client.stop().await?, running) {
+        (Some(state), Some(id)) => format!("session {id} stopped at seq {}\n", state.seq),
+        (Some(state), None) => format!("the session stopped at seq {}\n", state.seq),
+        (None, _) => "no session was running\n".to_owned(),
+    })
 }
 
 pub(crate) async fn wait(args: Wait) -> Result<ExitCode, Failure> {
@@ -97,7 +117,7 @@ pub(crate) async fn wait(args: Wait) -> Result<ExitCode, Failure> {
 }
 
 /// One wait, or several where the time is longer than a server waits.
-async fn waited(
+pub(crate) async fn waited(
     client: &Client,
     mut options: WaitOptions,
 ) -> Result<tapline_client::Waited, Failure> {

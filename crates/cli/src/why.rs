@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::figures::Clock;
 use crate::inputs::{self, Unread, Wanted};
 use crate::line::printable;
+use crate::requests::has_failed;
 use crate::token;
 
 /// The exit code where problems were found.
@@ -62,9 +63,9 @@ pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
 #[derive(Default)]
 pub(crate) struct Looked {
     /// How many problems there are, without those that were taken back.
-    count: usize,
+    pub(crate) count: usize,
     /// The newest ones, oldest first.
-    problems: VecDeque<Problem>,
+    pub(crate) problems: VecDeque<Problem>,
     /// The requests that failed in some way, by run and seq.
     failed: HashMap<(u64, u64), Request>,
     requests: u64,
@@ -117,7 +118,7 @@ impl Looked {
         match finding {
             Finding::Request(request) => {
                 self.requests += 1;
-                if request.failure.is_some() || request.status().is_some_and(|it| 400 <= it) {
+                if has_failed(&request) {
                     self.failed
                         .insert((request.at.run, request.at.seq), *request);
                 }
@@ -167,7 +168,7 @@ impl Looked {
     }
 
     /// `3 problems among 120 requests on 4 pages, 2026-11-23 12:09:18 to 12:10:00 UTC`.
-    fn headline(&self, clock: &Clock) -> String {
+    pub(crate) fn headline(&self, clock: &Clock) -> String {
         let Some((first, last)) = self.times else {
             return "There are no events in this range: nothing is known about it.".to_owned();
         };
@@ -185,7 +186,7 @@ impl Looked {
     }
 
     /// The problems, those together that are about the same request, or the same again.
-    fn groups(&self) -> Vec<Group<'_>> {
+    pub(crate) fn groups(&self) -> Vec<Group<'_>> {
         let mut groups: Vec<Group<'_>> = Vec::new();
         for problem in &self.problems {
             let same = groups.iter_mut().rev().find(|group| {
@@ -212,7 +213,7 @@ impl Looked {
         groups
     }
 
-    fn write_group(
+    pub(crate) fn write_group(
         &self,
         out: &mut impl Write,
         group: &Group<'_>,
@@ -262,7 +263,7 @@ impl Looked {
     }
 
     /// What keeps the answer from being whole.
-    fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if 0 < self.tally.lost {
             notes.push(format!(
@@ -293,7 +294,7 @@ impl Looked {
 }
 
 /// Problems that belong together.
-struct Group<'a> {
+pub(crate) struct Group<'a> {
     first: &'a Problem,
     /// The same again.
     again: Vec<&'a Problem>,
@@ -302,6 +303,17 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
+    /// When the first of them happened, in microseconds since the Unix epoch.
+    pub(crate) fn time(&self) -> u64 {
+        let all = self.again.iter().chain(&self.also);
+        all.fold(self.first.ts, |time, problem| time.min(problem.ts))
+    }
+
+    /// How many problems it has.
+    pub(crate) fn len(&self) -> usize {
+        1 + self.again.len() + self.also.len()
+    }
+
     fn has(&self, moment: &Moment) -> bool {
         let all = self.again.iter().chain(&self.also);
         all.chain([&self.first])
@@ -319,7 +331,7 @@ fn moment_text(moment: &Moment, clock: &Clock) -> String {
 }
 
 /// Who asked for it.
-fn asked_by(request: &Request) -> String {
+pub(crate) fn asked_by(request: &Request) -> String {
     let what = match request.initiator_type.as_str() {
         "" => "unknown",
         kind => kind,
@@ -330,7 +342,7 @@ fn asked_by(request: &Request) -> String {
     }
 }
 
-fn counted(count: u64, what: &str) -> String {
+pub(crate) fn counted(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),

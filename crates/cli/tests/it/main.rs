@@ -19,6 +19,7 @@ mod view;
 mod faults;
 mod help;
 mod look;
+mod mcp;
 mod publish;
 mod serve;
 mod session;

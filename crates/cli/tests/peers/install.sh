@@ -13,7 +13,7 @@ python3 -m venv "$peers/python"
 npm install --prefix "$peers/node" --no-save --no-package-lock --no-audit --no-fund --silent \
   @onkernel/sdk@0.84.0 eventsource@5.1.5 eventsource-parser@4.1.3 @microsoft/fetch-event-source@2.0.1 \
   launchdarkly-eventsource@2.2.0 event-source-polyfill@1.0.31 reconnecting-eventsource@1.6.5 har-validator@5.1.5 \
-  playwright-core@1.65.1 axe-core@4.14.1
+  playwright-core@1.65.1 axe-core@4.14.1 @modelcontextprotocol/sdk@1.32.2
 
 python3 -m venv "$peers/generators"
 "$peers/generators/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/generators.txt"

@@ -1,5 +1,5 @@
 //! The built program, with published clients that were not changed for it: a browser's
-//! `EventSource`, two SDKs, nine clients for Server-Sent Events, proxies, a collector for OpenTelemetry, and a tool that attacks what
+//! `EventSource`, two SDKs, nine clients for Server-Sent Events, two for the Model Context Protocol, proxies, a collector for OpenTelemetry, and a tool that attacks what
 //! the OpenAPI document promises.
 //!
 //! `install.sh` puts them where these tests look. Where one is missing, its tests say so and pass,
@@ -28,6 +28,7 @@ mod document;
 mod generators;
 mod har;
 mod live_page;
+mod mcp;
 mod otlp;
 mod page;
 mod proxies;
