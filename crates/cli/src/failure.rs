@@ -155,6 +155,14 @@ impl Failure {
                 }
                 _ => "check the address that --url names".to_owned(),
             }),
+            // Our own server gives a reason for it.
+            Self::Server(ClientError::Refused {
+                status: 404 | 405 | 501,
+                body: None,
+            }) => Some(
+                "it does not answer like a Tapline server: check the address that --url names, and its path"
+                    .to_owned(),
+            ),
             Self::Server(error)
             | Self::Batch { source: error, .. } if error.status() == Some(401) => Some(
                 "pass the file with the server's token with --token-file, or put the token into \

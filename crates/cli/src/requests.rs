@@ -53,7 +53,7 @@ pub(crate) async fn run(args: Requests) -> Result<(), Failure> {
 
 fn is_asked_for(request: &Request, args: &Requests) -> bool {
     let grep = args.grep.as_ref();
-    (has_failed(request) || !args.failed) && grep.is_none_or(|text| request.url.contains(text))
+    (request.is_problem() || !args.failed) && grep.is_none_or(|text| request.url.contains(text))
 }
 
 pub(crate) fn order(a: &Request, b: &Request, by: Sort) -> std::cmp::Ordering {
@@ -110,11 +110,6 @@ fn write(requests: &[Box<Request>], args: &Requests) -> io::Result<()> {
         }
     }
     out.flush()
-}
-
-/// Whether it failed, was blocked, or was answered with a status of 400 or more.
-pub(crate) fn has_failed(request: &Request) -> bool {
-    request.failure.is_some() || request.status().is_some_and(|it| 400 <= it)
 }
 
 /// Why it failed, if it did.

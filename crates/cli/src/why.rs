@@ -15,7 +15,6 @@ use crate::failure::Failure;
 use crate::figures::Clock;
 use crate::inputs::{self, Unread, Wanted};
 use crate::line::printable;
-use crate::requests::has_failed;
 use crate::token;
 
 /// The exit code where problems were found.
@@ -118,7 +117,7 @@ impl Looked {
         match finding {
             Finding::Request(request) => {
                 self.requests += 1;
-                if has_failed(&request) {
+                if request.is_problem() {
                     self.failed
                         .insert((request.at.run, request.at.seq), *request);
                 }

@@ -147,14 +147,9 @@ impl Http {
             return self.protocol(ProtocolError::Status(status.as_u16()));
         }
         let body = self.collect(response.into_body()).await.unwrap_or_default();
-        let body = serde_json::from_slice::<ErrorBody>(&body).ok();
-        // Our own server gives a reason. A proxy in front of it may not, but does not say that there is no such path.
-        if body.is_none() && matches!(status.as_u16(), 404 | 405 | 501) {
-            return self.protocol(ProtocolError::Status(status.as_u16()));
-        }
         Error::Refused {
             status: status.as_u16(),
-            body,
+            body: serde_json::from_slice::<ErrorBody>(&body).ok(),
         }
     }
 

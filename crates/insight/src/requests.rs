@@ -241,7 +241,7 @@ impl Requests {
             });
             request.timing = data.timing;
             request.encoded_bytes = data.encoded_bytes;
-            request.duration_ms = data.duration_ms;
+            request.duration_ms = data.duration_ms.and_then(elapsed);
             if lasts {
                 request.outcome = Outcome::Open;
                 request.end = None;
@@ -272,7 +272,7 @@ impl Requests {
             {
                 *receive += (data.duration_ms - so_far).max(0.0);
             }
-            request.duration_ms = Some(data.duration_ms);
+            request.duration_ms = elapsed(data.duration_ms);
             request.encoded_bytes = data.encoded_bytes.or(request.encoded_bytes);
             request.unknown = None;
             request.failure = data.error_text.map(|error_text| Failure {
@@ -324,7 +324,7 @@ impl Requests {
                 blocked_reason: data.blocked_reason,
                 cors_error: data.cors_error,
             });
-            request.duration_ms = data.duration_ms.or(request.duration_ms);
+            request.duration_ms = data.duration_ms.and_then(elapsed).or(request.duration_ms);
             end(request, envelope, Outcome::Failed);
         });
         self.settle(number);
@@ -353,7 +353,7 @@ impl Requests {
                 error_text,
                 ..Failure::default()
             });
-            request.duration_ms = Some(data.duration_ms);
+            request.duration_ms = elapsed(data.duration_ms);
             let outcome = match request.failure {
                 Some(_) => Outcome::Failed,
                 None => Outcome::Answered,
@@ -657,4 +657,9 @@ fn is_same_target(place: &Place, context: &Context) -> bool {
             _ => true,
         },
     }
+}
+
+/// A duration; `None` if it is none, such as one below zero: the producer chose it.
+fn elapsed(ms: f64) -> Option<f64> {
+    (0.0 <= ms && ms.is_finite()).then_some(ms)
 }

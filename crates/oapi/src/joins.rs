@@ -160,6 +160,13 @@ impl Request {
         self.failure.as_ref().is_some_and(Failure::is_given_up)
     }
 
+    /// Whether it is a problem: it failed and was not given up, or was answered with a status of 400 or more.
+    #[must_use]
+    pub fn is_problem(&self) -> bool {
+        let has_failed = self.failure.is_some() && !self.was_given_up();
+        has_failed || self.status().is_some_and(|status| 400 <= status)
+    }
+
     /// The request in one sentence: `GET http://h/a.js answered 404 Not Found after 12 ms`.
     #[must_use]
     pub fn sentence(&self) -> String {

@@ -117,6 +117,10 @@ fn read(bytes: &[u8], name: &str) -> Result<(Vec<u8>, Unread), Failure> {
             format!("the file has more than {most} MiB; open it with `tapline view FILE`");
         return Err(Failure::new(ErrorCode::BodyTooLarge, message));
     }
+    if events == 0 {
+        let message = "body: there is no event in it; send NDJSON, plain or compressed with zstd, such as a segment of an archive";
+        return Err(Failure::new(ErrorCode::BadRequest, message));
+    }
     let (bundle, _) = bundle.finish().map_err(internal)?;
     Ok((bundle, unread))
 }

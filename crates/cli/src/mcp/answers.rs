@@ -183,7 +183,7 @@ impl Answers {
         let mut found = Vec::new();
         let mut take = |request: Box<Request>| {
             seen += 1;
-            let is_asked_for = (!failed || requests::has_failed(&request))
+            let is_asked_for = (!failed || request.is_problem())
                 && contains
                     .as_ref()
                     .is_none_or(|text| request.url.to_lowercase().contains(text));

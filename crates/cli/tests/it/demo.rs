@@ -19,7 +19,7 @@ fn real_events_happen_now() {
     );
     assert_eq!(demo.running.line(), format!("  tapline tail --url {url}"));
 
-    let said = Running::start(demo.tail(&["--json", "--limit", "20"])).end();
+    let said = Running::start(demo.tail(&["--json", "--replay", "all", "--limit", "20"])).end();
     assert_eq!(said.code, Some(0), "{said:?}");
     let recording = include_str!("../../data/browser-events.ndjson");
     for (line, recorded) in said.out.lines().zip(recording.lines()) {

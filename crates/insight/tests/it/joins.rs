@@ -274,6 +274,32 @@ fn a_body_that_broke_off_keeps_the_status() {
     assert!(request.sentence().contains("answered 200, and failed"));
 }
 
+/// A producer may publish anything: such a number would make the request end before it began.
+#[test]
+fn a_duration_below_zero_is_not_known() {
+    let sent = request(1, 0, "1", URL);
+    for (name, rest) in [
+        (
+            "network_response",
+            json!({"method": "GET", "status": 200, "headers": {}}),
+        ),
+        ("network_response_end", json!({})),
+        (
+            "network_loading_failed",
+            json!({"error_text": "net::ERR_FAILED"}),
+        ),
+    ] {
+        let mut fields = json!({"request_id": "1", "url": URL, "duration_ms": -12.5});
+        fields
+            .as_object_mut()
+            .unwrap()
+            .extend(rest.as_object().unwrap().clone());
+        let end = event(2, 30, name, data("tab", fields));
+        let found = found(&[sent.clone(), end]);
+        assert_eq!(found.requests[0].duration_ms, None, "{name}");
+    }
+}
+
 #[test]
 fn an_answer_that_lasts_is_open_until_its_end() {
     let open = json!({"request_id": "1", "url": URL, "method": "GET", "status": 200, "headers": {},

@@ -518,7 +518,7 @@ struct RequestQuery {
     resource_type: Option<Vec<Types>>,
     /// Only requests of the page with this seq.
     #[param(minimum = 0)]
-    navigation: Option<u32>,
+    navigation: Option<i64>,
     /// Whether the answer has headers.
     #[param(default = false)]
     headers: Option<bool>,

@@ -203,10 +203,7 @@ impl Status {
             Self::Outcome(outcome) => request.outcome == outcome,
             Self::Blocked => is_blocked,
             Self::Canceled => request.was_given_up(),
-            Self::Error => {
-                let has_failed = request.failure.is_some() && !request.was_given_up();
-                has_failed || request.status().is_some_and(|it| 400 <= it)
-            }
+            Self::Error => request.is_problem(),
         }
     }
 }
@@ -231,7 +228,9 @@ impl Kind for Request {
                 add(&mut asked.resource_type, name, text, read, known)?;
             }
             "navigation" => {
+                // As the document has it: a signed number of 64 bits.
                 let seq = number(text).and_then(|seq| u64::try_from(seq).ok());
+                let seq = seq.filter(|seq| i64::try_from(*seq).is_ok());
                 let Some(seq) = seq else {
                     return Err(QueryError::new(name, "is not the seq of a navigation"));
                 };

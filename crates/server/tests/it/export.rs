@@ -140,7 +140,7 @@ async fn a_query_that_is_wrong_is_answered_before_the_file_begins() {
     for (query, message) in [
         (
             "",
-            "`format`: is missing; it is one of har, ndjson and trace",
+            "`format`: is missing; it is one of har, html, ndjson and trace",
         ),
         ("format=pdf", "`format`: `pdf` is not a format"),
         ("format=har&format=har", "given twice"),

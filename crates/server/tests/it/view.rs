@@ -84,6 +84,8 @@ async fn what_is_no_file_of_events_is_refused() {
     let server = running().await;
     for (body, part) in [
         (&b"hello"[..], "line 1 is no event"),
+        (b"", "there is no event in it"),
+        (b"\n\n", "there is no event in it"),
         (b"\n{}\n", "line 2 is no event"),
         (b"\x28\xb5\x2f\xfdxxxxxxxxxxx", "cannot be decompressed"),
     ] {
