@@ -478,8 +478,8 @@ fn view_file() {}
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ViewQuery {
-    /// The name of the file, for the answer.
-    #[param(max_length = 200, example = "segment.ndjson.zst")]
+    /// The name of the file, for the answer, which has its first 200 characters.
+    #[param(example = "segment.ndjson.zst")]
     name: Option<String>,
 }
 
