@@ -58,6 +58,7 @@ fn schemathesis_finds_nothing() {
         )
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("SCHEMATHESIS_HOOKS", "schemathesis_hooks")
+        .env("TAPLINE_URL", &server.url)
         .current_dir(directory.path("."))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
