@@ -13,6 +13,10 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// An element by its tag, its class and its text: the most frequent case. A button is one that sends no form.
+export const node = (tag, name = "", text = "") =>
+  make(tag, { class: name || null, type: tag === "button" ? "button" : null }, text || null);
+
 export const button = (label, onclick, attributes = {}) => make("button", { type: "button", onclick, ...attributes }, label);
 
 // Copies a text, also where the page may not use the clipboard: it is no secure context over plain HTTP.

@@ -1,5 +1,7 @@
 // Files in and out: opens a dropped one, and exports the range.
 
+import { node } from "./dom.js";
+
 const FORMATS = [
   ["ndjson", "NDJSON", "events, one a line: for tapline and scripts"],
   ["har", "HAR", "requests: for browsers' developer tools"],
@@ -121,13 +123,6 @@ export function mount(root, { store, source, open }) {
 }
 
 function build(root) {
-  const node = (tag, name, text = "") => {
-    const it = document.createElement(tag);
-    if (name) it.className = name;
-    it.textContent = text;
-    if (tag === "button") it.type = "button";
-    return it;
-  };
   const chip = node("span", "file-chip");
   const leave = node("button", "small", "Close file");
   chip.append(node("b"), leave);

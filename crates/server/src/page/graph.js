@@ -5,6 +5,7 @@
 
 import { placeOf, placeWithin, stepOf, ticksOf, timeAt } from "./axis.js";
 import { CATEGORIES, count, duration, timeOf } from "./text.js";
+import { node } from "./dom.js";
 
 const SECOND = 1_000_000;
 const SPANS = [
@@ -271,19 +272,12 @@ export function mount(root, { store, source, joins }) {
 // ---- parts ----
 
 function build(root) {
-  const node = (tag, name, text = "") => {
-    const it = document.createElement(tag);
-    if (name) it.className = name;
-    it.textContent = text;
-    return it;
-  };
   const bar = node("div", "view-bar");
   const title = node("h2", "", "Timeline");
   const note = node("p", "note");
   note.id = "graph-note";
   const clear = node("button", "small", "Back to now");
   const zoom = node("button", "small", "Zoom in");
-  clear.type = zoom.type = "button";
   clear.hidden = zoom.hidden = true;
   const label = node("label", "push", "show ");
   const spans = node("select", "small");

@@ -7,6 +7,7 @@
 import { placeOf, stepOf, ticksOf } from "./axis.js";
 import { fateOf, hasStatus, hasText, isBad, requestEnd } from "./joins.js";
 import { count, duration, size, timeOf } from "./text.js";
+import { node } from "./dom.js";
 
 const ROW = 22; // pixels, as in the style sheet
 const SPARE = 6; // rows above and below those in sight
@@ -352,12 +353,6 @@ export function mount(root, { store, joins }) {
 // ---- parts ----
 
 function build(root) {
-  const node = (tag, name, text = "") => {
-    const it = document.createElement(tag);
-    if (name) it.className = name;
-    it.textContent = text;
-    return it;
-  };
   const bar = node("div", "view-bar");
   const title = node("h2", "", "Requests");
   title.id = "waterfall-title";
@@ -367,7 +362,6 @@ function build(root) {
   group.setAttribute("aria-label", "Which requests");
   const quick = QUICK.map(([value, text]) => {
     const button = node("button", "", text);
-    button.type = "button";
     button.value = value;
     button.setAttribute("aria-pressed", "false");
     group.append(button);
@@ -393,7 +387,6 @@ function build(root) {
     cell.setAttribute("role", "columnheader");
     cell.setAttribute("aria-sort", id === "start" ? "ascending" : "none");
     const button = node("button", "", name);
-    button.type = "button";
     button.tabIndex = -1;
     cell.append(button);
     if (id === "start") cell.append(axisCell);
