@@ -40,15 +40,20 @@ const EXTERNAL: &[&str] = &[
     "zstdcat",
 ];
 
-/// Flags of other programs that pages use and our code does not: of curl, cargo, git, criterion and Chromium.
+/// Flags of other programs that pages use and our code does not: of curl, cargo, git, criterion, podman and Chromium.
 const EXTERNAL_FLAGS: &[&str] = &[
     "--always",
+    "--cap-drop",
     "--data-binary",
     "--dirty",
     "--example",
+    "--max-time",
     "--path",
     "--remote-debugging-pipe",
+    "--rm",
     "--save-baseline",
+    "--user",
+    "--userns",
 ];
 
 /// The golden file with the help of every command of the program.

@@ -1,4 +1,4 @@
-//! Proxies of others in front of the program, configured as `docs/security.md` shows it.
+//! Proxies of others in front of the program, configured as `docs/proxies.md` shows it.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::peer::{on_path, or_skip};
 use crate::program::{Directory, Running, Server, dead_url};
 use crate::wire::{Caller, Follower, in_time};
 
-const DOCS: &str = include_str!("../../../../docs/security.md");
+const DOCS: &str = include_str!("../../../../docs/proxies.md");
 
 /// The path under which the documented configurations have the server.
 const PATH: &str = "sandbox";
