@@ -65,6 +65,17 @@ const CRATES: &[Crate] = &[
         "tapline-otlp",
         Sees::Only(&["tapline-oapi", "tapline-api", "tapline-access"]),
     ),
+    // Part of other people's programs: of each way to publish it uses the one that a feature enables.
+    Crate::on(
+        4,
+        "tapline-tracing",
+        Sees::Only(&[
+            "tapline-oapi",
+            "tapline-insight",
+            "tapline-api",
+            "tapline-client",
+        ]),
+    ),
     Crate::on(5, "tapline", Sees::Below),
     Crate::on(TOOLS, "tapline-benches", Sees::Below),
     // It has to build when the product does not.
@@ -81,6 +92,8 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("tapline-relay", "tapline-access"),
     // It connects with TLS, whose home that is.
     ("tapline-otlp", "tapline-access"),
+    // It publishes to a server as any other client does.
+    ("tapline-tracing", "tapline-client"),
 ];
 
 /// Heavy third-party crates, and where each may be used by what ships; tools use what they measure. A crate that has no
@@ -128,7 +141,10 @@ const HOMES: &[(&str, Home)] = &[
     ("clap", Home::In(&["tapline"])),
     ("indicatif", Home::In(&["tapline"])),
     ("mimalloc", Home::In(&["tapline"])),
-    ("tracing-subscriber", Home::In(&["tapline"])),
+    (
+        "tracing-subscriber",
+        Home::In(&["tapline-tracing", "tapline"]),
+    ),
     ("prost", Home::In(&["tapline-otlp"])),
     ("opentelemetry-proto", Home::In(&["tapline-otlp"])),
     // Agents talk to the program.

@@ -24,7 +24,7 @@ impl Redaction {
             if !["telemetry_session_id", "cdp_session_id"].contains(&name.as_str()) {
                 match self.0.is_secret_name(name) {
                     true => REDACTED.clone_into(value),
-                    false => *value = self.text(value),
+                    false => *value = self.0.text(value).into_owned(),
                 }
             }
         }
@@ -60,7 +60,7 @@ impl Redaction {
 
     fn value(&self, value: &mut Value) {
         match value {
-            Value::String(text) => *text = self.text(text),
+            Value::String(text) => *text = self.0.text(text).into_owned(),
             Value::Array(values) => values.iter_mut().for_each(|value| self.value(value)),
             Value::Object(fields) => {
                 let named_pair = is_named_pair(fields);
@@ -85,27 +85,6 @@ impl Redaction {
             return;
         }
         self.value(value);
-    }
-
-    /// A body, or a text in which there may be addresses.
-    fn text(&self, text: &str) -> String {
-        let text = self.0.body(text);
-        if !text.contains("://") {
-            return text.into_owned();
-        }
-        let ends =
-            |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '(' | ')' | '`');
-        let words = text.split_inclusive(ends).map(|word| {
-            let (address, end) = match word.char_indices().next_back() {
-                Some((at, last)) if ends(last) => word.split_at(at),
-                _ => (word, ""),
-            };
-            match address.contains("://") {
-                true => self.0.url(address).into_owned() + end,
-                false => word.to_owned(),
-            }
-        });
-        words.collect()
     }
 }
 

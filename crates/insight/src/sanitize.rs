@@ -71,6 +71,7 @@ const NAMES: [&str; 16] = [
 /// let sanitizer = Sanitizer::default().with_names(["customer"]);
 /// assert_eq!(sanitizer.url("https://u:p@h/x?a=1&access_token=t#k"), "https://*redacted*@h/x?a=1&access_token=*redacted*#k");
 /// assert_eq!(sanitizer.body(r#"{"user":"ann","password":"x","customer":7}"#), r#"{"user":"ann","password":"*redacted*","customer":"*redacted*"}"#);
+/// assert_eq!(sanitizer.text("failed: (http://h/?token=t) after 3 s"), "failed: (http://h/?token=*redacted*) after 3 s");
 /// assert_eq!(Sanitizer::off().url("https://h/?token=t"), "https://h/?token=t");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +193,28 @@ impl Sanitizer {
             true => self.parameters(body),
             false => self.json(body, 0),
         }
+    }
+
+    /// A free text: a [body](Self::body), or words among which there are URLs.
+    #[must_use]
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let text = self.body(text);
+        if !self.on || !text.contains("://") {
+            return text;
+        }
+        let ends =
+            |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '(' | ')' | '`');
+        let words = text.split_inclusive(ends).map(|word| {
+            let (address, end) = match word.char_indices().next_back() {
+                Some((at, last)) if ends(last) => word.split_at(at),
+                _ => (word, ""),
+            };
+            match address.contains("://") {
+                true => self.url(address).into_owned() + end,
+                false => word.to_owned(),
+            }
+        });
+        Cow::Owned(words.collect())
     }
 
     /// `name=value` pairs between `&`, `;`, `?` and `#`.
