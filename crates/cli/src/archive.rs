@@ -20,6 +20,7 @@ use crate::export::format_of;
 use crate::failure::{Failure, say};
 use crate::figures::size;
 use crate::files;
+use crate::output;
 
 /// Blocks: it does nothing else.
 pub(crate) fn run(command: ArchiveCommand) -> Result<(), Failure> {
@@ -36,14 +37,12 @@ pub(crate) fn run(command: ArchiveCommand) -> Result<(), Failure> {
 
 fn ls(args: &Ls) -> Result<(), Failure> {
     let segments = Archive::open(&args.place.archive)?.segments()?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let written = segments.iter().try_for_each(|it| match args.json {
-        true => writeln!(out, "{}", as_json(it)),
-        false => writeln!(out, "{}", as_line(it)),
-    });
-    written
-        .and_then(|()| out.flush())
-        .map_err(Failure::Output)?;
+    output::write(|out| match args.json {
+        true => output::json_lines(out, segments.iter().map(as_json)),
+        false => segments
+            .iter()
+            .try_for_each(|it| writeln!(out, "{}", as_line(it))),
+    })?;
     let (events, bytes): (u64, u64) = segments.iter().fold((0, 0), |(events, bytes), it| {
         (events + it.events, bytes + it.bytes)
     });
@@ -411,12 +410,10 @@ fn run_check(args: &Check) -> Result<(), Failure> {
         false => check(dir, progress)?,
     };
     bar.finish_and_clear();
-    let mut out = io::stdout().lock();
-    let written = report
-        .findings
-        .iter()
-        .try_for_each(|it| writeln!(out, "{it}"));
-    written.map_err(Failure::Output)?;
+    output::write(|out| {
+        let mut findings = report.findings.iter();
+        findings.try_for_each(|it| writeln!(out, "{it}"))
+    })?;
     for path in &report.foreign {
         say(&format!(
             "{}: not of the archive; left alone",
@@ -474,11 +471,10 @@ fn rm(args: &Rm) -> Result<(), Failure> {
         (None, None) => Remove::All,
     };
     let removed = remove(dir, what, args.dry_run)?;
-    let mut out = io::stdout().lock();
-    let written = removed
-        .iter()
-        .try_for_each(|it| writeln!(out, "{}", as_line(it)));
-    written.map_err(Failure::Output)?;
+    output::write(|out| {
+        let mut removed = removed.iter();
+        removed.try_for_each(|it| writeln!(out, "{}", as_line(it)))
+    })?;
     let events: u64 = removed.iter().map(|it| it.events).sum();
     let verb = match args.dry_run {
         true => "would be deleted",

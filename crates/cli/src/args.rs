@@ -43,13 +43,14 @@ Examples:
   tapline why                               what went wrong
   tapline requests --failed                 which requests failed
   tapline tail                              prints events as they happen
+  tapline doctor                            checks the server and the way to it, and says what to do
   tapline export --out session.har          the requests of the retained events, for other tools
   tapline serve --start                     a server that captures events from the beginning
   tapline serve --start --cdp http://127.0.0.1:9222      and publishes what happens in that browser
   tapline publish --type checkout_done --category page --data '{\"total\":12.5}'
 
 Every flag has an environment variable, shown beside it; the flag wins.
-Exit codes: 0 done, 1 failed, 2 wrong usage; `why` and `wait` have others.";
+Exit codes: 0 done, 1 failed, 2 wrong usage; `why`, `diff`, `run`, `wait` and `doctor` have others.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -71,6 +72,10 @@ pub(crate) enum Command {
     Diff(look::Diff),
     /// Run a command, and show what went wrong meanwhile if it fails
     Run(Run),
+    /// Show the rates of events, requests in flight, readers and sinks, redrawn each second
+    Top(look::Top),
+    /// Check the server and the way to it, and say what to do
+    Doctor(look::Doctor),
     /// Follow the events of a server, and report how many were lost
     Tail(Tail),
     /// Wait for an event, for scripts

@@ -1,7 +1,7 @@
 //! `tapline diff`: what is different between two recordings, or two ranges of a server's events.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::figures;
 use crate::inputs::{self, Wanted};
 use crate::line::printable;
+use crate::output;
 use crate::requests::status;
 
 /// The exit code where there are differences, and where it could not be compared.
@@ -36,19 +37,15 @@ pub(crate) async fn run(args: Diff) -> Result<ExitCode, Failure> {
         }
     };
     let differences = differences(&before, &after);
-    let mut out = BufWriter::new(io::stdout().lock());
-    let written = match args.json {
-        true => write_json(&mut out, &differences),
-        false => write(&mut out, &differences, &before, &after),
+    let printed = output::write(|out| match args.json {
+        true => output::json_lines(out, &differences),
+        false => write(out, &differences, &before, &after),
+    });
+    let code = match differences.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(DIFFERENT),
     };
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = Failure::Output(error).report();
-            Ok(ExitCode::from(UNKNOWN))
-        }
-        _ if differences.is_empty() => Ok(ExitCode::SUCCESS),
-        _ => Ok(ExitCode::from(DIFFERENT)),
-    }
+    Ok(output::answer(printed, code, UNKNOWN))
 }
 
 /// What one side has. Requests of the same method and address, without its query, are distinguished by their number.
@@ -185,14 +182,6 @@ fn differences(before: &Side, after: &Side) -> Vec<Difference> {
 fn is_other_time(one: f64, other: f64) -> bool {
     let (less, more) = (one.min(other), one.max(other));
     less * SLOWER_TIMES < more && SLOWER_MS < more - less
-}
-
-fn write_json(out: &mut impl Write, differences: &[Difference]) -> io::Result<()> {
-    for difference in differences {
-        serde_json::to_writer(&mut *out, difference)?;
-        out.write_all(b"\n")?;
-    }
-    Ok(())
 }
 
 fn write(

@@ -31,6 +31,8 @@ mod why;
 mod requests;
 mod diff;
 mod run;
+mod top;
+mod doctor;
 mod manual;
 mod mcp;
 mod inputs;
@@ -41,6 +43,7 @@ mod token;
 mod reload;
 mod files;
 mod signals;
+mod output;
 mod failure;
 
 use std::io;
@@ -79,12 +82,14 @@ fn main() -> ExitCode {
             Command::Why(args) => return why::run(args).await,
             Command::Diff(args) => return diff::run(args).await,
             Command::Run(args) => return run::run(args).await,
+            Command::Doctor(args) => return doctor::run(args).await,
             Command::Wait(args) => return session::wait(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Status(args) => session::status(args).await,
             Command::Start(args) => session::start(args).await,
             Command::Stop(args) => session::stop(args).await,
+            Command::Top(args) => top::run(args).await,
             Command::Requests(args) => requests::run(args).await,
             Command::Mcp(args) => mcp::run(args).await,
             Command::Publish(args) => publish::run(args).await,

@@ -1,26 +1,25 @@
 //! `tapline completions` and `tapline man`: what shells and `man` need to know of the flags.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write as _;
 
 use clap::CommandFactory as _;
 
 use crate::args::{Args, Completions, Man};
 use crate::failure::Failure;
+use crate::output;
 
 pub(crate) fn completions(args: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Args::command(), "tapline", &mut script);
-    io::stdout().write_all(&script).map_err(Failure::Output)
+    output::write(|out| out.write_all(&script))
 }
 
 /// The page of the program, or all pages into a directory.
 pub(crate) fn man(args: &Man) -> Result<(), Failure> {
     let Some(dir) = &args.dir else {
         let page = clap_mangen::Man::new(Args::command());
-        let mut text = Vec::new();
-        page.render(&mut text).map_err(Failure::Output)?;
-        return io::stdout().write_all(&text).map_err(Failure::Output);
+        return output::write(|out| page.render(out));
     };
     let unwritable = |source| Failure::Write {
         what: dir.display().to_string(),

@@ -2,7 +2,7 @@
 
 mod batches;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use tokio::io::AsyncRead;
 use crate::args::Publish;
 use crate::failure::{Failure, say};
 use crate::line::printable;
+use crate::output::print;
 use crate::token;
 use batches::{Batch, Batches};
 
@@ -43,7 +44,7 @@ async fn publish_one(client: &Client, args: Publish) -> Result<(), Failure> {
     match client.publish(&request).await? {
         Some(envelope) => {
             let json = serde_json::to_string(&envelope).expect("it was read from JSON");
-            writeln!(io::stdout(), "{json}").map_err(Failure::Output)
+            print(&format!("{json}\n"))
         }
         None => {
             say("filtered: the server does not capture that category now");
@@ -141,7 +142,7 @@ async fn publish_file(client: &Client, path: &Path, args: &Publish) -> Result<()
     progress.clear();
     // The totals are printed also after a failure.
     if sent.is_ok() || 0 < totals.published {
-        writeln!(io::stdout(), "{totals}").map_err(Failure::Output)?;
+        print(&format!("{totals}\n"))?;
     }
     sent?;
     match totals.refused {

@@ -1,6 +1,6 @@
 //! `tapline requests`: the requests as a table.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
 use tapline_insight::{Finding, Input, Insight, Options, Outcome, Request};
 
@@ -9,6 +9,7 @@ use crate::failure::{Failure, say};
 use crate::figures::{self, Clock};
 use crate::inputs;
 use crate::line::printable;
+use crate::output;
 
 pub(crate) async fn run(args: Requests) -> Result<(), Failure> {
     let mut found = Vec::new();
@@ -36,9 +37,9 @@ pub(crate) async fn run(args: Requests) -> Result<(), Failure> {
         0 => &found[..],
         limit => &found[matching.saturating_sub(limit)..],
     };
-    write(shown, &args).or_else(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(Failure::Output(error)),
+    output::write(|out| match args.json {
+        true => output::json_lines(out, shown),
+        false => write(out, shown, args.utc),
     })?;
     let mut text = format!("{} of {seen} requests", shown.len());
     if shown.len() < matching {
@@ -74,16 +75,8 @@ pub(crate) fn order(a: &Request, b: &Request, by: Sort) -> std::cmp::Ordering {
     by.then((a.at.run, a.at.seq).cmp(&(b.at.run, b.at.seq)))
 }
 
-fn write(requests: &[Box<Request>], args: &Requests) -> io::Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    if args.json {
-        for request in requests {
-            serde_json::to_writer(&mut out, request)?;
-            out.write_all(b"\n")?;
-        }
-        return out.flush();
-    }
-    let clock = Clock::new(args.utc);
+fn write(out: &mut impl Write, requests: &[Box<Request>], utc: bool) -> io::Result<()> {
+    let clock = Clock::new(utc);
     writeln!(
         out,
         "{:<12} {:>6} {:<10} {:<7} {:<11} {:>9} {:>9}  address",
@@ -109,7 +102,7 @@ fn write(requests: &[Box<Request>], args: &Requests) -> io::Result<()> {
             writeln!(out, "{:>19} {reason}", "")?;
         }
     }
-    out.flush()
+    Ok(())
 }
 
 /// Why it failed, if it did.

@@ -1,6 +1,6 @@
 //! `tapline serve`, and what `tapline demo` shares with it.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::args::browser::Source;
 use crate::args::{Access, Limits, Serve, Server, Streams};
 use crate::failure::Failure;
+use crate::output::print;
 use crate::reload::{self, RedactionFile};
 use crate::{files, signals, sinks, token};
 
@@ -146,10 +147,10 @@ pub(crate) async fn serve(
     };
     let url = format!("{scheme}://{address}");
     // The socket accepts connections already: they wait for the few steps until they are answered.
-    let mut out = io::stdout();
-    write!(out, "listening on {url}\n{relay_line}{}", welcome(&url))
-        .and_then(|()| out.flush())
-        .map_err(Failure::Output)?;
+    print(&format!(
+        "listening on {url}\n{relay_line}{}",
+        welcome(&url)
+    ))?;
 
     let budget = Budget(args.shutdown_timeout);
     let producers = api.clone();

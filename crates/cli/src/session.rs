@@ -1,6 +1,5 @@
 //! `tapline status`, `start`, `stop` and `wait`: the session of a server.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use tapline_client::{Client, WaitOptions};
@@ -11,6 +10,7 @@ use tapline_oapi::{
 use crate::args::session::{Start, Status, Stop, Wait};
 use crate::failure::{Failure, say};
 use crate::line::{one_line_of_json, printable};
+use crate::output::print;
 use crate::token;
 
 /// The exit code of a wait that ended without an event.
@@ -142,7 +142,7 @@ pub(crate) async fn waited(
 }
 
 /// `k3j2 since 12:01:02, after seq 3; captures all categories`.
-fn described(state: Option<&State>) -> String {
+pub(crate) fn described(state: Option<&State>) -> String {
     let Some(state) = state else {
         return "none; nothing is captured. `tapline start` starts one".to_owned();
     };
@@ -212,13 +212,18 @@ fn reader_line(reader: &ReaderInfo) -> String {
         reader.delivered,
         reader.lost,
     );
+    if let Some(filter) = filter(reader) {
+        text.push_str(&format!("; only {filter}"));
+    }
+    text
+}
+
+/// What a reader asks for; `None`: everything.
+pub(crate) fn filter(reader: &ReaderInfo) -> Option<String> {
     let mut filters: Vec<String> = Vec::new();
     filters.extend(reader.category.map(captured));
     filters.extend(reader.r#type.iter().cloned());
-    if !filters.is_empty() {
-        text.push_str(&format!("; only {}", filters.join(", ")));
-    }
-    text
+    (!filters.is_empty()).then(|| printable(&filters.join(", ")))
 }
 
 /// The lines of a list below each other, with its name before the first one.
@@ -232,11 +237,4 @@ fn listed(name: &str, lines: impl Iterator<Item = String>) -> String {
         true => format!("{name:<9} none\n"),
         false => text,
     }
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Failure::Output)
 }

@@ -1,7 +1,7 @@
 //! `tapline why`: what went wrong, with causes and consequences.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::figures::Clock;
 use crate::inputs::{self, Unread, Wanted};
 use crate::line::printable;
+use crate::output;
 use crate::token;
 
 /// The exit code where problems were found.
@@ -39,23 +40,16 @@ pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::from(UNKNOWN));
         }
     };
-    let mut out = BufWriter::new(io::stdout().lock());
-    let written = match args.json {
-        true => looked.write_json(&mut out),
-        false => looked.write(&mut out, args.utc),
-    };
-    match written.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = Failure::Output(error).report();
-            return Ok(ExitCode::from(UNKNOWN));
-        }
-        _ => {}
-    }
-    Ok(match looked.count {
+    let printed = output::write(|out| match args.json {
+        true => output::json_lines(out, &looked.problems),
+        false => looked.write(out, args.utc),
+    });
+    let code = match looked.count {
         _ if !looked.has_events() => ExitCode::from(UNKNOWN),
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(FOUND),
-    })
+    };
+    Ok(output::answer(printed, code, UNKNOWN))
 }
 
 /// What was found.
@@ -134,14 +128,6 @@ impl Looked {
                 }
             }
         }
-    }
-
-    fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
-        for problem in &self.problems {
-            serde_json::to_writer(&mut *out, problem)?;
-            out.write_all(b"\n")?;
-        }
-        Ok(())
     }
 
     /// Whether there was anything to look at.

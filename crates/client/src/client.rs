@@ -15,6 +15,7 @@ use crate::follower::Follower;
 use crate::http::{Content, Http, add_filter};
 use crate::options::StreamOptions;
 use crate::page::{EventPage, PageOptions, PageOrder};
+use crate::probe::Probe;
 use crate::wait::{WaitOptions, Waited};
 
 /// How long a call may take. Publishing the largest batch takes the server well under a second;
@@ -312,6 +313,42 @@ impl Client {
             .call(Method::POST, "/telemetry/tickets", Some(content))
             .await?;
         self.http.read(answer.body())
+    }
+
+    /// The body of any other `GET`, such as `/telemetry/counts?since=1m` or `/metrics`. `path` begins with a slash, and
+    /// its query is percent-encoded. Where the body is JSON, [`read`](Self::read) reads it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUrl`] if `path` cannot be part of an address; any other [`Error`].
+    pub async fn get(&self, path: &str) -> Result<Bytes, Error> {
+        let url = format!("{}{path}", self.url());
+        if !path.starts_with('/') || url.parse::<hyper::Uri>().is_err() {
+            return Err(Error::InvalidUrl {
+                url,
+                reason: "the path has to begin with a slash, and what is special in it has to be percent-encoded",
+            });
+        }
+        let answer = self.call(Method::GET, path, None).await?;
+        Ok(answer.into_body())
+    }
+
+    /// The JSON of an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Protocol`] if it is not what is expected.
+    pub fn read<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
+        self.http.read(body)
+    }
+
+    /// Opens a stream to see how it gets here, and waits for its first notice, for at most `within`.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] but [`Error::TimedOut`]: what did not come in time is `None` in the [`Probe`].
+    pub async fn probe(&self, within: Duration) -> Result<Probe, Error> {
+        Probe::open(&self.http, within).await
     }
 
     /// Follows the events live. Connects with the first [`next`](Follower::next).

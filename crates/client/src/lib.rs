@@ -40,6 +40,7 @@
 // In reading order: a module uses only those below it.
 mod client;
 mod follower;
+mod probe;
 mod http;
 mod connector;
 mod sse;
@@ -55,5 +56,6 @@ pub use follower::Follower;
 pub use item::{Loss, LossCause, Reconnecting, StreamItem, StreamedEvent};
 pub use options::{Reconnect, Start, StreamOptions};
 pub use page::{EventPage, PageOptions, PageOrder};
+pub use probe::Probe;
 pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use wait::{WaitOptions, Waited};

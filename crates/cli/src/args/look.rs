@@ -1,12 +1,14 @@
-//! The flags of `tapline why`, `requests` and `diff`.
+//! The flags of `tapline why`, `requests`, `diff`, `doctor` and `top`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 
 use super::Remote;
 use crate::inputs::Wanted;
+use crate::units;
 use crate::why;
 
 /// Which part of a recording or of a server's events.
@@ -163,3 +165,65 @@ Exit codes: 0 no difference, 1 some, 2 it could not be compared.
 Examples:
   tapline diff good.ndjson bad.ndjson
   tapline diff 20m..10m 10m..                  the last ten minutes with those before";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+
+    /// Also check the free space on the disk of this archive, where the server runs on this machine
+    #[arg(long, value_name = "DIR")]
+    #[arg(env = "TAPLINE_ARCHIVE", hide_env_values = true)]
+    pub(crate) archive: Option<PathBuf>,
+
+    /// Print one JSON object: `checks`, each with `name`, `result` (ok, note, mend, unknown) and `text`
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_DOCTOR_JSON", hide_env_values = true)]
+    pub(crate) json: bool,
+}
+
+const DOCTOR_EXAMPLES: &str = "\
+Checks whether the server is there and accepts calls, whether something between holds the stream back, whether the \
+clocks agree, the session, the browser, the sinks, the readers and their losses, and whether there is a browser for \
+the demo. Each line begins with ok, note, mend or unknown, and says what to do. It opens a stream for a moment, and \
+changes nothing. Exit codes: 0 all is well, 1 something should be mended, 2 the server could not be asked.
+
+Examples:
+  tapline doctor
+  tapline doctor --url https://tapline.example --token-file token
+  tapline doctor --json | jq -r '.checks[] | select(.result == \"mend\") | .text'";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+
+    /// Ask for new numbers after this time
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    #[arg(env = "TAPLINE_TOP_INTERVAL", hide_env_values = true)]
+    pub(crate) interval: Duration,
+
+    /// Print one frame as text and exit; needs no terminal. It is as wide as COLUMNS says, or 100 characters
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_TOP_ONCE", hide_env_values = true)]
+    pub(crate) once: bool,
+}
+
+/// More often would be load for the server, and nothing to see for people.
+fn interval(text: &str) -> Result<Duration, String> {
+    match units::time(text) {
+        Ok(time) if Duration::from_millis(200) <= time => Ok(time),
+        Ok(_) => Err("expected at least 200ms".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+const TOP_EXAMPLES: &str = "\
+Events each second by category, requests in flight, sinks, and readers with what they have lost, redrawn each second. \
+Keys: q ends it, p pauses, s sorts the readers by something else, ? explains. The terminal is restored at the end.
+
+Examples:
+  tapline top
+  tapline top --once";

@@ -226,21 +226,11 @@ impl Answers {
             ));
         }
         let rows: Vec<_> = found.iter().map(|it| row(it, &clock)).collect();
-        let rest = |shown: Range<usize>| match found.get(shown.start) {
-            Some(first) if 0 < shown.start => format!(
-                "left out: {} before these; before={} shows them; failed, contains, since and until narrow\n",
-                counted(shown.start as u64, "request"),
-                first.at.seq
-            ),
-            _ => String::new(),
-        };
-        Ok(budget::list(
-            arguments.max_bytes(),
-            &head,
-            &rows,
-            Keep::Last,
-            rest,
-        ))
+        Ok(newest(arguments, &head, &rows, |shown| {
+            let first = found.get(shown).filter(|_| 0 < shown)?;
+            let left = counted(shown as u64, "request");
+            Some((left, first.at.seq, "failed"))
+        }))
     }
 
     /// Hands the requests of a range to `take`, in no order.
@@ -361,21 +351,11 @@ impl Answers {
             head.push_str(&format!("from {first} on: time seq text\n"));
         }
         let rows: Vec<_> = lines.iter().map(|line| line.row(&clock)).collect();
-        let rest = |shown: Range<usize>| match lines.get(shown.start) {
-            Some(first) if 0 < shown.start + dropped => format!(
-                "left out: {} before these; before={} shows them; level, contains, since and until narrow\n",
-                counted((shown.start + dropped) as u64, "line"),
-                first.seq
-            ),
-            _ => String::new(),
-        };
-        Ok(budget::list(
-            arguments.max_bytes(),
-            &head,
-            &rows,
-            Keep::Last,
-            rest,
-        ))
+        Ok(newest(arguments, &head, &rows, |shown| {
+            let first = lines.get(shown).filter(|_| 0 < shown + dropped)?;
+            let left = counted((shown + dropped) as u64, "line");
+            Some((left, first.seq, "level"))
+        }))
     }
 
     async fn get_event(&self, arguments: &Arguments) -> Result<String, Refusal> {
@@ -588,6 +568,23 @@ impl Answers {
         };
         Ok(format!("{text}\n{}", missing(&lost)))
     }
+}
+
+/// The last of the `rows` that fit. `left_out` says of the first one that is shown how much is before it, the seq from
+/// which the page before ends, and an argument of this tool that narrows; `None` where nothing is.
+fn newest(
+    arguments: &Arguments,
+    head: &str,
+    rows: &[String],
+    left_out: impl Fn(usize) -> Option<(String, u64, &'static str)>,
+) -> String {
+    let rest = |shown: Range<usize>| match left_out(shown.start) {
+        Some((left, seq, narrower)) => format!(
+            "left out: {left} before these; before={seq} shows them; {narrower}, contains, since and until narrow\n"
+        ),
+        None => String::new(),
+    };
+    budget::list(arguments.max_bytes(), head, rows, Keep::Last, rest)
 }
 
 /// A line of a console.

@@ -1,7 +1,7 @@
 //! Agents over HTTP: the protocol's streamable HTTP, without sessions, under the rules of who may call.
 
 use std::convert::Infallible;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::Server;
 use crate::failure::Failure;
+use crate::output::print;
 use crate::{reload, signals};
 
 /// Where agents send their messages.
@@ -61,10 +62,7 @@ pub(super) async fn serve(
     let address = listener.local_addr().map_err(Failure::Serve)?;
     reload::spawn(access.clone(), None).map_err(Failure::Runtime)?;
     let stop = signals::stop_requested().map_err(Failure::Runtime)?;
-    let mut out = io::stdout();
-    writeln!(out, "listening on http://{address}{PATH}")
-        .and_then(|()| out.flush())
-        .map_err(Failure::Output)?;
+    print(&format!("listening on http://{address}{PATH}\n"))?;
 
     // Nothing has to be remembered between two messages. Hosts and origins are checked before, in one place.
     let config = StreamableHttpServerConfig::default()

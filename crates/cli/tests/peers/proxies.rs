@@ -1,13 +1,14 @@
 //! Proxies of others in front of the program, configured as `docs/proxies.md` shows it.
 
 use std::fs;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::peer::{on_path, or_skip};
-use crate::program::{Directory, Running, Server, dead_url};
+use crate::program::{DEADLINE, Directory, Running, Server, dead_url, run};
 use crate::wire::{Caller, Follower, in_time};
 
 const DOCS: &str = include_str!("../../../../docs/proxies.md");
@@ -26,18 +27,19 @@ const MOSTLY: Duration = Duration::from_millis(150);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_passes_everything_on() {
-    check("nginx", "nginx", |config, directory| {
-        // One process, which ends with the test, and no file outside of its directory.
-        let config = format!(
-            "daemon off; master_process off; error_log stderr; pid {0};\nevents {{}}\nhttp {{\n\
-             client_body_temp_path {1}; proxy_temp_path {1}; fastcgi_temp_path {1}; uwsgi_temp_path {1}; \
-             scgi_temp_path {1};\n{config}}}\n",
-            directory.path("pid"),
-            directory.path("temporary"),
-        );
-        (config, ["-c", "CONFIG", "-e", "stderr"].into())
-    })
-    .await;
+    check("nginx", "nginx", nginx).await;
+}
+
+/// One process, which ends with the test, and no file outside of its directory.
+fn nginx(config: &str, directory: &Directory) -> (String, Vec<&'static str>) {
+    let config = format!(
+        "daemon off; master_process off; error_log stderr; pid {0};\nevents {{}}\nhttp {{\n\
+         client_body_temp_path {1}; proxy_temp_path {1}; fastcgi_temp_path {1}; uwsgi_temp_path {1}; \
+         scgi_temp_path {1};\n{config}}}\n",
+        directory.path("pid"),
+        directory.path("temporary"),
+    );
+    (config, ["-c", "CONFIG", "-e", "stderr"].into())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,24 +60,31 @@ async fn caddy_passes_everything_on() {
     .await;
 }
 
+/// nginx as it is without the lines that the documentation has for streams.
+#[test]
+fn doctor_finds_an_nginx_that_buffers() {
+    let server = Server::start();
+    let config = documented("nginx").replace(
+        "proxy_buffering off;",
+        "proxy_buffering on; proxy_ignore_headers X-Accel-Buffering;",
+    );
+    let Some((_proxy, front)) = start("nginx", &config, server.address(), nginx) else {
+        return;
+    };
+    let said = run(&["doctor", "--url", &format!("http://{front}/{PATH}")]);
+    let stream = said.out.lines().find(|line| line.contains(" stream "));
+    let stream = stream.unwrap_or_else(|| panic!("{said:?}"));
+    assert!(stream.starts_with("mend "), "{stream}");
+    assert!(stream.contains("holds the stream back"), "{stream}");
+    assert!(said.code != Some(0), "{said:?}");
+}
+
 /// A single event at once, a gap, `bye`, and the way back.
 async fn check(
     program: &str,
     language: &str,
     whole: impl Fn(&str, &Directory) -> (String, Vec<&'static str>),
 ) {
-    // Where the tools of the system's administrator are.
-    let found = on_path(program).or_else(|| {
-        let path = std::path::Path::new("/usr/sbin").join(program);
-        path.is_file().then_some(path)
-    });
-    let Some(found) = or_skip(
-        found,
-        &format!("{program}, a package of the system,"),
-        "TAPLINE_REQUIRE_PEERS",
-    ) else {
-        return;
-    };
     let server = Server::with(&[
         "serve",
         "--listen",
@@ -85,26 +94,16 @@ async fn check(
         &CAPACITY.to_string(),
     ]);
     let address = server.address().to_owned();
-    let front = dead_url().strip_prefix("http://").unwrap().to_owned();
-    let directory = Directory::new(program);
-    let config = documented(language)
-        .replace("127.0.0.1:10001", &address)
-        .replace("127.0.0.1:8080", &front);
-    let (config, args) = whole(&config, &directory);
-    let file = directory.path("config");
-    fs::write(&file, config).unwrap();
-    let mut command = Command::new(found);
-    for arg in args {
-        command.arg(if arg == "CONFIG" { &file } else { arg });
-    }
-    command
-        .env("HOME", directory.path("home"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let _proxy = Running::start(command);
-
+    let Some((_proxy, front)) = start(program, &documented(language), &address, whole) else {
+        return;
+    };
     let front = format!("{front}/{PATH}");
+    let said = tokio::task::spawn_blocking({
+        let url = format!("http://{front}");
+        move || run(&["doctor", "--url", &url])
+    });
+    let said = said.await.unwrap();
+    assert_eq!(said.code, Some(0), "{said:?}");
     let mut follower = Follower::open_again(&front, "", "").await;
     assert_eq!(follower.expect().await.name, "hello");
     let mut caller = in_time(Caller::connect(&address)).await.unwrap();
@@ -152,6 +151,50 @@ async fn check(
     let mut caller = in_time(Caller::connect(&address)).await.unwrap();
     in_time(caller.publish(line)).await.unwrap();
     assert_eq!(next_event(&mut follower).await, 1);
+}
+
+/// Starts a proxy with this configuration in front of the server at `address`. Returns where it listens; `None` where it
+/// is not installed.
+fn start(
+    program: &str,
+    config: &str,
+    address: &str,
+    whole: impl Fn(&str, &Directory) -> (String, Vec<&'static str>),
+) -> Option<((Running, Directory), String)> {
+    // Where the tools of the system's administrator are.
+    let found = on_path(program).or_else(|| {
+        let path = std::path::Path::new("/usr/sbin").join(program);
+        path.is_file().then_some(path)
+    });
+    let found = or_skip(
+        found,
+        &format!("{program}, a package of the system,"),
+        "TAPLINE_REQUIRE_PEERS",
+    )?;
+    let front = dead_url().strip_prefix("http://").unwrap().to_owned();
+    let directory = Directory::new(&format!("{program}-{}", front.replace(':', "-")));
+    let config = config
+        .replace("127.0.0.1:10001", address)
+        .replace("127.0.0.1:8080", &front);
+    let (config, args) = whole(&config, &directory);
+    let file = directory.path("config");
+    fs::write(&file, config).unwrap();
+    let mut command = Command::new(found);
+    for arg in args {
+        command.arg(if arg == "CONFIG" { &file } else { arg });
+    }
+    command
+        .env("HOME", directory.path("home"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let proxy = Running::start(command);
+    let began = Instant::now();
+    while TcpStream::connect(&front).is_err() {
+        assert!(began.elapsed() < DEADLINE, "{program} should listen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Some(((proxy, directory), front))
 }
 
 /// The seq of the next event, which nothing but the state of the session comes before.

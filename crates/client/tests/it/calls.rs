@@ -309,3 +309,52 @@ async fn a_ticket_is_created() {
         "{request}"
     );
 }
+
+#[tokio::test]
+async fn any_other_answer_is_read_by_its_path() {
+    let mut server = Scripted::new([Answer::json("200 OK", "{}")]).await;
+    let client = Client::new(&server.url).unwrap();
+    assert_eq!(
+        client.get("/telemetry/counts?since=1m").await.unwrap(),
+        "{}"
+    );
+    let request = server.request().await;
+    assert!(
+        request.starts_with("get /telemetry/counts?since=1m http"),
+        "{request}"
+    );
+    for path in ["metrics", "/a b"] {
+        let error = client.get(path).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidUrl { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_says_how_a_stream_gets_here() {
+    let hello = "event: hello\ndata: {\"used\":3,\"oldest\":1,\"head\":3,\"epoch\":\"00000000000000ab\",\"reason\":\"fresh\",\"reader\":\"r7\"}\n\n";
+    let server = Scripted::new([Answer::stream(&format!(":\n{hello}")).and_hold()]).await;
+    let client = Client::new(&server.url).unwrap();
+    let probe = client.probe(Duration::from_secs(30)).await.unwrap();
+    assert!(probe.head_after <= probe.hello_after && probe.hello_after.is_some());
+    assert_eq!(probe.reader.as_deref(), Some("r7"));
+    assert!(probe.between.is_empty() && !probe.says_unbuffered);
+
+    // The head, and nothing behind it.
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nvia: 1.1 proxy\r\nserver: nginx\r\n\
+                x-reader-id: r8\r\nx-accel-buffering: no\r\ncontent-encoding: br\r\ntransfer-encoding: chunked\r\n\r\n";
+    let server = Scripted::new([Answer::raw(head).and_hold()]).await;
+    let client = Client::new(&server.url).unwrap();
+    let probe = client.probe(Duration::from_secs(1)).await.unwrap();
+    assert!(probe.head_after.is_some() && probe.hello_after.is_none());
+    assert_eq!(probe.between, ["1.1 proxy", "nginx"]);
+    assert_eq!(probe.encoding.as_deref(), Some("br"));
+    assert_eq!(
+        (probe.reader.as_deref(), probe.says_unbuffered),
+        (Some("r8"), true)
+    );
+
+    let server = Scripted::new([Answer::raw("").and_hold()]).await;
+    let client = Client::new(&server.url).unwrap();
+    let probe = client.probe(Duration::from_millis(50)).await.unwrap();
+    assert_eq!((probe.head_after, probe.hello), (None, None));
+}
