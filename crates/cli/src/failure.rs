@@ -145,6 +145,10 @@ impl Failure {
                 source: ClientError::Unreachable { source, .. },
                 ..
             } => Some(match source.kind() {
+                // rustls has no other name for bytes that are not its own.
+                io::ErrorKind::InvalidData if source.to_string().contains("InvalidContentType") => {
+                    "what answers there does not speak TLS: write http:// in --url".to_owned()
+                }
                 // A handshake that failed.
                 io::ErrorKind::InvalidData => {
                     "if the certificate is its own or your company's, pass the one that signed it with --ca-file"
@@ -157,6 +161,16 @@ impl Failure {
                 }
                 _ => "check the address that --url names".to_owned(),
             }),
+            Self::Server(ClientError::Certificates { of, .. }) => Some(match of.as_str() {
+                "the system" => {
+                    "pass the certificate that signed the server's with --ca-file".to_owned()
+                }
+                _ => "--ca-file names a file with certificates in PEM".to_owned(),
+            }),
+            Self::Recording { .. } => Some(
+                "`tapline record` writes recordings; `tapline view` shows a file of events"
+                    .to_owned(),
+            ),
             // Our own server gives a reason for it.
             Self::Server(ClientError::Refused {
                 status: 404 | 405 | 501,

@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use clap::ColorChoice;
+use tapline_api::parse_moment;
 use tapline_client::{Cursor, Error, Start, StreamItem, StreamOptions, StreamedEvent};
 use tapline_insight::summary;
 use tapline_oapi::{ByeReason, CategorySet, Envelope, SessionNotice};
@@ -46,7 +47,12 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
         (None, Some(Replay::Live), _) => Start::Live,
         (None, None, since) => {
             let read = match since {
-                Some(since) => recent::since(&client, &selection, since).await?,
+                Some(since) => {
+                    // Here it can be said which flag is wrong.
+                    parse_moment("--since", since)
+                        .map_err(|error| Failure::Usage(error.to_string()))?;
+                    recent::since(&client, &selection, since).await?
+                }
                 None => recent::last(&client, &selection, args.last).await?,
             };
             let end = read.end;

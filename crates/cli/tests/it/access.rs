@@ -494,3 +494,12 @@ fn an_allow_file_is_read_again() {
         "no session, but allowed"
     );
 }
+
+#[test]
+fn https_to_a_server_without_tls_says_so() {
+    let server = Server::start();
+    let url = server.url.replace("http://", "https://");
+    let said = run(&["status", "--url", &url]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("write http:// in --url"), "{said:?}");
+}

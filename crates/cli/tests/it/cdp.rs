@@ -388,6 +388,10 @@ fn what_cannot_be_is_said() {
                 .contains(&format!("cannot read the recording {wrong}: line 1")),
             "{said:?}"
         );
+        assert!(
+            said.err.contains("`tapline record` writes recordings"),
+            "{said:?}"
+        );
     }
     let said = run(&["serve", "--no-redaction", "--redact-query", "token"]);
     assert_eq!(said.code, Some(2), "{said:?}");

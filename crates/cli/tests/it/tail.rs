@@ -453,3 +453,11 @@ fn wrong_usage_is_reported() {
         assert_eq!(run(args).code, Some(2), "{args:?}");
     }
 }
+
+#[test]
+fn a_time_that_is_none_names_its_flag() {
+    let said = run(&["tail", "--since", "yesterday", "--url", &dead_url()]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("--since"), "{said:?}");
+    assert!(said.err.contains("`yesterday` is neither"), "{said:?}");
+}
