@@ -88,7 +88,7 @@ impl StreamedEvent {
 #[non_exhaustive]
 pub struct Loss {
     /// How many events. `None` if that cannot be known: with a filter by type, and after a restart of the
-    /// server.
+    /// server, unless it has an archive.
     pub lost: Option<u64>,
     /// The range of their seqs; other events in that range may have been filtered. `None` if the seqs are
     /// of another epoch.

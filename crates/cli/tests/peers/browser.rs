@@ -15,7 +15,7 @@ use crate::peer;
 use crate::program::{DEADLINE, Directory, Running, Server};
 
 /// Where it is, unless the test is skipped.
-fn chromium() -> Option<PathBuf> {
+pub(crate) fn chromium() -> Option<PathBuf> {
     let found = peer::on_path("chromium").or_else(|| peer::on_path("google-chrome"));
     peer::or_skip(found, "chromium", "TAPLINE_REQUIRE_BROWSER")
 }
@@ -23,14 +23,14 @@ fn chromium() -> Option<PathBuf> {
 const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--start"];
 
 /// A browser with one page open.
-struct Browser {
+pub(crate) struct Browser {
     running: Running,
     /// Its profile.
     directory: Directory,
 }
 
 impl Browser {
-    fn open(chromium: PathBuf, name: &str, page: &str) -> Self {
+    pub(crate) fn open(chromium: PathBuf, name: &str, page: &str) -> Self {
         let directory = Directory::new(name);
         let mut command = Command::new(chromium);
         command
@@ -53,7 +53,7 @@ impl Browser {
     }
 
     /// Ends it, and then its profile goes.
-    fn close(self) {
+    pub(crate) fn close(self) {
         self.running.signal(Signal::TERM);
         self.running.end();
         // It leaves processes behind that end a little later, and write until then.

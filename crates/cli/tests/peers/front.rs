@@ -16,6 +16,10 @@ use crate::program::DEADLINE;
 
 const PAGE: &str = include_str!("page.html");
 
+/// A page that uses the client of the docs.
+const CLIENT_PAGE: &str = include_str!("client.html");
+const CLIENT: &str = include_str!("../../../../docs/clients/page.mjs");
+
 pub(crate) struct Front {
     pub(crate) url: String,
     state: Arc<(Mutex<State>, Condvar)>,
@@ -129,6 +133,13 @@ impl Answering {
         let target = head.split(' ').nth(1).unwrap_or_default();
         match target.split('?').next().unwrap_or_default() {
             "/page" => write_answer(socket, "text/html", PAGE)?,
+            "/client" => write_answer(socket, "text/html", CLIENT_PAGE)?,
+            "/page.mjs" => write_answer(socket, "text/javascript", CLIENT)?,
+            "/ticket" => {
+                let program = self.state.0.lock().unwrap().program.clone();
+                let ticket = ticket(&program, r#"{"expires_in":1}"#);
+                write_answer(socket, "text/plain", &ticket)?;
+            }
             "/report" => {
                 for line in String::from_utf8_lossy(&body).lines() {
                     // The receiver is gone once the test is over.
@@ -138,7 +149,7 @@ impl Answering {
             }
             "/browsers/one" => {
                 let program = self.state.0.lock().unwrap().program.clone();
-                let ticket = ticket(&program);
+                let ticket = ticket(&program, "{}");
                 let browser = json!({
                     "session_id": "one",
                     "base_url": self.url,
@@ -220,8 +231,8 @@ pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A ticket for the program's stream.
-fn ticket(program: &str) -> String {
-    let answer = http::ask(program, "POST", "/telemetry/tickets", "{}");
+fn ticket(program: &str, request: &str) -> String {
+    let answer = http::ask(program, "POST", "/telemetry/tickets", request);
     let answer: Value = serde_json::from_str(&answer.body).unwrap();
     answer["ticket"].as_str().unwrap().to_owned()
 }

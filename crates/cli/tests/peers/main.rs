@@ -25,6 +25,7 @@ mod archive;
 mod browser;
 mod clients;
 mod document;
+mod examples;
 mod generators;
 mod har;
 mod live_page;
