@@ -42,7 +42,7 @@ fn arrival(probe: &Probe, call: Duration) -> Check {
     let shown = |time: Duration| figures::duration(time.as_secs_f64() * 1e3);
     let between = match probe.between.is_empty() {
         true => String::new(),
-        false => line(&format!(" ({})", probe.between.join(", "))),
+        false => format!(" ({})", line(&probe.between.join(", "))),
     };
     let what = match (probe.head_after, probe.hello_after) {
         (_, Some(after)) if after < SLOW => None,
@@ -56,7 +56,7 @@ fn arrival(probe: &Probe, call: Duration) -> Check {
     if let Some(what) = what {
         let text = format!(
             "something between{between} holds the stream back: {what}, while a call takes {}; set the proxy to pass \
-             text/event-stream on at once (nginx: proxy_buffering off), as docs/proxies.md has it",
+             text/event-stream on at once (nginx: proxy_buffering off, proxy_http_version 1.1), as docs/proxies.md has it",
             shown(call)
         );
         return Check::new("stream", Outcome::Mend, text);
