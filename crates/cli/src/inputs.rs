@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tapline_api::PageQuery;
-use tapline_client::{Cursor, PageOptions};
+use tapline_client::{Cursor, PageGap, PageOptions};
 use tapline_insight::{Input, LineReader, Lost};
 use tapline_oapi::{Category, CategorySet, Epoch, Event};
 
@@ -158,7 +158,7 @@ fn from_file(
             continue;
         };
         events += 1;
-        if let Some(before) = read.before() {
+        for before in read.before() {
             feed(before)?;
         }
         if let Some(envelope) = read.event().filter(|it| is_wanted(query, &it.event)) {
@@ -218,18 +218,30 @@ async fn from_server(
         let position = before
             .filter(|(epoch, _)| *epoch == page.epoch)
             .map_or(0, |(_, seq)| seq);
-        let mut missing = (0 < page.lost).then_some(page.lost);
+        let listed: u64 = page.gaps.iter().map(|gap| gap.at_most).sum();
+        let mut gaps = page.gaps.iter().peekable();
+        // A server lists so many gaps only.
+        let mut missing = page.lost.checked_sub(listed).filter(|count| 0 < *count);
         let mut position = position;
         feed(Input::Epoch(page.epoch))?;
         for envelope in &page.envelopes {
-            // What is missing is in the first hole; behind a filter there are others.
-            if position + 1 < envelope.seq
+            while let Some(gap) = gaps.next_if(|gap| *gap.seqs.start() < envelope.seq) {
+                feed(lost_in(gap, lost_of))?;
+                position = position.max(*gap.seqs.end());
+            }
+            // The rest is in the first hole after them; behind a filter there are others.
+            if gaps.peek().is_none()
+                && position + 1 < envelope.seq
                 && let Some(count) = missing.take()
             {
                 feed(lost(position + 1, envelope.seq - 1, count, lost_of))?;
             }
             feed(Input::Event(envelope))?;
             position = envelope.seq;
+        }
+        for gap in gaps {
+            feed(lost_in(gap, lost_of))?;
+            position = position.max(*gap.seqs.end());
         }
         if let Some(count) = missing {
             let to = page
@@ -251,6 +263,10 @@ async fn from_server(
     }
     bar.finish_and_clear();
     Ok(Unread::default())
+}
+
+fn lost_in(gap: &PageGap, categories: CategorySet) -> Input<'static> {
+    lost(*gap.seqs.start(), *gap.seqs.end(), gap.at_most, categories)
 }
 
 fn lost(from: u64, to: u64, count: u64, categories: CategorySet) -> Input<'static> {

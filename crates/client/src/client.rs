@@ -10,11 +10,11 @@ use tapline_oapi::{
     ReaderPatched, SinkList, State, Ticket, TicketRequest,
 };
 
-use crate::error::Error;
+use crate::error::{Error, ProtocolError};
 use crate::follower::Follower;
 use crate::http::{Content, Http, add_filter};
 use crate::options::StreamOptions;
-use crate::page::{EventPage, PageOptions, PageOrder};
+use crate::page::{self, EventPage, PageOptions, PageOrder};
 use crate::probe::Probe;
 use crate::wait::{WaitOptions, Waited};
 
@@ -258,6 +258,12 @@ impl Client {
             epoch: self.http.header(headers, "x-epoch")?,
             head: self.http.header(headers, "x-head")?,
             lost: self.http.header(headers, "x-lost")?,
+            gaps: match headers.get("x-gaps") {
+                Some(value) => (value.to_str().ok())
+                    .and_then(page::gaps)
+                    .ok_or_else(|| self.http.protocol(ProtocolError::Header("x-gaps")))?,
+                None => Vec::new(),
+            },
             envelopes: self.http.read(answer.body())?,
         })
     }

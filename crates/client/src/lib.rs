@@ -55,7 +55,7 @@ pub use error::{Error, ProtocolError};
 pub use follower::Follower;
 pub use item::{Loss, LossCause, Reconnecting, StreamItem, StreamedEvent};
 pub use options::{Reconnect, Start, StreamOptions};
-pub use page::{EventPage, PageOptions, PageOrder};
+pub use page::{EventPage, PageGap, PageOptions, PageOrder};
 pub use probe::Probe;
 pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use wait::{WaitOptions, Waited};

@@ -1,5 +1,7 @@
 //! Options and result of a page.
 
+use std::ops::RangeInclusive;
+
 use tapline_oapi::{CategorySet, Cursor, Envelope, Epoch};
 
 /// The order of the events of a page.
@@ -67,4 +69,52 @@ pub struct EventPage {
     /// How many events should be on this page and were evicted; the most that it can be, where a filter by
     /// type makes that unknown.
     pub lost: u64,
+    /// Where these are missing, in the order of the page. Empty if the server does not say where; a server lists 64 at
+    /// most.
+    pub gaps: Vec<PageGap>,
+}
+
+/// Events that should be on a page and are missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageGap {
+    /// Their seqs.
+    pub seqs: RangeInclusive<u64>,
+    /// How many of them were asked for, or the most that it can be.
+    pub at_most: u64,
+}
+
+/// From a header such as `4-9, 21-40/7`. `None` if it is something else.
+pub(crate) fn gaps(header: &str) -> Option<Vec<PageGap>> {
+    let gap = |text: &str| {
+        let (seqs, count) = match text.split_once('/') {
+            Some((seqs, count)) => (seqs, Some(count.parse().ok()?)),
+            None => (text, None),
+        };
+        let (first, last) = seqs.split_once('-')?;
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        let all = last.checked_sub(first)?.saturating_add(1);
+        Some(PageGap {
+            seqs: first..=last,
+            at_most: count.unwrap_or(all),
+        })
+    };
+    header.split(", ").map(gap).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_says_where_and_how_many() {
+        let gap = |seqs, at_most| PageGap { seqs, at_most };
+        assert_eq!(
+            gaps("4-9, 21-40/7"),
+            Some(vec![gap(4..=9, 6), gap(21..=40, 7)])
+        );
+        assert_eq!(gaps("3-3"), Some(vec![gap(3..=3, 1)]));
+        for wrong in ["", "4", "4-", "9-4", "4-9,", "4-9/x", "-4"] {
+            assert_eq!(gaps(wrong), None, "{wrong}");
+        }
+    }
 }

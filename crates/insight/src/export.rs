@@ -26,7 +26,8 @@ pub enum Format {
     /// One page that shows the events without a server. What is written here is the content of its element with the
     /// events (see [`BundleWriter::in_html`]); the page around it is that of `tapline-server`.
     Html,
-    /// One envelope a line, byte for byte: what the archive holds, and `tapline publish --file` takes.
+    /// One envelope a line, byte for byte: what the archive holds, and `tapline publish --file` takes. Where events were
+    /// lost, a line says so: `{"gap":{"first":2,"last":9}}`.
     Ndjson,
     /// Chrome's JSON trace format, for Perfetto: requests, navigations, console, causes on one time axis.
     Trace,
@@ -258,7 +259,7 @@ fn put<W: io::Write>(har: &mut HarWriter<W>, finding: &Finding) -> io::Result<()
     }
 }
 
-/// Envelopes as they are.
+/// Envelopes as they are, and gaps.
 #[derive(Debug)]
 struct Lines<W> {
     out: W,
@@ -285,7 +286,11 @@ impl<W: io::Write> Lines<W> {
             }
             Input::Lost(lost) => {
                 self.tally.lost = self.tally.lost.saturating_add(lost.at_most());
-                Ok(())
+                let (first, last) = (lost.from, lost.to);
+                writeln!(
+                    self.out,
+                    "{{\"gap\":{{\"first\":{first},\"last\":{last}}}}}"
+                )
             }
             Input::Restarted => {
                 self.tally.restarts += 1;

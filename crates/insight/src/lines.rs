@@ -6,10 +6,10 @@ use tapline_oapi::{Envelope, Event};
 use crate::input::{Input, Lost};
 
 /// Reads the lines of a file of events, in their order. A line is an envelope, as the archive and `tapline tail --json`
-/// write it, or an event without a seq, as `tapline publish --file` takes it; such events are numbered.
+/// write it, or an event without a seq, as `tapline publish --file` takes it; such events are numbered. Or it is a gap, such as
+/// `{"gap":{"first":2,"last":9}}`, where events were lost.
 ///
-/// A file says nothing about what it lacks, so seqs that are skipped are [`Lost`] without a count: they may have been lost, or
-/// left out by a filter. A seq that is not after the one before is a repeat, or, if its time is later, of
+/// Seqs that are skipped without such a line are [`Lost`] without a count: they may have been lost, or left out by a filter. A seq that is not after the one before is a repeat, or, if its time is later, of
 /// another run of the server.
 ///
 /// ```
@@ -32,15 +32,17 @@ pub struct LineReader {
 /// What a line says.
 #[derive(Debug)]
 pub struct Line {
-    before: Option<Input<'static>>,
+    before: [Option<Input<'static>>; 2],
     envelope: Option<Envelope>,
 }
 
 impl Line {
     /// The event and, before it, what is missing. Nothing for a repeated event.
     pub fn inputs(&self) -> impl Iterator<Item = Input<'_>> {
-        self.before
+        let before: [Option<Input<'_>>; 2] = self.before;
+        before
             .into_iter()
+            .flatten()
             .chain(self.event().map(Input::Event))
     }
 
@@ -51,10 +53,23 @@ impl Line {
     }
 
     /// What is known about the stream before the event.
-    #[must_use]
-    pub const fn before(&self) -> Option<Input<'static>> {
-        self.before
+    pub fn before(&self) -> impl Iterator<Item = Input<'static>> + use<> {
+        self.before.into_iter().flatten()
     }
+}
+
+/// The seqs of events that were lost.
+#[derive(serde::Deserialize)]
+struct Gap {
+    first: u64,
+    last: u64,
+}
+
+impl Line {
+    const REPEAT: Self = Self {
+        before: [None, None],
+        envelope: None,
+    };
 }
 
 impl LineReader {
@@ -69,8 +84,17 @@ impl LineReader {
         struct Shape<'a> {
             #[serde(borrow, default)]
             event: Option<&'a RawValue>,
+            #[serde(borrow, default)]
+            gap: Option<&'a RawValue>,
         }
         let shape: Shape<'_> = serde_json::from_str(line)?;
+        if let (Some(gap), None) = (shape.gap, shape.event) {
+            let gap: Gap = serde_json::from_str(gap.get())?;
+            return match 0 < gap.first && gap.first <= gap.last {
+                true => Ok(self.gap(&gap)),
+                false => Err(serde::de::Error::custom("a gap ends before it begins")),
+            };
+        }
         let envelope = match shape.event {
             Some(_) => serde_json::from_str(line)?,
             None => Envelope {
@@ -87,16 +111,44 @@ impl LineReader {
             Some(Input::Restarted)
         } else {
             self.repeated += 1;
-            return Ok(Line {
-                before: None,
-                envelope: None,
-            });
+            return Ok(Line::REPEAT);
         };
         (self.seq, self.ts) = (seq, ts);
         Ok(Line {
-            before,
+            before: [before, None],
             envelope: Some(envelope),
         })
+    }
+
+    /// A line in the place of events that were lost.
+    fn gap(&mut self, gap: &Gap) -> Line {
+        let has_restarted = gap.first == 1 && gap.first <= self.seq;
+        if has_restarted {
+            (self.seq, self.ts) = (0, 0);
+        }
+        if gap.last <= self.seq {
+            self.repeated += 1;
+            return Line::REPEAT;
+        }
+        let skipped = self.seq + 1;
+        // What is skipped before it may have been left out by a filter.
+        let is_all = self.seq == 0 || gap.first <= skipped;
+        let from = match self.seq {
+            0 => gap.first,
+            _ => skipped,
+        };
+        self.seq = gap.last;
+        let lost = Lost {
+            count: is_all.then(|| (gap.last - from).saturating_add(1)),
+            ..Lost::unknown(from, gap.last)
+        };
+        Line {
+            before: [
+                has_restarted.then_some(Input::Restarted),
+                Some(Input::Lost(lost)),
+            ],
+            envelope: None,
+        }
     }
 
     /// How many lines were repeats.
@@ -154,6 +206,47 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_line_is_a_loss_in_its_place() {
+        let gap = |first, last| format!(r#"{{"gap":{{"first":{first},"last":{last}}}}}"#);
+        let lines = [
+            gap(3, 4),
+            line(5, 50),
+            gap(6, 8),
+            gap(12, 20),
+            gap(12, 20),
+            line(21, 60),
+            gap(1, 2),
+            line(3, 70),
+        ];
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        assert_eq!(
+            kinds(&lines),
+            [
+                "lost 3 to 4",
+                "event 5",
+                "lost 6 to 8",
+                "lost 9 to 20",
+                "event 21",
+                "Restarted",
+                "lost 1 to 2",
+                "event 3",
+            ]
+        );
+        let mut reader = LineReader::default();
+        let counts = lines[..4].iter().flat_map(|line| {
+            let inputs: Vec<_> = reader.read(line).unwrap().before().collect();
+            inputs
+        });
+        let counts: Vec<_> = counts
+            .filter_map(|input| match input {
+                Input::Lost(lost) => Some(lost.count),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(counts, [Some(2), Some(3), None]);
+    }
+
+    #[test]
     fn events_without_a_seq_are_numbered() {
         let event = r#"{"ts":1,"type":"page_load","category":"page"}"#;
         assert_eq!(kinds(&[event, event]), ["event 1", "event 2"]);
@@ -170,6 +263,10 @@ mod tests {
             "{}",
             r#"{"seq":1,"event":{}}"#,
             r#"{"event":null}"#,
+            r#"{"gap":null}"#,
+            r#"{"gap":{"first":1}}"#,
+            r#"{"gap":{"first":0,"last":3}}"#,
+            r#"{"gap":{"first":5,"last":4}}"#,
         ] {
             assert!(reader.read(wrong).is_err(), "{wrong}");
         }

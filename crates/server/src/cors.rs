@@ -11,7 +11,7 @@ const ALLOW_HEADERS: HeaderValue =
 /// Ten minutes: a changed allow-list soon takes effect, and a page asks rarely.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static(
-    "x-has-more, x-next-offset, x-head, x-oldest, x-epoch, x-lost, x-reader-id, x-request-id, \
+    "x-has-more, x-next-offset, x-head, x-oldest, x-epoch, x-lost, x-gaps, x-reader-id, x-request-id, \
      x-not-captured, retry-after, x-sse-content-type",
 );
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");

@@ -20,8 +20,8 @@ use http::{
 use hyper::body::Incoming;
 use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
-    ApiError, Backend, Delivery, EncodedEnvelope, Epoch, Filter, Page, PageQuery, Published,
-    PutAnswer, QueryError, ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
+    ApiError, Backend, Delivery, EncodedEnvelope, Epoch, Filter, Missing, Page, PageQuery,
+    Published, PutAnswer, QueryError, ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
 };
 use tapline_oapi::{
     BatchResult, ConfigRequest, ErrorCode, Health, OnLag, PublishRequest, ReaderKind, ReaderPatch,
@@ -373,7 +373,7 @@ async fn read_page<'a, B: Backend>(
         next_offset,
         retained,
         lost,
-        ..
+        missing,
     } = search(app, query).await?;
     app.metrics.streams.lost(lost);
 
@@ -395,7 +395,24 @@ async fn read_page<'a, B: Backend>(
     headers.insert("x-oldest", retained.oldest.into());
     headers.insert("x-epoch", shown(epoch));
     headers.insert("x-lost", lost.into());
+    if !missing.is_empty() {
+        headers.insert("x-gaps", gaps(&missing));
+    }
     Ok(answer)
+}
+
+/// Where events are missing, in the order of the page: `4-9, 21-40/7`, if only 7 of the last 20 can have been asked for.
+fn gaps(missing: &[Missing]) -> HeaderValue {
+    /// Proxies accept some kilobytes of headers.
+    const MOST: usize = 64;
+    let gaps = missing.iter().take(MOST).map(|gap| {
+        let (first, last) = (gap.seqs.start(), gap.seqs.end());
+        match last - first + 1 == gap.at_most {
+            true => format!("{first}-{last}"),
+            false => format!("{first}-{last}/{}", gap.at_most),
+        }
+    });
+    shown(gaps.collect::<Vec<_>>().join(", "))
 }
 
 /// A page. Where a text is looked for, as many pages of the backend as make one, within a bounded time: the rest is the
@@ -708,7 +725,7 @@ fn pairs(uri: &Uri) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
 
 /// A header's value of digits and letters.
 pub(crate) fn shown(value: impl Display) -> HeaderValue {
-    HeaderValue::try_from(value.to_string()).expect("digits and letters")
+    HeaderValue::try_from(value.to_string()).expect("visible ASCII")
 }
 
 /// Whether the caller takes gzip, and rather than nothing.

@@ -140,6 +140,7 @@ fn publish_events() {}
             ("X-Oldest" = u64, description = "The oldest seq still retained in memory, 0 before the first event"),
             ("X-Epoch" = String, description = "The epoch of these events: the random id of a run of the stream"),
             ("X-Lost" = u64, description = "How many events should be on this page and were evicted before they could be read; where a filter makes that unknown, the most that it can be. Newest first, the last page reports all of them"),
+            ("X-Gaps" = String, description = "Where these are missing, in the order of the page: `4-9, 21-40/7` says that the seqs 4 to 9 are missing, and of 21 to 40 those that were asked for, at most 7. Absent if nothing is missing; the first 64 gaps if there are more"),
         )),
         OtherEpoch,
         BadQuery,
