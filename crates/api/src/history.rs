@@ -219,7 +219,7 @@ enum Stored {
         ts: u64,
         category: Category,
         event_type: Arc<str>,
-        block: Arc<str>,
+        block: Arc<String>,
         json: Range<usize>,
     },
 }
@@ -233,7 +233,7 @@ impl SharedEnvelope {
         ts: u64,
         category: Category,
         event_type: impl Into<Arc<str>>,
-        block: Arc<str>,
+        block: Arc<String>,
         json: Range<usize>,
     ) -> Option<Self> {
         block.get(json.clone())?;

@@ -547,7 +547,7 @@ impl BlockBuilder {
 /// A block in memory, decompressed.
 #[derive(Debug)]
 pub(crate) struct Block {
-    pub(crate) text: Arc<str>,
+    pub(crate) text: Arc<String>,
     pub(crate) lines: Vec<Line>,
     pub(crate) types: Vec<LineType>,
 }
@@ -638,7 +638,7 @@ impl Block {
             *raw.get_mut(*at as usize)? = b'\n';
         }
         Some(Self {
-            text: String::from_utf8(raw).ok()?.into(),
+            text: Arc::new(String::from_utf8(raw).ok()?),
             lines,
             types,
         })

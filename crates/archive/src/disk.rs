@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, accessat, flock};
 
 use crate::error::ArchiveError;
 
@@ -56,13 +56,26 @@ impl Disk {
         Self { dir, faults }
     }
 
-    /// Makes the directory, for its owner alone: events hold what people type.
+    /// Makes the directory, for its owner alone: events hold what people type. Fails where this process may not write
+    /// to it.
     pub(crate) fn create_dir(&self) -> Result<(), ArchiveError> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder
             .create(&self.dir)
-            .map_err(|error| ArchiveError::io("create the directory", &self.dir, error))
+            .map_err(|error| ArchiveError::io("create the directory", &self.dir, error))?;
+        self.check_writable()
+    }
+
+    /// Whether files may be created in the directory. On a full disk they may: there will be space again.
+    fn check_writable(&self) -> Result<(), ArchiveError> {
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        accessat(CWD, &self.dir, access, AtFlags::EACCESS).map_err(|error| {
+            ArchiveError::NotWritable {
+                dir: self.dir.clone(),
+                source: error.into(),
+            }
+        })
     }
 
     /// A new file, for its owner alone.

@@ -18,6 +18,16 @@ pub enum ArchiveError {
         /// The other process, where it can be read.
         pid: Option<u32>,
     },
+    /// This process may not create files in the directory.
+    #[error(
+        "the directory {} cannot be written; let this user write to it, or name another one", dir.display(),
+    )]
+    NotWritable {
+        /// The directory.
+        dir: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
     /// The system refused an operation.
     #[error("cannot {operation} {}", path.display())]
     Io {

@@ -74,7 +74,7 @@ impl FlightRecorder {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Io`] where the directory cannot be made. Blocks for that.
+    /// [`ArchiveError::Io`] or [`ArchiveError::NotWritable`] where the directory cannot be made or written. Blocks for that.
     pub fn new(
         options: RecorderOptions,
         memory: Arc<dyn History>,

@@ -50,8 +50,8 @@ impl ArchiveSink {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`] where another process writes to it, the directory cannot be made or read, or a bound is out of
-    /// range.
+    /// [`ArchiveError`] where another process writes to it, the directory cannot be made, read or written, or a bound
+    /// is out of range.
     pub fn open(options: ArchiveOptions) -> Result<Self, ArchiveError> {
         let options = options.checked()?;
         let disk = options.disk();

@@ -152,7 +152,7 @@ fn an_envelope_in_a_block_is_a_part_of_it() {
     let of_block = in_block(&of_memory, of_memory.json());
     assert_eq!(of_block.json(), of_memory.json());
     assert_eq!(of_block.event_type(), "page_load");
-    let block: std::sync::Arc<str> = "é{}".into();
+    let block = std::sync::Arc::new("é{}".to_owned());
     for range in [1..3, 2..9] {
         let made = SharedEnvelope::in_block(1, 1, Category::Page, "x", block.clone(), range);
         assert!(made.is_none(), "cuts a character, or is not in the block");
