@@ -63,7 +63,12 @@ const CRATES: &[Crate] = &[
     Crate::on(
         4,
         "tapline-otlp",
-        Sees::Only(&["tapline-oapi", "tapline-api", "tapline-access"]),
+        Sees::Only(&[
+            "tapline-oapi",
+            "tapline-insight",
+            "tapline-api",
+            "tapline-access",
+        ]),
     ),
     // Part of other people's programs: of each way to publish it uses the one that a feature enables.
     Crate::on(

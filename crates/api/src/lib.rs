@@ -67,7 +67,7 @@ pub use query::{QueryError, moment as parse_moment};
 pub use service::{ApiService, PutAnswer, SinkSwitch};
 pub use sink::{
     NotPending, Progress, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkLedger, SinkReader,
-    SinkStatus, StopSignal,
+    SinkStatus, SpanLedger, StopSignal,
 };
 pub use source::{BoxFuture, Prepared, Running, Source, SourceCounts, SourceError};
 pub use subscribe::{Replay, SessionSubscription, StreamQuery, WaitQuery};

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use event_listener::Event as Notification;
 use futures_timer::Delay;
 use tapline_events::{EventStream, Filter, Item, Lost};
-use tapline_oapi::{Cursor, Epoch, SinkInfo};
+use tapline_oapi::{Cursor, Epoch, SinkInfo, SinkSpans};
 use tapline_telemetry::{Envelope, Reader, SessionState};
 
 use crate::deadline::before;
@@ -131,6 +131,22 @@ pub struct SinkLedger {
     pub lost: u64,
 }
 
+/// What became of the spans that a sink has made of the events that it read. They are not part of [`SinkLedger`]:
+/// `made == exported + rejected + failed + pending`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpanLedger {
+    /// Made so far.
+    pub made: u64,
+    /// Arrived at the other end.
+    pub exported: u64,
+    /// Refused by the other end.
+    pub rejected: u64,
+    /// Given up.
+    pub failed: u64,
+    /// Not settled yet.
+    pub pending: u64,
+}
+
 /// A sink as of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkStatus {
@@ -144,6 +160,8 @@ pub struct SinkStatus {
     pub lag: u64,
     /// What became of what it has read.
     pub ledger: SinkLedger,
+    /// What became of the spans that it has made. `None` if it made none.
+    pub spans: Option<SpanLedger>,
     /// What went wrong last, if anything did.
     pub last_error: Option<String>,
 }
@@ -163,6 +181,13 @@ impl From<SinkStatus> for SinkInfo {
             failed: ledger.failed,
             pending: ledger.pending,
             lost: ledger.lost,
+            spans: status.spans.map(|it| SinkSpans {
+                made: it.made,
+                exported: it.exported,
+                rejected: it.rejected,
+                failed: it.failed,
+                pending: it.pending,
+            }),
             last_error: status.last_error,
         }
     }
@@ -208,6 +233,26 @@ impl Progress {
             state.settle_next(settled);
         }
         Ok(())
+    }
+
+    /// Counts spans that were made of what was read. They are pending until they are settled.
+    pub fn make_spans(&self, spans: u64) {
+        let mut state = self.shared.lock();
+        state.spans.made += spans;
+        state.spans.pending += spans;
+    }
+
+    /// Says what became of spans that are pending. [`Settled::Excluded`] counts as failed: a span that is left out is
+    /// not made.
+    pub fn settle_spans(&self, settled: Settled, spans: u64) {
+        let mut state = self.shared.lock();
+        let spans = spans.min(state.spans.pending);
+        state.spans.pending -= spans;
+        match settled {
+            Settled::Exported => state.spans.exported += spans,
+            Settled::Rejected => state.spans.rejected += spans,
+            Settled::Failed | Settled::Excluded => state.spans.failed += spans,
+        }
     }
 
     /// Shows an error to people, such as one that a retry inside of the sink will cure.
@@ -409,6 +454,7 @@ impl SinkHandle {
                 false => self.stream.head().saturating_sub(state.position),
             },
             ledger: state.ledger(),
+            spans: (0 < state.spans.made).then_some(state.spans),
             last_error: state.last_error.clone(),
         }
     }
@@ -547,8 +593,12 @@ struct State {
     read_to: u64,
     /// In the order of reading.
     pending: VecDeque<Pending>,
+    /// Of these, how many are events, and how many events were lost with the others.
+    pending_events: u64,
+    pending_lost: u64,
     /// But for `read` and `pending`, which follow from the others.
     settled: SinkLedger,
+    spans: SpanLedger,
     last_error: Option<String>,
 }
 
@@ -597,13 +647,11 @@ impl State {
     }
 
     fn ledger(&self) -> SinkLedger {
-        let pending = self.pending.iter().filter(|it| it.lost.is_none()).count() as u64;
-        let lost: u64 = self.pending.iter().filter_map(|it| it.lost).sum();
-        let settled = self.settled;
+        let (settled, pending) = (self.settled, self.pending_events);
         SinkLedger {
             read: settled.exported + settled.excluded + settled.rejected + settled.failed + pending,
             pending,
-            lost: settled.lost + lost,
+            lost: settled.lost + self.pending_lost,
             ..settled
         }
     }
@@ -611,23 +659,32 @@ impl State {
     fn begin_run(&mut self) -> (u64, u64) {
         // What was not settled is read again.
         self.pending.clear();
+        (self.pending_events, self.pending_lost) = (0, 0);
         self.read_to = self.position;
         self.run += 1;
         (self.run, self.position)
     }
 
     fn has_read(&mut self, items: &[SinkItem], lost: u64, read_to: u64) {
-        self.pending.extend(items.iter().map(|item| match item {
-            SinkItem::Event(envelope) => Pending {
-                seq: envelope.seq(),
-                lost: None,
-            },
-            SinkItem::Gap(gap) => Pending {
-                seq: gap.last,
-                // A reader comes to at most one gap at a time.
-                lost: Some(lost),
-            },
-        }));
+        for item in items {
+            self.pending.push_back(match item {
+                SinkItem::Event(envelope) => {
+                    self.pending_events += 1;
+                    Pending {
+                        seq: envelope.seq(),
+                        lost: None,
+                    }
+                }
+                SinkItem::Gap(gap) => {
+                    self.pending_lost += lost;
+                    Pending {
+                        seq: gap.last,
+                        // A reader comes to at most one gap at a time.
+                        lost: Some(lost),
+                    }
+                }
+            });
+        }
         self.read_to = read_to;
         if self.pending.is_empty() {
             self.position = read_to;
@@ -638,6 +695,10 @@ impl State {
         let Some(item) = self.pending.pop_front() else {
             return;
         };
+        match item.lost {
+            Some(lost) => self.pending_lost -= lost,
+            None => self.pending_events -= 1,
+        }
         match (item.lost, settled) {
             (Some(lost), _) => self.settled.lost += lost,
             (None, Settled::Exported) => self.settled.exported += 1,

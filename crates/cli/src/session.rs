@@ -192,6 +192,12 @@ fn sink_line(sink: &SinkInfo) -> String {
             text.push_str(&format!(", {count} {what}"));
         }
     }
+    if let Some(spans) = &sink.spans {
+        text.push_str(&format!(
+            "; {} of {} spans exported",
+            spans.exported, spans.made
+        ));
+    }
     if let Some(error) = &sink.last_error {
         text.push_str(&format!("; last error: {error}"));
     }

@@ -88,5 +88,5 @@ pub use notice::{
     Beat, Bye, ByeReason, EpochNotice, FilterNotice, Gap, Hello, HelloReason, Notice, SessionNotice,
 };
 pub use reader::{OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched};
-pub use sink::{SinkInfo, SinkList};
+pub use sink::{SinkInfo, SinkList, SinkSpans};
 pub use ticket::{Ticket, TicketRequest};

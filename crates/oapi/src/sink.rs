@@ -47,8 +47,30 @@ pub struct SinkInfo {
     /// Events that were evicted before it could read them; they are not in `read`. At most, if that is not known
     /// exactly.
     pub lost: u64,
+    /// What became of the spans that it has made of events. Absent if it made none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub spans: Option<SinkSpans>,
     /// What went wrong last. Absent if nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub last_error: Option<String>,
+}
+
+/// What became of the spans that a sink has made of the events that it has read. The events have an account of their own.
+///
+/// `made == exported + rejected + failed + pending`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SinkSpans {
+    /// Spans that it has made.
+    pub made: u64,
+    /// Of these, those that arrived at the collector.
+    pub exported: u64,
+    /// Of these, those that the collector refused.
+    pub rejected: u64,
+    /// Of these, those that it gave up.
+    pub failed: u64,
+    /// Of these, those that are on their way.
+    pub pending: u64,
 }

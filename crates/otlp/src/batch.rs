@@ -61,8 +61,8 @@ impl Frame {
         self.resource.len() + self.scope.len() + 2 * (key_len(field::SCOPE_LOGS) + 5)
     }
 
-    /// The request with these records.
-    fn request(&self, records: &[u8]) -> Bytes {
+    /// The request with these records, or with these spans: both have the same numbers of fields.
+    pub(crate) fn request(&self, records: &[u8]) -> Bytes {
         let scope_logs = self.scope.len() + records.len();
         let resource_logs = self.resource.len() + prefix_len(scope_logs) + scope_logs;
         let mut request = BytesMut::with_capacity(prefix_len(resource_logs) + resource_logs);

@@ -5,8 +5,9 @@ use std::fmt;
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// The path of logs, which a base is completed with.
+/// The paths of logs and of traces, which a base is completed with.
 const LOGS_PATH: &str = "/v1/logs";
+const TRACES_PATH: &str = "/v1/traces";
 
 /// A URL that logs are sent to. Its text has no query, which may contain a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) struct Endpoint {
     /// As in the URL, for the header `host`.
     pub(crate) authority: String,
     pub(crate) path: PathAndQuery,
+    /// Where spans are sent to.
+    pub(crate) traces_path: PathAndQuery,
 }
 
 /// Why a URL is no endpoint.
@@ -31,7 +34,8 @@ pub struct EndpointError {
 
 impl Endpoint {
     /// As OpenTelemetry's `OTEL_EXPORTER_OTLP_ENDPOINT`: the URL is a base, to which `/v1/logs` is appended. One
-    /// whose path already ends in `/v1/logs`, as in `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`, is used as it is.
+    /// whose path already ends in `/v1/logs`, as in `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT`, is used as it is. Spans go to
+    /// `/v1/traces` of the same base.
     pub(crate) fn parse(url: &str) -> Result<Self, EndpointError> {
         let error = |reason| EndpointError {
             url: without_secrets(url),
@@ -58,26 +62,38 @@ impl Endpoint {
             return Err(error("it names no host"));
         }
         let path = uri.path().trim_end_matches('/');
-        let suffix = match path.ends_with(LOGS_PATH) {
-            true => "",
-            false => LOGS_PATH,
-        };
+        let base = path.strip_suffix(LOGS_PATH).unwrap_or(path);
         let query = uri.query().map(|it| format!("?{it}")).unwrap_or_default();
-        let path = format!("{path}{suffix}{query}").parse();
+        let completed = |with: &str| {
+            let path = format!("{base}{with}{query}").parse();
+            path.map_err(|_| error("its path is not valid"))
+        };
         Ok(Self {
             is_https,
             host: host.to_owned(),
             port: uri.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
-            path: path.map_err(|_| error("its path is not valid"))?,
+            path: completed(LOGS_PATH)?,
+            traces_path: completed(TRACES_PATH)?,
             authority,
         })
     }
 }
 
+impl Endpoint {
+    /// Without a query.
+    pub(crate) fn traces_url(&self) -> String {
+        self.with_path(self.traces_path.path())
+    }
+
+    fn with_path(&self, path: &str) -> String {
+        let scheme = if self.is_https { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.authority)
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_https { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority, self.path.path())
+        f.write_str(&self.with_path(self.path.path()))
     }
 }
 
@@ -120,6 +136,9 @@ mod tests {
         let endpoint = Endpoint::parse("http://[::1]:4318/?tenant=a").unwrap();
         assert_eq!(endpoint.host, "::1");
         assert_eq!(endpoint.path.as_str(), "/v1/logs?tenant=a");
+        assert_eq!(endpoint.traces_path.as_str(), "/v1/traces?tenant=a");
+        let of_logs = Endpoint::parse("http://a/x/v1/logs").unwrap();
+        assert_eq!(of_logs.traces_path.as_str(), "/x/v1/traces");
         let ports = ["http://a", "https://a", "https://a:8443"]
             .map(|url| Endpoint::parse(url).unwrap().port);
         assert_eq!(ports, [80, 443, 8443]);

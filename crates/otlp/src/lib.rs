@@ -4,6 +4,8 @@
 //! record, and posts batches of them to an endpoint. What the endpoint accepts, rejects or never answers is counted
 //! per event.
 //!
+//! With [`OtlpOptions::spans`] it also joins the events to spans: a navigation, and its requests.
+//!
 //! **What it is not.** It is no OpenTelemetry SDK, and exports nothing but the stream: no traces and no metrics of
 //! the program. It speaks HTTP with protobuf, and no gRPC.
 //!
@@ -28,6 +30,9 @@ mod sink;
 mod endpoint;
 mod headers;
 mod batch;
+mod span_sender;
+mod spans;
+mod span;
 mod record;
 mod value;
 mod encode;

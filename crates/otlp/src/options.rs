@@ -40,6 +40,8 @@ pub struct OtlpOptions {
     /// The categories that are exported; events of the others count as excluded. By default all but `screenshot`
     /// and `monitor`.
     pub categories: CategorySet,
+    /// Whether spans are exported, too: navigations and their requests. Not by default.
+    pub spans: bool,
     /// Attributes of the resource, by name. They come after `service.name` (`tapline`), `service.version` and
     /// `service.instance.id` (the epoch), and replace those of the same name. At most 32 KiB in all.
     pub resource: Vec<(String, String)>,
@@ -73,6 +75,7 @@ impl OtlpOptions {
             timeout: Duration::from_secs(10),
             compress: false,
             categories: Self::DEFAULT_CATEGORIES,
+            spans: false,
             resource: Vec::new(),
             max_records: 2048,
             max_bytes: 2 * 1024 * 1024,
@@ -90,6 +93,11 @@ impl OtlpOptions {
     /// The URL that requests are sent to, with its path and without its query.
     pub fn url(&self) -> String {
         self.endpoint.to_string()
+    }
+
+    /// The URL that spans are sent to, with its path and without its query.
+    pub fn traces_url(&self) -> String {
+        self.endpoint.traces_url()
     }
 
     pub(crate) fn check(&self) -> Result<(), OtlpError> {

@@ -70,7 +70,7 @@ impl Mapping {
             }
             (Some(data), Body::None) => Members::of(data),
         };
-        let mut attributes = Attributes { out, dropped: 0 };
+        let mut attributes = Attributes::new(out, field::ATTRIBUTES);
         attributes.integer("tapline.seq", i64::try_from(stamps.seq).unwrap_or(i64::MAX));
         attributes.text("tapline.epoch", &self.epoch);
         // Some back-ends drop the event's name.
@@ -109,7 +109,7 @@ impl Mapping {
         );
         put_fixed64(out, field::TIME, observed);
         put_message(out, field::BODY, |out| put_string(out, &body));
-        let mut attributes = Attributes { out, dropped: 0 };
+        let mut attributes = Attributes::new(out, field::ATTRIBUTES);
         attributes.text("tapline.epoch", &self.epoch);
         attributes.text("tapline.type", GAP);
         attributes.integer("tapline.gap.first", clamped(first));
@@ -161,31 +161,47 @@ fn error_status(fields: &Members<'_>) -> Option<i64> {
 }
 
 /// Writes attributes.
-struct Attributes<'o> {
+pub(crate) struct Attributes<'o> {
     out: &'o mut Vec<u8>,
+    /// The number of their field in the message.
+    field: u32,
     dropped: u32,
 }
 
-impl Attributes<'_> {
+impl<'o> Attributes<'o> {
+    pub(crate) fn new(out: &'o mut Vec<u8>, field: u32) -> Self {
+        Self {
+            out,
+            field,
+            dropped: 0,
+        }
+    }
+
     fn push(&mut self, key: &str, value: impl FnOnce(&mut Vec<u8>)) {
-        put_message(self.out, field::ATTRIBUTES, |out| {
+        put_message(self.out, self.field, |out| {
             put_entry(out, key, value);
         });
     }
 
-    fn integer(&mut self, key: &str, number: i64) {
+    pub(crate) fn integer(&mut self, key: &str, number: i64) {
         self.push(key, |out| put_integer(out, number));
+    }
+
+    pub(crate) fn count(&mut self, key: &str, count: Option<u64>) {
+        if let Some(count) = count {
+            self.integer(key, i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     fn is_true(&mut self, key: &str) {
         self.push(key, |out| put_boolean(out, true));
     }
 
-    fn text(&mut self, key: &str, text: &str) {
+    pub(crate) fn text(&mut self, key: &str, text: &str) {
         self.push(key, |out| put_string(out, &cut(text)));
     }
 
-    fn some_text(&mut self, key: &str, text: Option<&str>) {
+    pub(crate) fn some_text(&mut self, key: &str, text: Option<&str>) {
         if let Some(text) = text.filter(|text| !text.is_empty()) {
             self.text(key, text);
         }
@@ -252,22 +268,12 @@ impl Attributes<'_> {
 
     fn network(&mut self, event: &Event, fields: &Members<'_>) {
         if let Some(method) = &fields.text("method") {
-            match is_standard(method) {
-                true => self.text("http.request.method", method),
-                false => {
-                    self.text("http.request.method", "_OTHER");
-                    self.text("http.request.method_original", method);
-                }
-            }
+            self.method(method);
         }
         if let Some(status) = fields.integer("status") {
             self.integer("http.response.status_code", status);
         }
-        let spoken = fields.text("protocol");
-        if let Some((name, version)) = spoken.as_deref().and_then(protocol) {
-            self.text("network.protocol.name", name);
-            self.text("network.protocol.version", version);
-        }
+        self.protocol(fields.text("protocol").as_deref());
         self.some_text("network.peer.address", fields.text("remote_ip").as_deref());
         self.some_text(
             "tapline.resource_type",
@@ -278,6 +284,23 @@ impl Attributes<'_> {
         let reason = fields.text("error_text").filter(|_| is_failure);
         let reason = reason.or_else(|| fields.text("code"));
         self.error_type(reason.as_deref(), fields);
+    }
+
+    pub(crate) fn method(&mut self, method: &str) {
+        match is_standard(method) {
+            true => self.text("http.request.method", method),
+            false => {
+                self.text("http.request.method", "_OTHER");
+                self.text("http.request.method_original", method);
+            }
+        }
+    }
+
+    pub(crate) fn protocol(&mut self, spoken: Option<&str>) {
+        if let Some((name, version)) = spoken.and_then(protocol) {
+            self.text("network.protocol.name", name);
+            self.text("network.protocol.version", version);
+        }
     }
 
     /// The reason where there is one, and otherwise the status of an answer that is an error.
@@ -307,7 +330,7 @@ impl Attributes<'_> {
 }
 
 /// Cut to [`MAX_ATTRIBUTE_BYTES`], at the end of a character.
-fn cut(text: &str) -> Cow<'_, str> {
+pub(crate) fn cut(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_ATTRIBUTE_BYTES {
         return text.into();
     }
@@ -318,11 +341,11 @@ fn cut(text: &str) -> Cow<'_, str> {
     format!("{}…", &text[..end]).into()
 }
 
-fn trace_id_of(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn trace_id_of(text: &str) -> Option<Vec<u8>> {
     id(text, 16)
 }
 
-fn span_id_of(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn span_id_of(text: &str) -> Option<Vec<u8>> {
     id(text, 8)
 }
 

@@ -38,6 +38,13 @@ pub(crate) struct Sender {
     connection: Option<Connection>,
 }
 
+/// What a request has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Logs,
+    Traces,
+}
+
 struct Connection {
     requests: SendRequest<Full<Bytes>>,
     /// Moves the bytes. Ends with the connection.
@@ -114,13 +121,17 @@ impl Sender {
     ///
     /// A connection that was kept may have been closed by the other end in the meantime, so that a request that
     /// breaks there is sent again at once, on a new one.
-    pub(crate) async fn post(&mut self, body: Bytes, is_gzip: bool) -> Result<Answer, Fault> {
+    pub(crate) async fn post(
+        &mut self,
+        signal: Signal,
+        body: Bytes,
+        is_gzip: bool,
+    ) -> Result<Answer, Fault> {
         let deadline = Instant::now() + self.timeout;
         let kept = self.connection.take().filter(|it| !it.requests.is_closed());
         if let Some(connection) = kept {
-            let answer = self
-                .exchange(connection, body.clone(), is_gzip, deadline)
-                .await;
+            let request = self.request(signal, body.clone(), is_gzip);
+            let answer = self.exchange(connection, request, deadline).await;
             if !matches!(answer, Err(Fault::Broken { .. })) {
                 return answer;
             }
@@ -132,7 +143,8 @@ impl Sender {
             })?,
             Err(_) => return Err(self.timed_out()),
         };
-        self.exchange(connection, body, is_gzip, deadline).await
+        let request = self.request(signal, body, is_gzip);
+        self.exchange(connection, request, deadline).await
     }
 
     async fn connect(&self) -> Result<Connection, Box<dyn StdError + Send + Sync>> {
@@ -151,11 +163,9 @@ impl Sender {
     async fn exchange(
         &mut self,
         mut connection: Connection,
-        body: Bytes,
-        is_gzip: bool,
+        request: Request<Full<Bytes>>,
         deadline: Instant,
     ) -> Result<Answer, Fault> {
-        let request = self.request(body, is_gzip);
         let sent = async {
             connection.requests.ready().await?;
             connection.requests.send_request(request).await
@@ -185,7 +195,7 @@ impl Sender {
         })
     }
 
-    fn request(&self, body: Bytes, is_gzip: bool) -> Request<Full<Bytes>> {
+    fn request(&self, signal: Signal, body: Bytes, is_gzip: bool) -> Request<Full<Bytes>> {
         let mut headers = self.headers.clone();
         headers
             .entry(USER_AGENT)
@@ -203,7 +213,11 @@ impl Sender {
         }
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.endpoint.path.clone().into();
+        let path = match signal {
+            Signal::Logs => &self.endpoint.path,
+            Signal::Traces => &self.endpoint.traces_path,
+        };
+        *request.uri_mut() = path.clone().into();
         *request.headers_mut() = headers;
         request
     }

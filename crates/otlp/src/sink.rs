@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use tapline_api::{
     BoxFuture, Progress, ReadLimit, Sink, SinkError, SinkItem, SinkReader, StopSignal,
 };
 use tapline_oapi::Epoch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answer::Verdict;
@@ -19,7 +21,9 @@ use crate::headers;
 use crate::options::{OtlpError, OtlpOptions};
 use crate::pause::Backoff;
 use crate::record::{Mapping, Stamps};
-use crate::send::{Sender, gzip};
+use crate::send::{Sender, Signal, gzip};
+use crate::span_sender::SpanSender;
+use crate::spans::Spans;
 
 /// What is mapped without a break: about a millisecond of work.
 const SLICE: ReadLimit = ReadLimit {
@@ -29,6 +33,9 @@ const SLICE: ReadLimit = ReadLimit {
 
 /// The longest pause of the back-off while the sink is being stopped.
 const PAUSE_WHEN_STOPPING: Duration = Duration::from_millis(200);
+
+/// Spans are not sent any more when the deadline of a stop is as near as this.
+const BEFORE_DEADLINE: Duration = Duration::from_millis(250);
 
 /// How often the same error is logged again.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
@@ -115,31 +122,54 @@ impl Sink for OtlpSink {
     fn run(&self, reader: SinkReader, stop: StopSignal) -> BoxFuture<'_, Result<(), SinkError>> {
         let options = &self.options;
         let tls = self.tls.as_ref().map(|tls| tls.0.clone());
-        let frame = self.frame(reader.epoch());
-        let exporter = Exporter {
-            max_bytes: options.max_bytes - frame.overhead(),
-            frame,
+        let frame = Arc::new(self.frame(reader.epoch()));
+        let max_bytes = options.max_bytes - frame.overhead();
+        let mut exporter = Exporter {
+            max_bytes,
+            frame: frame.clone(),
             mapping: Mapping {
                 epoch: reader.epoch().to_string(),
             },
-            sender: Sender::new(options, tls, self.headers.clone()),
+            sender: Sender::new(options, tls.clone(), self.headers.clone()),
             backoff: Backoff::new(options.first_pause, options.last_pause),
+            spans: None,
             report: Report::new(reader.progress(), options.url()),
             progress: reader.progress(),
             options,
             stop,
         };
-        Box::pin(exporter.run(reader))
+        Box::pin(async move {
+            if options.spans {
+                let (spans, waiting) = Spans::new(reader.epoch(), reader.progress());
+                let sender = SpanSender {
+                    waiting,
+                    frame,
+                    sender: Sender::new(options, tls, self.headers.clone()),
+                    backoff: Backoff::new(options.first_pause, options.last_pause),
+                    report: Report::new(reader.progress(), options.traces_url()),
+                    compress: options.compress,
+                    max_spans: options.max_records,
+                    max_bytes,
+                    stop: exporter.stop.clone(),
+                };
+                let mut sending = JoinSet::new();
+                sending.spawn(sender.run());
+                exporter.spans = Some((spans, sending));
+            }
+            exporter.run(reader).await
+        })
     }
 }
 
 /// One run of the sink.
 struct Exporter<'a> {
     options: &'a OtlpOptions,
-    frame: Frame,
+    frame: Arc<Frame>,
     mapping: Mapping,
     sender: Sender,
     backoff: Backoff,
+    /// What makes them, and the task that sends them, so that logs do not wait for them.
+    spans: Option<(Spans, JoinSet<()>)>,
     progress: Progress,
     report: Report,
     stop: StopSignal,
@@ -151,14 +181,27 @@ impl Exporter<'_> {
     async fn run(mut self, mut reader: SinkReader) -> Result<(), SinkError> {
         while let Some(batch) = self.collect(&mut reader).await {
             self.deliver(&batch).await?;
+            if let Some((spans, _)) = &mut self.spans {
+                spans.make();
+            }
         }
+        self.finish_spans().await;
         Ok(())
     }
 
-    /// What is there, and what comes within the linger time. `None` once the reader has ended.
-    async fn collect(&self, reader: &mut SinkReader) -> Option<Batch> {
+    /// What is there, and what comes within the linger time: nothing, where spans may be due.
+    /// `None` once the reader has ended.
+    async fn collect(&mut self, reader: &mut SinkReader) -> Option<Batch> {
         let mut batch = Batch::default();
-        let items = reader.read(self.slice(&batch)).await?;
+        let look = self.spans.as_ref().and_then(|(spans, _)| spans.next_look());
+        let reading = reader.read(self.slice(&batch));
+        let items = match look {
+            None => reading.await?,
+            Some(look) => match timeout_at(look, reading).await {
+                Ok(items) => items?,
+                Err(_) => return Some(batch),
+            },
+        };
         self.add(&mut batch, items);
         let until = Instant::now() + self.options.linger;
         while batch.len() < self.options.max_records && batch.bytes() < self.max_bytes {
@@ -181,7 +224,7 @@ impl Exporter<'_> {
         }
     }
 
-    fn add(&self, batch: &mut Batch, items: Vec<SinkItem>) {
+    fn add(&mut self, batch: &mut Batch, items: Vec<SinkItem>) {
         let observed = SystemTime::now().duration_since(UNIX_EPOCH);
         let observed = observed.map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX));
         let max_bytes = self.options.max_bytes - self.frame.overhead();
@@ -189,6 +232,9 @@ impl Exporter<'_> {
             match item {
                 SinkItem::Gap(lost) => {
                     batch.gap(|out| self.mapping.gap(out, lost.first, lost.last, observed));
+                    if let Some((spans, _)) = &mut self.spans {
+                        spans.lost(lost.first, lost.last);
+                    }
                 }
                 SinkItem::Event(envelope) => {
                     let event = envelope.event();
@@ -205,6 +251,9 @@ impl Exporter<'_> {
                     // The key and the length of the record come before it.
                     let most = max_bytes - 8;
                     batch.event(|out| self.mapping.event(out, event, stamps, most));
+                    if let Some((spans, _)) = &mut self.spans {
+                        spans.event(stamps, event);
+                    }
                 }
             }
         }
@@ -238,12 +287,13 @@ impl Exporter<'_> {
     async fn send(&mut self, batch: &Batch, items: Range<usize>, records: usize) -> Option<usize> {
         let request = batch.request(&self.frame, items);
         let size = request.len();
-        let (body, is_gzip) = self.body(request).await;
+        let (body, is_gzip) = body(request, self.options.compress).await;
         loop {
             if let Err(error) = self.sender.reload_headers().await {
                 self.report.error(&error);
             }
-            let pause = match self.sender.post(body.clone(), is_gzip).await {
+            let answer = self.sender.post(Signal::Logs, body.clone(), is_gzip).await;
+            let pause = match answer {
                 Err(fault) => {
                     self.report.error(&fault);
                     self.backoff.next()
@@ -290,38 +340,52 @@ impl Exporter<'_> {
                     }
                 },
             };
-            self.pause(pause).await;
+            wait(pause, &self.stop).await;
         }
     }
 
-    async fn body(&self, request: Bytes) -> (Bytes, bool) {
-        if !self.options.compress {
-            return (request, false);
-        }
-        match gzip(request.clone()).await {
-            Ok(body) => (body, true),
-            // Only a runtime that shuts down does not compress.
-            Err(_) => (request, false),
-        }
+    /// Makes the spans of what is left, and waits until all are sent, or until shortly before the deadline. The rest
+    /// fails.
+    async fn finish_spans(&mut self) {
+        let Some((mut spans, mut sending)) = self.spans.take() else {
+            return;
+        };
+        spans.make_all();
+        drop(spans);
+        let deadline = Instant::from_std(self.stop.stopped().await);
+        let until = deadline.checked_sub(BEFORE_DEADLINE).unwrap_or(deadline);
+        let _ = timeout_at(until, sending.join_next()).await;
     }
+}
 
-    /// Waits, but not long once the sink is being stopped: until the deadline, there should be attempts.
-    async fn pause(&self, pause: Duration) {
-        if timeout(pause, self.stop.stopped()).await.is_ok() {
-            sleep(pause.min(PAUSE_WHEN_STOPPING)).await;
-        }
+/// What is sent, and whether it is compressed.
+pub(crate) async fn body(request: Bytes, compress: bool) -> (Bytes, bool) {
+    if !compress {
+        return (request, false);
+    }
+    match gzip(request.clone()).await {
+        Ok(body) => (body, true),
+        // Only a runtime that shuts down does not compress.
+        Err(_) => (request, false),
+    }
+}
+
+/// Waits, but not long once the sink is being stopped: until the deadline, there should be attempts.
+pub(crate) async fn wait(pause: Duration, stop: &StopSignal) {
+    if timeout(pause, stop.stopped()).await.is_ok() {
+        sleep(pause.min(PAUSE_WHEN_STOPPING)).await;
     }
 }
 
 /// Shows errors to people: each in the status of the sink, and in the log where it is another one than before.
-struct Report {
+pub(crate) struct Report {
     progress: Progress,
     url: String,
     last: Option<(String, Instant)>,
 }
 
 impl Report {
-    fn new(progress: Progress, url: String) -> Self {
+    pub(crate) fn new(progress: Progress, url: String) -> Self {
         Self {
             progress,
             url,
@@ -329,7 +393,7 @@ impl Report {
         }
     }
 
-    fn error(&mut self, error: &dyn Error) {
+    pub(crate) fn error(&mut self, error: &dyn Error) {
         let text = with_sources(error);
         self.progress.report(&text);
         let now = Instant::now();
@@ -347,7 +411,7 @@ impl Report {
         }
     }
 
-    fn success(&mut self) {
+    pub(crate) fn success(&mut self) {
         if self.last.take().is_some() {
             tracing::info!(sink = "otlp", url = self.url, "the export works again");
         }

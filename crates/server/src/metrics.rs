@@ -565,6 +565,20 @@ fn write_sinks(text: &mut Text, sinks: &[SinkInfo]) {
     for sink in sinks {
         pending.sample([("sink", &*sink.name)], sink.pending);
     }
+    let mut spans = text.counter(
+        "sink_spans_total",
+        "Spans that a sink has made of events, by sink and by what became of them.",
+    );
+    for sink in sinks {
+        let Some(made) = &sink.spans else { continue };
+        for (result, count) in [
+            ("exported", made.exported),
+            ("rejected", made.rejected),
+            ("failed", made.failed),
+        ] {
+            spans.sample([("sink", &*sink.name), ("result", result)], count);
+        }
+    }
     let mut lag = text.gauge(
         "sink_lag_events",
         "How many events a sink is behind the newest one, by sink; 0 while it is off.",

@@ -41,6 +41,11 @@ pub(crate) struct Otlp {
     #[arg(env = "TAPLINE_OTLP_COMPRESS", hide_env_values = true)]
     pub(crate) otlp_compress: bool,
 
+    /// Export spans, too: each navigation with its requests; to /v1/traces
+    #[arg(long, requires = "otlp_endpoint", value_parser = BoolishValueParser::new())]
+    #[arg(env = "TAPLINE_OTLP_SPANS", hide_env_values = true)]
+    pub(crate) otlp_spans: bool,
+
     /// Export only these categories; may be repeated, or joined by commas. By default all but screenshot
     /// and monitor
     #[arg(long, value_name = "CATEGORY", requires = "otlp_endpoint")]
@@ -61,6 +66,7 @@ impl Otlp {
         options.ca_file = self.otlp_ca_file;
         options.resource = self.otlp_resource;
         options.compress = self.otlp_compress;
+        options.spans = self.otlp_spans;
         if !self.otlp_categories.is_empty() {
             options.categories = CategorySet::of(&self.otlp_categories);
         }

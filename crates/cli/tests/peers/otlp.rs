@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
 use rustix::process::Signal;
+use tapline_insight::{Input, Insight, Options};
 
 use crate::http::ask;
 use crate::peer::{installed, or_skip};
@@ -44,6 +45,7 @@ fn a_collector_decodes_every_event_once() {
         "--otlp-resource",
         "service.name=shop",
         "--otlp-compress",
+        "--otlp-spans",
     ]);
     let address = server.url.strip_prefix("http://").unwrap();
     for line in EVENTS.lines().chain([TRACED]) {
@@ -53,6 +55,7 @@ fn a_collector_decodes_every_event_once() {
     server.running.signal(Signal::TERM);
     assert_eq!(server.running.end().code, Some(0));
 
+    check_spans(&endpoint, &published);
     let records = endpoint.wait_for(published.len());
     let mut by_seq = HashMap::new();
     for record in &records {
@@ -72,6 +75,79 @@ fn a_collector_decodes_every_event_once() {
     let resource = endpoint.state.0.lock().unwrap().resource.clone();
     assert_eq!(resource["service.name"], "shop");
     assert!(!resource["service.instance.id"].is_empty());
+}
+
+/// Each request and each page of the recording is a span, and what is in a navigation is its child.
+fn check_spans(endpoint: &Endpoint, published: &[serde_json::Value]) {
+    let mut insight = Insight::new(Options::default());
+    for envelope in published {
+        let envelope = serde_json::from_value(envelope.clone()).unwrap();
+        insight.feed(Input::Event(&envelope), &mut |_| {});
+    }
+    let pages = insight.navigations().filter(|it| it.is_page()).count();
+    let requests = insight.requests().len();
+    assert!(0 < pages && 0 < requests);
+    let state = endpoint.wait_until(|state| requests + pages <= state.spans.len());
+    let spans = state.spans.clone();
+    drop(state);
+    assert_eq!(spans.len(), requests + pages);
+    let of_requests = spans.iter().filter(|it| it.kind == CLIENT);
+    assert_eq!(of_requests.count(), requests);
+    let mut ids = HashMap::new();
+    for span in &spans {
+        assert_eq!((span.trace_id.len(), span.span_id.len()), (16, 8));
+        assert!(
+            ids.insert(&span.span_id, span).is_none(),
+            "{span:?} came twice"
+        );
+    }
+    let children = spans.iter().filter(|it| !it.parent_span_id.is_empty());
+    let mut count = 0;
+    for child in children {
+        let parent = ids[&child.parent_span_id];
+        assert_eq!(
+            (&*parent.name, &parent.trace_id),
+            ("navigation", &child.trace_id)
+        );
+        count += 1;
+    }
+    assert!(0 < count);
+}
+
+/// The kind of the span of a request.
+const CLIENT: i32 = 3;
+
+/// What is looked at of a request with spans. The numbers of the fields are those of the specification.
+#[derive(Clone, PartialEq, Message)]
+struct Traces {
+    #[prost(message, repeated, tag = "1")]
+    resource_spans: Vec<ResourceSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ResourceSpans {
+    #[prost(message, repeated, tag = "2")]
+    scope_spans: Vec<ScopeSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ScopeSpans {
+    #[prost(message, repeated, tag = "2")]
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Span {
+    #[prost(bytes = "vec", tag = "1")]
+    trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    span_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    parent_span_id: Vec<u8>,
+    #[prost(string, tag = "5")]
+    name: String,
+    #[prost(int32, tag = "6")]
+    kind: i32,
 }
 
 /// The record has what the event has.
@@ -221,6 +297,7 @@ fn free_port() -> String {
 #[derive(Default)]
 struct State {
     records: Vec<LogRecord>,
+    spans: Vec<Span>,
     resource: HashMap<String, String>,
 }
 
@@ -248,31 +325,37 @@ impl Endpoint {
 
     /// All records, once there are so many.
     fn wait_for(&self, count: usize) -> Vec<LogRecord> {
+        let state = self.wait_until(|state| count <= state.records.len());
+        assert_eq!(state.records.len(), count);
+        state.records.clone()
+    }
+
+    fn wait_until(&self, is_there: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
         let (state, changed) = &*self.state;
-        let few = |state: &mut State| state.records.len() < count;
         let (state, timeout) = changed
-            .wait_timeout_while(state.lock().unwrap(), DEADLINE, few)
+            .wait_timeout_while(state.lock().unwrap(), DEADLINE, |state| !is_there(state))
             .unwrap();
         assert!(
             !timeout.timed_out(),
-            "{} of {count} records",
-            state.records.len()
+            "{} records and {} spans",
+            state.records.len(),
+            state.spans.len()
         );
-        assert_eq!(state.records.len(), count);
-        state.records.clone()
+        state
     }
 }
 
 fn serve(socket: &TcpStream, state: &(Mutex<State>, Condvar)) -> io::Result<()> {
     let mut reader = BufReader::new(socket);
     loop {
-        let mut length = 0;
+        let (mut length, mut has_spans) = (0, false);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
                 return Ok(());
             }
             let line = line.trim_end().to_ascii_lowercase();
+            has_spans |= line.starts_with("post /v1/traces ");
             if let Some(value) = line.strip_prefix("content-length: ") {
                 length = value.parse().unwrap();
             }
@@ -285,8 +368,15 @@ fn serve(socket: &TcpStream, state: &(Mutex<State>, Condvar)) -> io::Result<()> 
         let mut plain = Vec::new();
         // rotel compresses.
         GzDecoder::new(&*body).read_to_end(&mut plain)?;
-        let request = ExportLogsServiceRequest::decode(&*plain).unwrap();
         let mut decoded = state.0.lock().unwrap();
+        let (mut traces, mut request) = <(Traces, ExportLogsServiceRequest)>::default();
+        match has_spans {
+            true => traces = Traces::decode(&*plain).unwrap(),
+            false => request = ExportLogsServiceRequest::decode(&*plain).unwrap(),
+        }
+        let scopes = traces.resource_spans.into_iter();
+        let scopes = scopes.flat_map(|it| it.scope_spans);
+        decoded.spans.extend(scopes.flat_map(|it| it.spans));
         for logs in request.resource_logs {
             for attribute in logs.resource.unwrap_or_default().attributes {
                 if let Some(Value::StringValue(text)) = attribute.value.and_then(|it| it.value) {

@@ -6,11 +6,13 @@
 
 mod mock;
 mod rig;
+mod trace;
 
 mod batches;
 mod conformance;
 mod faults;
 mod headers;
 mod mapping;
+mod spans;
 mod stop;
 mod tls;

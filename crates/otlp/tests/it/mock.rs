@@ -17,6 +17,8 @@ use tapline_api::conformance::Arrived;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::trace::{Span, TracesRequest};
+
 /// What is done with a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
@@ -95,8 +97,18 @@ impl Received {
     }
 }
 
+/// Requests with spans: their script, and what arrived in those that were accepted.
+#[derive(Default)]
+struct Traces {
+    script: VecDeque<Reply>,
+    fallback: Option<Reply>,
+    requests: usize,
+    accepted: Vec<Span>,
+}
+
 #[derive(Default)]
 struct State {
+    traces: Traces,
     script: VecDeque<Reply>,
     /// What is replied after the script.
     fallback: Option<Reply>,
@@ -177,6 +189,27 @@ impl Mock {
     /// What is replied where the script has ended.
     pub(crate) fn always(&self, reply: Reply) {
         self.shared.state.lock().unwrap().fallback = Some(reply);
+    }
+
+    /// The next requests with spans get these replies; after them, all are accepted.
+    pub(crate) fn script_of_traces(&self, replies: impl IntoIterator<Item = Reply>) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.traces.script.extend(replies);
+    }
+
+    /// What is replied to requests with spans where the script has ended.
+    pub(crate) fn always_to_traces(&self, reply: Reply) {
+        self.shared.state.lock().unwrap().traces.fallback = Some(reply);
+    }
+
+    /// How many requests with spans arrived.
+    pub(crate) fn requests_with_spans(&self) -> usize {
+        self.shared.state.lock().unwrap().traces.requests
+    }
+
+    /// The spans of the requests that were accepted, in the order of arrival.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.shared.state.lock().unwrap().traces.accepted.clone()
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -317,14 +350,18 @@ async fn answer(
         }
     };
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let has_spans = head.starts_with("POST /v1/traces ");
     let reply = {
         let mut state = shared.state.lock().unwrap();
-        let fallback = state.fallback.clone();
-        state
-            .script
-            .pop_front()
-            .or(fallback)
-            .unwrap_or(Reply::Accept)
+        let (next, fallback) = match has_spans {
+            true => {
+                let traces = &mut state.traces;
+                traces.requests += 1;
+                (traces.script.pop_front(), traces.fallback.clone())
+            }
+            false => (state.script.pop_front(), state.fallback.clone()),
+        };
+        next.or(fallback).unwrap_or(Reply::Accept)
     };
     if matches!(reply, Reply::CloseEarly) {
         return Some(reply);
@@ -348,9 +385,16 @@ async fn answer(
         GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
         body = plain;
     }
-    received.request = ExportLogsServiceRequest::decode(&*body).unwrap();
     let mut state = shared.state.lock().unwrap();
-    state.received.push(received);
+    if has_spans {
+        let request = TracesRequest::decode(&*body).unwrap();
+        if received.is_accepted {
+            state.traces.accepted.extend(request.spans());
+        }
+    } else {
+        received.request = ExportLogsServiceRequest::decode(&*body).unwrap();
+        state.received.push(received);
+    }
     shared.changed.notify_all();
     Some(reply)
 }
