@@ -287,6 +287,9 @@ impl<W: io::Write> Lines<W> {
             Input::Lost(lost) => {
                 self.tally.lost = self.tally.lost.saturating_add(lost.at_most());
                 let (first, last) = (lost.from, lost.to);
+                if last < first {
+                    return Ok(());
+                }
                 writeln!(
                     self.out,
                     "{{\"gap\":{{\"first\":{first},\"last\":{last}}}}}"

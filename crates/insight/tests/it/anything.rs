@@ -238,7 +238,15 @@ fn check(stream: &[Owned]) {
         .iter()
         .filter(|it| matches!(it, Input::Event(_)))
         .count();
-    assert_eq!(lines.lines().count(), events);
+    let gaps = inputs.iter().filter(|it| match it {
+        Input::Lost(lost) => lost.from <= lost.to,
+        _ => false,
+    });
+    let (gaps_written, written) = lines
+        .lines()
+        .partition::<Vec<_>, _>(|line| line.starts_with("{\"gap\":"));
+    assert_eq!(written.len(), events);
+    assert_eq!(gaps_written.len(), gaps.count());
 }
 
 /// Who follows has, at every moment, what who reads everything has: taking what has changed since the last look is enough.
