@@ -47,7 +47,6 @@ const EXTERNAL_FLAGS: &[&str] = &[
     "--data-binary",
     "--dirty",
     "--example",
-    "--max-time",
     "--path",
     "--remote-debugging-pipe",
     "--rm",

@@ -162,10 +162,11 @@ impl Terminal {
             ("cargo xtask ci", "true".to_owned()),
             ("localhost:10001", server.clone()),
             ("127.0.0.1:10001", server.clone()),
-            ("0.0.0.0:10001", server),
+            ("0.0.0.0:10001", server.clone()),
             ("127.0.0.1:10002", second),
             ("127.0.0.1:9222", browser.clone()),
             ("127.0.0.1:9333", relay),
+            ("127.0.0.1:8080/sandbox", server),
             (
                 "--remote-debugging-port=9222",
                 format!(
