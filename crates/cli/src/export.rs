@@ -5,12 +5,12 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use tapline_insight::{ExportWriter, Format, Input, Sanitizer, Tally};
+use tapline_insight::{ExportWriter, Format, Input, Sanitizer, Tally, Unread};
 use tapline_server::standalone;
 
 use crate::args::{Export, ExportFormat};
 use crate::failure::{Failure, say};
-use crate::inputs::{self, Unread, Wanted};
+use crate::inputs::{self, Wanted};
 
 type Writer = ExportWriter<BufWriter<Box<dyn Write + Send>>>;
 

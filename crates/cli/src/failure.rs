@@ -54,9 +54,12 @@ pub(crate) enum Failure {
     #[error("{}, line {line}: expected {expected}", path.display())]
     Line {
         path: PathBuf,
-        line: usize,
+        line: u64,
         expected: &'static str,
     },
+    /// A HAR where events are needed.
+    #[error("{} is a HAR, which has requests and pages, and no events; open it with `tapline view {}`", .0.display(), .0.display())]
+    Har(PathBuf),
     /// A file that is not what `tapline record` writes, or is cut.
     #[error("cannot read the recording {what}")]
     Recording {

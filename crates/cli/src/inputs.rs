@@ -1,23 +1,20 @@
 //! The events of a server or of a file, in their order and with what is missing: what `insight` takes.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tapline_api::PageQuery;
 use tapline_client::{Cursor, PageGap, PageOptions};
-use tapline_insight::{Input, LineReader, Lost};
+use tapline_insight::{FileContent, FileError, HarFile, Input, Lost, Unread};
 use tapline_oapi::{Category, CategorySet, Epoch, Event};
 
 use crate::args::Remote;
 use crate::failure::Failure;
 use crate::redaction::Redaction;
 use crate::token;
-
-/// The longest line that is read. An envelope has at most 1,000,000 bytes.
-const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Which events, and from where.
 #[derive(Clone, Copy, Default)]
@@ -32,19 +29,6 @@ pub(crate) struct Wanted<'a> {
     pub(crate) types: &'a [String],
     /// Removes the secrets of each event. `None`: events are as they were published.
     pub(crate) redaction: Option<&'a Redaction>,
-}
-
-/// What could not be read.
-#[derive(Debug, Default)]
-pub(crate) struct Unread {
-    /// Lines that are no events.
-    pub(crate) lines: u64,
-    /// The number of the first of them.
-    pub(crate) first: u64,
-    /// Envelopes whose seq was read before.
-    pub(crate) repeated: u64,
-    /// Why reading ended before the end of the file.
-    pub(crate) cut: Option<io::Error>,
 }
 
 /// Hands everything that is wanted to `feed`: from the file, or else from the server. `doing` is shown while it
@@ -65,19 +49,35 @@ pub(crate) async fn read(
         None => feed,
     };
     match file {
-        Some(file) => from_file(file, &query, doing, feed),
+        Some(file) => match from_file(file, &query, doing, feed)? {
+            Content::Events(unread) => Ok(unread),
+            Content::Har(_) => Err(Failure::Har(file.to_owned())),
+        },
         None => from_server(remote, wanted, &query, doing, feed).await,
     }
 }
 
-/// Hands everything that is wanted of a file to `feed`.
+/// What a file held.
+pub(crate) enum Content {
+    /// Events, which `feed` has.
+    Events(Unread),
+    /// Requests and pages, of the time that is wanted.
+    Har(HarFile),
+}
+
+/// Hands every event that is wanted of a file to `feed`, or returns the HAR that it is.
 pub(crate) fn read_file(
     file: &Path,
     wanted: Wanted<'_>,
     doing: &str,
     feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
-) -> Result<Unread, Failure> {
-    from_file(file, &wanted.query()?, doing, feed)
+) -> Result<Content, Failure> {
+    let query = wanted.query()?;
+    let mut content = from_file(file, &query, doing, feed)?;
+    if let Content::Har(har) = &mut content {
+        har.retain(query.since, query.until);
+    }
+    Ok(content)
 }
 
 impl Wanted<'_> {
@@ -100,18 +100,14 @@ fn is_wanted(query: &PageQuery, event: &Event) -> bool {
         && query.filter.matches(event)
 }
 
-/// A file: NDJSON, plain or compressed with zstd.
+/// A file: NDJSON or a HAR, plain or compressed with zstd.
 fn from_file(
     path: &Path,
     query: &PageQuery,
     doing: &str,
     feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
-) -> Result<Unread, Failure> {
-    let what = path.display().to_string();
-    let unreadable = |source| Failure::Read {
-        what: what.clone(),
-        source,
-    };
+) -> Result<Content, Failure> {
+    let unreadable = |source| of_file(path, FileError::Unreadable(source));
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map(|it| it.len()).unwrap_or(0);
     let bar = bar(
@@ -119,68 +115,41 @@ fn from_file(
         "{bar:30} {bytes} of {total_bytes}, {eta} left",
         length,
     );
-    let mut input = decoded(bar.wrap_read(file)).map_err(unreadable)?;
-    let (mut lines, mut line, mut number) = (LineReader::default(), Vec::new(), 0);
-    let mut unread = Unread::default();
-    let mut events = 0_u64;
-    loop {
-        line.clear();
-        match (&mut input)
-            .take(MAX_LINE_BYTES)
-            .read_until(b'\n', &mut line)
-        {
-            Ok(0) => break,
-            Ok(_) => {}
-            // The rest is not readable: a file that is being written, or one that was cut.
-            Err(error) if 0 < events => {
-                unread.cut = Some(error);
-                break;
-            }
-            Err(error) => return Err(unreadable(error)),
+    let failed = |error| of_file(path, error);
+    let content = FileContent::open(bar.wrap_read(file), u64::MAX).map_err(failed)?;
+    let mut events = match content {
+        FileContent::Events(events) => events,
+        FileContent::Har(har) => {
+            bar.finish_and_clear();
+            return Ok(Content::Har(har));
         }
-        number += 1;
-        let text = String::from_utf8_lossy(&line);
-        if text.trim().is_empty() {
-            continue;
-        }
-        let Ok(read) = lines.read(&text) else {
-            if events == 0 {
-                return Err(Failure::Line {
-                    path: path.to_owned(),
-                    line: number,
-                    expected: "an event or an envelope as JSON, such as `tapline tail --json` prints",
-                });
-            }
-            unread.lines += 1;
-            if unread.first == 0 {
-                unread.first = number as u64;
-            }
-            continue;
-        };
-        events += 1;
-        for before in read.before() {
+    };
+    while let Some(line) = events.next().map_err(failed)? {
+        for before in line.before() {
             feed(before)?;
         }
-        if let Some(envelope) = read.event().filter(|it| is_wanted(query, &it.event)) {
+        if let Some(envelope) = line.event().filter(|it| is_wanted(query, &it.event)) {
             feed(Input::Event(envelope))?;
         }
     }
     bar.finish_and_clear();
-    unread.repeated = lines.repeated();
-    Ok(unread)
+    Ok(Content::Events(events.into_unread()))
 }
 
-/// The text of a file, decompressed if it is compressed with zstd, whatever its name.
-fn decoded<'a>(file: impl Read + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
-    let mut file = BufReader::with_capacity(128 * 1024, file);
-    let start = file.fill_buf()?;
-    // A frame, or a skippable frame, which an archive's segment begins with.
-    let is_frame = start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-    let is_skippable = matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
-    Ok(match is_frame || is_skippable {
-        true => Box::new(BufReader::new(zstd::Decoder::with_buffer(file)?)),
-        false => Box::new(file),
-    })
+fn of_file(path: &Path, error: FileError) -> Failure {
+    let what = path.display().to_string();
+    match error {
+        FileError::Unreadable(source) => Failure::Read { what, source },
+        FileError::NoEvent { line } => Failure::Line {
+            path: path.to_owned(),
+            line,
+            expected: "an event or an envelope as JSON, such as `tapline tail --json` prints",
+        },
+        error => Failure::Read {
+            what,
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
+        },
+    }
 }
 
 /// What a server has, page by page, up to what it had when the first page was read.

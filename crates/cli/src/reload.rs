@@ -136,7 +136,7 @@ impl RedactionFile {
                 _ => {
                     return Err(Failure::Line {
                         path: self.path.clone(),
-                        line: number + 1,
+                        line: number as u64 + 1,
                         expected: "`header x-session`, `query code`, `field password`, or a comment that begins with `#`",
                     });
                 }

@@ -1,4 +1,4 @@
-//! `tapline view`: a file of events in the live page.
+//! `tapline view`: a file of events, or a HAR, in the live page.
 
 use tapline_insight::{BundleWriter, Input, Sanitizer};
 use tapline_server::{serve_document, standalone};
@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use crate::args::View;
 use crate::failure::{Failure, say};
-use crate::inputs::{self, Wanted};
+use crate::inputs::{self, Content, Wanted};
 use crate::signals;
 
 pub(crate) async fn run(args: View) -> Result<(), Failure> {
@@ -44,7 +44,19 @@ fn page(args: &View) -> Result<Vec<u8>, Failure> {
         ..Wanted::default()
     };
     let feed = &mut |input: Input<'_>| bundle.feed(input).map_err(unreadable);
-    let unread = inputs::read_file(&args.file, wanted, "reading", feed)?;
+    let unread = match inputs::read_file(&args.file, wanted, "reading", feed)? {
+        Content::Events(unread) => unread,
+        Content::Har(har) => {
+            let requests = har.requests();
+            say(&format!(
+                "{name}: a HAR of {requests} requests; it has no events"
+            ));
+            bundle.har(har).map_err(unreadable)?;
+            let (mut html, _) = bundle.finish().map_err(unreadable)?;
+            html.extend_from_slice(page.after.as_bytes());
+            return Ok(html);
+        }
+    };
     let (mut html, tally) = bundle.finish().map_err(unreadable)?;
     html.extend_from_slice(page.after.as_bytes());
     let mut text = format!("{name}: {} events", tally.events);

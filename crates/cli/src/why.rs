@@ -6,14 +6,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tapline_insight::{
-    Finding, Input, Insight, Moment, Options, Problem, ProblemKind, Request, Tally,
+    Finding, Input, Insight, Moment, Options, Problem, ProblemKind, Request, Tally, Unread,
 };
 
 use crate::args::Remote;
 use crate::args::look::Why;
 use crate::failure::Failure;
 use crate::figures::Clock;
-use crate::inputs::{self, Unread, Wanted};
+use crate::inputs::{self, Wanted};
 use crate::line::printable;
 use crate::output;
 use crate::token;

@@ -1,7 +1,7 @@
 //! Everything that a viewer shows of a range, as one JSON: [`BundleWriter`].
 //!
 //! `{"name","events":[envelopes],"requests":[…],"navigations":[…],"problems":[…],"tally":{…}}`. The live page shows such a
-//! file without a server.
+//! file without a server. What was made of a HAR has no events, and `"har":{…}` with what that file says about itself.
 
 use std::borrow::Cow;
 use std::io;
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tapline_oapi::joins::{At, RequestItem};
 use tapline_oapi::{Envelope, Event};
 
+use crate::har_file::{HarAbout, HarFile};
 use crate::input::Input;
 use crate::insight::{Finding, Insight, Options, Tally};
 use crate::sanitize::{REDACTED, Sanitizer};
@@ -35,6 +36,8 @@ pub struct BundleWriter<W> {
     in_html: bool,
     insight: Box<Insight>,
     items: Items,
+    /// If it is made of a HAR.
+    har: Option<HarAbout>,
     /// How many bytes of events were written.
     bytes: usize,
     buffer: Vec<u8>,
@@ -75,6 +78,7 @@ impl<W: io::Write> BundleWriter<W> {
             in_html,
             insight: Box::new(Insight::new(Options::default())),
             items: Items::default(),
+            har: None,
             bytes: 0,
             buffer: Vec::new(),
         };
@@ -105,6 +109,19 @@ impl<W: io::Write> BundleWriter<W> {
             Input::Event(envelope) if before < self.insight.tally().events => self.event(envelope),
             _ => Ok(()),
         }
+    }
+
+    /// Takes what is in a HAR, which has no events.
+    ///
+    /// # Errors
+    ///
+    /// As of [`feed`](Self::feed).
+    pub fn har(&mut self, har: HarFile) -> io::Result<()> {
+        for finding in &har.findings {
+            self.items.keep(finding, &self.sanitizer)?;
+        }
+        self.har = Some(har.about);
+        Ok(())
     }
 
     /// Writes the end. Returns the writer, and what was read.
@@ -149,6 +166,10 @@ impl<W: io::Write> BundleWriter<W> {
         }
         self.buffer.extend_from_slice(b"],\"tally\":");
         serde_json::to_writer(&mut self.buffer, &tally)?;
+        if let Some(har) = &self.har {
+            self.buffer.extend_from_slice(b",\"har\":");
+            serde_json::to_writer(&mut self.buffer, har)?;
+        }
         self.buffer.extend_from_slice(b"}\n");
         self.flush()?;
         self.out.flush()?;

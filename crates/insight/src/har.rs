@@ -341,9 +341,15 @@ struct Timings {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Initiator<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<Cow<'a, str>>,
+    /// From 0, as Chrome counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line_number: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -374,6 +380,9 @@ struct OfEntry<'a> {
     nav_seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     caused_by: Option<u64>,
+    /// From the beginning of the first hop to the end by the browser's clock; `time` is the sum of the phases of this hop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -505,7 +514,7 @@ fn last_entry<'a>(
         server_ip_address: response
             .and_then(|it| it.remote_ip.as_deref())
             .filter(|it| !it.is_empty()),
-        initiator: initiator(request),
+        initiator: initiator(request, sanitizer),
         resource_type: resource_type(request),
         from_cache: from_cache.filter(|it| matches!(*it, "memory" | "disk")),
         web_socket_messages: (is_socket || socket.is_some())
@@ -513,6 +522,7 @@ fn last_entry<'a>(
         about: OfEntry {
             seq: request.hop_seq,
             end_seq: request.end.map(|end| end.seq),
+            duration_ms: request.duration_ms,
             outcome: Some(request.outcome),
             unknown: request.unknown,
             start_missing: !request.start_seen,
@@ -584,7 +594,7 @@ fn redirect_entry<'a>(
         cache: Empty {},
         timings: timings(None),
         server_ip_address: None,
-        initiator: initiator(request),
+        initiator: initiator(request, sanitizer),
         resource_type: resource_type(request),
         from_cache: None,
         web_socket_messages: None,
@@ -602,6 +612,7 @@ fn of_entry(request: &Request) -> OfEntry<'_> {
     OfEntry {
         seq: request.at.seq,
         end_seq: None,
+        duration_ms: None,
         request_id: &request.request_id,
         target_id: place.target_id.as_deref(),
         session_id: place.session_id.as_deref(),
@@ -621,9 +632,16 @@ fn of_entry(request: &Request) -> OfEntry<'_> {
     }
 }
 
-fn initiator(request: &Request) -> Option<Initiator<'_>> {
+fn initiator<'a>(request: &'a Request, sanitizer: &Sanitizer) -> Option<Initiator<'a>> {
     let kind = request.initiator_type.as_str();
-    (!kind.is_empty()).then_some(Initiator { kind })
+    (!kind.is_empty()).then(|| Initiator {
+        kind,
+        url: request
+            .initiator_url
+            .as_deref()
+            .map(|url| sanitizer.url(url)),
+        line_number: request.initiator_line.and_then(|line| line.checked_sub(1)),
+    })
 }
 
 /// In lower case, as Chrome has it.

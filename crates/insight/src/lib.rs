@@ -3,9 +3,9 @@
 //!
 //! **What it is.** [`Insight`] joins events, one at a time, to a [`Request`] (with its redirects, answer, end, phases and
 //! messages), a [`Navigation`] (with its milestones), and a [`Problem`] (with what was before and after it, and what is missing).
-//! [`ExportWriter`] writes a stream of events as one of three formats.
+//! [`ExportWriter`] writes a stream of events as one of three formats; [`FileContent`] reads files of events, and HAR.
 //!
-//! **What it is not.** It reads no file and no socket, and has no clock: the result depends on the inputs alone. It
+//! **What it is not.** It opens no file and no socket, and has no clock: the result depends on the inputs alone. It
 //! guesses no cause: what caused something is known if the event says so.
 //!
 //! **Start at** [`Insight::feed`], or at [`ExportWriter`] for a file.
@@ -53,13 +53,17 @@ mod insight;
 
 mod sanitize;
 pub mod har;
+mod har_file;
+mod file;
 mod trace;
 mod bundle;
 mod export;
 
 pub use bundle::BundleWriter;
 pub use export::{ExportWriter, Format, UnknownFormat};
+pub use file::{EventFile, FileContent, FileError, Unread};
 pub use har::HarWriter;
+pub use har_file::{HarAbout, HarFile};
 pub use input::{Input, Lost, inputs_of_notice};
 pub use insight::{Finding, Insight, Options, Tally};
 pub use lines::{Line, LineReader};

@@ -1,30 +1,27 @@
-//! `POST /telemetry/view`: a file of events as the page shows it.
+//! `POST /telemetry/view`: a file of events, or a HAR, as the page shows it.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 
 use http::{HeaderValue, StatusCode};
 use tapline_api::QueryError;
-use tapline_insight::{BundleWriter, LineReader, Sanitizer};
+use tapline_insight::{BundleWriter, FileContent, FileError, Sanitizer, Unread};
 use tapline_oapi::ErrorCode;
 
 use crate::answer::{Failure, Whole, text};
 use crate::body::RequestBody;
 use crate::routes::{shown, stopping};
 
-/// How many bytes a compressed file may have when it is decompressed.
+/// How many bytes a file may have, decompressed.
 const MAX_BYTES: u64 = 128 * 1024 * 1024;
-
-/// The longest line that is read. An envelope has at most 1,000,000 bytes.
-const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How many characters the name of a file has at most.
 const MAX_NAME: usize = 200;
 
-/// Reads a file of events: NDJSON, plain or compressed with zstd, such as a segment of an archive or a dump.
+/// Reads a file of events: NDJSON, plain or compressed with zstd, such as a segment of an archive or a dump; or a HAR.
 ///
 /// # Errors
 ///
-/// Where the body cannot be read, is too large, or has no event.
+/// Where the body cannot be read, is too large, or has no event and is no HAR.
 pub(crate) async fn view<'a>(
     query: impl Iterator<Item = (&'a str, &'a str)>,
     body: RequestBody<'_>,
@@ -49,19 +46,10 @@ pub(crate) async fn view<'a>(
     let mut answer = text(StatusCode::OK, bundle);
     let headers = answer.headers_mut();
     headers.insert("x-unread", shown(unread.lines));
-    headers.insert("x-complete", shown(!unread.is_cut));
+    headers.insert("x-complete", shown(unread.cut.is_none()));
     let value = HeaderValue::from_static("no-store");
     headers.insert(http::header::CACHE_CONTROL, value);
     Ok(answer)
-}
-
-/// What could not be read.
-#[derive(Debug, Default)]
-struct Unread {
-    /// Lines that are no events.
-    lines: u64,
-    /// Whether the rest of the file could not be read.
-    is_cut: bool,
 }
 
 fn read(bytes: &[u8], name: &str) -> Result<(Vec<u8>, Unread), Failure> {
@@ -70,73 +58,44 @@ fn read(bytes: &[u8], name: &str) -> Result<(Vec<u8>, Unread), Failure> {
         _ => Failure::new(ErrorCode::Internal, error.to_string()),
     };
     let mut bundle = BundleWriter::new(Vec::new(), name, Sanitizer::off()).map_err(internal)?;
-    let mut unread = Unread::default();
-    let (mut lines, mut line, mut number, mut events) = (LineReader::default(), Vec::new(), 0, 0);
-    let mut input = decoded(bytes)?;
-    loop {
-        line.clear();
-        match (&mut input)
-            .take(MAX_LINE_BYTES)
-            .read_until(b'\n', &mut line)
-        {
-            Ok(0) => break,
-            Ok(_) => {}
-            // A file that is being written, or one that was cut.
-            Err(_) if 0 < events => {
-                unread.is_cut = true;
-                break;
+    let unread = match FileContent::open(bytes, MAX_BYTES).map_err(refused)? {
+        FileContent::Har(har) => {
+            bundle.har(har).map_err(internal)?;
+            Unread::default()
+        }
+        FileContent::Events(mut events) => {
+            while let Some(line) = events.next().map_err(refused)? {
+                for input in line.inputs() {
+                    bundle.feed(input).map_err(internal)?;
+                }
             }
-            Err(error) => {
-                let message = format!("body: cannot be decompressed: {error}");
+            if events.events() == 0 {
+                let message = format!("body: there is no event in it; {SEND}");
                 return Err(Failure::new(ErrorCode::BadRequest, message));
             }
+            events.into_unread()
         }
-        number += 1;
-        let text = String::from_utf8_lossy(&line);
-        if text.trim().is_empty() {
-            continue;
-        }
-        let Ok(read) = lines.read(&text) else {
-            if events == 0 {
-                let message = format!(
-                    "body: line {number} is no event; send NDJSON, plain or compressed with zstd, such as a segment of an archive"
-                );
-                return Err(Failure::new(ErrorCode::BadRequest, message));
-            }
-            unread.lines += 1;
-            continue;
-        };
-        events += 1;
-        for input in read.inputs() {
-            bundle.feed(input).map_err(internal)?;
-        }
-    }
-    if input.limit() == 0 {
-        let most = MAX_BYTES / 1024 / 1024;
-        let message =
-            format!("the file has more than {most} MiB; open it with `tapline view FILE`");
-        return Err(Failure::new(ErrorCode::BodyTooLarge, message));
-    }
-    if events == 0 {
-        let message = "body: there is no event in it; send NDJSON, plain or compressed with zstd, such as a segment of an archive";
-        return Err(Failure::new(ErrorCode::BadRequest, message));
-    }
+    };
     let (bundle, _) = bundle.finish().map_err(internal)?;
     Ok((bundle, unread))
 }
 
-/// The text of a file, decompressed if it is compressed with zstd.
-fn decoded<'a>(bytes: &'a [u8]) -> Result<io::Take<Box<dyn BufRead + 'a>>, Failure> {
-    // A frame, or a skippable frame, which an archive's segment begins with.
-    let is_frame = bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-    let is_skippable = matches!(bytes, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
-    let input: Box<dyn BufRead> = match is_frame || is_skippable {
-        true => {
-            let decoder = zstd::Decoder::with_buffer(bytes)
-                .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?;
-            Box::new(BufReader::new(decoder))
-        }
-        false => Box::new(bytes),
+/// What can be viewed.
+const SEND: &str =
+    "send NDJSON, plain or compressed with zstd, such as a segment of an archive, or a HAR";
+
+fn refused(error: FileError) -> Failure {
+    let (code, message) = match &error {
+        FileError::Unreadable(source) => (
+            ErrorCode::BadRequest,
+            format!("body: cannot be decompressed: {source}"),
+        ),
+        FileError::TooLarge(_) => (
+            ErrorCode::BodyTooLarge,
+            format!("{error}; open it with `tapline view FILE`"),
+        ),
+        FileError::NoEvent { .. } => (ErrorCode::BadRequest, format!("body: {error}; {SEND}")),
+        _ => (ErrorCode::BadRequest, format!("body: {error}")),
     };
-    Ok(input.take(MAX_BYTES))
+    Failure::new(code, message)
 }

@@ -22,23 +22,26 @@ fn bundle(html: &str) -> Value {
     serde_json::from_str(bundle).unwrap()
 }
 
+/// What the server of a file answers.
+fn page_of(server: &Server) -> String {
+    let mut socket = TcpStream::connect(server.address()).unwrap();
+    let asked = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    socket.write_all(asked.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, html) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    html.to_owned()
+}
+
 #[test]
 fn a_file_is_shown_on_a_loopback_port_until_it_is_stopped() {
     let directory = Directory::new("view");
     let path = directory.path("tour.ndjson.zst");
     fs::write(&path, zstd::encode_all(TOUR.as_bytes(), 1).unwrap()).unwrap();
     let server = Server::with(&["view", &path]);
-    let mut socket = TcpStream::connect(server.address()).unwrap();
-    write!(
-        socket,
-        "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    let (head, html) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    let bundle = bundle(html);
+    let html = page_of(&server);
+    let bundle = bundle(&html);
     assert_eq!(bundle["name"], "tour.ndjson.zst");
     let events = TOUR.lines().count();
     assert_eq!(bundle["events"].as_array().unwrap().len(), events);
@@ -60,6 +63,28 @@ fn a_file_is_shown_to_this_machine_alone_and_only_if_it_has_events() {
     let said = run(&["view", &path]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains("line 1: expected an event"), "{said:?}");
+}
+
+#[test]
+fn a_har_is_shown_and_other_commands_say_what_it_is() {
+    let directory = Directory::new("view-har");
+    let (events, har) = (directory.path("tour.ndjson"), directory.path("tour.har"));
+    fs::write(&events, TOUR).unwrap();
+    let said = run(&["export", &events, "--out", &har]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let server = Server::with(&["view", &har]);
+    let html = page_of(&server);
+    let bundle = bundle(&html);
+    assert_eq!(bundle["events"].as_array().unwrap().len(), 0);
+    assert_eq!(bundle["har"]["is_ours"], true);
+    assert!(!bundle["requests"].as_array().unwrap().is_empty());
+    server.running.signal(Signal::INT);
+    let said = server.running.end();
+    assert!(said.err.contains("it has no events"), "{said:?}");
+
+    let said = run(&["why", &har]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("open it with `tapline view"), "{said:?}");
 }
 
 #[test]

@@ -93,6 +93,18 @@ async function sees(page, text) {
   await page.locator("#list .row", { hasText: text }).first().waitFor();
 }
 
+// Scrolls from the top until a row is there.
+async function scrollTo(page, scroller, row) {
+  for (let top = 0; !(await row.count()); top += 100) {
+    const isEnd = await page.$eval(scroller, async (element, top) => {
+      element.scrollTop = top;
+      for (let frame = 0; frame < 3; frame += 1) await new Promise(requestAnimationFrame);
+      return element.scrollTop < top - 1000;
+    }, top);
+    assert(!isEnd, `${row} is not in ${scroller}`);
+  }
+}
+
 async function hasNoViolations(page, what) {
   await page.evaluate(readFileSync(join(modules, "axe-core/axe.min.js"), "utf8"));
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
@@ -342,6 +354,71 @@ const cases = {
     await sees(page, "the newest of all");
     await page.locator("#files input[type=file]").setInputFiles({ name: "no file of ours", mimeType: "text/plain", buffer: Buffer.from("nothing\n") });
     await page.locator("#files .file-note.bad").waitFor();
+    await close(page);
+  },
+
+  // Arguments: a HAR. It has requests and pages, and says what it does not have. Closed, everything is as it was before.
+  async opens_a_har() {
+    const page = await open();
+    await sees(page, "the newest of all");
+    await page.locator("#filters label[data-category=control]").click();
+    await until(page, () => location.hash === "#category=control");
+    await page.locator("#files input[type=file]").setInputFiles({ name: "shop.har", mimeType: "application/json", buffer: readFileSync(rest[0]) });
+    await page.locator("#files", { hasText: "shop.har" }).waitFor();
+    const answer = await fetch(`${server}/telemetry/view`, { method: "POST", headers: { "content-type": "application/octet-stream" }, body: readFileSync(rest[0]) });
+    const bundle = await answer.json();
+    await untilRequests(page, bundle.requests.length);
+    await page.locator("#list .empty", { hasText: "HAR of Tapline: it has requests and pages, and no events" }).waitFor();
+    assert.equal(await page.locator("#files button", { hasText: "Export" }).isVisible(), false);
+    await page.locator("#band .page").first().waitFor();
+    await page.locator("#waterfall button", { hasText: "Failed" }).click();
+    await page.locator("#waterfall .row.bad").first().click();
+    await page.locator("#panel .sentence").waitFor();
+    await page.locator("#panel h3", { hasText: "what followed" }).waitFor();
+    await page.locator("#panel h3", { hasText: "request headers" }).waitFor();
+    await hasNoViolations(page, "with a HAR");
+    await page.locator("#panel .close").click();
+    await page.locator("#waterfall button", { hasText: "All" }).click();
+    // A problem, and what is around it.
+    await page.keyboard.press("p");
+    await page.locator("#list .row.problem").first().click();
+    await page.locator("#panel .sentence.bad").waitFor();
+    await page.locator("#files button", { hasText: "Close file" }).click();
+    await until(page, () => location.hash === "#category=control");
+    await sees(page, "the newest of all");
+    assert.equal(await page.locator("#panel").isVisible(), false);
+    await close(page);
+  },
+
+  // Arguments: events of a shop. Without some of them there is a gap, in each view.
+  async a_gap_is_drawn_in_every_view() {
+    const page = await open();
+    await sees(page, "the newest of all");
+    const lines = readFileSync(rest[0], "utf8").trim().split("\n").map((line, index) => JSON.stringify({ seq: index + 1, event: JSON.parse(line) }));
+    const [from, to] = [60, 100];
+    const text = lines.filter((_, index) => index + 1 < from || to < index + 1).join("\n");
+    await page.locator("#files input[type=file]").setInputFiles({ name: "gap.ndjson", mimeType: "text/plain", buffer: Buffer.from(text) });
+    await page.locator("#files", { hasText: "gap.ndjson" }).waitFor();
+    const missing = to - from + 1;
+    const gap = page.locator("#waterfall .row[data-fate=gap]", { hasText: `at most ${missing} events missing` });
+    await page.locator("#waterfall .note", { hasText: "gap:" }).waitFor();
+    // The rows in sight are the newest.
+    await scrollTo(page, "#waterfall .grid", gap);
+    assert.equal(await gap.locator(".start .gap").count(), 1);
+    await page.locator("#waterfall .note", { hasText: `gap: at most ${missing} events missing` }).waitFor();
+    await page.locator("#band .gap-mark").first().waitFor();
+    assert.equal(await page.locator("#band .gap-mark").first().getAttribute("title"), `${missing} events are missing`);
+    await until(page, (text) => document.querySelector("#graph canvas").getAttribute("aria-label").includes(text), `at most ${missing} missing`);
+    await page.locator("#session .lost", { hasText: `≤ ${missing} lost` }).waitFor();
+    await scrollTo(page, "#list .scroller", page.locator("#list .row.loss", { hasText: `at most ${missing} events lost: not in this file` }));
+    // It is no request: the keyboard goes beyond it, and it has no details.
+    await scrollTo(page, "#waterfall .grid", gap);
+    await gap.click();
+    assert.equal(await page.locator("#panel").isVisible(), false);
+    await page.locator("#waterfall .grid").press("Home");
+    const count = await requestCount(page);
+    for (let row = 0; row < count; row += 1) await page.locator("#waterfall .grid").press("ArrowDown");
+    await page.locator("#panel .sentence").waitFor();
     await close(page);
   },
 

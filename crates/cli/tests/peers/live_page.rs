@@ -192,6 +192,24 @@ fn a_dropped_file_opens_on_the_live_page() {
 }
 
 #[test]
+fn a_har_opens_on_the_live_page_and_says_what_it_does_not_have() {
+    let directory = Directory::new("live-page-har");
+    check("opens_a_har", &[NEWEST], |_| {
+        let out = directory.path("shop.har");
+        let said = run(&["export", SHOP, "--out", &out]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        vec![out.clone()]
+    });
+}
+
+#[test]
+fn a_gap_is_drawn_in_every_view_of_the_live_page() {
+    check("a_gap_is_drawn_in_every_view", &[NEWEST], |_| {
+        vec![SHOP.into()]
+    });
+}
+
+#[test]
 fn a_file_answers_the_live_page_as_the_server_does() {
     let directory = Directory::new("live-page-file");
     check("a_file_answers_as_the_server_does", &[&shop()], |server| {

@@ -12,6 +12,7 @@ mod stream;
 
 mod anything;
 mod har;
+mod har_file;
 mod joins;
 mod pages;
 mod problems;

@@ -454,7 +454,7 @@ fn list_problems() {}
 ///
 /// Joins the events of a file, and answers everything that the live page shows of it: `events` (envelopes), `requests` with headers,
 /// `navigations`, `problems` and a `tally`. Nothing is published or kept. The file is NDJSON, plain or compressed with zstd: a
-/// segment of an archive, a dump, or an export.
+/// segment of an archive, a dump, or an export. Or it is a HAR, which has requests and pages, and no events: `har` says who made it.
 #[utoipa::path(
     post, path = "/telemetry/view", tag = "events",
     params(ViewQuery),
@@ -468,7 +468,7 @@ fn list_problems() {}
             ("X-Complete" = bool, description = "Whether the file was read to its end. If not, the rest cannot be decompressed"),
         )),
         (status = 400, description = "The file has no events, or a parameter is wrong.", body = ErrorBody,
-            example = json!({"code": "bad_request", "message": "body: line 1 is no event; send NDJSON, plain or compressed with zstd, such as a segment of an archive"})),
+            example = json!({"code": "bad_request", "message": "body: line 1 is no event; send NDJSON, plain or compressed with zstd, such as a segment of an archive, or a HAR"})),
         (status = 413, description = "The file is too large.", body = ErrorBody,
             example = json!({"code": "body_too_large", "message": "the body is over 8388608 bytes"})),
     ),

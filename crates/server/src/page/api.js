@@ -4,7 +4,8 @@
 //   events(query)         {events, hasMore, nextOffset, head, oldest, epoch, lost}; `events` are envelopes
 //   event(seq, epoch)     {envelope, text}: one event and its JSON, or null where it is gone
 //   requests(query), navigations(query), problems(query)
-//                         {items, hasMore, nextOffset, cursor, lost}
+//                         {items, hasMore, nextOffset, cursor, lost, isComplete, leftOut}: whether all events of the range were
+//                         read, and how many of the oldest items are not kept
 //   request(seq)          one, with headers and timing
 //   counts(query)         as /telemetry/counts
 //   state()               as GET /telemetry, null without a session
@@ -75,6 +76,8 @@ export function serverSource({ onToken }) {
     oldest: Number(headers.get("x-oldest") || 0),
     epoch: headers.get("x-epoch") || "",
     lost: Number(headers.get("x-lost") || 0),
+    isComplete: headers.get("x-complete") !== "false",
+    leftOut: Number(headers.get("x-left-out") || 0),
   });
 
   async function items(path, query, options) {
@@ -128,7 +131,8 @@ export function serverSource({ onToken }) {
       });
       const answered = await answer.json();
       if (!answer.ok) throw new ApiError(answer.status, answered.code || "", answered.message || "not read");
-      return answered;
+      const { headers } = answer;
+      return { ...answered, unread: Number(headers.get("x-unread") || 0), isCut: headers.get("x-complete") === "false" };
     },
     link: (path, query) => new URL(address(path, query), location.href).href,
     download: async (path, query) => (await call(path, { query })).blob(),

@@ -4,18 +4,25 @@ import { NO_FILTER, isEmpty } from "./store.js";
 import { count, events as number } from "./text.js";
 
 // {text, actions: [[label, function]]}
-export function emptyText(state, { store, source }) {
+export function emptyText(state, { store, source, joins }) {
   const { filter, range, session, counts, losses, newest, origin } = state;
   const showAll = ["Show all events", () => store.set({ filter: NO_FILTER })];
   const goLive = ["Back to now", () => store.set({ range: null, follow: true })];
   const start = ["Start a session", () => source.put({}).then((session) => store.set({ session }), () => {})];
 
+  if (origin.har && !filter.problems) return { text: harText(origin.har), actions: [] };
   if (filter.problems) {
+    const { isCut } = joins.status();
     const lost = losses.reduce((sum, loss) => sum + loss.count, 0);
     const doubt = lost > 0 ? ` ${number(lost)} were lost: there may have been problems among them.` : "";
     const others = isEmpty({ ...filter, problems: false }) ? "No problem was found" : "No problem matches this filter";
+    if (origin.har) return { text: `${others} among the requests and pages of this HAR. It has no events: what the console said is not known.${doubt}`, actions: [showAll] };
+    const unseen = notCaptured(session);
+    const blind = session === null && origin.kind === "server" ? " No session is on: what happens now is not seen."
+      : unseen.length > 0 ? ` Not captured: ${unseen.join(", ")}.` : "";
     const of = counts ? ` in ${number(counts.events)}` : "";
-    return { text: `${others}${of}.${doubt}`, actions: [showAll, ...(range ? [goLive] : [])] };
+    const old = isCut ? " Older problems are not kept: a shorter range has them." : "";
+    return { text: `${others}${of}.${doubt}${blind}${old}`, actions: [showAll, ...(range ? [goLive] : [])] };
   }
   if (!isEmpty(filter)) {
     const unknown = unknownTypes(filter, state);
@@ -32,6 +39,21 @@ export function emptyText(state, { store, source }) {
     return { text: "No session is on: nothing is captured, so there is nothing to see.", actions: [start] };
   }
   return { text: newest ? "…" : "No events yet. The first one appears here at once.", actions: [] };
+}
+
+// The categories with most of the problems that the session leaves out.
+function notCaptured(session) {
+  const browser = session?.config?.browser;
+  return browser ? ["console", "network", "page"].filter((category) => !browser[category]?.enabled) : [];
+}
+
+// What a HAR does not say.
+function harText({ creator, is_ours: isOurs, sanitized }) {
+  return [
+    `This file is a HAR of ${isOurs ? "Tapline" : creator.slice(0, 100) || "an unknown program"}: it has requests and pages, and no events.`,
+    "What the console said, exceptions, clicks and screenshots are not in it.",
+    sanitized ? "Secrets were removed from it." : "",
+  ].filter(Boolean).join(" ");
 }
 
 // Types of the filter that are not known, and that no event has either.

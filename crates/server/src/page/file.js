@@ -1,9 +1,10 @@
 // A file that was opened, as a source: answers the calls of `api.js` from a bundle in memory.
 //
 // The bundle is what POST /telemetry/view answers, and what a standalone file has inside:
-// {name, events: [envelopes], requests, navigations, problems, tally}.
+// {name, events: [envelopes], requests, navigations, problems, tally}. What was made of a HAR has no events, and `har`: what
+// that file says about itself.
 
-import { endOf, hasStatus, hasText } from "./joins.js";
+import { endOf, hasStatus, hasText, requestEnd } from "./joins.js";
 
 const SECOND = 1_000_000;
 const UNITS = { ms: 1000, s: SECOND, m: 60 * SECOND, h: 3600 * SECOND, d: 86_400 * SECOND };
@@ -14,7 +15,8 @@ export function fileSource(bundle) {
   const first = events[0];
   const last = events.at(-1);
   // The clock of a file has stopped.
-  const now = last ? last.event.ts : 0;
+  const end = last ? { seq: last.seq, ts: last.event.ts } : endOfItems(kinds);
+  const now = end?.ts ?? 0;
   // Seqs begin again where the server was restarted; `event` finds the last of a seq, as the server would.
   const bySeq = new Map(events.map((envelope) => [envelope.seq, envelope]));
   const gaps = gapsOf(events);
@@ -34,7 +36,7 @@ export function fileSource(bundle) {
 
   function items(kind) {
     return async (query = {}) => {
-      if (query.after) return { items: [], hasMore: false, nextOffset: null, cursor: query.after, lost: 0 };
+      if (query.after) return { items: [], hasMore: false, nextOffset: null, cursor: query.after, lost: 0, isComplete: true, leftOut: 0 };
       const { limit = 1000, target_id: target, contains = "", status = "", kind: wanted = "", navigation, resource_type: type } = query;
       const offset = Number(query.offset || 0);
       const [from, to] = [timeOf(query.since, now, -Infinity), timeOf(query.until, now, Infinity)];
@@ -47,13 +49,16 @@ export function fileSource(bundle) {
         && (!status || hasStatus(item, String(status))));
       const page = all.slice(offset, offset + Number(limit));
       const hasMore = offset + page.length < all.length;
-      return { items: page, hasMore, nextOffset: hasMore ? String(offset + page.length) : null, cursor: `${last?.seq ?? 0}-file`, lost: 0 };
+      return { items: page, hasMore, nextOffset: hasMore ? String(offset + page.length) : null, cursor: `${end?.seq ?? 0}-file`, lost: 0, isComplete: true, leftOut: 0 };
     };
   }
 
   return {
     kind: "file",
     name: bundle.name,
+    har: bundle.har ?? null,
+    // {seq, ts} of the last that it has, or null.
+    end,
     authorize() {},
     async events(query = {}) {
       const { limit = 20, order = "asc" } = query;
@@ -83,7 +88,7 @@ export function fileSource(bundle) {
     navigations: items("navigations"),
     problems: items("problems"),
     request: async (seq) => kinds.requests.findLast((item) => item.seq === seq) ?? null,
-    counts: async (query = {}) => countsOf(events, gaps, matching(query), query, now),
+    counts: async (query = {}) => countsOf(events, gaps, matching(query), query, { since: first?.event.ts ?? startOfItems(kinds) ?? 0, until: now }),
     state: async () => null,
     sinks: async () => [],
     readers: async () => [],
@@ -118,7 +123,22 @@ function timeOf(text, now, otherwise) {
   return Number.isNaN(ms) ? otherwise : ms * 1000 + Number(micros.padEnd(3, "0").slice(0, 3));
 }
 
-// Where seqs are missing within a run.
+// Of a file without events.
+function startOfItems({ requests, navigations }) {
+  const times = [...requests.map(({ ts }) => ts), ...navigations.map(({ start_ts }) => start_ts)];
+  return times.length > 0 ? times.reduce((a, b) => Math.min(a, b)) : null;
+}
+
+function endOfItems({ requests, navigations }) {
+  let end = null;
+  for (const { updated: seq, ts } of [
+    ...requests.map((it) => ({ updated: it.updated, ts: requestEnd(it) ?? it.ts })),
+    ...navigations.map((it) => ({ updated: it.updated, ts: Math.max(it.ts, it.load ?? 0, it.settled ?? 0) })),
+  ]) end = { seq: Math.max(seq, end?.seq ?? 0), ts: Math.max(ts, end?.ts ?? 0) };
+  return end;
+}
+
+// Where seqs are missing within a run: what was lost, or what was left out of the file.
 function gapsOf(events) {
   const gaps = [];
   for (let index = 1; index < events.length; index += 1) {
@@ -130,9 +150,9 @@ function gapsOf(events) {
   return gaps;
 }
 
-function countsOf(events, gaps, isMatching, query, now) {
-  const since = timeOf(query.since, now, events[0]?.event.ts ?? 0);
-  const until = Math.max(since + 1, timeOf(query.until, now, now));
+function countsOf(events, gaps, isMatching, query, all) {
+  const since = timeOf(query.since, all.until, all.since);
+  const until = Math.max(since + 1, timeOf(query.until, all.until, all.until));
   const many = Math.min(1000, Math.max(1, Number(query.buckets || 100)));
   const length = (until - since) / many;
   const buckets = Array.from({ length: many }, (_, index) => ({ ts: Math.round(since + index * length), by_category: {}, lost: 0 }));

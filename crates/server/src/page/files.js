@@ -20,8 +20,12 @@ export function mount(root, { store, source, open }) {
     say(`Reading ${file.name} …`);
     try {
       const bundle = await source.view(file);
-      say("");
       open({ ...bundle, name: file.name });
+      const { unread = 0, isCut } = bundle;
+      say([
+        unread > 0 ? `${unread} lines are no events.` : "",
+        isCut ? "The rest of the file cannot be read: it is cut, or still being written." : "",
+      ].join(" ").trim(), unread > 0 || isCut);
     } catch (failure) {
       say(`${file.name}: ${failure.message}`, true);
     }
@@ -113,6 +117,8 @@ export function mount(root, { store, source, open }) {
     const isAlone = document.getElementById("bundle") !== null;
     leave.hidden = isAlone;
     chooser.button.hidden = isAlone;
+    // A HAR has no events to be exported.
+    button.hidden = isFile && origin.har !== null;
     items.forEach((item, index) => {
       item.hidden = isFile && FORMATS[index][0] !== "ndjson";
     });
@@ -134,7 +140,7 @@ function build(root) {
   input.hidden = true;
   input.setAttribute("aria-label", "File to open");
   const choose = node("button", "small", "Open file");
-  choose.title = "An archive segment, a dump, NDJSON, or a HAR of Tapline; or drop it here";
+  choose.title = "An archive segment, a dump, NDJSON, or a HAR; or drop it here";
   const holder = node("div", "menu-holder");
   const button = node("button", "small", "Export");
   button.setAttribute("aria-haspopup", "menu");

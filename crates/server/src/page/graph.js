@@ -120,7 +120,9 @@ export function mount(root, { store, source, joins }) {
     zoom.hidden = !range && !zoomed;
     zoom.textContent = zoomed ? "Zoom out" : "Zoom in";
     const text = counts ? Object.entries(counts.by_category ?? {}).map(([name, many]) => `${name} ${count(many)}`).join(", ") : "";
-    canvas.setAttribute("aria-label", extent ? `Events from ${timeOf(extent.since, zone)} to ${timeOf(extent.until, zone)}: ${text || "none"}` : "Events over time");
+    const missing = extent ? joins.gaps().filter((gap) => gap.since <= extent.until && extent.since <= gap.until).reduce((sum, gap) => sum + gap.count, 0) : 0;
+    const gap = missing > 0 ? `; at most ${count(missing)} missing` : "";
+    canvas.setAttribute("aria-label", extent ? `Events from ${timeOf(extent.since, zone)} to ${timeOf(extent.until, zone)}: ${text || "none"}${gap}` : "Events over time");
     spans.value = String(span ?? FIRST_SPAN);
   }
 

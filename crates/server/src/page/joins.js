@@ -11,7 +11,8 @@
 //   joins.gaps()         [{since, until, count}]: pieces of time of which events are missing
 //   joins.window()       {since, until}: the range, and else what the graph shows
 //   joins.now()          microseconds since the Unix epoch, by the clock of the events
-//   joins.status()       {isRead, isCut, error}
+//   joins.status()       {isRead, isCut, error}: whether all of it was read, whether older items are not kept, and why the last
+//                        reading failed
 //   joins.on(fn)         fn() after a change, at most once a frame; answers a function that ends it
 
 import { overlaps } from "./axis.js";
@@ -70,12 +71,14 @@ export function createJoins({ store, source }) {
 
   function gaps() {
     const { gaps: counted = [], losses } = store.get();
-    const known = losses.filter((loss) => Number.isFinite(loss.since) || Number.isFinite(loss.until));
+    // What the server has counted as well is there once.
+    const isCounted = (loss) => loss.epoch === store.get().epoch && counted.some((gap) => gap.from <= loss.to && loss.from <= gap.to);
+    const known = losses.filter((loss) => (Number.isFinite(loss.since) || Number.isFinite(loss.until)) && !isCounted(loss));
     return [
       // Without a time: at the beginning, or at the end, of what was counted.
       ...counted.map((gap) => ({ since: gap.since ?? 0, until: gap.until ?? Number.MAX_SAFE_INTEGER, count: gap.lost ?? gap.to - gap.from + 1 })),
       ...known.map((loss) => ({ since: loss.since ?? 0, until: loss.until ?? loss.since, count: loss.count })),
-    ].filter((gap) => gap.since <= gap.until);
+    ].filter((gap) => gap.since <= gap.until).sort((a, b) => a.since - b.since);
   }
 
   // ---- reading ----
@@ -87,6 +90,8 @@ export function createJoins({ store, source }) {
       const page = await source[kind]({ ...query, limit: PAGE, offset: offset || "" });
       if (mine !== generation) return "";
       add(set, kind, page.items);
+      if (page.leftOut > 0) set.isCut = true;
+      if (!page.isComplete) set.isPartial = true;
       changed();
       if (!page.hasMore) return page.cursor;
       offset = Number(page.nextOffset);
@@ -94,12 +99,14 @@ export function createJoins({ store, source }) {
   }
 
   async function read(set, query, mine) {
+    set.isPartial = false;
     await Promise.all(KINDS.map(async (kind) => {
       const after = set.cursors[kind];
       const cursor = await readAll(set, kind, { ...query, after }, mine);
       if (cursor) set.cursors[kind] = cursor;
     }));
-    if (mine === generation) set.isRead = true;
+    // A server that has much to read answers with what it has so far.
+    if (mine === generation) set.isRead = !set.isPartial;
   }
 
   async function readPictures(query) {
@@ -132,9 +139,15 @@ export function createJoins({ store, source }) {
     const mine = generation;
     const isCovered = live.isRead && !live.isCut && covers(live, range);
     const set = { ...emptySet(range.since), range };
-    if (!isCovered) await read(set, query, mine);
-    if (mine !== generation || store.get().range !== range) return;
-    if (!isCovered) past = set;
+    const isWanted = () => mine === generation && store.get().range === range;
+    if (!isCovered) {
+      do {
+        await read(set, query, mine);
+        if (!isWanted()) return;
+        past = set;
+        changed();
+      } while (set.isPartial);
+    }
     changed();
     await readPictures(query);
   }
@@ -156,7 +169,6 @@ export function createJoins({ store, source }) {
         try {
           await poll();
           error = "";
-          // A server that has much to read answers with what it has so far.
           const read = Math.min(...KINDS.map((kind) => Number.parseInt(live.cursors[kind], 10) || 0));
           if (source.kind === "file" || newest.seq <= read) seen = key;
         } catch (failure) {
@@ -233,6 +245,7 @@ function emptySet(since) {
     sorted: {},
     cursors: { requests: "", navigations: "", problems: "" },
     isRead: false,
+    isPartial: false, // the server has not read all of it yet
     isCut: false,
   };
 }

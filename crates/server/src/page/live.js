@@ -47,32 +47,41 @@ export function createLive({ store, source }) {
 
   async function startFile() {
     const page = await source.events({ order: "desc", limit: 1 });
-    const last = page.events[0];
+    const { har, end } = source;
     epoch = page.epoch;
     store.set({
-      newest: last ? { seq: last.seq, ts: last.event.ts } : null,
+      newest: end,
       oldest: page.oldest,
       epoch,
       session: null,
       connection: { state: "file", text: "a file" },
     });
     askForLosses(page);
+    // Of a HAR only the numbers are known.
+    if (har && har.lost > 0) addLoss({ epoch, from: 1, to: 0, count: har.lost, exact: false, since: null, until: null, why: "missing when the file was made" });
+    if (har) store.set({ restarts: har.restarts });
   }
 
   // What this page can never show, since it was gone before.
   async function askForLosses({ oldest }) {
     const first = await source.events({ after: `0-${epoch}`, limit: 1 }).catch(() => null);
-    if (first === null) return;
+    const counts = first && await source.counts({ buckets: 1 }).catch(() => null);
+    if (first === null || counts === null) {
+      store.set({ isLossKnown: false });
+      return;
+    }
     if (first.lost > 0) {
       const to = first.events.length > 0 ? first.events[0].seq - 1 : Math.max(oldest - 1, first.lost);
       addLoss({ epoch, from: 1, to, count: first.lost, exact: true, since: null,
         until: first.events.length > 0 ? first.events[0].event.ts : null, why: "evicted before this page was opened" });
     }
-    const counts = await source.counts({ buckets: 1 }).catch(() => null);
-    for (const gap of (counts && counts.gaps) || []) {
-      addLoss({ epoch, from: gap.from, to: gap.to, count: gap.to - gap.from + 1, exact: true, since: gap.since,
-        until: gap.until, why: "missing in the archive" });
+    const isFile = source.kind === "file";
+    for (const gap of counts.gaps ?? []) {
+      const all = gap.to - gap.from + 1;
+      addLoss({ epoch, from: gap.from, to: gap.to, count: gap.lost ?? all, exact: !isFile && gap.lost === all, since: gap.since,
+        until: gap.until, why: isFile ? "not in this file: lost, or left out of it" : "missing in the archive" });
     }
+    store.set({ isLossKnown: counts.complete !== false });
   }
 
   function follow(after) {

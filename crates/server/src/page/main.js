@@ -23,21 +23,27 @@ function start() {
   const bundle = document.getElementById("bundle");
   const first = bundle ? fileSource(JSON.parse(bundle.textContent))
     : serverSource({ onToken: (note) => store.set({ connection: { state: "token", text: note } }) });
-  if (bundle) store.set({ origin: { kind: "file", name: first.name } });
+  if (bundle) store.set({ origin: originOf(first) });
   const source = switchable(first);
   const live = createLive({ store, source });
   const joins = createJoins({ store, source });
 
-  // Shows a file: what POST /telemetry/view answered. `null`: what was there first.
+  // Shows a file: what POST /telemetry/view answered. `null`: what was there first, as it was.
+  let before = null;
   function open(opened) {
     const next = opened ? fileSource(opened) : first;
+    const { range, follow, filter, selection } = store.get();
+    if (opened) before ??= { range, follow, filter, selection };
     source.use(next);
     store.set({
-      origin: next.kind === "file" ? { kind: "file", name: next.name } : { kind: "server" },
+      origin: originOf(next),
       losses: [],
+      isLossKnown: false,
+      restarts: 0,
       counts: null,
-      ...(opened && { range: null, filter: NO_FILTER, selection: null }),
+      ...(opened ? { range: null, follow: true, filter: NO_FILTER, selection: null } : before),
     });
+    if (!opened) before = null;
     live.start();
   }
 
@@ -45,5 +51,7 @@ function start() {
   for (const [id, view] of Object.entries(VIEWS)) view.mount(document.getElementById(id), context);
   live.start();
 }
+
+const originOf = ({ kind, name, har }) => (kind === "file" ? { kind, name, har } : { kind });
 
 start();

@@ -3,7 +3,7 @@
 // It stays still: nothing in it moves because events arrive. Where what it shows has changed, it offers to read it again.
 
 import { button, copy, make } from "./dom.js";
-import { count, dataOf, dateOf, duration, isProblem, short, size, spread, summaryOf, timeOf } from "./text.js";
+import { count, dataOf, dateOf, duration, events as number, isProblem, short, size, spread, summaryOf, timeOf } from "./text.js";
 
 // How much JSON is laid out.
 const MAX_CHARS = 200_000;
@@ -66,7 +66,12 @@ export function mount(root, { store, source, joins }) {
   }
 
   async function describeEvent(selection, found, signal) {
-    if (found === null) return [gone(selection)];
+    if (found === null) {
+      // A HAR has no events, but knows the requests that they are of.
+      const isOf = (it) => [it.seq, it.hop_seq, it.end?.seq].includes(selection.seq);
+      const request = store.get().origin.har ? joins.known("requests").find(isOf) : undefined;
+      return request ? describeRequest({ ...selection, seq: request.seq }, null, signal) : [gone(selection)];
+    }
     const { event } = found.envelope;
     const request = await requestOf(event, found.envelope.seq, signal);
     const problem = isProblem(event) ? await itemOf("problems", found.envelope.seq, event.ts, signal) : null;
@@ -92,7 +97,8 @@ export function mount(root, { store, source, joins }) {
     return [
       make("p", { class: isBad(request) ? "sentence bad" : "sentence" }, request.sentence),
       requestWords(request),
-      problems.length > 0 && followed(problems, [request.seq, request.end?.seq]),
+      problems === null && section("problems", make("p", { class: "bad" }, "Not loaded.")),
+      problems?.length > 0 && followed(problems, [request.seq, request.end?.seq]),
       copies(found, request),
       timing && section("phases", phases(timing, request.duration_ms)),
       request.redirects && section("redirects", list(request.redirects.map((hop) => `${hop.status ?? ""} ${hop.method || ""} ${hop.url} → ${hop.to}`))),
@@ -121,10 +127,13 @@ export function mount(root, { store, source, joins }) {
       make("p", { class: "sentence" }, `${navigation.parent_frame_id ? "A frame went" : "The tab went"} to ${navigation.url}`),
       make("dl", {}, milestones.map(([name, ts]) => [make("dt", {}, name),
         make("dd", { title: dateOf(ts, zone) }, ts === from ? timeOf(ts, zone) : `+${duration((ts - from) / 1000)}`)])),
-      make("p", {}, `Layout shift ${Number((navigation.cls || 0).toFixed(3))} in ${count(navigation.layout_shifts || 0)} shifts.`),
+      make("p", {}, store.get().origin.har ? `Layout shift ${Number((navigation.cls || 0).toFixed(3))}.`
+        : `Layout shift ${Number((navigation.cls || 0).toFixed(3))} in ${count(navigation.layout_shifts || 0)} shifts.`),
+      navigation.lost > 0 && make("p", { class: "bad" }, `At most ${number(navigation.lost)} are missing: what is not here may have happened.`),
       button("Only this navigation", () => store.set({ range: { since: from - 1000, until: Math.max(until, from) + 1000 } })),
       navigation.request !== undefined && button("Its request", () => select("request", navigation.request)),
-      section(`problems (${problems.length})`, moments(problems, from, "problem")),
+      problems === null ? section("problems", make("p", { class: "bad" }, "Not loaded."))
+        : section(`problems (${problems.length})`, moments(problems, from, "problem")),
       found && section("data", pre(dataOf(found.text) ?? "absent")),
       found && metadata(found),
     ].filter(Boolean);
@@ -151,8 +160,10 @@ export function mount(root, { store, source, joins }) {
     ].filter(Boolean);
   }
 
-  const gone = ({ seq }) => make("p", { class: "sentence" },
-    `The event with seq ${count(seq)} is not retained any more${store.get().hasArchive === false ? ", and the server has no archive" : ""}.`);
+  const gone = ({ seq }) => make("p", { class: "sentence" }, store.get().origin.har
+    ? `A HAR has no events: of seq ${count(seq)} nothing else is known.`
+    : store.get().origin.kind === "file" ? `The event with seq ${count(seq)} is not in this file.`
+    : `The event with seq ${count(seq)} is not retained any more${store.get().hasArchive === false ? ", and the server has no archive" : ""}.`);
 
   // ---- what belongs to it ----
 
@@ -174,14 +185,14 @@ export function mount(root, { store, source, joins }) {
     return items.find((item) => item.seq === seq) || null;
   }
 
-  // The problems of a request or a navigation; a fresh page asks for those of that time.
+  // The problems of a request or a navigation; a fresh page asks for those of that time. Null where they cannot be loaded.
   async function problemsOf(kind, seq, ts, signal) {
     const isIts = (problem) => problem[kind] === seq;
     const known = joins.known("problems").filter(isIts);
     if (known.length > 0 || joins.status().isRead) return known;
     const query = { since: ts - 1_000_000, until: ts + PROBLEMS_US, limit: 1000 };
-    const { items } = await source.problems(query, { signal }).catch(() => ({ items: [] }));
-    return items.filter(isIts);
+    const answer = await source.problems(query, { signal }).catch(() => null);
+    return answer && answer.items.filter(isIts);
   }
 
   function updatedOf({ kind, seq }) {
@@ -215,8 +226,12 @@ export function mount(root, { store, source, joins }) {
     const items = [...after.values()].filter(({ seq }) => !own.has(seq)).sort((a, b) => a.ts - b.ts);
     const isSettled = problems.every((problem) => problem.is_settled !== false);
     const lost = Math.max(...problems.map((problem) => problem.lost || 0));
+    const unseen = [...new Set(problems.flatMap((problem) => problem.not_captured || []))];
+    const nothing = store.get().origin.har ? "No other request or page of this HAR, in the same tab, within 2 s. What the console said is not in it."
+      : `Nothing ${unseen.length > 0 ? "of what was captured" : "that matters"}, in the same tab, within 2 s.`;
     return section(isSettled ? "what followed" : "what followed so far",
-      items.length > 0 ? moments(items, from) : make("p", { class: "quiet" }, "Nothing that matters, in the same tab, within 2 s."),
+      items.length > 0 ? moments(items, from) : make("p", { class: "quiet" }, nothing),
+      unseen.length > 0 && make("p", { class: "bad" }, `Not captured then: ${unseen.join(", ")}.`),
       lost > 0 && make("p", { class: "bad" }, `At most ${count(lost)} events are missing here.`));
   }
 

@@ -17,7 +17,6 @@ const MAX_LOADED = 4000;
 const MAX_SPAN = 500;
 const RETRY_MS = 2000;
 const RESTART = "The server was restarted here: seqs begin again.";
-const GONE = "Not retained any more: evicted";
 
 // `present()`: the epoch of the server, "" before it is known. `hasArchive()`: whether evicted events are read elsewhere, null before
 // it is known.
@@ -31,6 +30,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
   let newestSeen = null; // {epoch, seq} of the stream before the first page was there
   const addresses = new Map();
 
+  const gone = source.kind === "file" ? "Not in this file: lost, or left out of it" : "Not retained any more: evicted";
   const match = matcher(filter);
   // Without a filter each seq is a row.
   const isExact = !match.isNeeded && range === null;
@@ -277,7 +277,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
       const before = tidied[tidied.length - 1];
       if (before && joins(before, span)) {
         before.to = span.to;
-        if (before.isGone) before.rows = lossSpan(before.epoch, before.from, before.to, GONE, true).rows;
+        if (before.isGone) before.rows = lossSpan(before.epoch, before.from, before.to, gone, true).rows;
         else {
           before.rows = before.rows && before.rows.concat(span.rows);
           before.count += span.count;
@@ -306,14 +306,14 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
     for (const [first, last] of holes) addHole(epoch, first, last);
   }
 
-  const addHole = (epoch, from, to) => carve(epoch, from, to, GONE, true);
+  const addHole = (epoch, from, to) => carve(epoch, from, to, gone, true);
 
   // A loss that was reported: a row of its own where nothing is known of these seqs, or only that they are gone.
   const addLoss = (loss, text) => carve(loss.epoch, loss.from, loss.to, text, false);
 
   // What the server has evicted, and does not have in an archive either.
   function forget(oldest) {
-    if (hasArchive() === false) carve(present(), 1, oldest - 1, GONE, true);
+    if (hasArchive() === false) carve(present(), 1, oldest - 1, gone, true);
   }
 
   function carve(epoch, from, to, text, isGone) {
@@ -335,7 +335,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
   }
 
   function part(span, from, to) {
-    if (span.isLoss) return lossSpan(span.epoch, from, to, GONE, true);
+    if (span.isLoss) return lossSpan(span.epoch, from, to, gone, true);
     if (span.rows === null) return rest(span, from, to);
     const rows = span.rows.filter(({ seq }) => from <= seq && seq <= to);
     return { epoch: span.epoch, from, to, count: rows.length, rows };

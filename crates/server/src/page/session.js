@@ -48,7 +48,7 @@ export function mount(root, { store, source, live }) {
 
   // ---- connection ----
 
-  function drawConnection({ connection, losses, zone: now, origin }) {
+  function drawConnection({ connection, losses, isLossKnown, zone: now, origin }) {
     const { state, text } = connection;
     link.dataset.state = state;
     link.textContent = state === "token" ? "waiting for a token" : state === "file" ? origin.name || "a file" : text;
@@ -61,7 +61,9 @@ export function mount(root, { store, source, live }) {
     lost.title = losses.map((loss) => `${number(loss.count)}: seq ${count(loss.from)} to ${count(loss.to)}, ${loss.why}`).join("\n");
     zone.textContent = now === "utc" ? "UTC" : `local time (${offset()})`;
     for (const menu of menus) menu.hidden = origin.kind === "file";
-    lost.hidden = state === "connecting" || state === "token";
+    // Before the server was asked it is not known.
+    lost.hidden = state === "connecting" || state === "token" || (missing === 0 && !isLossKnown && state !== "live");
+    if (missing === 0 && !isLossKnown) lost.textContent = "? lost";
   }
 
   // ---- session ----
@@ -141,14 +143,17 @@ export function mount(root, { store, source, live }) {
     clearTimeout(timer);
     if (source.kind === "server" && !document.hidden && store.get().connection.state === "live") {
       await Promise.all([
-        source.sinks().then(drawSinks, (error) => failed(sinkBody, error)),
-        source.readers().then(drawReaders, (error) => failed(readerBody, error)),
+        source.sinks().then(drawSinks, (error) => failed(sinks, "sinks ?", sinkBody, error)),
+        source.readers().then(drawReaders, (error) => failed(readers, "readers ?", readerBody, error)),
       ]);
     }
     timer = setTimeout(poll, POLL_MS);
   }
 
-  const failed = (body, error) => body.replaceChildren(make("p", { class: "bad" }, error.message));
+  function failed(summary, text, body, error) {
+    summary.textContent = text;
+    body.replaceChildren(make("p", { class: "bad" }, error.message));
+  }
 
   function drawSinks({ sinks: all }) {
     const bad = all.filter((sink) => sink.last_error || sink.lost > 0 || sink.failed > 0 || sink.rejected > 0);
@@ -176,7 +181,7 @@ export function mount(root, { store, source, live }) {
           [...(reader.category || []), ...(reader.type || [])].join(", ") || "everything"])));
   }
 
-  store.on(["connection", "losses", "zone", "origin"], drawConnection);
+  store.on(["connection", "losses", "isLossKnown", "zone", "origin"], drawConnection);
   store.on(["connection"], ({ connection }) => connection.state === "live" && poll());
   store.on(["session"], drawSession);
   drawConnection(store.get());

@@ -17,6 +17,7 @@
 //   session     the state as GET /telemetry answers it; null: none; undefined: not known yet
 //   losses      [{epoch, from, to, count, exact, since, until, why}], by `from`: events that this page can never show; kept
 //               over changes of the filter and the range
+//   isLossKnown whether the server was asked what was lost before, and answered
 //   restarts    how often another epoch came while the page was open
 //   epoch       of the server; "" before it is known
 //   newest      {seq, ts} of the newest event known, or null
@@ -28,7 +29,7 @@
 //               where neither is asked for
 //   types       the names of the known types of events; [] before they are known
 //   hasArchive  whether the server reads evicted events from an archive; null: not known yet
-//   origin      {kind: "server"} or {kind: "file", name}
+//   origin      {kind: "server"}, or {kind: "file", name, har}; `har` is what a HAR says about itself, else null
 //
 // range, filter, selection and zone are kept in the address, after the `#`. A token never is.
 
@@ -46,6 +47,7 @@ export function createStore() {
     connection: { state: "connecting", text: "connecting" },
     session: undefined,
     losses: [],
+    isLossKnown: false,
     restarts: 0,
     epoch: "",
     newest: null,

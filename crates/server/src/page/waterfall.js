@@ -2,11 +2,11 @@
 //
 // Only the rows in sight are in the document: ten thousand scroll as well as ten. They are keyed by seq, so that a row
 // stays where it is while others come and go. The axis spans the rows in sight, in steps; sorted by anything but the
-// beginning, each row begins at the left, so that durations can be compared.
+// beginning, each row begins at the left, so that durations can be compared. Where events are missing there is a row for the gap.
 
-import { placeOf, stepOf, ticksOf } from "./axis.js";
+import { overlaps, placeOf, placeWithin, stepOf, ticksOf } from "./axis.js";
 import { fateOf, hasStatus, hasText, isBad, requestEnd } from "./joins.js";
-import { count, duration, size, timeOf } from "./text.js";
+import { count, duration, events, size, timeOf } from "./text.js";
 import { node } from "./dom.js";
 
 const ROW = 22; // pixels, as in the style sheet
@@ -36,12 +36,13 @@ export function mount(root, { store, joins }) {
   const { grid, body, note, heads, axisCell, quick, empty } = parts;
   let sort = { column: "start", isDown: false };
   let rows = []; // what is shown, in order
-  let all = 0; // how many there are, with those that the filter hides
+  let all = 0; // how many requests there are, with those that the filter hides
+  let requestCount = 0; // how many of the rows are requests
   let isAtEnd = true; // the newest stay in sight
   const shown = new Map(); // key -> element
   let isPlanned = false;
 
-  const keyOf = (request) => `${request.run ?? 0}:${request.seq}`;
+  const keyOf = (row) => (row.isGap ? `gap ${row.ts}` : `${row.run ?? 0}:${row.seq}`);
 
   // ---- which rows ----
 
@@ -62,11 +63,23 @@ export function mount(root, { store, joins }) {
       // toSorted is stable: equal ones stay by their beginning.
       rows = rows.toSorted((a, b) => (sort.isDown ? order(b, a) : order(a, b)));
     }
+    requestCount = rows.length;
+    if (sort.column === "start") rows = withGaps(rows);
     body.style.height = `${rows.length * ROW}px`;
     grid.setAttribute("aria-rowcount", String(rows.length + 1));
     keepPlace(before);
     drawWords(requests);
     plan();
+  }
+
+  // A gap has its place by where it begins.
+  function withGaps(requests) {
+    const axis = joins.window();
+    const gaps = joins.gaps().filter((gap) => overlaps(gap.since, gap.until, axis)).map(({ since, until, count: many }) => ({
+      isGap: true, ts: Math.max(since, axis.since), until: Math.min(until, joins.now()), many, updated: until,
+    }));
+    if (gaps.length === 0) return requests;
+    return [...requests, ...gaps].sort((a, b) => (sort.isDown ? b.ts - a.ts : a.ts - b.ts));
   }
 
   // The first row in sight, and how far it is scrolled.
@@ -136,7 +149,7 @@ export function mount(root, { store, joins }) {
     let since = Infinity;
     let until = -Infinity;
     for (const it of rows) {
-      const end = requestEnd(it) ?? Math.max(now, it.ts);
+      const end = it.isGap ? Math.max(it.until, it.ts) : requestEnd(it) ?? Math.max(now, it.ts);
       since = Math.min(since, isByStart ? it.ts : 0);
       until = Math.max(until, isByStart ? end : end - it.ts);
     }
@@ -164,12 +177,13 @@ export function mount(root, { store, joins }) {
     const file = document.createElement("b");
     const path = document.createElement("i");
     cells.name.append(file, path);
-    element.addEventListener("click", () => select(element.request));
+    element.addEventListener("click", () => element.request && select(element.request));
     return { element, cells, file, path, drawn: "" };
   }
 
   function fill(row, request, index, axis, isChosen) {
     const { element, cells } = row;
+    if (request.isGap) return fillGap(row, request, index, axis);
     const end = requestEnd(request);
     const state = `${keyOf(request)} ${request.updated} ${index} ${axis.since} ${axis.until} ${axis.isByStart} ${isChosen} ${end ?? joins.now()}`;
     if (row.drawn === state) return;
@@ -193,6 +207,29 @@ export function mount(root, { store, joins }) {
     cells.size.textContent = request.response?.from_cache ? "cache" : request.encoded_bytes === undefined ? "" : size(request.encoded_bytes);
     cells.time.textContent = fate === "pending" || fate === "open" ? duration((joins.now() - request.ts) / 1000) : request.duration_ms === undefined ? "" : duration(request.duration_ms);
     drawPhases(cells.start, request, axis, end);
+  }
+
+  function fillGap(row, gap, index, axis) {
+    const { element, cells } = row;
+    row.drawn = "";
+    element.request = null;
+    element.style.transform = `translateY(${index * ROW}px)`;
+    element.setAttribute("aria-rowindex", String(index + 2));
+    element.setAttribute("aria-selected", "false");
+    element.classList.remove("bad");
+    element.classList.toggle("odd", index % 2 === 1);
+    element.dataset.fate = "gap";
+    for (const cell of Object.values(cells)) {
+      if (cell !== cells.name && cell !== cells.start) cell.textContent = "";
+      cell.title = "";
+    }
+    row.file.textContent = `gap: at most ${events(gap.many)} missing`;
+    row.path.textContent = "requests and answers may be among them";
+    const left = placeWithin(gap.ts, axis) * 100;
+    const piece = node("s", "gap");
+    piece.style.left = `${left.toFixed(3)}%`;
+    piece.style.width = `${(placeWithin(gap.until, axis) * 100 - left).toFixed(3)}%`;
+    cells.start.replaceChildren(piece);
   }
 
   function drawPhases(cell, request, axis, end) {
@@ -232,10 +269,12 @@ export function mount(root, { store, joins }) {
     const bad = requests.filter(isBad).length;
     const bytes = rows.reduce((sum, it) => sum + (it.encoded_bytes ?? 0), 0);
     const { isCut, isRead, error } = joins.status();
-    const hidden = all - rows.length;
+    const hidden = all - requestCount;
     note.textContent = [
-      hidden > 0 ? `${count(rows.length)} of ${count(all)}` : count(all),
-      `${count(bad)} failed`,
+      hidden > 0 ? `${count(requestCount)} of ${count(all)}` : isRead || all > 0 ? count(all) : "",
+      // Before all is read, none has failed as far as is known.
+      isRead || bad > 0 ? `${count(bad)} failed` : "",
+      isRead || error ? "" : "reading …",
       bytes > 0 ? size(bytes) : "",
       isCut ? "only the newest; choose a shorter range for the others" : "",
       missing(),
@@ -254,8 +293,7 @@ export function mount(root, { store, joins }) {
     const axis = joins.window();
     const lost = joins.gaps().filter((gap) => gap.since <= axis.until && axis.since <= gap.until);
     const many = lost.reduce((sum, gap) => sum + gap.count, 0);
-    root.classList.toggle("has-gaps", many > 0);
-    return many > 0 ? `gap: ${count(many)} events missing` : "";
+    return many > 0 ? `gap: at most ${events(many)} missing` : "";
   }
 
   // ---- the selection ----
@@ -269,7 +307,7 @@ export function mount(root, { store, joins }) {
     }
     if (selection.kind !== "event" || selection.epoch) return null;
     const { seq } = selection;
-    const request = rows.find((it) => (it.run ?? 0) === (selection.run ?? 0) && (it.seq === seq || it.hop_seq === seq || it.end?.seq === seq));
+    const request = rows.find((it) => !it.isGap && (it.run ?? 0) === (selection.run ?? 0) && (it.seq === seq || it.hop_seq === seq || it.end?.seq === seq));
     return request ? keyOf(request) : null;
   }
 
@@ -298,7 +336,10 @@ export function mount(root, { store, joins }) {
     const chosen = chosenKey(store.get().selection);
     const index = rows.findIndex((it) => keyOf(it) === chosen);
     const from = index >= 0 ? index : Math.floor(grid.scrollTop / ROW) - Math.sign(step);
-    select(rows[Math.min(rows.length - 1, Math.max(0, from + step))]);
+    let to = Math.min(rows.length - 1, Math.max(0, from + step));
+    // Beyond a gap, which cannot be chosen.
+    while (rows[to]?.isGap) to += Math.sign(step);
+    if (rows[to]) select(rows[to]);
   }
 
   grid.addEventListener("scroll", () => {

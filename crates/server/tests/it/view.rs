@@ -170,3 +170,48 @@ async fn one_document_is_served_to_this_machine_alone() {
     stop.send(()).unwrap();
     server.await.unwrap();
 }
+
+/// A HAR has requests and pages; nothing else is made up.
+#[tokio::test]
+async fn a_har_is_shown_with_its_requests_pages_and_problems() {
+    let server = running().await;
+    let publish = request("POST", "/telemetry/events").lines(&recording());
+    server.call(&publish).await;
+    let har = server.call(&get("/telemetry/export?format=har")).await;
+    let answer = server
+        .call(&request("POST", "/telemetry/view?name=x.har").body(har.text()))
+        .await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let bundle = answer.json();
+    assert_eq!(bundle["events"], json!([]));
+    assert_eq!(bundle["har"]["creator"], "Tapline");
+    assert_eq!(bundle["har"]["sanitized"], true);
+    let listed = server
+        .call(&get("/telemetry/requests?limit=1000"))
+        .await
+        .json();
+    let statuses = |items: &Value| -> Vec<_> {
+        let items = items.as_array().unwrap();
+        let seen = items.iter().map(|it| {
+            let end = &it["sentence"].as_str().unwrap().rsplit_once(" after ");
+            let status = end
+                .unwrap_or_default()
+                .0
+                .rsplit(' ')
+                .next()
+                .map(str::to_owned);
+            (it["seq"].clone(), it["outcome"].clone(), status)
+        });
+        seen.collect()
+    };
+    assert_eq!(statuses(&bundle["requests"]), statuses(&listed));
+    assert!(!bundle["problems"].as_array().unwrap().is_empty());
+    assert!(!bundle["navigations"].as_array().unwrap().is_empty());
+
+    let broken = server
+        .call(&request("POST", "/telemetry/view").body(r#"{"log":{"version":"1.2"}}"#))
+        .await;
+    assert_eq!(broken.status(), 400);
+    let message = broken.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("begins as a HAR"), "{message}");
+}
