@@ -154,11 +154,8 @@ const HOMES: &[(&str, Home)] = &[
     ("opentelemetry-proto", Home::In(&["tapline-otlp"])),
     // Agents talk to the program.
     ("rmcp", Home::In(&["tapline"])),
-    // The server opens segments of an archive that a browser sends it.
-    (
-        "zstd",
-        Home::In(&["tapline-archive", "tapline-server", "tapline"]),
-    ),
+    // Insight reads segments of an archive as files.
+    ("zstd", Home::In(&["tapline-archive", "tapline-insight"])),
     // Of a sink that is to come.
     ("async-nats", Home::In(&["tapline-nats"])),
     ("tokio", Home::FromLayer(4)),

@@ -47,6 +47,7 @@ mod recount;
 mod subscribe;
 mod backend;
 mod query;
+mod search;
 mod text;
 mod error;
 mod deadline;
@@ -64,6 +65,7 @@ pub use page::{MAX_LIMIT, Missing, Page, PageQuery};
 pub use publish::{NotCaptured, Published};
 pub use publisher::Publisher;
 pub use query::{QueryError, moment as parse_moment};
+pub use search::Search;
 pub use service::{ApiService, PutAnswer, SinkSwitch};
 pub use sink::{
     NotPending, Progress, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkLedger, SinkReader,

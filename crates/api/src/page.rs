@@ -13,8 +13,8 @@ use crate::error::ApiError;
 use crate::history::{Order, SharedEnvelope};
 use crate::page::archive::Archive;
 use crate::query::{self, QueryError};
+use crate::search::Search;
 use crate::service::ApiService;
-use crate::text::Text;
 
 /// The most envelopes that a page has.
 pub const MAX_LIMIT: u64 = 1000;
@@ -56,8 +56,8 @@ pub struct PageQuery {
     pub until: Option<u64>,
     /// Only such events.
     pub filter: Filter,
-    /// Only events whose JSON has this text. A page for it may be empty and have a next one.
-    pub contains: Option<Text>,
+    /// Only events whose JSON has this. A page for it may be empty and have a next one.
+    pub search: Search,
 }
 
 /// Some of what is retained.
@@ -126,7 +126,7 @@ impl Default for PageQuery {
             since: None,
             until: None,
             filter: Filter::all(),
-            contains: None,
+            search: Search::default(),
         }
     }
 }
@@ -140,8 +140,18 @@ impl PageQuery {
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, QueryError> {
-        const KNOWN: [&str; 9] = [
-            "limit", "after", "offset", "order", "since", "until", "category", "type", "contains",
+        const KNOWN: [&str; 11] = [
+            "limit",
+            "after",
+            "offset",
+            "order",
+            "since",
+            "until",
+            "category",
+            "type",
+            "contains",
+            "target_id",
+            "status",
         ];
         let mut asked = Self::default();
         let (mut limit, mut order) = (None, None);
@@ -157,7 +167,7 @@ impl PageQuery {
                 "since" => query::once(&mut asked.since, name, query::moment(name, text)?)?,
                 "until" => query::once(&mut asked.until, name, query::moment(name, text)?)?,
                 "category" | "type" => query::add_to_filter(&mut asked.filter, name, text)?,
-                "contains" => query::once(&mut asked.contains, name, Text::new(name, text)?)?,
+                "contains" | "target_id" | "status" => asked.search.read(name, text)?,
                 _ => return Err(QueryError::unknown(name, &KNOWN)),
             }
         }
@@ -182,12 +192,13 @@ impl PageQuery {
         self.since.is_none_or(|since| since <= ts) && self.until.is_none_or(|until| ts <= until)
     }
 
-    /// Whether the text is there, where one is asked for. Adds how many bytes were searched.
-    fn has_text(&self, json: &str, searched: &mut usize) -> bool {
-        self.contains.as_ref().is_none_or(|text| {
-            *searched += json.len();
-            text.is_in(json)
-        })
+    /// Whether what is looked for is there. Adds how many bytes were searched.
+    fn is_found(&self, json: &str, searched: &mut usize) -> bool {
+        if self.search.is_empty() {
+            return true;
+        }
+        *searched += json.len();
+        self.search.is_in(json)
     }
 }
 
@@ -314,7 +325,7 @@ impl ApiService {
                 match item {
                     Item::Envelope(envelope) => {
                         if query.is_in_time(envelope.ts())
-                            && query.has_text(envelope.json(), &mut searched)
+                            && query.is_found(envelope.json(), &mut searched)
                         {
                             bytes += envelope.json().len();
                             page.envelopes.push(envelope.keep().into());
@@ -386,7 +397,7 @@ impl ApiService {
             };
             if query.is_in_time(envelope.ts())
                 && query.filter.matches(envelope.event())
-                && query.has_text(envelope.json(), &mut searched)
+                && query.is_found(envelope.json(), &mut searched)
             {
                 bytes += envelope.json().len();
                 page.envelopes.push(envelope.into());

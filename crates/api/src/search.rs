@@ -46,8 +46,12 @@ impl Search {
         if !self.contains.as_ref().is_none_or(has_text) {
             return false;
         }
-        let may_have_target = self.target.as_ref().is_none_or(|(_, text)| text.is_in(json));
-        let may_have_status = self.status.is_empty() || self.status.iter().any(|it| it.may_be_in(json));
+        let may_have_target = self
+            .target
+            .as_ref()
+            .is_none_or(|(_, text)| text.is_in(json));
+        let may_have_status =
+            self.status.is_empty() || self.status.iter().any(|it| it.may_be_in(json));
         if !may_have_target || !may_have_status {
             return false;
         }
@@ -59,9 +63,15 @@ impl Search {
         };
         // Data that is no object, or has something else under these names, has neither.
         let data = event.data.map(RawValue::get);
-        let data: Data<'_> = data.and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
-        let is_of_target = self.target.as_ref().is_none_or(|(id, _)| text_of(data.target_id).as_deref() == Some(id));
-        is_of_target && (self.status.is_empty() || self.status.iter().any(|it| it.is_of(&event, &data)))
+        let data: Data<'_> = data
+            .and_then(|data| serde_json::from_str(data).ok())
+            .unwrap_or_default();
+        let is_of_target = self
+            .target
+            .as_ref()
+            .is_none_or(|(id, _)| text_of(data.target_id).as_deref() == Some(id));
+        is_of_target
+            && (self.status.is_empty() || self.status.iter().any(|it| it.is_of(&event, &data)))
     }
 
     /// Takes a parameter of a query.
@@ -81,7 +91,10 @@ impl Search {
                         return Err(QueryError::new(name, message));
                     };
                     if self.status.len() == MAX_STATUSES {
-                        return Err(QueryError::new(name, format!("more than {MAX_STATUSES} values")));
+                        return Err(QueryError::new(
+                            name,
+                            format!("more than {MAX_STATUSES} values"),
+                        ));
                     }
                     self.status.push(status);
                 }
@@ -139,11 +152,14 @@ impl Status {
             Self::Class(class) => status.is_some_and(|it| (it / 100.0).floor() == f64::from(class)),
             Self::Failed => is_failure,
             Self::Blocked => {
-                let is_there = |reason: Option<&RawValue>| text_of(reason).is_some_and(|it| !it.is_empty());
+                let is_there =
+                    |reason: Option<&RawValue>| text_of(reason).is_some_and(|it| !it.is_empty());
                 is_there(data.blocked_reason) || is_there(data.cors_error)
             }
             Self::Error => {
-                let is_problem = is_failure || event.event_type == "proxy_error" || status.is_some_and(|it| 400.0 <= it);
+                let is_problem = is_failure
+                    || event.event_type == "proxy_error"
+                    || status.is_some_and(|it| 400.0 <= it);
                 event.category == "network" && is_problem
             }
         }
@@ -204,20 +220,54 @@ mod tests {
 
     #[test]
     fn a_status_is_that_of_the_data_and_nothing_else() {
-        let answered = event("network_response", "network", r#"{"status" : 404, "body":"\"status\":200"}"#);
-        for (status, is_found) in [("404", true), ("4xx", true), ("200", false), ("5xx", false), ("500,404", true), ("error", true), ("failed", false), ("blocked", false)] {
+        let answered = event(
+            "network_response",
+            "network",
+            r#"{"status" : 404, "body":"\"status\":200"}"#,
+        );
+        for (status, is_found) in [
+            ("404", true),
+            ("4xx", true),
+            ("200", false),
+            ("5xx", false),
+            ("500,404", true),
+            ("error", true),
+            ("failed", false),
+            ("blocked", false),
+        ] {
             let search = search(&[("status", status)]).unwrap();
             assert_eq!(search.is_in(&answered), is_found, "{status}");
         }
         let error = search(&[("status", "error")]).unwrap();
-        assert!(!error.is_in(&event("api_call", "control", r#"{"status":500}"#)), "of the network only");
+        assert!(
+            !error.is_in(&event("api_call", "control", r#"{"status":500}"#)),
+            "of the network only"
+        );
         assert!(error.is_in(&event("network_loading_failed", "network", "{}")));
         let blocked = search(&[("status", "blocked")]).unwrap();
-        assert!(blocked.is_in(&event("network_loading_failed", "network", r#"{"cors_error":"Missing"}"#)));
-        assert!(!blocked.is_in(&event("network_loading_failed", "network", r#"{"cors_error":""}"#)));
-        for data in ["[]", "7", "null", "\"status\"", r#"{"status":"404"}"#, r#"{"data":{"status":404}}"#] {
+        assert!(blocked.is_in(&event(
+            "network_loading_failed",
+            "network",
+            r#"{"cors_error":"Missing"}"#
+        )));
+        assert!(!blocked.is_in(&event(
+            "network_loading_failed",
+            "network",
+            r#"{"cors_error":""}"#
+        )));
+        for data in [
+            "[]",
+            "7",
+            "null",
+            "\"status\"",
+            r#"{"status":"404"}"#,
+            r#"{"data":{"status":404}}"#,
+        ] {
             let other = event("x", "page", data);
-            assert!(!search(&[("status", "404")]).unwrap().is_in(&other), "{data}");
+            assert!(
+                !search(&[("status", "404")]).unwrap().is_in(&other),
+                "{data}"
+            );
         }
     }
 
@@ -225,10 +275,21 @@ mod tests {
     fn a_tab_is_that_of_the_data() {
         let tab = search(&[("target_id", "A\"1")]).unwrap();
         assert!(tab.is_in(&event("x", "page", r#"{"target_id":"A\"1"}"#)));
-        assert!(!tab.is_in(&event("x", "page", r#"{"other_id":"A\"1","target_id":"B"}"#)));
-        assert!(!tab.is_in(&event("x", "page", r#"{"target_id":"a\"1"}"#)), "as it is written");
+        assert!(!tab.is_in(&event(
+            "x",
+            "page",
+            r#"{"other_id":"A\"1","target_id":"B"}"#
+        )));
+        assert!(
+            !tab.is_in(&event("x", "page", r#"{"target_id":"a\"1"}"#)),
+            "as it is written"
+        );
         let both = search(&[("target_id", "A"), ("status", "404"), ("contains", "hello")]).unwrap();
-        assert!(both.is_in(&event("x", "page", r#"{"target_id":"A","status":404,"text":"Hello"}"#)));
+        assert!(both.is_in(&event(
+            "x",
+            "page",
+            r#"{"target_id":"A","status":404,"text":"Hello"}"#
+        )));
         assert!(!both.is_in(&event("x", "page", r#"{"target_id":"A","status":404}"#)));
         assert!(search(&[]).unwrap().is_empty() && !both.is_empty());
     }
@@ -237,7 +298,10 @@ mod tests {
     fn what_is_no_status_is_refused() {
         for wrong in ["", "40", "4040", "pending", "0xx", "404,"] {
             let error = search(&[("status", wrong)]).unwrap_err();
-            assert!(error.message.contains("is not a status such as `404`"), "{error}");
+            assert!(
+                error.message.contains("is not a status such as `404`"),
+                "{error}"
+            );
         }
         assert!(search(&[("target_id", "")]).is_err());
         assert!(search(&[("contains", "a"), ("contains", "b")]).is_err());

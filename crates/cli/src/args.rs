@@ -573,7 +573,7 @@ Examples:
 #[command(after_help = VIEW_EXAMPLES)]
 pub(crate) struct View {
     /// A file of events: NDJSON, plain or compressed with zstd, such as a segment of an archive, a dump, or what
-    /// `tapline tail --json` printed
+    /// `tapline tail --json` printed. Or a HAR, of Tapline or of another program
     #[arg(value_name = "FILE")]
     #[arg(env = "TAPLINE_VIEW_FILE", hide_env_values = true)]
     pub(crate) file: PathBuf,
@@ -600,6 +600,7 @@ and nothing is changed. A file that is larger than a browser takes needs --since
 
 Examples:
   tapline view 0000000000000001.ndjson.zst     a segment of an archive
+  tapline view shop.har                        the requests and pages of a HAR
   tapline view dump.ndjson --since 2026-11-23T08:00:00Z --until 2026-11-23T08:05:00Z";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -124,7 +124,7 @@ fn from_file(
             return Ok(Content::Har(har));
         }
     };
-    while let Some(line) = events.next().map_err(failed)? {
+    while let Some(line) = events.next_line().map_err(failed)? {
         for before in line.before() {
             feed(before)?;
         }

@@ -102,18 +102,51 @@ fn is_asked_for(event: &Event, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
         && (any("type") || words(pairs, "type").any(|pattern| fits(pattern, name)))
 }
 
-/// Whether the JSON of a retained event has the text that is asked for, as it stands or within a string.
-fn has_text(seq: u64, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
-    let Some((_, text)) = pairs.iter().find(|(name, _)| name == "contains") else {
-        return true;
-    };
+/// Whether the JSON of a retained event has what is looked for: a text, as it stands or within a string; a tab; one of
+/// several statuses.
+fn is_found(seq: u64, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
     let stream = EVENTS.session.stream();
     let envelope = stream.envelope(seq).expect("nothing evicts it");
-    let json = envelope.json().to_ascii_lowercase();
-    let quoted = serde_json::to_string(text).expect("a text is JSON");
-    [text, &quoted[1..quoted.len() - 1]]
-        .iter()
-        .any(|form| json.contains(&form.to_ascii_lowercase()))
+    let value = |asked: &str| {
+        pairs
+            .iter()
+            .find(|(name, _)| name == asked)
+            .map(|(_, text)| text)
+    };
+    let has_text = value("contains").is_none_or(|text| {
+        let json = envelope.json().to_ascii_lowercase();
+        let quoted = serde_json::to_string(text).expect("a text is JSON");
+        [text, &quoted[1..quoted.len() - 1]]
+            .iter()
+            .any(|form| json.contains(&form.to_ascii_lowercase()))
+    });
+    let event: serde_json::Value =
+        serde_json::from_str(envelope.json()).expect("an envelope is JSON");
+    let event = &event["event"];
+    let data = &event["data"];
+    let is_of_target = value("target_id").is_none_or(|id| data["target_id"] == **id);
+    let status = data["status"].as_f64();
+    let is_failure = event["type"] == "network_loading_failed";
+    let has_status = |word: &str| match word {
+        "failed" => is_failure,
+        "blocked" => ["blocked_reason", "cors_error"]
+            .iter()
+            .any(|field| data[field].as_str().is_some_and(|it| !it.is_empty())),
+        "error" => {
+            let is_problem = is_failure
+                || event["type"] == "proxy_error"
+                || status.is_some_and(|it| 400.0 <= it);
+            event["category"] == "network" && is_problem
+        }
+        _ => match word.strip_suffix("xx") {
+            Some(class) => {
+                status.is_some_and(|it| Some((it / 100.0).floor()) == class.parse().ok())
+            }
+            None => status.is_some() && status == word.parse().ok(),
+        },
+    };
+    let mut statuses = words(pairs, "status").peekable();
+    has_text && is_of_target && (statuses.peek().is_none() || statuses.any(has_status))
 }
 
 /// All values of a parameter.
@@ -163,7 +196,7 @@ fn check_page(pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
                 && asked.since.is_none_or(|since| since <= event.ts)
                 && asked.until.is_none_or(|until| event.ts <= until)
                 && is_asked_for(event, pairs)
-                && has_text(*seq, pairs)
+                && is_found(*seq, pairs)
         })
         .map(|(seq, _)| seq)
         .collect();

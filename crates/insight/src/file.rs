@@ -74,7 +74,7 @@ impl EventFile<'_> {
     /// # Errors
     ///
     /// If the file has more bytes than are read; and before the first event, if a line is no event or cannot be read.
-    pub fn next(&mut self) -> Result<Option<Line>, FileError> {
+    pub fn next_line(&mut self) -> Result<Option<Line>, FileError> {
         loop {
             self.line.clear();
             let input = &mut self.input;

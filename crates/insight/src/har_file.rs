@@ -413,7 +413,7 @@ impl<'a> Entries<'a> {
         let ids: HashSet<&str> = pages.iter().map(|page| &*page.har.id).collect();
         let mut all: Vec<Entry<'a>> = Vec::with_capacity(entries.len());
         let mut loaders = HashMap::new();
-        // The last hop so far of a request that goes on, by its ids: the index of its entry, and when it began.
+        // The last hop so far of a request that continues, by its ids: the index of its entry, and when it began.
         let mut hops: HashMap<(&str, Option<&str>), (usize, u64)> = HashMap::new();
         for (index, har) in entries.iter().enumerate() {
             let about = har.about.as_ref();

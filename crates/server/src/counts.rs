@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use tapline_api::{
     Backend, Cursor, EncodedEnvelope, Filter, MAX_LIMIT, Missing, Order, Page, PageQuery,
-    QueryError, Text,
+    QueryError, Search,
 };
 use tapline_oapi::{Category, CountBucket, CountGap, EventCounts, EventType};
 
@@ -36,7 +36,7 @@ struct CountQuery {
     since: Option<u64>,
     until: Option<u64>,
     filter: Filter,
-    contains: Option<Text>,
+    search: Search,
 }
 
 impl CountQuery {
@@ -68,7 +68,7 @@ impl CountQuery {
             since,
             until,
             filter,
-            contains,
+            search,
             ..
         } = PageQuery::from_pairs(rest)?;
         Ok(Self {
@@ -76,7 +76,7 @@ impl CountQuery {
             since,
             until,
             filter,
-            contains,
+            search,
         })
     }
 }
@@ -126,9 +126,9 @@ async fn run<B: Backend>(app: &App<B>, query: CountQuery) -> Result<EventCounts,
     let mut counter = Counter::new(&query);
     loop {
         let page = app.backend.page(&pages).await?;
-        let turn = match query.contains {
-            Some(_) => app.turns.take_for_search().await,
-            None => app.turns.take(&query.filter).await,
+        let turn = match query.search.is_empty() {
+            true => app.turns.take(&query.filter).await,
+            false => app.turns.take_for_search().await,
         };
         counter.begin(&query, &page, until);
         let mut missing = page.missing.iter().peekable();
@@ -141,7 +141,7 @@ async fn run<B: Backend>(app: &App<B>, query: CountQuery) -> Result<EventCounts,
             }
             counter.event(envelope);
             // Without a text it is done before it could rest.
-            if query.contains.is_some() {
+            if !query.search.is_empty() {
                 pace.rest().await;
             }
         }
@@ -172,7 +172,8 @@ async fn newest<B: Backend>(app: &App<B>) -> Result<u64, Failure> {
 /// What was counted so far.
 struct Counter<'a> {
     filter: &'a Filter,
-    contains: Option<&'a Text>,
+    /// What is looked for in JSON, if anything is.
+    search: Option<&'a Search>,
     counts: EventCounts,
     /// By category, in the order of [`Category::index`].
     by_category: [u64; Category::COUNT],
@@ -202,7 +203,7 @@ impl<'a> Counter<'a> {
     fn new(query: &'a CountQuery) -> Self {
         Self {
             filter: &query.filter,
-            contains: query.contains.as_ref(),
+            search: Some(&query.search).filter(|it| !it.is_empty()),
             counts: EventCounts::default(),
             by_category: [0; Category::COUNT],
             buckets: Vec::new(),
@@ -250,7 +251,11 @@ impl<'a> Counter<'a> {
         self.open_gaps = 0;
         self.last = Some(ts);
         let is_asked = self.count_type(category, envelope.event_type());
-        if is_asked && self.contains.is_none_or(|text| text.is_in(envelope.json())) {
+        if is_asked
+            && self
+                .search
+                .is_none_or(|search| search.is_in(envelope.json()))
+        {
             self.counts.matching += 1;
             if let Some(bucket) = self.bucket(ts) {
                 bucket.by_category[category.index()] += 1;

@@ -9,7 +9,7 @@ mod view;
 use std::sync::Arc;
 
 use http::StatusCode;
-use tapline_api::{ApiError, Backend, Cursor, EncodedEnvelope, Epoch, PageQuery};
+use tapline_api::{ApiError, Backend, Cursor, EncodedEnvelope, Epoch, Order, PageQuery};
 use tapline_insight::Insight;
 use tapline_oapi::ErrorCode;
 use tapline_oapi::joins::{At, Navigation, Problem, Request, RequestDetail, RequestItem};
@@ -29,7 +29,7 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// A kind of items, as they are listed.
 trait Listed: Kind + 'static {
-    fn all(insight: &Insight) -> Box<dyn Iterator<Item = &Self> + Send + '_>;
+    fn all(insight: &Insight) -> Box<dyn DoubleEndedIterator<Item = &Self> + Send + '_>;
     fn at(&self) -> At;
     fn updated(&self) -> u64;
     fn dropped(dropped: Dropped) -> u64;
@@ -38,7 +38,7 @@ trait Listed: Kind + 'static {
 }
 
 impl Listed for Request {
-    fn all(insight: &Insight) -> Box<dyn Iterator<Item = &Self> + Send + '_> {
+    fn all(insight: &Insight) -> Box<dyn DoubleEndedIterator<Item = &Self> + Send + '_> {
         Box::new(insight.requests())
     }
 
@@ -64,7 +64,7 @@ impl Listed for Request {
 }
 
 impl Listed for Navigation {
-    fn all(insight: &Insight) -> Box<dyn Iterator<Item = &Self> + Send + '_> {
+    fn all(insight: &Insight) -> Box<dyn DoubleEndedIterator<Item = &Self> + Send + '_> {
         Box::new(insight.navigations())
     }
 
@@ -86,7 +86,7 @@ impl Listed for Navigation {
 }
 
 impl Listed for Problem {
-    fn all(insight: &Insight) -> Box<dyn Iterator<Item = &Self> + Send + '_> {
+    fn all(insight: &Insight) -> Box<dyn DoubleEndedIterator<Item = &Self> + Send + '_> {
         Box::new(insight.problems())
     }
 
@@ -219,9 +219,17 @@ impl<K: Listed> Listing<'_, K> {
     fn write(&mut self, view: &View, pace: &Pace) -> Result<Written, Failure> {
         let begin = self.behind;
         let mut last = None;
-        for (index, item) in K::all(&view.insight).enumerate().skip(self.seen) {
+        let order = self.query.order;
+        let all: Box<dyn Iterator<Item = &K> + Send> = match order {
+            Order::Asc => K::all(&view.insight),
+            Order::Desc => Box::new(K::all(&view.insight).rev()),
+        };
+        for (index, item) in all.enumerate().skip(self.seen) {
             let at = item.at();
-            let is_behind = begin.is_none_or(|begin| begin < at);
+            let is_behind = begin.is_none_or(|begin| match order {
+                Order::Asc => begin < at,
+                Order::Desc => at < begin,
+            });
             let is_news = self
                 .after
                 .is_none_or(|after| view.insight.has_changed(at, item.updated(), after));

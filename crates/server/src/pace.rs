@@ -74,9 +74,9 @@ impl Turns {
 
     /// The same for a page. To look for a text is costly, too.
     pub(crate) async fn take_for_page(&self, query: &PageQuery) -> Option<SemaphorePermit<'_>> {
-        match query.contains {
-            Some(_) => self.take_for_search().await,
-            None => self.take(&query.filter).await,
+        match query.search.is_empty() {
+            true => self.take(&query.filter).await,
+            false => self.take_for_search().await,
         }
     }
 

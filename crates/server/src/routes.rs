@@ -428,7 +428,7 @@ async fn search<B: Backend>(
         app.backend.page(&query).await?
     };
     let limit = query.limit;
-    while query.contains.is_some()
+    while !query.search.is_empty()
         && let Some(next) = found.next_offset
         && began.elapsed() < TIME
     {

@@ -58,13 +58,13 @@ fn read(bytes: &[u8], name: &str) -> Result<(Vec<u8>, Unread), Failure> {
         _ => Failure::new(ErrorCode::Internal, error.to_string()),
     };
     let mut bundle = BundleWriter::new(Vec::new(), name, Sanitizer::off()).map_err(internal)?;
-    let unread = match FileContent::open(bytes, MAX_BYTES).map_err(refused)? {
+    let unread = match FileContent::open(bytes, MAX_BYTES).map_err(|error| refused(&error))? {
         FileContent::Har(har) => {
             bundle.har(har).map_err(internal)?;
             Unread::default()
         }
         FileContent::Events(mut events) => {
-            while let Some(line) = events.next().map_err(refused)? {
+            while let Some(line) = events.next_line().map_err(|error| refused(&error))? {
                 for input in line.inputs() {
                     bundle.feed(input).map_err(internal)?;
                 }
@@ -84,8 +84,8 @@ fn read(bytes: &[u8], name: &str) -> Result<(Vec<u8>, Unread), Failure> {
 const SEND: &str =
     "send NDJSON, plain or compressed with zstd, such as a segment of an archive, or a HAR";
 
-fn refused(error: FileError) -> Failure {
-    let (code, message) = match &error {
+fn refused(error: &FileError) -> Failure {
+    let (code, message) = match error {
         FileError::Unreadable(source) => (
             ErrorCode::BadRequest,
             format!("body: cannot be decompressed: {source}"),

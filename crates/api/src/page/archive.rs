@@ -199,7 +199,7 @@ impl<'a> Archive<'a> {
         page.envelopes.len() as u64 == query.limit
             || page.bytes() >= MAX_BYTES
             // What was read was searched as well.
-            || query.contains.is_some()
+            || !query.search.is_empty()
             || TIME <= self.began.elapsed()
     }
 
@@ -223,9 +223,9 @@ impl<'a> Archive<'a> {
             return Ok(None);
         };
         let left = query.limit - page.envelopes.len() as u64;
-        let most = match query.contains {
-            Some(_) => MAX_SEARCH_BYTES,
-            None => MAX_BYTES,
+        let most = match query.search.is_empty() {
+            true => MAX_BYTES,
+            false => MAX_SEARCH_BYTES,
         };
         let batch = history
             .read(&HistoryQuery {
@@ -246,8 +246,8 @@ impl<'a> Archive<'a> {
             page.add_missing(seqs, count);
         }
         let mut found = batch.envelopes;
-        if let Some(text) = &query.contains {
-            found.retain(|envelope| text.is_in(envelope.json()));
+        if !query.search.is_empty() {
+            found.retain(|envelope| query.search.is_in(envelope.json()));
         }
         page.envelopes.extend(found);
         Ok(batch.looked_at)

@@ -2,12 +2,18 @@
 // server, a folder for pictures, and what else the case needs. Prints "done" after all checks of the case.
 
 import assert from "node:assert";
-import { readFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [name, program, modules, server, pictures, ...rest] = process.argv.slice(2);
+import { SITES } from "./broken_sites.mjs";
+
+const [name, program, modules, given, pictures, ...rest] = process.argv.slice(2);
+// A case with a server of its own sets it.
+let server = given;
 const require = createRequire(join(modules, "beside.js"));
 const { chromium } = require("playwright-core");
 
@@ -105,6 +111,62 @@ async function scrollTo(page, scroller, row) {
   }
 }
 
+// What the details say, somewhere.
+const says = (page, text) => page.locator("#panel").getByText(text).first().waitFor();
+
+// Opens a site in a browser that Tapline observes, and the live page beside it. The browser and the server end with it.
+async function onSite(name, tapline, action) {
+  const site = await SITES[name]();
+  const profile = mkdtempSync(join(tmpdir(), "live-page-site-"));
+  const observed = spawn(program, ["--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--no-proxy-server",
+    "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-port=0", `--user-data-dir=${profile}`, "about:blank"],
+  { stdio: ["ignore", "ignore", "pipe"] });
+  const devtools = await lineOf(observed.stderr, /DevTools listening on ws:\/\/([^/]+)/);
+  const running = spawn(tapline, ["serve", "--listen", "127.0.0.1:0", "--start", "--cdp", `http://${devtools}`, "--log", "error"], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    server = await lineOf(running.stdout, /listening on (\S+)/);
+    await untilHas("/telemetry/events?type=page_tab_opened&limit=1");
+    await fetch(`http://${devtools}/json/new?${encodeURIComponent(site.url)}`, { method: "PUT" });
+    await untilHas("/telemetry/events?type=page_navigation_settled&limit=1");
+    for (const [size, options] of [["desk", {}], ["dark", { colorScheme: "dark" }], ["phone", { viewport: PHONE }]]) {
+      const page = await openWithRequests(undefined, options);
+      if (size === "desk") await hasNoViolations(page, name);
+      await action(page, site.url);
+      await picture(page, `site-${name}-${size}`, { fullPage: size === "phone" });
+      await close(page);
+    }
+  } finally {
+    running.kill();
+    const gone = new Promise((resolve) => observed.once("exit", resolve));
+    observed.kill();
+    await gone;
+    site.close();
+    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  }
+}
+
+// What a program writes, once it is there.
+function lineOf(output, pattern) {
+  let text = "";
+  return new Promise((resolve, reject) => {
+    output.on("data", (data) => {
+      text += data;
+      const found = text.match(pattern);
+      if (found) resolve(found[1]);
+    });
+    output.on("end", () => reject(new Error(`no ${pattern} in: ${text}`)));
+  });
+}
+
+// Until the server has an event of these.
+async function untilHas(path) {
+  const end = Date.now() + 30_000;
+  while ((await (await ask(path)).json()).length === 0) {
+    assert(Date.now() < end, `nothing at ${path}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
 async function hasNoViolations(page, what) {
   await page.evaluate(readFileSync(join(modules, "axe-core/axe.min.js"), "utf8"));
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
@@ -157,6 +219,50 @@ const cases = {
         await close(page);
       }
     }
+  },
+
+  // The keyboard, and an address that shows the same to another person.
+  async keys_and_links_choose() {
+    const page = await open();
+    await sees(page, "the newest of all");
+    await page.keyboard.press("k");
+    await page.keyboard.press("k");
+    await page.keyboard.press("Enter");
+    await page.locator("#panel .sentence").waitFor();
+    const chosen = await page.locator("#list .row[aria-selected=true] .seq").textContent();
+    const link = page.url();
+    assert(link.endsWith(`#select=event%3A${chosen}`), link);
+    await page.keyboard.press("j");
+    await until(page, (before) => ![before, undefined].includes(document.querySelector("#list .row[aria-selected=true] .seq")?.textContent), chosen);
+    await page.keyboard.press("Escape");
+    await page.locator("#panel").waitFor({ state: "hidden" });
+    await page.keyboard.press("/");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "search");
+    await page.keyboard.type("jkfp?");
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("?");
+    await page.locator("dialog[open]").waitFor();
+    await page.keyboard.press("Escape");
+    await page.locator("#list .empty", { hasText: "No event matches" }).waitFor();
+    // Faster than the search begins: what was typed counts all the same.
+    await page.evaluate(() => {
+      const search = document.getElementById("search");
+      const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+      search.focus();
+      search.value = "";
+      search.dispatchEvent(new InputEvent("input", { bubbles: true }));
+      press("Escape");
+      press("p");
+    });
+    await until(page, () => location.hash === "#problems=true");
+    await until(page, () => [...document.querySelectorAll("#list .row")].length > 0 && [...document.querySelectorAll("#list .row")].every((row) => row.classList.contains("problem")));
+    await close(page);
+
+    const other = await open(link);
+    await other.locator("#panel .sentence").waitFor();
+    await other.locator("#list .row[aria-selected=true]", { hasText: chosen }).waitFor();
+    assert.equal(await other.locator("#panel .quiet").first().textContent(), `seq ${Number(chosen).toLocaleString("en")}`);
+    await close(other);
   },
 
   // The brush by pointer and by keyboard: every view has the range and nothing else.
@@ -504,7 +610,20 @@ const cases = {
     await page.locator("#filters select").first().selectOption("404");
     await page.locator("#list .row.problem").first().waitFor();
     await until(page, () => [...document.querySelectorAll("#list .row .what")].every((cell) => cell.textContent.includes("404")));
-    await page.locator("#filters .hides", { hasText: /hides \d+ of \d+ read/ }).waitFor();
+    // All events are counted, and not those alone that the list has read.
+    const of = async (query) => (await (await ask(`/telemetry/counts?buckets=1&${query}`)).json()).matching;
+    const says = (hidden) => page.locator("#filters .hides", { hasText: `hides ${hidden.toLocaleString("en")} of ${events.toLocaleString("en")}` }).first().waitFor();
+    await says(events - (await of("status=404")));
+    await page.locator("#filters select").first().selectOption("");
+    const tabs = page.getByRole("combobox", { name: "Tab" });
+    await until(page, () => document.querySelectorAll("#filters select")[1].options.length > 1);
+    const target = await tabs.evaluate((select) => select.options[1].value);
+    await tabs.selectOption(target);
+    await says(events - (await of(`target_id=${target}`)));
+    await until(page, (count) => document.querySelector("#list .row")?.getAttribute("aria-setsize") === String(count), await of(`target_id=${target}`));
+    await page.locator("#filters button", { hasText: "Show all" }).click();
+    await page.locator("#problems").check();
+    await page.locator("#filters .hides", { hasText: `of ${events.toLocaleString("en")} events` }).waitFor();
     await close(page);
   },
 
@@ -602,6 +721,54 @@ const cases = {
   },
 
   // Pictures of each view, for the eyes of people and the README.
+  // Arguments: the program. A script is missing: which one, what the server said, who wanted it, and what the page did then.
+  async explains_a_missing_script() {
+    await onSite("missingScript", rest[0], async (page, site) => {
+      await page.locator("#waterfall button", { hasText: "Failed" }).click();
+      await until(page, () => document.querySelectorAll("#waterfall .body .row.bad").length === 1);
+      const row = page.locator("#waterfall .row.bad");
+      assert.equal(await row.locator(".status").textContent(), "404");
+      assert.equal(await row.locator(".name b").textContent(), "pricing.js");
+      await row.click();
+      await says(page, `GET ${site}vendor/pricing.js answered 404 Not Found after`);
+      await says(page, "Requested by line 5 of");
+      await page.locator("#panel section", { hasText: "what followed" }).getByText("Pricing is not defined").first().waitFor();
+    });
+  },
+
+  // Arguments: the program. The request is found by the address that the page asked for, and says where it was sent to.
+  async explains_a_login_redirect_that_breaks_cors() {
+    await onSite("loginRedirect", rest[0], async (page, site) => {
+      await page.locator("#waterfall button", { hasText: "Failed" }).click();
+      await until(page, () => document.querySelectorAll("#waterfall .body .row.bad").length === 1);
+      const row = page.locator("#waterfall .row.bad");
+      await row.locator(".name b", { hasText: "orders → login" }).waitFor();
+      assert.equal(await row.locator(".status").textContent(), "CORS");
+      await row.click();
+      await says(page, "MissingAllowOriginHeader");
+      await says(page, `302 GET ${site}api/orders → http://127.0.0.1:`);
+      await says(page, "Requested by line 2 of");
+      await page.locator("#panel section", { hasText: "what followed" }).getByText("Failed to fetch").first().waitFor();
+    });
+  },
+
+  // Arguments: the program. Nothing failed: the slowest request is the first by its time, and the page says how far it moved.
+  async explains_a_slow_third_party_that_moves_the_page() {
+    await onSite("slowThirdParty", rest[0], async (page) => {
+      const time = page.locator("#waterfall .head .time button");
+      await time.click();
+      await time.click();
+      const row = page.locator("#waterfall .body .row[aria-rowindex='2']");
+      await row.locator(".name b", { hasText: "banner.js" }).waitFor();
+      await row.click();
+      await says(page, "banner.js answered 200 OK after 1");
+      await page.locator("#panel summary", { hasText: "what happened around this" }).click();
+      await page.locator("#panel .moments", { hasText: "page_layout_shift" }).waitFor();
+      await page.locator("#band .page").last().click();
+      await says(page, /Layout shift 0\.\d+ in \d+ shifts?\./);
+    });
+  },
+
   async pictures() {
     for (const colorScheme of ["light", "dark"]) {
       const page = await open(undefined, { colorScheme });

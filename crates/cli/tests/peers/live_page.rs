@@ -126,6 +126,11 @@ fn axe_finds_nothing_wrong_with_the_live_page_in_both_themes_and_on_a_phone() {
 }
 
 #[test]
+fn the_keyboard_and_a_link_choose_on_the_live_page() {
+    check("keys_and_links_choose", &[&shop(), NEWEST], nothing);
+}
+
+#[test]
 fn the_brush_of_the_live_page_filters_every_view() {
     check("brush_filters_every_view", &[&shop()], nothing);
 }
@@ -198,7 +203,7 @@ fn a_har_opens_on_the_live_page_and_says_what_it_does_not_have() {
         let out = directory.path("shop.har");
         let said = run(&["export", SHOP, "--out", &out]);
         assert_eq!(said.code, Some(0), "{said:?}");
-        vec![out.clone()]
+        vec![out]
     });
 }
 
@@ -231,6 +236,32 @@ fn a_standalone_page_opens_from_the_disk_without_a_network() {
         assert_eq!(said.code, Some(0), "{said:?}");
         vec![out.clone()]
     });
+}
+
+/// Three sites with faults of their own: the page alone says which request failed, what the server said, and what the page
+/// did then.
+#[test]
+fn the_live_page_explains_a_missing_script() {
+    check("explains_a_missing_script", &[], program);
+}
+
+#[test]
+fn the_live_page_explains_a_login_redirect_that_breaks_cors() {
+    check("explains_a_login_redirect_that_breaks_cors", &[], program);
+}
+
+#[test]
+fn the_live_page_explains_a_slow_third_party_that_moves_the_page() {
+    check(
+        "explains_a_slow_third_party_that_moves_the_page",
+        &[],
+        program,
+    );
+}
+
+/// The program, for a case that starts it with a browser to observe.
+fn program(_: &Server) -> Vec<String> {
+    vec![env!("CARGO_BIN_EXE_tapline").into()]
 }
 
 /// Pictures of every view, with what a real browser did in the shop of the demo.

@@ -295,6 +295,14 @@ struct ExportQuery {
     /// Only events whose JSON has this text, without regard to the case of ASCII letters.
     #[param(min_length = 1, max_length = 200, example = "pricing.js")]
     contains: Option<String>,
+    /// Only events of this tab, frame or worker: those whose `data` has it as `target_id`.
+    #[param(min_length = 1, max_length = 200)]
+    target_id: Option<String>,
+    /// Only events of which one of these is true: their `data` has a `status` such as `404`, or of a class such as `4xx`; `failed` (a
+    /// request failed), `blocked` (the browser refused one), or `error` (an event of the network is a problem). Repeated, or
+    /// joined by commas.
+    #[param(inline, max_items = 100, example = json!(["4xx", "failed"]))]
+    status: Option<Vec<EventStatuses>>,
     /// Keep secrets, such as cookies and tokens, in a `har`, `html` or `trace`. Without it they are redacted. `ndjson` has the events as
     /// they are.
     with_secrets: Option<bool>,
@@ -354,6 +362,12 @@ struct CountQuery {
     /// Events whose JSON has this text match, without regard to the case of ASCII letters.
     #[param(min_length = 1, max_length = 200, example = "pricing.js")]
     contains: Option<String>,
+    /// Events of this tab, frame or worker match.
+    #[param(min_length = 1, max_length = 200)]
+    target_id: Option<String>,
+    /// Events match of which one of these is true, as for the list of events. Repeated, or joined by commas.
+    #[param(inline, max_items = 100, example = json!(["4xx", "failed"]))]
+    status: Option<Vec<EventStatuses>>,
 }
 
 /// List requests
@@ -504,6 +518,9 @@ struct RequestQuery {
     /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
     #[param(inline, example = "117")]
     offset: Option<Cursor>,
+    /// Oldest first, or newest first.
+    #[param(inline)]
+    order: Option<Order>,
     /// Only of this tab, frame or worker.
     target_id: Option<String>,
     /// Only requests of which one of these is true: a status such as `404`, a class such as `4xx`, `pending`, `open`,
@@ -545,6 +562,9 @@ struct NavigationQuery {
     /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
     #[param(inline, example = "117")]
     offset: Option<Cursor>,
+    /// Oldest first, or newest first.
+    #[param(inline)]
+    order: Option<Order>,
     /// Only of this tab, frame or worker.
     target_id: Option<String>,
 }
@@ -569,6 +589,9 @@ struct ProblemQuery {
     /// Begin where the page before ended: its `X-Next-Offset`. Everything else as for that page.
     #[param(inline, example = "117")]
     offset: Option<Cursor>,
+    /// Oldest first, or newest first.
+    #[param(inline)]
+    order: Option<Order>,
     /// Only of this tab, frame or worker.
     target_id: Option<String>,
     /// Only of these kinds: repeated, or joined by commas.
@@ -581,6 +604,13 @@ struct ProblemQuery {
     pattern = "^([1-9][0-9][0-9]|[1-9]xx|pending|open|answered|failed|unknown|blocked|canceled|error)(,([1-9][0-9][0-9]|[1-9]xx|pending|open|answered|failed|unknown|blocked|canceled|error))*$"
 )]
 struct Statuses(String);
+
+/// What an event says about an answer, or several such joined by commas.
+#[derive(ToSchema)]
+#[schema(
+    pattern = "^([1-9][0-9][0-9]|[1-9]xx|failed|blocked|error)(,([1-9][0-9][0-9]|[1-9]xx|failed|blocked|error))*$"
+)]
+struct EventStatuses(String);
 
 /// List the sinks
 ///
@@ -685,6 +715,14 @@ struct PageQuery {
     /// Only events whose JSON has this text, without regard to the case of ASCII letters.
     #[param(min_length = 1, max_length = 200, example = "pricing.js")]
     contains: Option<String>,
+    /// Only events of this tab, frame or worker: those whose `data` has it as `target_id`.
+    #[param(min_length = 1, max_length = 200)]
+    target_id: Option<String>,
+    /// Only events of which one of these is true: their `data` has a `status` such as `404`, or of a class such as `4xx`; `failed` (a
+    /// request failed), `blocked` (the browser refused one), or `error` (an event of the network is a problem). Repeated, or
+    /// joined by commas.
+    #[param(inline, max_items = 100, example = json!(["4xx", "failed"]))]
+    status: Option<Vec<EventStatuses>>,
 }
 
 /// An event type, or several joined by commas; `*` matches any characters. None of them is empty.

@@ -1,6 +1,6 @@
 //! What is asked for of joined items: [`JoinQuery`].
 
-use tapline_api::{Cursor, QueryError, Text, parse_moment};
+use tapline_api::{Cursor, Order, QueryError, Text, parse_moment};
 use tapline_oapi::joins::{Navigation, Outcome, Problem, ProblemKind, Request};
 
 /// The most items that an answer has.
@@ -55,6 +55,7 @@ pub(crate) struct JoinQuery<A> {
     pub(crate) limit: usize,
     /// Only items behind this one.
     pub(crate) offset: Option<Cursor>,
+    pub(crate) order: Order,
     target_id: Option<String>,
     pub(crate) asked: A,
 }
@@ -68,7 +69,15 @@ impl<A: Default> JoinQuery<A> {
     pub(crate) fn from_pairs<'a, K: Kind<Asked = A>>(
         pairs: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, QueryError> {
-        const KNOWN: [&str; 6] = ["since", "until", "after", "limit", "offset", "target_id"];
+        const KNOWN: [&str; 7] = [
+            "since",
+            "until",
+            "after",
+            "limit",
+            "offset",
+            "order",
+            "target_id",
+        ];
         let mut query = Self {
             limit: 100,
             ..Self::default()
@@ -92,6 +101,13 @@ impl<A: Default> JoinQuery<A> {
                         return Err(QueryError::new(name, message));
                     }
                 },
+                "order" => {
+                    query.order = match text {
+                        "asc" => Order::Asc,
+                        "desc" => Order::Desc,
+                        _ => return Err(QueryError::new(name, "is neither `asc` nor `desc`")),
+                    };
+                }
                 "target_id" => query.target_id = Some(text.to_owned()),
                 _ if K::PARAMETERS.contains(&name) => K::read(&mut query.asked, name, text)?,
                 _ => {

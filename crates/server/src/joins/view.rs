@@ -4,13 +4,14 @@
 //! changed. So a view is kept while it is asked for, and each call reads what was published since.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tapline_api::{Backend, Cursor, EncodedEnvelope, Epoch, MAX_LIMIT, Missing, Page, PageQuery};
 use tapline_insight::{Finding, Input, Insight, Lost, Options};
 use tapline_oapi::Envelope;
 use tapline_oapi::joins::At;
-use tokio::time::sleep;
+// Of tokio, so that a test can move the time on.
+use tokio::time::{Instant, sleep};
 
 use crate::answer::Failure;
 use crate::joins::query::Range;

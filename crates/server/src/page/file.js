@@ -5,6 +5,7 @@
 // that file says about itself.
 
 import { endOf, hasStatus, hasText, requestEnd } from "./joins.js";
+import { matcher } from "./rows.js";
 
 const SECOND = 1_000_000;
 const UNITS = { ms: 1000, s: SECOND, m: 60 * SECOND, h: 3600 * SECOND, d: 86_400 * SECOND };
@@ -24,13 +25,16 @@ export function fileSource(bundle) {
   const inTime = (ts, { since, until }) => timeOf(since, now, -Infinity) <= ts && ts <= timeOf(until, now, Infinity);
 
   function matching(query) {
-    const { category = [], type = "", contains = "" } = query;
+    const { category = [], type = "", contains = "", status = "", target_id: target = "" } = query;
+    const match = matcher({ category: [], type: "", text: "", status: String(status), target });
     const categories = listOf(category);
     const types = listOf(type).map(patternOf);
     const text = contains.toLowerCase();
     return ({ event, seq }) => inTime(event.ts, query)
       && (categories.length === 0 || categories.includes(event.category))
       && (types.length === 0 || types.some((pattern) => pattern.test(event.type)))
+      && match.status(event)
+      && match.target(event)
       && (text === "" || JSON.stringify({ seq, event }).toLowerCase().includes(text));
   }
 
@@ -47,6 +51,7 @@ export function fileSource(bundle) {
         && (!type || item.resource_type === type)
         && (!contains || hasText(item, contains.toLowerCase()))
         && (!status || hasStatus(item, String(status))));
+      if (query.order === "desc") all.reverse();
       const page = all.slice(offset, offset + Number(limit));
       const hasMore = offset + page.length < all.length;
       return { items: page, hasMore, nextOffset: hasMore ? String(offset + page.length) : null, cursor: `${end?.seq ?? 0}-file`, lost: 0, isComplete: true, leftOut: 0 };

@@ -31,7 +31,7 @@ export function mount(root, context) {
     make("input", { type: "checkbox", value: category, onchange: chooseCategories })]));
   const chips = CATEGORIES.map((category) => make("label", { "data-category": category }, boxes.get(category),
     make("span", {}, category), make("b", {})));
-  const hidden = Object.fromEntries(["text", "category", "type", "status", "target"].map((name) => [name, make("span", { class: "hides" })]));
+  const hidden = Object.fromEntries(["text", "category", "type", "status", "target", "problems"].map((name) => [name, make("span", { class: "hides" })]));
   const summary = make("span", { class: "summary", role: "status" });
 
   const all = button("Show all", () => store.set({ filter: NO_FILTER }), { hidden: true });
@@ -42,7 +42,7 @@ export function mount(root, context) {
       make("span", { class: "field" }, type, types, hidden.type),
       make("span", { class: "field" }, status, hidden.status),
       make("span", { class: "field" }, target, hidden.target),
-      make("label", { class: "problems" }, problems, "problems ", problemCount), all),
+      make("label", { class: "problems" }, problems, "problems ", problemCount), hidden.problems, all),
     make("div", { class: "line" },
       make("fieldset", {}, make("legend", { class: "unseen" }, "Categories; none chosen: all"), chips), hidden.category,
       summary));
@@ -52,18 +52,25 @@ export function mount(root, context) {
   let typing = 0;
   const typed = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => set({ text: text.value, type: typesOf(type.value) }), TYPING_MS);
+    typing = setTimeout(take, TYPING_MS);
   };
-  text.addEventListener("input", typed);
-  type.addEventListener("change", () => set({ type: typesOf(type.value) }));
-  type.addEventListener("input", typed);
+  function take() {
+    clearTimeout(typing);
+    typing = 0;
+    set({ text: text.value, type: typesOf(type.value) });
+  }
+  for (const field of [text, type]) {
+    field.addEventListener("input", typed);
+    // What was typed last counts at once: the next key may change another part of the filter.
+    field.addEventListener("blur", () => typing !== 0 && take());
+  }
+  type.addEventListener("change", take);
   status.addEventListener("change", () => set({ status: status.value }));
   target.addEventListener("change", () => set({ target: target.value }));
   problems.addEventListener("change", () => set({ problems: problems.checked }));
   root.addEventListener("submit", (submit) => {
     submit.preventDefault();
-    clearTimeout(typing);
-    set({ text: text.value, type: typesOf(type.value) });
+    take();
   });
 
   function chooseCategories() {
@@ -118,15 +125,15 @@ export function mount(root, context) {
     const { signal } = attempt;
     const { filter, range: asked } = store.get();
     const base = { ...(asked || {}), buckets: 1 };
-    const server = { category: filter.category, type: filter.type, contains: filter.text };
-    const isFiltered = filter.category.length > 0 || filter.type !== "" || filter.text !== "";
+    const server = { category: filter.category, type: filter.type, contains: filter.text, status: filter.status, target_id: filter.target };
+    const isFiltered = Object.values(server).some((value) => value.length > 0);
     if (isChanged) summary.textContent = "counting …";
     try {
       const counts = await source.counts({ ...base, ...server }, { signal });
       store.set({ counts: { ...counts, buckets: undefined } });
       drawCounts(counts);
       // What a part hides is what there would be without it.
-      const parts = { text: "contains", category: "category", type: "type" };
+      const parts = { text: "contains", category: "category", type: "type", status: "status", target: "target_id" };
       for (const [name, parameter] of Object.entries(parts)) {
         const isUsed = server[parameter].length > 0;
         let hides = 0;
@@ -136,7 +143,7 @@ export function mount(root, context) {
             : (await source.counts({ ...base, ...server, [parameter]: "" }, { signal })).matching;
           hides = without - counts.matching;
         }
-        hidden[name].textContent = isUsed ? `hides ${count(Math.max(0, hides))}` : "";
+        hidden[name].textContent = isUsed ? `hides ${count(Math.max(0, hides))} of ${count(counts.events)}` : "";
       }
       summary.textContent = isFiltered ? `${count(counts.matching)} of ${number(counts.events)} match` : number(counts.events);
       if (counts.complete === false) summary.textContent += ", as far as counted";
@@ -168,18 +175,14 @@ export function mount(root, context) {
     const found = asked === null ? joins.known("problems") : joins.problems();
     const others = found.filter(({ kind }) => kind !== "events_lost" && kind !== "restart").length;
     const there = Math.max(others + losses.length + restarts, found.length);
-    problemCount.textContent = !isRead && there === 0 ? (error ? "?" : "…") : count(there);
+    // Before all was read there may be more.
+    problemCount.textContent = isRead && !error ? count(there) : `${there > 0 ? count(there) : ""}${error ? "?" : "…"}`;
     problemCount.title = error;
+    const { filter, counts } = store.get();
+    hidden.problems.textContent = filter.problems && counts ? `shows ${count(found.length)}, of ${number(counts.events)}` : "";
     problemCount.classList.toggle("bad", there > 0);
     const title = there > 0 ? `(${count(there)}) Tapline` : "Tapline";
     if (document.title !== title) document.title = title;
-  }
-
-  // What a status or a tab hides only the list knows, of what it has read.
-  function drawHidden({ hidden: known, filter }) {
-    for (const name of ["status", "target"]) {
-      hidden[name].textContent = known && filter[name] ? `hides ${count(known[name])} of ${count(known.read)} read` : "";
-    }
   }
 
   joins.on(() => {
@@ -194,14 +197,13 @@ export function mount(root, context) {
       }
     }
   });
-  store.on(["hidden", "filter"], drawHidden);
   store.on(["filter"], draw);
   store.on(["filter", "range", "origin"], () => {
     store.set({ counts: null });
     countAll(true);
   });
   store.on(["connection"], ({ connection }) => connection.state === "live" && countAll(false));
-  store.on(["losses", "restarts", "range"], drawProblems);
+  store.on(["losses", "restarts", "range", "filter", "counts"], drawProblems);
   store.on(["types"], () => store.get().counts && drawCounts(store.get().counts));
   draw(store.get());
   drawProblems();

@@ -61,7 +61,7 @@ export function mount(root, { store, source, joins }) {
       }
       const { since, until, buckets } = extentOf(first);
       const answer = await source.counts({
-        since, until, buckets, category: filter.category, type: filter.type, contains: filter.text,
+        since, until, buckets, category: filter.category, type: filter.type, contains: filter.text, status: filter.status, target_id: filter.target,
       });
       if (origin !== store.get().origin) return;
       counts = answer;

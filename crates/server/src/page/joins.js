@@ -33,6 +33,7 @@ export function createJoins({ store, source }) {
   // What the stream brings, from `since` on; and a range of the past, where the former does not have it.
   let live = emptySet(0);
   let past = null;
+  let pastOf = null; // the range that was asked for, also where the live events have it
   let pictures = new Map();
   let picturesAfter = "";
   let error = "";
@@ -83,18 +84,21 @@ export function createJoins({ store, source }) {
 
   // ---- reading ----
 
-  // Reads all of a kind after a cursor, oldest first, a page at a time.
+  // Reads all of a kind after a cursor, newest first, a page at a time: what is looked at first is there first. The cursor of the
+  // first page counts.
   async function readAll(set, kind, query, mine) {
-    let offset = 0;
+    let offset = "";
+    let cursor = "";
     for (;;) {
-      const page = await source[kind]({ ...query, limit: PAGE, offset: offset || "" });
+      const page = await source[kind]({ ...query, order: "desc", limit: PAGE, offset });
       if (mine !== generation) return "";
       add(set, kind, page.items);
       if (page.leftOut > 0) set.isCut = true;
       if (!page.isComplete) set.isPartial = true;
       changed();
-      if (!page.hasMore) return page.cursor;
-      offset = Number(page.nextOffset);
+      cursor ||= page.cursor;
+      if (!page.hasMore) return cursor;
+      offset = page.nextOffset;
     }
   }
 
@@ -134,6 +138,7 @@ export function createJoins({ store, source }) {
   async function readPast() {
     const { range } = store.get();
     past = null;
+    pastOf = range;
     if (range === null) return;
     const query = { since: range.since, until: range.until };
     const mine = generation;
@@ -141,10 +146,14 @@ export function createJoins({ store, source }) {
     const set = { ...emptySet(range.since), range };
     const isWanted = () => mine === generation && store.get().range === range;
     if (!isCovered) {
+      // Until it is read, nothing is known of this range, whatever is known of others.
+      past = set;
       do {
-        await read(set, query, mine);
+        await read(set, query, mine).catch((failure) => {
+          if (isWanted()) pastOf = undefined; // to be asked for again
+          throw failure;
+        });
         if (!isWanted()) return;
-        past = set;
         changed();
       } while (set.isPartial);
     }
@@ -165,9 +174,11 @@ export function createJoins({ store, source }) {
       const { newest, connection } = store.get();
       const key = newest && `${store.get().epoch}:${newest.seq}`;
       const isReady = connection.state === "live" || connection.state === "file";
-      if (isReady && key !== seen && document.visibilityState === "visible") {
+      if (isReady && (key !== seen || store.get().range !== pastOf) && document.visibilityState === "visible") {
         try {
           await poll();
+          // Of an address that has a range.
+          if (store.get().range !== pastOf) await readPast();
           error = "";
           const read = Math.min(...KINDS.map((kind) => Number.parseInt(live.cursors[kind], 10) || 0));
           if (source.kind === "file" || newest.seq <= read) seen = key;
@@ -185,6 +196,7 @@ export function createJoins({ store, source }) {
     generation += 1;
     live = emptySet(0);
     past = null;
+    pastOf = null;
     pictures = new Map();
     picturesAfter = "";
     clock = { ts: 0, at: 0 };
@@ -228,7 +240,7 @@ export function createJoins({ store, source }) {
     gaps,
     window: window_,
     now,
-    status: () => ({ isRead: shownSet().isRead, isCut: shownSet().isCut, error }),
+    status: () => ({ isRead: shownSet().isRead && store.get().range === pastOf, isCut: shownSet().isCut, error }),
     on(fn) {
       listeners.add(fn);
       return () => listeners.delete(fn);

@@ -157,7 +157,6 @@ export function mount(root, context) {
     const first = Math.floor(top);
     const end = Math.min(total, Math.ceil(top + inSight()) + 1);
     rows.look(first, end);
-    store.set({ hidden: rows.hidden() });
     if (rows.total() !== total) return void plan(); // losses were found
 
     const height = Math.min(total * ROW, MAX_HEIGHT);

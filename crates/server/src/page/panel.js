@@ -3,6 +3,7 @@
 // It stays still: nothing in it moves because events arrive. Where what it shows has changed, it offers to read it again.
 
 import { button, copy, make } from "./dom.js";
+import { isBad } from "./joins.js";
 import { count, dataOf, dateOf, duration, events as number, isProblem, short, size, spread, summaryOf, timeOf } from "./text.js";
 
 // How much JSON is laid out.
@@ -200,15 +201,16 @@ export function mount(root, { store, source, joins }) {
     return item ? item.updated : null;
   }
 
-  const isBad = (request) => request.outcome === "failed" || (request.response && request.response.status >= 400);
-
   function requestWords(request) {
     const who = {
       parser: "the document's markup", script: "a script", preload: "a preload", preflight: "a preflight of CORS",
       SignedExchange: "a signed exchange", other: "",
     }[request.initiator_type] ?? request.initiator_type;
+    const place = request.initiator_url === undefined ? "" : request.initiator_line === undefined ? request.initiator_url
+      : `line ${request.initiator_line} of ${request.initiator_url}`;
     const words = [
-      who || request.document_url ? `Requested by ${who || "the page"}${request.document_url ? ` of ${request.document_url}` : ""}` : "",
+      place ? `Requested by ${place}${who ? ` (${who})` : ""}`
+        : who || request.document_url ? `Requested by ${who || "the page"}${request.document_url ? ` of ${request.document_url}` : ""}` : "",
       request.resource_type ? `as ${request.resource_type}` : "",
       request.encoded_bytes !== undefined ? `${size(request.encoded_bytes)} received` : "",
       request.response && request.response.from_cache ? `from the cache (${request.response.from_cache})` : "",

@@ -69,7 +69,6 @@ export function problemRows({ joins, filter, range, present, onChange }) {
     append: () => 0,
     addLoss() {},
     setCount() {},
-    hidden: () => null,
     close: stop,
   };
 }

@@ -11,8 +11,6 @@
 import { isProblem, remember, summaryOf, count as digits } from "./text.js";
 
 const PAGE = 200;
-// Where the page filters by itself, most of what is loaded may not match.
-const SEARCH_PAGE = 1000;
 const MAX_LOADED = 4000;
 const MAX_SPAN = 500;
 const RETRY_MS = 2000;
@@ -39,7 +37,9 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
     category: filter.category,
     type: filter.type,
     contains: filter.text,
-    limit: match.isLocal ? SEARCH_PAGE : PAGE,
+    status: filter.status,
+    target_id: filter.target,
+    limit: PAGE,
   };
 
   // From the beginning of time: only then do pages reach back to earlier runs, which only an archive has.
@@ -211,22 +211,10 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
     const rows = [];
     for (const { seq, event } of page.events) {
       remember(event, addresses);
-      if (seq < from || to < seq || !isWanted(event)) continue;
+      if (seq < from || to < seq) continue;
       rows.push(rowOf(page.epoch, seq, event, addresses));
     }
     return rows;
-  }
-
-  // What the server does not filter by: how much that hides is known of what was read.
-  const hidden = { read: 0, status: 0, target: 0 };
-  function isWanted(event) {
-    if (!match.isLocal) return true;
-    hidden.read += 1;
-    const isStatus = match.status(event);
-    const isTarget = match.target(event);
-    if (!isStatus) hidden.status += 1;
-    if (!isTarget) hidden.target += 1;
-    return isStatus && isTarget;
   }
 
   // Seqs from..to of a span are known from now on.
@@ -370,7 +358,7 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
         spans.push(last);
       }
       last.to = seq;
-      if (!match.event(event) || !match.text(text) || !isWanted(event)) continue;
+      if (!match.event(event) || !match.text(text) || !match.status(event) || !match.target(event)) continue;
       last.rows.push(rowOf(epoch, seq, event, addresses));
       last.count += 1;
       added += 1;
@@ -470,12 +458,10 @@ export function createRows({ source, filter, range, present, hasArchive, onChang
       ensure(first, last);
     },
     append,
-    // {read, status, target}: of so many events that were read, a status and a tab hide so many; or null.
-    hidden: () => (match.isLocal ? { ...hidden } : null),
     addLoss,
     // How many events match in all, as the server has counted them.
     setCount(total) {
-      if (isExact || match.isLocal) return;
+      if (isExact) return;
       counted = total;
       if (spans.length > 0) spread(spans[spans.length - 1].epoch);
     },
@@ -507,18 +493,16 @@ function lossSpan(epoch, from, to, text, isGone) {
   return { epoch, from, to, count: 1, isLoss: true, isGone, rows: [{ epoch, seq: from, to, ts: null, loss, problem: true }] };
 }
 
-// ---- the filter, for events of the stream; and what the server cannot filter by ----
+// ---- the filter, for events of the stream and of files, as the server understands it ----
 
 export function matcher(filter) {
   const categories = new Set(filter.category);
   const types = filter.type.split(/[\s,]+/).filter(Boolean).map(pattern);
   const text = filter.text.toLowerCase();
   const isStatus = statusMatcher(filter.status);
-  const isLocal = filter.status !== "" || filter.target !== "";
   const dataOf = ({ data }) => (data !== null && typeof data === "object" ? data : {});
   return {
-    isLocal,
-    isNeeded: isLocal || categories.size > 0 || types.length > 0 || text !== "",
+    isNeeded: filter.status !== "" || filter.target !== "" || categories.size > 0 || types.length > 0 || text !== "",
     event: ({ category, type }) => (categories.size === 0 || categories.has(category))
       && (types.length === 0 || types.some((one) => one.test(type))),
     // The JSON of an envelope: what is looked for is looked for in its event.
@@ -530,8 +514,13 @@ export function matcher(filter) {
 
 const pattern = (type) => new RegExp(`^${type.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join(".*")}$`, "s");
 
-// "404", "4xx", "failed".
+// "404", "4xx", "failed", or several joined by commas.
 function statusMatcher(asked) {
+  const all = asked.split(",").map((word) => one(word.trim()));
+  return (event, data) => all.some((is) => is(event, data));
+}
+
+function one(asked) {
   if (/^[1-5]xx$/i.test(asked)) {
     const first = Number(asked[0]);
     return (_, { status }) => typeof status === "number" && Math.floor(status / 100) === first;

@@ -25,8 +25,6 @@
 //   extent      {since, until}: what the graph shows, or null: not known yet. Views without a range show this
 //   gaps        [{from, to, since, until}]: events that are missing in the extent, as the server counts them
 //   counts      the last answer of /telemetry/counts for range and filter, or null: not known
-//   hidden      {read, status, target}: of so many events that the list has read, a status and a tab hide so many; null
-//               where neither is asked for
 //   types       the names of the known types of events; [] before they are known
 //   hasArchive  whether the server reads evicted events from an archive; null: not known yet
 //   origin      {kind: "server"}, or {kind: "file", name, har}; `har` is what a HAR says about itself, else null
@@ -55,7 +53,6 @@ export function createStore() {
     extent: null,
     gaps: [],
     counts: null,
-    hidden: null,
     types: [],
     hasArchive: null,
     origin: { kind: "server" },

@@ -25,9 +25,12 @@ const COLUMNS = [
   { id: "name", name: "Name", key: (it) => it.url },
   { id: "type", name: "Type", key: (it) => it.resource_type ?? "" },
   { id: "size", name: "Size", compare: (a, b) => (a.encoded_bytes ?? -1) - (b.encoded_bytes ?? -1) },
-  { id: "time", name: "Time", compare: (a, b) => (a.duration_ms ?? Infinity) - (b.duration_ms ?? Infinity) || 0 },
+  { id: "time", name: "Time", compare: (a, b) => lasted(a) - lasted(b) || 0 },
   { id: "start", name: "Start", compare: (a, b) => a.ts - b.ts || a.seq - b.seq },
 ];
+
+// One that is open lasts longest; of one whose end is unknown nothing is known.
+const lasted = (it) => it.duration_ms ?? (["pending", "open"].includes(it.outcome) ? Number.MAX_VALUE : -1);
 
 const QUICK = [["", "All"], ["error", "Failed"], ["blocked", "Blocked"]];
 

@@ -134,6 +134,43 @@ async fn without_an_event_there_is_nothing_to_divide() {
     assert_eq!(none["complete"], true);
 }
 
+/// A tab and a status are looked for in the data: what they hide is counted, and is not on a page.
+#[tokio::test]
+async fn events_of_a_tab_and_with_a_status_are_counted_and_listed() {
+    let server = running().await;
+    let lines: Vec<String> = (0..60)
+        .map(|n| {
+            let target = if n % 3 == 0 { "A" } else { "B" };
+            let status = [200, 404, 500][n % 3];
+            let data = json!({"target_id": target, "status": status, "request_id": n.to_string(),
+                "method": "GET", "headers": {}, "body": "\"status\":404"});
+            json!({"type": "network_response", "ts": BEGAN + n as u64, "data": data}).to_string()
+        })
+        .collect();
+    let publish = request("POST", "/telemetry/events").lines(lines.join("\n"));
+    assert_eq!(server.call(&publish).await.json()["published"], 60);
+    for (query, matching) in [
+        ("target_id=A", 20),
+        ("target_id=C", 0),
+        ("status=404", 20),
+        ("status=4xx,5xx", 40),
+        ("status=error&target_id=B", 40),
+        ("status=error&target_id=A", 0),
+        ("status=4xx&status=200", 40),
+    ] {
+        let counted = counts(&server, query).await;
+        assert_eq!(
+            (&counted["events"], &counted["matching"]),
+            (&json!(60), &json!(matching)),
+            "{query}"
+        );
+        let page = server
+            .call(&get(&format!("/telemetry/events?{query}&limit=100")))
+            .await;
+        assert_eq!(page.json().as_array().unwrap().len(), matching, "{query}");
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_parameter_is_named() {
     let server = running().await;
@@ -147,6 +184,8 @@ async fn a_wrong_parameter_is_named() {
         ("limit=3", "`limit`: counts have no pages"),
         ("contains=", "`contains`: is empty"),
         ("category=pages", "unknown category `pages`"),
+        ("status=pending", "`pending` is not a status"),
+        ("target_id=", "`target_id`: is empty"),
         ("x=1", "`x`: unknown"),
     ] {
         let answer = server

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -268,6 +269,43 @@ async fn what_is_evicted_between_two_calls_is_a_problem_and_ends_nothing() {
         (&problems[0]["seq"], &problems[0]["lost"]),
         (&json!(2), &json!(135))
     );
+}
+
+/// What was evicted meanwhile is only in what is kept.
+#[tokio::test]
+async fn what_was_joined_is_dropped_a_minute_after_the_last_call() {
+    let server = Setup::default().events(64).running().await;
+    let sent = json!({"type": "network_request", "data": {"request_id": "1", "url": "http://site.example/",
+        "method": "GET", "document_url": "", "headers": {}, "initiator_type": "other"}});
+    publish(&server, &[sent.to_string()]).await;
+    assert_eq!(items(&ask(&server, "requests").await).len(), 1);
+    server.fill_to(200);
+    for (seconds, there) in [(59, 1), (59, 1), (61, 0)] {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+        let requests = ask(&server, "requests").await;
+        assert_eq!(items(&requests).len(), there, "after {seconds} s");
+    }
+}
+
+#[tokio::test]
+async fn the_newest_items_come_first_where_that_is_asked_for() {
+    let server = recorded().await;
+    for kind in KINDS {
+        let (oldest_first, cursor) = all(&server, kind, "").await;
+        let (mut newest_first, same) = all(&server, kind, "order=desc").await;
+        newest_first.sort_by_key(key);
+        assert_eq!(newest_first.len(), oldest_first.len(), "{kind}");
+        let mut sorted = oldest_first.clone();
+        sorted.sort_by_key(key);
+        assert_eq!((&newest_first, same), (&sorted, cursor), "{kind}");
+        let first = items(&ask(&server, &format!("{kind}?limit=1&order=desc")).await);
+        let last = oldest_first.last().unwrap();
+        assert_eq!(first[0]["seq"], last["seq"], "{kind}");
+    }
+    refused(&server, "requests?order=newest", "`order`").await;
+    refused(&server, "requests?order=asc&order=asc", "given twice").await;
 }
 
 #[tokio::test]

@@ -175,7 +175,7 @@ async fn one_document_is_served_to_this_machine_alone() {
 #[tokio::test]
 async fn a_har_is_shown_with_its_requests_pages_and_problems() {
     let server = running().await;
-    let publish = request("POST", "/telemetry/events").lines(&recording());
+    let publish = request("POST", "/telemetry/events").lines(recording());
     server.call(&publish).await;
     let har = server.call(&get("/telemetry/export?format=har")).await;
     let answer = server
