@@ -4,7 +4,7 @@
 // the whole range, or one of its ends; the ends are sliders, for the keyboard and screen readers.
 
 import { placeOf, placeWithin, stepOf, ticksOf, timeAt } from "./axis.js";
-import { CATEGORIES, count, duration, timeOf } from "./text.js";
+import { CATEGORIES, count, duration, events, timeOf } from "./text.js";
 import { node } from "./dom.js";
 
 const SECOND = 1_000_000;
@@ -113,7 +113,7 @@ export function mount(root, { store, source, joins }) {
     const matching = counts ? counts.matching ?? counts.events : 0;
     if (note.dataset.error) note.textContent = note.dataset.error;
     else if (shown) note.textContent = `${timeOf(shown.since, zone)} – ${timeOf(shown.until, zone)} (${duration((shown.until - shown.since) / 1000)})`;
-    else if (counts) note.textContent = `${count(matching)} events${counts.events > matching ? ` of ${count(counts.events)}` : ""}`;
+    else if (counts) note.textContent = counts.events > matching ? `${count(matching)} of ${events(counts.events)}` : events(matching);
     else note.textContent = "";
     clear.hidden = !range;
     clear.textContent = source.kind === "file" ? "All of it" : "Back to now";

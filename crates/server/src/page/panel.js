@@ -209,13 +209,16 @@ export function mount(root, { store, source, joins }) {
     const place = request.initiator_url === undefined ? "" : request.initiator_line === undefined ? request.initiator_url
       : `line ${request.initiator_line} of ${request.initiator_url}`;
     const words = [
-      place ? `Requested by ${place}${who ? ` (${who})` : ""}`
+      place ? `Requested by ${place}`
         : who || request.document_url ? `Requested by ${who || "the page"}${request.document_url ? ` of ${request.document_url}` : ""}` : "",
       request.resource_type ? `as ${request.resource_type}` : "",
       request.encoded_bytes !== undefined ? `${size(request.encoded_bytes)} received` : "",
       request.response && request.response.from_cache ? `from the cache (${request.response.from_cache})` : "",
     ].filter(Boolean);
-    return make("p", {}, words.length > 0 ? `${words.join(", ")}.` : "",
+    const { cors_error: cors, blocked_reason: reason } = request.failure ?? {};
+    const rule = cors ? ` The browser did not let the page read the answer, by a rule of CORS: ${cors}.`
+      : reason ? ` The browser blocked it: ${reason}.` : "";
+    return make("p", {}, (words.length > 0 ? `${words.join(", ")}.` : "") + rule,
       request.navigation !== undefined && [" ", button("The page", () => select("navigation", request.navigation))],
       request.caused_by !== undefined && [" ", button("The command that caused it", () => select("event", request.caused_by))]);
   }
