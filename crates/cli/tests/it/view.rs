@@ -82,8 +82,9 @@ fn a_har_is_shown_and_other_commands_say_what_it_is() {
     let said = server.running.end();
     assert!(said.err.contains("it has no events"), "{said:?}");
 
+    // 1 means that there are problems.
     let said = run(&["why", &har]);
-    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.err.contains("open it with `tapline view"), "{said:?}");
 }
 
