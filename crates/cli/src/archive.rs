@@ -2,25 +2,22 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
-use tapline_api::{
-    Epoch, Filter, HistoryQuery, Order, ReadLimit, SharedEnvelope, TypePattern, parse_moment,
-};
+use tapline_api::parse_moment;
 use tapline_archive::{Archive, Compacted, Remove, SegmentInfo, check, compact, remove, repair};
-use tapline_insight::{ExportWriter, Format, Input, Lost, Sanitizer};
-use tapline_oapi::CategorySet;
+use tapline_insight::{ExportWriter, Format, Sanitizer};
 use tapline_server::standalone;
 
-use crate::args::archive::{ArchiveCommand, Cat, Check, Export, Grep, Ls, Place, Rm, Select};
+use crate::args::archive::{ArchiveCommand, Cat, Check, Export, Grep, Ls, Place, Rm};
 use crate::export::format_of;
 use crate::failure::{Failure, say};
 use crate::figures::size;
 use crate::files;
 use crate::output;
+use crate::selection::{Part, Selection, each};
 
 /// Blocks: it does nothing else.
 pub(crate) fn run(command: ArchiveCommand) -> Result<(), Failure> {
@@ -98,7 +95,7 @@ fn cat(args: &Cat) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     each(
         &archive,
-        &args.select,
+        Selection::of(&args.select)?,
         &ProgressBar::hidden(),
         &mut |part| {
             part.write(&mut out).map_err(Failure::Output)?;
@@ -118,7 +115,7 @@ fn grep(args: &Grep) -> Result<(), Failure> {
     let finder = memchr::memmem::Finder::new(&text);
     let mut missing = 0;
     let bar = progress_bar("searching");
-    each(&archive, &args.select, &bar, &mut |part| {
+    each(&archive, Selection::of(&args.select)?, &bar, &mut |part| {
         let envelope = match &part {
             Part::Envelope(envelope) => envelope,
             Part::Missing(seqs) => {
@@ -205,7 +202,7 @@ fn export_lines(
     mut out: BufWriter<File>,
 ) -> Result<(BufWriter<File>, Counts), Failure> {
     let mut counts = Counts::default();
-    each(archive, &args.select, bar, &mut |part| {
+    each(archive, Selection::of(&args.select)?, bar, &mut |part| {
         counts.add(&part);
         part.write(&mut out)
             .map_err(|source| unwritable(args, source))?;
@@ -226,10 +223,6 @@ fn export_joined(
         true => Sanitizer::off(),
         false => Sanitizer::default(),
     };
-    let categories = match args.select.category.is_empty() {
-        true => CategorySet::ALL,
-        false => args.select.category.iter().copied().collect(),
-    };
     let failed = |source| unwritable(args, source);
     let page = (format == Format::Html).then(standalone);
     if let Some(page) = &page {
@@ -237,19 +230,11 @@ fn export_joined(
     }
     let mut writer = ExportWriter::new(format, out, sanitizer).map_err(failed)?;
     let mut counts = Counts::default();
-    each(archive, &args.select, bar, &mut |part| {
+    let selection = Selection::of(&args.select)?;
+    let categories = selection.categories();
+    each(archive, selection, bar, &mut |part| {
         counts.add(&part);
-        let fed = match part {
-            Part::Epoch(epoch) => writer.feed(Input::Epoch(epoch)),
-            Part::Missing(seqs) => writer.feed(Input::Lost(Lost {
-                categories,
-                ..Lost::unknown(*seqs.start(), *seqs.end())
-            })),
-            Part::Envelope(envelope) => serde_json::from_str(envelope.json())
-                .map_err(io::Error::other)
-                .and_then(|envelope| writer.feed(Input::Event(&envelope))),
-        };
-        fed.map_err(failed)?;
+        part.feed(categories, &mut |input| writer.feed(input).map_err(failed))?;
         Ok(true)
     })?;
     let (mut out, _) = writer.finish().map_err(failed)?;
@@ -264,138 +249,6 @@ fn unwritable(args: &Export, source: io::Error) -> Failure {
         what: args.out.display().to_string(),
         source,
     }
-}
-
-/// What a selection has, in order.
-enum Part {
-    /// What follows is of this epoch.
-    Epoch(Epoch),
-    Envelope(SharedEnvelope),
-    Missing(RangeInclusive<u64>),
-}
-
-impl Part {
-    /// As one line of JSON. Line breaks within `data` are white space.
-    fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        match self {
-            Self::Epoch(_) => Ok(()),
-            Self::Envelope(envelope) => {
-                let json = envelope.json().as_bytes();
-                match memchr::memchr(b'\n', json) {
-                    None => out.write_all(json)?,
-                    Some(_) => out.write_all(envelope.json().replace('\n', " ").as_bytes())?,
-                }
-                out.write_all(b"\n")
-            }
-            Self::Missing(seqs) => {
-                let (first, last) = (seqs.start(), seqs.end());
-                writeln!(out, "{{\"gap\":{{\"first\":{first},\"last\":{last}}}}}")
-            }
-        }
-    }
-}
-
-/// Gives every part of the selection to `take`, which says whether it counts for the limit.
-fn each(
-    archive: &Archive,
-    select: &Select,
-    bar: &ProgressBar,
-    take: &mut dyn FnMut(Part) -> Result<bool, Failure>,
-) -> Result<(), Failure> {
-    let bounds = archive.bounds_now()?;
-    let mut ranges: Vec<(Epoch, RangeInclusive<u64>)> =
-        bounds.iter().map(|it| (it.epoch, 1..=it.head)).collect();
-    if let Some(epoch) = select.epoch {
-        ranges.retain(|(it, _)| *it == epoch);
-        if ranges.is_empty() {
-            return Err(Failure::Usage(format!(
-                "--epoch: there is no {epoch} in the archive; `archive ls` shows what there is"
-            )));
-        }
-    }
-    if let Some(after) = select.after {
-        let epoch = after.epoch.or(bounds.last().map(|it| it.epoch));
-        let Some(at) = ranges.iter().position(|(it, _)| Some(*it) == epoch) else {
-            return Err(Failure::Usage(format!(
-                "--after: the epoch of {after} is not in the archive; `archive ls` shows what there is"
-            )));
-        };
-        ranges.drain(..at);
-        ranges[0].1 = after.seq.saturating_add(1)..=*ranges[0].1.end();
-    }
-    bar.set_length(
-        ranges
-            .iter()
-            .map(|(_, seqs)| seqs.clone().count() as u64)
-            .sum(),
-    );
-    let session = select.session.as_deref().map(session_text);
-    let session = session.as_deref().map(memchr::memmem::Finder::new);
-    let mut left = select.limit.unwrap_or(u64::MAX);
-    for (epoch, seqs) in ranges {
-        take(Part::Epoch(epoch))?;
-        let mut query = query(select, epoch, seqs)?;
-        while !query.seqs.is_empty() {
-            let batch = archive.read_now(&query)?;
-            let Some(looked_at) = batch.looked_at else {
-                break;
-            };
-            let mut missing = batch.missing.into_iter().peekable();
-            for envelope in batch.envelopes {
-                while let Some(gone) = missing.next_if(|it| *it.end() < envelope.seq()) {
-                    take(Part::Missing(gone))?;
-                }
-                let json = envelope.json().as_bytes();
-                let is_asked = session.as_ref().is_none_or(|it| it.find(json).is_some());
-                if is_asked && take(Part::Envelope(envelope))? {
-                    left -= 1;
-                    if left == 0 {
-                        return Ok(());
-                    }
-                }
-            }
-            for gone in missing {
-                take(Part::Missing(gone))?;
-            }
-            bar.inc(looked_at.end() - looked_at.start() + 1);
-            query.seqs = looked_at.end() + 1..=*query.seqs.end();
-        }
-    }
-    Ok(())
-}
-
-fn query(
-    select: &Select,
-    epoch: Epoch,
-    seqs: RangeInclusive<u64>,
-) -> Result<HistoryQuery, Failure> {
-    let moment = |flag: &str, text: &Option<String>| {
-        let moment = text.as_deref().map(|text| parse_moment(flag, text));
-        let moment = moment.transpose();
-        moment.map_err(|error| Failure::Usage(error.to_string()))
-    };
-    let categories = match select.category.is_empty() {
-        true => None,
-        false => Some(select.category.iter().copied().collect()),
-    };
-    let types = select.types.iter().map(|it| TypePattern::new(it)).collect();
-    Ok(HistoryQuery {
-        epoch,
-        seqs,
-        order: Order::Asc,
-        filter: Filter::new(categories, types),
-        since: moment("--since", &select.since)?,
-        until: moment("--until", &select.until)?,
-        limit: ReadLimit {
-            events: 8192,
-            bytes: 4 * 1024 * 1024,
-        },
-    })
-}
-
-/// How the stamp of a session stands in the JSON of its events, which the stream's encoder writes.
-fn session_text(id: &str) -> String {
-    format!("\"telemetry_session_id\":{}", serde_json::Value::from(id))
 }
 
 fn run_check(args: &Check) -> Result<(), Failure> {

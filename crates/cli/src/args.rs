@@ -493,8 +493,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 pub(crate) struct Export {
-    /// A file of events instead of a server: NDJSON, plain or compressed with zstd, such as a segment of an
-    /// archive or what `tapline tail --json` printed
+    /// A file of events instead of a server: NDJSON, plain or compressed with zstd, such as a dump, or
+    /// what `tapline tail --json` printed; or the directory of an archive
     #[arg(value_name = "FILE")]
     #[arg(env = "TAPLINE_EXPORT_FILE", hide_env_values = true)]
     pub(crate) file: Option<PathBuf>,
@@ -572,8 +572,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = VIEW_EXAMPLES)]
 pub(crate) struct View {
-    /// A file of events: NDJSON, plain or compressed with zstd, such as a segment of an archive, a dump, or what
-    /// `tapline tail --json` printed. Or a HAR, of Tapline or of another program
+    /// A file of events: NDJSON, plain or compressed with zstd, such as a dump, or what `tapline tail --json`
+    /// printed; the directory of an archive; or a HAR, of Tapline or of another program
     #[arg(value_name = "FILE")]
     #[arg(env = "TAPLINE_VIEW_FILE", hide_env_values = true)]
     pub(crate) file: PathBuf,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tapline_api::PageQuery;
+use tapline_archive::Archive;
 use tapline_client::{Cursor, PageGap, PageOptions};
 use tapline_insight::{FileContent, FileError, HarFile, Input, Lost, Unread};
 use tapline_oapi::{Category, CategorySet, Epoch, Event};
@@ -14,6 +15,7 @@ use tapline_oapi::{Category, CategorySet, Epoch, Event};
 use crate::args::Remote;
 use crate::failure::Failure;
 use crate::redaction::Redaction;
+use crate::selection::{self, Selection};
 use crate::token;
 
 /// Which events, and from where.
@@ -100,13 +102,17 @@ fn is_wanted(query: &PageQuery, event: &Event) -> bool {
         && query.filter.matches(event)
 }
 
-/// A file: NDJSON or a HAR, plain or compressed with zstd.
+/// A file: NDJSON or a HAR, plain or compressed with zstd; or the directory of an archive.
 fn from_file(
     path: &Path,
     query: &PageQuery,
     doing: &str,
     feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
 ) -> Result<Content, Failure> {
+    if path.is_dir() {
+        from_archive(path, query, doing, feed)?;
+        return Ok(Content::Events(Unread::default()));
+    }
     let unreadable = |source| of_file(path, FileError::Unreadable(source));
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map(|it| it.len()).unwrap_or(0);
@@ -134,6 +140,25 @@ fn from_file(
     }
     bar.finish_and_clear();
     Ok(Content::Events(events.into_unread()))
+}
+
+/// All runs of the server that an archive has.
+fn from_archive(
+    dir: &Path,
+    query: &PageQuery,
+    doing: &str,
+    feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let archive = Archive::open(dir)?;
+    let bar = bar(doing, "{bar:30} {pos} of {len} events, {eta} left", 0);
+    let selection = Selection::of_page(query);
+    let categories = selection.categories();
+    selection::each(&archive, selection, &bar, &mut |part| {
+        part.feed(categories, feed)?;
+        Ok(true)
+    })?;
+    bar.finish_and_clear();
+    Ok(())
 }
 
 fn of_file(path: &Path, error: FileError) -> Failure {

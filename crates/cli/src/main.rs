@@ -36,6 +36,7 @@ mod doctor;
 mod manual;
 mod mcp;
 mod inputs;
+mod selection;
 mod redaction;
 mod figures;
 

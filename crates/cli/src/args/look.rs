@@ -14,8 +14,8 @@ use crate::why;
 /// Which part of a recording or of a server's events.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Range {
-    /// A file of events instead of a server: NDJSON, plain or compressed with zstd, such as a segment of an
-    /// archive, a dump, or what `tapline tail --json` printed
+    /// A file of events instead of a server: NDJSON, plain or compressed with zstd, such as a dump, or what
+    /// `tapline tail --json` printed; or the directory of an archive
     #[arg(value_name = "FILE")]
     #[arg(env = "TAPLINE_FILE", hide_env_values = true)]
     pub(crate) file: Option<PathBuf>,
@@ -138,7 +138,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = DIFF_EXAMPLES)]
 pub(crate) struct Diff {
-    /// A file of events, or a range of the server's events: SINCE..UNTIL, either of which may be left out
+    /// A file of events, the directory of an archive, or a range of the server's events: SINCE..UNTIL, either of
+    /// which may be left out
     #[arg(value_name = "BEFORE")]
     #[arg(env = "TAPLINE_DIFF_BEFORE", hide_env_values = true)]
     pub(crate) before: String,

@@ -11,8 +11,8 @@ use crate::units;
 #[derive(Debug, clap::Args)]
 #[command(after_help = MCP_EXAMPLES)]
 pub(crate) struct Mcp {
-    /// Answer about a file of events instead of a server: NDJSON, plain or compressed with zstd, such as a segment of an
-    /// archive, a dump, or what `tapline tail --json` printed
+    /// Answer about a file of events instead of a server: NDJSON, plain or compressed with zstd, such as a dump,
+    /// or what `tapline tail --json` printed; or about the directory of an archive
     #[arg(value_name = "FILE")]
     #[arg(env = "TAPLINE_FILE", hide_env_values = true)]
     pub(crate) file: Option<PathBuf>,

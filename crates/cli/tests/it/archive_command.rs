@@ -238,3 +238,47 @@ fn an_event_that_triggers_a_dump_is_in_a_file_with_what_was_before_it() {
     assert_eq!(lines(dumps, &["cat"]).len(), 6);
     assert_eq!(archive(dumps, &["check"]).code, Some(0));
 }
+
+#[test]
+fn commands_that_look_at_events_take_an_archive_as_they_take_a_file() {
+    let directory = Directory::new("archive-look");
+    let dir = &directory.path("telemetry");
+    let server = server(dir);
+    let said = server.publish_lines(include_str!("../../data/browser-events.ndjson"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    stop(server);
+    let file = &directory.path("all.ndjson");
+    let exported = archive(dir, &["export", "--out", file]);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+
+    for (command, code) in [("why", 1), ("requests", 0)] {
+        let of_archive = run(&[command, dir, "--json"]);
+        assert_eq!(of_archive.code, Some(code), "{of_archive:?}");
+        assert!(5 < of_archive.out.lines().count());
+        // But for the run of the server, which a file does not have.
+        let of_file = run(&[command, file, "--json"]);
+        assert_eq!(without_runs(&of_archive), without_runs(&of_file));
+    }
+
+    let requests = |more: &[&str]| {
+        let said = run(&[&["requests", dir, "--json", "-n", "1000"], more].concat());
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said.out.lines().count()
+    };
+    let part = requests(&["--since", "2026-11-22T12:09:30Z"]);
+    assert!(0 < part && part < requests(&[]), "{part}");
+
+    let said = run(&["why", &directory.path("")]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+}
+
+fn without_runs(said: &Said) -> Vec<serde_json::Value> {
+    let lines = said.out.lines();
+    lines
+        .map(|line| {
+            let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+            value.as_object_mut().unwrap().remove("run");
+            value
+        })
+        .collect()
+}
