@@ -71,6 +71,15 @@ async function imported(program, har) {
   } finally {
     browser.kill("SIGKILL");
     await ended;
-    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+    // Its processes end a little later, and write until then.
+    for (let tries = 0; ; tries += 1) {
+      try {
+        rmSync(profile, { recursive: true, force: true });
+        break;
+      } catch (error) {
+        if (tries === 300) throw error;
+        await new Promise((done) => setTimeout(done, 100));
+      }
+    }
   }
 }

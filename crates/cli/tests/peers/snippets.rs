@@ -330,6 +330,7 @@ fn interrupt(commands: Vec<(String, Running)>) {
 
 /// Ctrl-C.
 fn stop(text: &str, running: Running) {
+    println!("interrupted: {text}");
     running.signal(Signal::INT);
     let said = running.end();
     if text.starts_with("tapline") {
