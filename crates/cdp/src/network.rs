@@ -622,7 +622,11 @@ impl Requests {
             nav_seq,
             ..target.context_without_url()
         };
-        target.saw_request(context.url.as_deref(), &sent.loader_id);
+        target.saw_request(context.url.as_deref());
+        // The request of a document has the id of its loader.
+        if *sent.request_id == *sent.loader_id {
+            target.saw_document(&sent.loader_id);
+        }
         let initiator = sent.initiator.place();
         let limit = out.options.text_limit;
         let post_data = request.post_data.as_ref().map(|body| out.text(body));
@@ -847,7 +851,7 @@ impl Requests {
         let resource_type = owned(received.resource_type.as_ref());
         let mut request = Request::unseen(key, &received.request_id, context, out);
         request.origin.resource_type = resource_type;
-        target.saw_request(request.origin.context.url.as_deref(), &received.loader_id);
+        target.saw_request(request.origin.context.url.as_deref());
         if target.is_new {
             start_unseen(&mut request, target, "Network.responseReceived", out);
         }

@@ -62,7 +62,7 @@ pub(crate) struct Target {
     /// The addresses of the first requests that the browser has reported, while some of those before may
     /// have to be recovered.
     pub(crate) seen_urls: HashSet<String>,
-    /// The loaders of documents whose requests the browser has reported: the present one, and one that is
+    /// The loaders of documents whose own requests the browser has reported: the present one, and one that is
     /// being loaded.
     pub(crate) seen_documents: [Box<str>; 2],
     /// Events of the document that wait until it is known which document it is.
@@ -252,23 +252,26 @@ impl Target {
         self.is_main(&frame.id) || frame.parent_id.is_none()
     }
 
-    /// The browser has reported a request.
-    pub(crate) fn saw_request(&mut self, url: Option<&str>, loader: &str) {
-        if !self.is_new {
-            return;
-        }
-        if self.seen_urls.len() < MAX_SEEN
+    /// The browser has reported a request, or only its response.
+    pub(crate) fn saw_request(&mut self, url: Option<&str>) {
+        if self.is_new
+            && self.seen_urls.len() < MAX_SEEN
             && let Some(url) = url
         {
             self.seen_urls.insert(url.to_owned());
         }
-        if *self.seen_documents[1] != *loader {
+    }
+
+    /// The browser has reported the start of the request of a document.
+    pub(crate) fn saw_document(&mut self, loader: &str) {
+        if self.is_new && *self.seen_documents[1] != *loader {
             self.seen_documents.swap(0, 1);
             self.seen_documents[1] = loader.into();
         }
     }
 
-    /// Whether the browser has reported a request of the document with this loader.
+    /// Whether the browser has reported the start of the request of the document with this loader. Otherwise requests of that document
+    /// may be missing, also where its response was reported: between the two the browser may have been asked to report.
     pub(crate) fn has_seen_document(&self, loader: &str) -> bool {
         self.seen_documents.iter().any(|seen| **seen == *loader)
     }
