@@ -95,7 +95,7 @@ fn cat(args: &Cat) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     each(
         &archive,
-        Selection::of(&args.select)?,
+        &Selection::of(&args.select)?,
         &ProgressBar::hidden(),
         &mut |part| {
             part.write(&mut out).map_err(Failure::Output)?;
@@ -115,7 +115,7 @@ fn grep(args: &Grep) -> Result<(), Failure> {
     let finder = memchr::memmem::Finder::new(&text);
     let mut missing = 0;
     let bar = progress_bar("searching");
-    each(&archive, Selection::of(&args.select)?, &bar, &mut |part| {
+    each(&archive, &Selection::of(&args.select)?, &bar, &mut |part| {
         let envelope = match &part {
             Part::Envelope(envelope) => envelope,
             Part::Missing(seqs) => {
@@ -202,7 +202,7 @@ fn export_lines(
     mut out: BufWriter<File>,
 ) -> Result<(BufWriter<File>, Counts), Failure> {
     let mut counts = Counts::default();
-    each(archive, Selection::of(&args.select)?, bar, &mut |part| {
+    each(archive, &Selection::of(&args.select)?, bar, &mut |part| {
         counts.add(&part);
         part.write(&mut out)
             .map_err(|source| unwritable(args, source))?;
@@ -232,7 +232,7 @@ fn export_joined(
     let mut counts = Counts::default();
     let selection = Selection::of(&args.select)?;
     let categories = selection.categories();
-    each(archive, selection, bar, &mut |part| {
+    each(archive, &selection, bar, &mut |part| {
         counts.add(&part);
         part.feed(categories, &mut |input| writer.feed(input).map_err(failed))?;
         Ok(true)

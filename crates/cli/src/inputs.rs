@@ -153,7 +153,7 @@ fn from_archive(
     let bar = bar(doing, "{bar:30} {pos} of {len} events, {eta} left", 0);
     let selection = Selection::of_page(query);
     let categories = selection.categories();
-    selection::each(&archive, selection, &bar, &mut |part| {
+    selection::each(&archive, &selection, &bar, &mut |part| {
         part.feed(categories, feed)?;
         Ok(true)
     })?;

@@ -129,7 +129,7 @@ impl Part {
 /// Gives every part of the selection to `take`, which says whether it counts for the limit.
 pub(crate) fn each(
     archive: &Archive,
-    selection: Selection,
+    selection: &Selection,
     bar: &ProgressBar,
     take: &mut dyn FnMut(Part) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
