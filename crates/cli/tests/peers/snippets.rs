@@ -328,10 +328,11 @@ fn interrupt(commands: Vec<(String, Running)>) {
     }
 }
 
-/// Ctrl-C.
+/// Ctrl-C. Where the tests run in the background, programs of others ignore that, since it is ignored from the start.
 fn stop(text: &str, running: Running) {
     println!("interrupted: {text}");
-    running.signal(Signal::INT);
+    let is_ours = text.starts_with("tapline") || text == "the server";
+    running.signal(if is_ours { Signal::INT } else { Signal::TERM });
     let said = running.end();
     if text.starts_with("tapline") {
         assert_eq!(said.code, Some(0), "{text}: {said:?}");
