@@ -12,35 +12,36 @@ use crate::output::Gate;
 /// Excludes everything while no session captures the layer's category, what is more verbose than
 /// [`Options::level`](crate::Options::level), and Tapline's own log. Other layers of the program are not affected.
 ///
-/// As long as it excludes everything, `tracing` does not call the layer at all; when a session begins, `tracing` is made to ask again.
+/// Each log statement at that level asks it, whether a session captures or not: two loads and a comparison. `tracing` could be told that
+/// nothing is wanted, and be made to ask again when a session begins. But it asks on the subscriber of the thread that
+/// makes it, which a subscriber of one thread or scope is not, and two that ask at once can each leave what the other saw
+/// before: then statements would be silent while a session captures them.
 pub struct CaptureFilter {
     pub(crate) gate: Arc<Gate>,
     pub(crate) level: LevelFilter,
 }
 
 impl CaptureFilter {
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level && !is_ours(metadata.target()) && self.gate.is_open()
+    /// Whether the statement is one that is wanted while a session captures.
+    fn can_want(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.level && !is_ours(metadata.target())
     }
 }
 
 impl<S: Subscriber> Filter<S> for CaptureFilter {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        self.wants(metadata)
+        self.gate.is_open() && self.can_want(metadata)
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        match self.wants(metadata) {
-            true => Interest::always(),
+        match self.can_want(metadata) {
+            true => Interest::sometimes(),
             false => Interest::never(),
         }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(match self.gate.is_open() {
-            true => self.level,
-            false => LevelFilter::OFF,
-        })
+        Some(self.level)
     }
 }
 

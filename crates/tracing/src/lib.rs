@@ -5,7 +5,7 @@
 //! and a thread of its own.
 //!
 //! **What it is not.** It starts no session: if none captures the layer's category, nothing is published, and a log statement costs
-//! what it costs without the layer. It prints nothing, and it is no exporter of traces: a span is published once, when it ends.
+//! little more than without the layer. It prints nothing, and it is no exporter of traces: a span is published once, when it ends.
 //!
 //! **Start at** `over_http` or `in_process`, then [`Options`].
 //!

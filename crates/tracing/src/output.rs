@@ -11,8 +11,6 @@ pub(crate) trait Output: Send + Sync {
 }
 
 /// Whether anything is to be published: a session captures the layer's category.
-///
-/// `tracing` remembers for each statement whether some layer wants it. So a change has to make it ask again.
 pub(crate) struct Gate(AtomicBool);
 
 impl Gate {
@@ -26,9 +24,7 @@ impl Gate {
     }
 
     pub(crate) fn set(&self, is_open: bool) {
-        if self.0.swap(is_open, Relaxed) != is_open {
-            tracing::callsite::rebuild_interest_cache();
-        }
+        self.0.store(is_open, Relaxed);
     }
 }
 

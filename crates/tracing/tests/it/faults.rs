@@ -7,21 +7,40 @@ use std::time::{Duration, Instant};
 
 use tapline_server::Options as ServerOptions;
 use tapline_tracing::{HttpOptions, PRODUCER_LOST};
+use tokio::net::TcpSocket;
 use tracing::{dispatcher, info};
 
 use crate::over_http::{connected, to};
 use crate::rig::{DEADLINE, Service, closes, wait_for};
 
-/// An address at which nothing listens.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+/// An address at which nothing listens, until this test does: no other gets it meanwhile.
+struct Reserved {
+    address: String,
+    _socket: TcpSocket,
+}
+
+impl Reserved {
+    fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        // As the server's own socket has it: both may have the address while only one listens.
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self {
+            address: socket.local_addr().unwrap().to_string(),
+            _socket: socket,
+        }
+    }
+
+    fn http(&self) -> HttpOptions {
+        HttpOptions::new(format!("http://{}", self.address))
+    }
 }
 
 #[test]
 fn what_is_logged_before_the_server_is_up_is_sent_then() {
-    let address = free_address();
-    let (dispatch, guard) = connected(HttpOptions::new(format!("http://{address}")));
+    let reserved = Reserved::new();
+    let address = &reserved.address;
+    let (dispatch, guard) = connected(reserved.http());
     let handle = guard.handle();
     dispatcher::with_default(&dispatch, || info!("early"));
     let began = Instant::now();
@@ -37,14 +56,14 @@ fn what_is_logged_before_the_server_is_up_is_sent_then() {
 
     let mut service = Service::new(None);
     service.start();
-    let server = service.serve_at(&address, ServerOptions::default());
+    let server = service.serve_at(address, ServerOptions::default());
     assert_eq!(service.next()["data"]["message"], "early");
     wait_for(&handle, |counts| counts.published == 1);
 
     // Down, and back.
     server.stop();
     dispatcher::with_default(&dispatch, || info!("while it was down"));
-    let server = service.serve_at(&address, ServerOptions::default());
+    let server = service.serve_at(address, ServerOptions::default());
     let counts = guard.shutdown(DEADLINE);
     closes(&counts, 2);
     // The connection may break under the request: then it is not known whether it was published.
@@ -57,8 +76,8 @@ fn what_is_logged_before_the_server_is_up_is_sent_then() {
 #[test]
 fn a_full_queue_loses_an_exact_number_and_reports_it() {
     const OFFERED: u64 = 1_000;
-    let address = free_address();
-    let mut options = HttpOptions::new(format!("http://{address}"));
+    let reserved = Reserved::new();
+    let mut options = reserved.http();
     options.queue_events = 100;
     options.batch_events = 10;
     options.linger = Duration::ZERO;
@@ -77,7 +96,7 @@ fn a_full_queue_loses_an_exact_number_and_reports_it() {
 
     let mut service = Service::new(None);
     service.start();
-    let _server = service.serve_at(&address, ServerOptions::default());
+    let _server = service.serve_at(&reserved.address, ServerOptions::default());
     let counts = wait_for(&handle, |counts| counts.pending == 0);
     assert_eq!(counts.published + counts.lost, OFFERED);
     let counts = guard.shutdown(DEADLINE);
@@ -95,7 +114,8 @@ fn a_full_queue_loses_an_exact_number_and_reports_it() {
 
 #[test]
 fn the_queue_is_bounded_by_bytes_too() {
-    let mut options = HttpOptions::new(format!("http://{}", free_address()));
+    let reserved = Reserved::new();
+    let mut options = reserved.http();
     options.queue_bytes = 64 * 1024;
     let (dispatch, guard) = connected(options);
     dispatcher::with_default(&dispatch, || {

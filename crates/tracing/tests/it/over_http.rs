@@ -1,5 +1,7 @@
 //! To a real server, on loopback.
 
+use std::env;
+use std::process::Command;
 use std::time::Duration;
 
 use tapline_oapi::Category;
@@ -90,6 +92,20 @@ fn without_a_session_nothing_is_made_until_one_begins() {
     closes(&counts, counts.offered);
     assert_eq!(counts.published + counts.filtered, counts.offered);
     assert_eq!(service.rest().len() as u64 + 1, counts.published);
+}
+
+/// Other subscribers of the process change what `tracing` asks, and when. Here the one of the other test's thread is alone.
+#[test]
+fn a_subscriber_of_one_thread_that_is_alone_learns_that_a_session_began() {
+    let output = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "over_http::without_a_session_nothing_is_made_until_one_begins",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed; 0 failed"), "{said}");
 }
 
 /// Logs until a record makes an event, or makes none; returns how many events there are then.
