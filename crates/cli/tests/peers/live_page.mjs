@@ -234,6 +234,14 @@ const cases = {
     assert(link.endsWith(`#select=event%3A${chosen}`), link);
     await page.keyboard.press("j");
     await until(page, (before) => ![before, undefined].includes(document.querySelector("#list .row[aria-selected=true] .seq")?.textContent), chosen);
+    // It stays in sight when the list gets lower.
+    await page.setViewportSize({ ...DESK, height: DESK.height - 150 });
+    await until(page, () => {
+      const list = document.querySelector("#list .scroller").getBoundingClientRect();
+      const row = document.querySelector("#list .row[aria-selected=true]")?.getBoundingClientRect();
+      return row && list.top <= row.top && row.bottom <= list.bottom + 1;
+    });
+    await page.setViewportSize(DESK);
     await page.keyboard.press("Escape");
     await page.locator("#panel").waitFor({ state: "hidden" });
     await page.keyboard.press("/");

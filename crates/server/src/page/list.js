@@ -24,6 +24,7 @@ export function mount(root, context) {
 
   let rows = null;
   let top = 0; // the first row in sight, with fractions
+  let tall = scroller.clientHeight; // pixels of the list that show rows
   let isFollowing = store.get().follow;
   let active = null; // {epoch, seq}: the row of the keyboard
   let fresh = 0; // rows that came since it follows no more
@@ -79,7 +80,7 @@ export function mount(root, context) {
 
   // ---- where it is ----
 
-  const inSight = () => Math.max(1, scroller.clientHeight / ROW);
+  const inSight = () => Math.max(1, tall / ROW);
   const last = () => Math.max(0, rows.total() - inSight());
 
   function remember() {
@@ -135,6 +136,16 @@ export function mount(root, context) {
     }
     follow(false);
     moveTo(index - inSight() / 3);
+  }
+
+  // The row of the keyboard stays in sight when the list gets lower.
+  function resized() {
+    const was = inSight();
+    tall = scroller.clientHeight;
+    const index = active ? rows.index(active) : -1;
+    const isSeen = (count) => index + 0.5 < top + count;
+    if (!isFollowing && isSeen(was) && !isSeen(inSight())) moveTo(index + 1 - Math.floor(inSight()));
+    else plan();
   }
 
   // ---- drawing ----
@@ -290,7 +301,7 @@ export function mount(root, context) {
     key.preventDefault();
   });
   parts.jump.addEventListener("click", () => follow(true));
-  new ResizeObserver(plan).observe(scroller);
+  new ResizeObserver(resized).observe(scroller);
 
   // The keyboard of the page (`keys.js`) asks by events of this element.
   root.addEventListener("step", ({ detail }) => step(detail));
