@@ -64,8 +64,8 @@ pub use history::{
 pub use page::{MAX_LIMIT, Missing, Page, PageQuery};
 pub use publish::{NotCaptured, Published};
 pub use publisher::Publisher;
-pub use query::{QueryError, moment as parse_moment};
-pub use search::Search;
+pub use query::{QueryError, add_values, moment as parse_moment};
+pub use search::{Search, StatusPattern};
 pub use service::{ApiService, PutAnswer, SinkSwitch};
 pub use sink::{
     NotPending, Progress, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkLedger, SinkReader,

@@ -153,10 +153,40 @@ fn duration(text: &str) -> Option<Duration> {
     duration.ok()?.try_into().ok()
 }
 
+/// How many values a parameter may have, since each is compared with every event.
+const MAX_VALUES: usize = 100;
+
+/// Adds the values of the parameter `name`, joined by commas, to those of the same parameter before it. `known` says what a
+/// value may be, for the message.
+///
+/// # Errors
+///
+/// [`QueryError`] where `read` does not know a value, or where there are more than 100.
+pub fn add_values<T>(
+    list: &mut Vec<T>,
+    name: &str,
+    text: &str,
+    read: impl Fn(&str) -> Option<T>,
+    known: &str,
+) -> Result<(), QueryError> {
+    for word in text.split(',') {
+        let Some(value) = read(word) else {
+            let word: String = word.chars().take(64).collect();
+            return Err(QueryError::new(name, format!("`{word}` is not {known}")));
+        };
+        if list.len() == MAX_VALUES {
+            return Err(QueryError::new(
+                name,
+                format!("more than {MAX_VALUES} values"),
+            ));
+        }
+        list.push(value);
+    }
+    Ok(())
+}
+
 /// Adds the values of one `category` or `type` parameter: joined by commas, or one.
 pub(crate) fn add_to_filter(filter: &mut Filter, name: &str, text: &str) -> Result<(), QueryError> {
-    // Bounded, since every pattern is tried on every event.
-    const MAX_PATTERNS: usize = 100;
     for word in text.split(',') {
         if name == "category" {
             let category: Category = word.parse().map_err(|_| unknown_category(name, word))?;
@@ -169,10 +199,10 @@ pub(crate) fn add_to_filter(filter: &mut Filter, name: &str, text: &str) -> Resu
                     "an event type is empty; separate the types by one comma, as in `page_load,console_*`, or leave the parameter out",
                 ));
             }
-            if filter.types.len() == MAX_PATTERNS {
+            if filter.types.len() == MAX_VALUES {
                 return Err(QueryError::new(
                     name,
-                    format!("more than {MAX_PATTERNS} types"),
+                    format!("more than {MAX_VALUES} types"),
                 ));
             }
             check_pattern(word).map_err(|error| QueryError::new(name, error.to_string()))?;

@@ -5,11 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::query::QueryError;
+use crate::query::{self, QueryError};
 use crate::text::Text;
-
-/// How many statuses a query may name, since each is compared with every event.
-const MAX_STATUSES: usize = 100;
 
 /// What the JSON of an event must have, beyond its category and its type, which are known without it.
 ///
@@ -82,35 +79,48 @@ impl Search {
                 self.target = Some((text.into(), Text::new(name, text)?));
             }
             "status" => {
-                for word in text.split(',') {
-                    let Some(status) = Status::parse(word) else {
-                        let word: String = word.chars().take(64).collect();
-                        let message = format!(
-                            "`{word}` is not a status such as `404`, a class such as `4xx`, or one of `failed`, `blocked` and `error`"
-                        );
-                        return Err(QueryError::new(name, message));
-                    };
-                    if self.status.len() == MAX_STATUSES {
-                        return Err(QueryError::new(
-                            name,
-                            format!("more than {MAX_STATUSES} values"),
-                        ));
-                    }
-                    self.status.push(status);
-                }
+                query::add_values(&mut self.status, name, text, Status::parse, Status::KNOWN)?;
             }
-            _ => return Err(QueryError::new(name, "given twice")),
+            _ => return Err(QueryError::twice(name)),
         }
         Ok(())
+    }
+}
+
+/// The statuses that a query asks for: one such as `404`, or a class such as `4xx`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusPattern {
+    /// This status, 100 to 999.
+    Exactly(u32),
+    /// The hundreds, 1 to 9.
+    Class(u32),
+}
+
+impl StatusPattern {
+    /// From three digits, or a digit and `xx`. `None` if it is neither.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word.as_bytes() {
+            [class @ b'1'..=b'9', b'x', b'x'] => Some(Self::Class(u32::from(class - b'0'))),
+            [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => word.parse().ok().map(Self::Exactly),
+            _ => None,
+        }
+    }
+
+    /// Whether the status is one of these. Producers may write it as any number.
+    #[must_use]
+    pub fn matches(self, status: f64) -> bool {
+        match self {
+            Self::Exactly(exactly) => status == f64::from(exactly),
+            Self::Class(class) => (status / 100.0).floor() == f64::from(class),
+        }
     }
 }
 
 /// What an event says about an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
-    Exactly(u32),
-    /// The hundreds.
-    Class(u32),
+    Is(StatusPattern),
     /// A request failed.
     Failed,
     /// The browser refused a request by a rule.
@@ -120,24 +130,23 @@ enum Status {
 }
 
 impl Status {
+    const KNOWN: &'static str =
+        "a status such as `404`, a class such as `4xx`, or one of `failed`, `blocked` and `error`";
+
     fn parse(word: &str) -> Option<Self> {
-        Some(match word {
-            "failed" => Self::Failed,
-            "blocked" => Self::Blocked,
-            "error" => Self::Error,
-            _ => match word.as_bytes() {
-                [class @ b'1'..=b'9', b'x', b'x'] => Self::Class(u32::from(class - b'0')),
-                [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => Self::Exactly(word.parse().ok()?),
-                _ => return None,
-            },
-        })
+        match word {
+            "failed" => Some(Self::Failed),
+            "blocked" => Some(Self::Blocked),
+            "error" => Some(Self::Error),
+            _ => StatusPattern::parse(word).map(Self::Is),
+        }
     }
 
     /// Whether it is worth reading the JSON.
     fn may_be_in(self, json: &str) -> bool {
         let has = |word: &str| memchr::memmem::find(json.as_bytes(), word.as_bytes()).is_some();
         match self {
-            Self::Exactly(_) | Self::Class(_) => has("\"status\""),
+            Self::Is(_) => has("\"status\""),
             Self::Failed => has("network_loading_failed"),
             Self::Blocked => has("\"blocked_reason\"") || has("\"cors_error\""),
             Self::Error => has("\"network\""),
@@ -148,8 +157,7 @@ impl Status {
         let status = data.status.and_then(|it| it.get().parse::<f64>().ok());
         let is_failure = event.event_type == "network_loading_failed";
         match self {
-            Self::Exactly(exactly) => status == Some(f64::from(exactly)),
-            Self::Class(class) => status.is_some_and(|it| (it / 100.0).floor() == f64::from(class)),
+            Self::Is(pattern) => status.is_some_and(|it| pattern.matches(it)),
             Self::Failed => is_failure,
             Self::Blocked => {
                 let is_there =

@@ -1,13 +1,10 @@
 //! What is asked for of joined items: [`JoinQuery`].
 
-use tapline_api::{Cursor, Order, QueryError, Text, parse_moment};
+use tapline_api::{Cursor, Order, QueryError, StatusPattern, Text, add_values, parse_moment};
 use tapline_oapi::joins::{Navigation, Outcome, Problem, ProblemKind, Request};
 
 /// The most items that an answer has.
 const MAX_LIMIT: usize = 1000;
-
-/// How many values a parameter may have, since each is compared with every item.
-const MAX_VALUES: usize = 100;
 
 /// A part of the time, in microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -140,30 +137,6 @@ pub(crate) fn cursor(name: &str, text: &str) -> Result<Cursor, QueryError> {
         .map_err(|error: tapline_oapi::CursorError| QueryError::new(name, error.to_string()))
 }
 
-/// Adds the values of a parameter, joined by commas.
-fn add<T>(
-    list: &mut Vec<T>,
-    name: &str,
-    text: &str,
-    read: impl Fn(&str) -> Option<T>,
-    known: &str,
-) -> Result<(), QueryError> {
-    for word in text.split(',') {
-        let Some(value) = read(word) else {
-            let word: String = word.chars().take(64).collect();
-            return Err(QueryError::new(name, format!("`{word}` is not {known}")));
-        };
-        if list.len() == MAX_VALUES {
-            return Err(QueryError::new(
-                name,
-                format!("more than {MAX_VALUES} values"),
-            ));
-        }
-        list.push(value);
-    }
-    Ok(())
-}
-
 /// Which requests are asked for.
 #[derive(Debug, Default)]
 pub(crate) struct AskedRequests {
@@ -178,9 +151,7 @@ pub(crate) struct AskedRequests {
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
-    Exactly(u32),
-    /// The hundreds.
-    Class(u32),
+    Is(StatusPattern),
     Outcome(Outcome),
     /// The browser refused it by a rule.
     Blocked,
@@ -203,19 +174,14 @@ impl Status {
             "blocked" => Self::Blocked,
             "canceled" => Self::Canceled,
             "error" => Self::Error,
-            _ => match word.as_bytes() {
-                [class @ b'1'..=b'9', b'x', b'x'] => Self::Class(u32::from(class - b'0')),
-                [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] => Self::Exactly(word.parse().ok()?),
-                _ => return None,
-            },
+            _ => Self::Is(StatusPattern::parse(word)?),
         })
     }
 
     fn is_of(self, request: &Request) -> bool {
         let is_blocked = request.failure.as_ref().is_some_and(|it| it.is_blocked());
         match self {
-            Self::Exactly(status) => request.status() == Some(status),
-            Self::Class(class) => request.status().is_some_and(|it| it / 100 == class),
+            Self::Is(pattern) => (request.status()).is_some_and(|it| pattern.matches(it.into())),
             Self::Outcome(outcome) => request.outcome == outcome,
             Self::Blocked => is_blocked,
             Self::Canceled => request.was_given_up(),
@@ -236,12 +202,12 @@ impl Kind for Request {
 
     fn read(asked: &mut AskedRequests, name: &str, text: &str) -> Result<(), QueryError> {
         match name {
-            "status" => add(&mut asked.status, name, text, Status::parse, Status::KNOWN)?,
+            "status" => add_values(&mut asked.status, name, text, Status::parse, Status::KNOWN)?,
             "contains" => asked.contains = Some(Text::new(name, text)?),
             "resource_type" => {
                 let read = |word: &str| (!word.is_empty()).then(|| word.to_owned());
                 let known = "a kind of resource, such as `Script`";
-                add(&mut asked.resource_type, name, text, read, known)?;
+                add_values(&mut asked.resource_type, name, text, read, known)?;
             }
             "navigation" => {
                 // As the document has it: a signed number of 64 bits.
@@ -337,7 +303,7 @@ impl Kind for Problem {
         };
         let known: Vec<_> = ProblemKind::ALL.iter().map(|kind| kind.as_str()).collect();
         let known = format!("one of `{}`", known.join("`, `"));
-        add(asked, name, text, read, &known)
+        add_values(asked, name, text, read, &known)
     }
 
     fn is_asked(&self, asked: &Vec<ProblemKind>) -> bool {
