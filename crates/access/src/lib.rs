@@ -56,7 +56,7 @@ pub use access::{
 };
 pub use client_tls::client_tls;
 pub use config::{AccessConfig, AllowListError, LoadError, TokenSource};
-pub use origin::{Forbidden, OriginError};
+pub use origin::{Forbidden, OriginError, is_loopback};
 pub use ticket::{Claims, IssueError, TicketError};
 pub use tls::{TlsError, TlsFiles};
 pub use token::{Token, TokenError};

@@ -285,6 +285,13 @@ impl Origin {
     }
 }
 
+/// Whether `host` or `host:port`, as a URL or the header `Host` has it, is this machine: `localhost`, or a loopback address.
+/// A name that begins like one, such as `localhost.example`, is not.
+#[must_use]
+pub fn is_loopback(authority: &str) -> bool {
+    Authority::parse(authority).is_some_and(|it| it.is_loopback())
+}
+
 /// `host` or `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Authority {
@@ -376,6 +383,29 @@ mod tests {
                 assert!(error.to_string().contains(expected), "{error}");
             }
             (got, _) => panic!("{pairs:?}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for here in [
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:10001",
+            "127.9.9.9",
+            "[::1]:7",
+        ] {
+            assert!(is_loopback(here), "{here}");
+        }
+        for other in [
+            "localhost.example",
+            "127.example",
+            "127.0.0.1.example:80",
+            "10.0.0.1",
+            "a@localhost",
+            "",
+        ] {
+            assert!(!is_loopback(other), "{other}");
         }
     }
 

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use serde::{Deserialize, Serialize};
+use tapline_access::is_loopback;
 use tapline_client::{Client, Error as ClientError};
 use tapline_insight::one_line;
 use tapline_oapi::State;
@@ -181,7 +182,10 @@ fn access(
         }
         Err(error) => return (Check::new("access", Outcome::Mend, words(error)), None),
     };
-    let is_plain = client.url().starts_with("http:") && !is_loopback(client.url());
+    let is_plain = client.url().strip_prefix("http://").is_some_and(|rest| {
+        let authority = rest.split('/').next().unwrap_or_default();
+        !is_loopback(authority)
+    });
     let (result, text) = match (has_token, is_plain) {
         (true, true) => (
             Outcome::Mend,
@@ -197,13 +201,6 @@ fn access(
         (false, false) => (Outcome::Ok, "no token is needed on this machine"),
     };
     (Check::new("access", result, text), Some(state))
-}
-
-fn is_loopback(url: &str) -> bool {
-    let host = url.split("://").nth(1).unwrap_or_default();
-    ["127.", "localhost", "[::1]"]
-        .iter()
-        .any(|start| host.starts_with(start))
 }
 
 /// The space on the disk of an archive that is on this machine.
