@@ -5,16 +5,14 @@
 //! publishing, and the endpoint, which runs on a thread of its own: it reads each request and answers, without decoding.
 
 use std::env;
-use std::hint::black_box;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tapline_api::SinkHandle;
-use tapline_benches::{RETAINED, SESSION_ID, corpus, small};
+use tapline_benches::{RETAINED, SESSION_ID, corpus, endpoint, small};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::Event;
 use tapline_otlp::{OtlpOptions, OtlpSink};
@@ -31,7 +29,7 @@ fn main() {
     } else {
         (RETAINED, ROUNDS)
     };
-    let endpoint = endpoint();
+    let endpoint = endpoint(|_| String::new());
     let corpus = corpus();
     let small = [Arc::new(small())];
     println!("workload          events/s   ns/event   CPU ns/event   MB/s of JSON");
@@ -112,44 +110,4 @@ fn round(endpoint: SocketAddr, workload: &[Arc<Event>], events: usize, compress:
 fn of_thread() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("the clock does not run backwards")
-}
-
-/// An endpoint that accepts everything.
-fn endpoint() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let address = listener.local_addr().expect("it is bound");
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            // An error is the end of a connection.
-            let _ = socket.and_then(accept_all);
-        }
-    });
-    address
-}
-
-fn accept_all(mut socket: TcpStream) -> std::io::Result<()> {
-    let mut buffer = vec![0; 1024 * 1024];
-    let mut filled = 0;
-    loop {
-        let read = socket.read(&mut buffer[filled..])?;
-        if read == 0 {
-            return Ok(());
-        }
-        filled += read;
-        let Some(end) = buffer[..filled].windows(4).position(|it| it == b"\r\n\r\n") else {
-            continue;
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.and_then(|it| it.parse().ok()).unwrap_or(0);
-        let mut left = (end + 4 + length).saturating_sub(filled);
-        while 0 < left {
-            let most = left.min(buffer.len());
-            left -= socket.read(black_box(&mut buffer[..most]))?;
-        }
-        filled = 0;
-        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
-    }
 }

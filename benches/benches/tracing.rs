@@ -7,15 +7,14 @@
 
 use std::env;
 use std::hint::black_box;
-use std::io::{Read, Write, sink};
-use std::net::{TcpListener, TcpStream};
+use std::io::sink;
 use std::process::Command;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tapline_api::ApiService;
-use tapline_benches::idle_session;
+use tapline_benches::{endpoint, idle_session};
 use tapline_oapi::ConfigRequest;
 use tapline_tracing::{Guard, HttpOptions, Options, in_process, over_http};
 use tracing::level_filters::LevelFilter;
@@ -188,7 +187,7 @@ impl Program {
                 registry.with(fmt(level)).with(layer).init();
             }
             _ => {
-                let mut options = HttpOptions::new(endpoint());
+                let mut options = HttpOptions::new(format!("http://{}", endpoint(all_published)));
                 options.queue_events = 2 * BURST;
                 let made = over_http(Options::default(), options);
                 let (layer, guard) = made.expect("the address is one");
@@ -231,49 +230,8 @@ fn service(source: tapline_tracing::TracingSource, starts: bool) -> ApiService {
     api
 }
 
-/// A server that publishes everything.
-fn endpoint() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let address = listener.local_addr().expect("it is bound");
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            // An error is the end of a connection.
-            let _ = socket.and_then(accept_all);
-        }
-    });
-    format!("http://{address}")
-}
-
-fn accept_all(mut socket: TcpStream) -> std::io::Result<()> {
-    let mut bytes = Vec::new();
-    let mut buffer = vec![0; 1024 * 1024];
-    loop {
-        let read = socket.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(());
-        }
-        bytes.extend_from_slice(&buffer[..read]);
-        let Some(head) = bytes.windows(4).position(|it| it == b"\r\n\r\n") else {
-            continue;
-        };
-        let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
-        let length = text
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.and_then(|it| it.parse().ok()).unwrap_or(0);
-        if bytes.len() < head + 4 + length {
-            continue;
-        }
-        let lines = bytes[head + 4..]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
-        let body = format!(r#"{{"published":{lines},"filtered":0,"refused":0,"errors":[]}}"#);
-        bytes.clear();
-        let length = body.len();
-        write!(
-            socket,
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-        )?;
-    }
+/// The answer of a server that publishes everything.
+fn all_published(body: &[u8]) -> String {
+    let lines = body.iter().filter(|byte| **byte == b'\n').count();
+    format!(r#"{{"published":{lines},"filtered":0,"refused":0,"errors":[]}}"#)
 }

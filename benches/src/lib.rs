@@ -7,6 +7,7 @@
 //!
 //! **Layer.** None: it may use every crate, and ships nothing.
 
+mod endpoint;
 pub mod harness;
 pub mod recorded;
 mod rival;
@@ -22,6 +23,8 @@ use tapline_events::{EventStream, Retention};
 use tapline_oapi::{Event, PublishRequest, from_json};
 use tapline_ring::Ring;
 use tapline_telemetry::{TelemetryConfig, TelemetrySession};
+
+pub use endpoint::endpoint;
 
 /// For everything that is measured, rivals included: the allocator of the program.
 #[global_allocator]

@@ -110,9 +110,7 @@ fn a_token_in_the_environment_is_seen_nowhere_else() {
         400
     );
 
-    server.running.signal(Signal::TERM);
-    let said = server.running.end();
-    assert_eq!(said.code, Some(0));
+    let said = server.stop();
     assert!(said.err.contains("stopping"), "{}", said.err);
     for secret in [TOKEN, ticket] {
         assert!(!said.err.contains(secret), "{}", said.err);

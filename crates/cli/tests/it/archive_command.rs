@@ -2,28 +2,7 @@
 
 use std::fs;
 
-use rustix::process::Signal;
-
 use crate::program::{Directory, Said, Server, run};
-
-/// A server that writes to an archive in this directory.
-fn server(dir: &str) -> Server {
-    let args = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--start",
-        "--archive",
-        dir,
-    ];
-    Server::with(&args)
-}
-
-fn stop(server: Server) {
-    server.running.signal(Signal::TERM);
-    let said = server.running.end();
-    assert_eq!(said.code, Some(0), "{said:?}");
-}
 
 fn archive(dir: &str, args: &[&str]) -> Said {
     let (command, rest) = args.split_first().unwrap();
@@ -41,17 +20,17 @@ fn lines(dir: &str, args: &[&str]) -> Vec<String> {
 fn what_a_server_has_stored_is_listed_selected_searched_and_exported() {
     let directory = Directory::new("archive-cat");
     let dir = &directory.path("telemetry");
-    let first = server(dir);
+    let first = Server::archiving(dir);
     first.publish_steps(20);
-    stop(first);
-    let second = server(dir);
+    first.stop();
+    let second = Server::archiving(dir);
     let said = second.publish_lines(concat!(
         "{\"type\":\"console_log\",\"data\":{\"text\":\"Connection reset\"}}\n",
         "{\"type\":\"page_load\",\"data\":{\"url\":\"https://shop.example/\"}}\n",
         "{\"type\":\"checkout_done\",\"category\":\"page\",\"ts\":1000000}\n",
     ));
     assert_eq!(said.code, Some(0), "{said:?}");
-    stop(second);
+    second.stop();
 
     let listed = lines(dir, &["ls", "--json"]);
     let segments: Vec<serde_json::Value> = listed
@@ -106,7 +85,7 @@ fn an_archive_is_exported_as_a_har_and_as_a_trace_without_secrets_unless_they_ar
     let dir = &directory.path("telemetry");
     // Two runs, which the joins keep apart although the browser's ids are the same.
     for run in ["one", "two"] {
-        let running = server(dir);
+        let running = Server::archiving(dir);
         let said = running.publish_lines(&format!(
             concat!(
                 r#"{{"type":"network_request","data":{{"request_id":"7.1","url":"http://h/{run}.js","method":"GET","document_url":"http://h/","headers":{{"authorization":"Bearer {run}-secret"}},"initiator_type":"parser"}}}}"#,
@@ -117,7 +96,7 @@ fn an_archive_is_exported_as_a_har_and_as_a_trace_without_secrets_unless_they_ar
             run = run
         ));
         assert_eq!(said.code, Some(0), "{said:?}");
-        stop(running);
+        running.stop();
     }
     let har = &directory.path("all.har");
     let said = archive(dir, &["export", "--out", har]);
@@ -175,7 +154,7 @@ fn an_archive_is_exported_as_a_har_and_as_a_trace_without_secrets_unless_they_ar
 fn check_exits_with_0_if_the_archive_is_intact_and_repair_says_what_it_did() {
     let directory = Directory::new("archive-check");
     let dir = &directory.path("telemetry");
-    let running = server(dir);
+    let running = Server::archiving(dir);
     running.publish_steps(20);
     assert_eq!(archive(dir, &["check"]).code, Some(0));
     let refused = archive(dir, &["check", "--repair"]);
@@ -184,7 +163,7 @@ fn check_exits_with_0_if_the_archive_is_intact_and_repair_says_what_it_did() {
         refused.err.contains("in use by another process"),
         "{refused:?}"
     );
-    stop(running);
+    running.stop();
     assert_eq!(archive(dir, &["check"]).code, Some(0));
 
     let segment = lines(dir, &["ls", "--json"]);
@@ -234,7 +213,7 @@ fn an_event_that_triggers_a_dump_is_in_a_file_with_what_was_before_it() {
     let said = server.publish_lines("{\"type\":\"page_crashed\"}\n");
     assert_eq!(said.code, Some(0), "{said:?}");
     // The end does not wait for what would follow.
-    stop(server);
+    server.stop();
     assert_eq!(lines(dumps, &["cat"]).len(), 6);
     assert_eq!(archive(dumps, &["check"]).code, Some(0));
 }
@@ -243,10 +222,10 @@ fn an_event_that_triggers_a_dump_is_in_a_file_with_what_was_before_it() {
 fn commands_that_look_at_events_take_an_archive_as_they_take_a_file() {
     let directory = Directory::new("archive-look");
     let dir = &directory.path("telemetry");
-    let server = server(dir);
+    let server = Server::archiving(dir);
     let said = server.publish_lines(include_str!("../../data/browser-events.ndjson"));
     assert_eq!(said.code, Some(0), "{said:?}");
-    stop(server);
+    server.stop();
     let file = &directory.path("all.ndjson");
     let exported = archive(dir, &["export", "--out", file]);
     assert_eq!(exported.code, Some(0), "{exported:?}");

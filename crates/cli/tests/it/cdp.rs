@@ -177,9 +177,7 @@ fn a_plain_client_receives_a_browser_s_events_without_its_secrets() {
     );
     holds_no_secret(&events.concat());
     assert!(events.concat().contains("*redacted*"));
-    server.running.signal(Signal::TERM);
-    let said = server.running.end();
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let said = server.stop();
     assert!(said.err.contains("connected to the browser"), "{said:?}");
     holds_no_secret(&said.err);
     drop(browser);
@@ -354,8 +352,7 @@ fn a_client_of_the_browser_is_forwarded_and_its_commands_are_events() {
         events.contains(r#""method":"Browser.getVersion""#),
         "{events}"
     );
-    server.running.signal(Signal::TERM);
-    assert_eq!(server.running.end().code, Some(0));
+    server.stop();
     drop(browser);
 }
 

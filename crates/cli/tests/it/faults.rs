@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
 use crate::program::{Directory, Running, Said, Server, run, tapline};
@@ -95,20 +95,6 @@ fn arguments(dir: &str) -> Vec<String> {
         .collect()
 }
 
-fn started(command: Command) -> Server {
-    let mut running = Running::start(command);
-    let line = running.line();
-    let url = line.strip_prefix("listening on ").unwrap().to_owned();
-    Server { running, url }
-}
-
-fn stop(server: Server) -> Said {
-    server.running.signal(Signal::TERM);
-    let said = server.running.end();
-    assert_eq!(said.code, Some(0), "{said:?}");
-    said
-}
-
 fn archive(dir: &str, args: &[&str]) -> Said {
     run(&[&["archive"], args, &["--archive", dir]].concat())
 }
@@ -172,7 +158,7 @@ async fn survives_a_full_disk(server: Server, dir: &str, free: impl FnOnce(&Serv
         (status, page.as_array().unwrap().len() as u64),
         (200, after - lost)
     );
-    stop(server);
+    server.stop();
 
     let (events, gaps) = content(dir);
     let gone: u64 = gaps.iter().map(|(first, last)| last - first + 1).sum();
@@ -203,7 +189,7 @@ async fn a_process_that_may_write_no_more_continues_once_it_may() {
     command.args(["-c", script]).arg(tapline(&[]).get_program());
     command.args(arguments(&dir));
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let server = started(command);
+    let server = Server::of(command);
     survives_a_full_disk(server, &dir, |server| {
         let process = Pid::from_raw(server.running.id().cast_signed());
         let all = Rlimit {
@@ -289,11 +275,11 @@ async fn an_archive_in_a_directory_that_becomes_read_only_is_readable_and_contin
         chown(&dir, Some(65_534), Some(65_534)).unwrap();
     }
     let set_mode = |mode| std::fs::set_permissions(&dir, PermissionsExt::from_mode(mode)).unwrap();
-    let start = || started(without_privileges(&directory, &arguments(&dir)));
+    let start = || Server::of(without_privileges(&directory, &arguments(&dir)));
     let server = start();
     let before = publish(&server, 10, "before", 0).await;
     sink(&server, |sink| before <= number(sink, "position")).await;
-    stop(server);
+    server.stop();
     // The next segment, which the first event begins, cannot be made.
     let server = start();
     set_mode(0o555);
@@ -313,7 +299,7 @@ async fn an_archive_in_a_directory_that_becomes_read_only_is_readable_and_contin
         (number(&whole, "exported"), number(&whole, "lost")),
         (20, 0)
     );
-    stop(server);
+    server.stop();
     assert_eq!(content(&dir).0.len(), 30);
 
     // Reading needs no permission to write; a server does, and names the flag.
@@ -357,7 +343,7 @@ async fn a_segment_that_is_missing_in_the_middle_is_a_gap_in_streams_and_pages()
         last = publish(&server, 1, "step", 100_000).await;
         sink(&server, |sink| last <= number(sink, "position")).await;
     }
-    stop(server);
+    server.stop();
     let listed = archive(&dir, &["ls", "--json"]);
     let segments: Vec<Value> = listed
         .out
@@ -526,7 +512,7 @@ async fn an_export_that_is_switched_off_sends_nothing_and_later_nothing_from_bet
     assert_eq!(on["on"], true);
     let calls = get(&server, "/telemetry/events?type=platform_api_call").await;
     assert_eq!(calls.as_array().unwrap().len(), 2);
-    stop(server);
+    server.stop();
     // How often a record has the name of its type.
     let each = endpoint.count("first_part") / 10;
     assert_ne!(each, 0);

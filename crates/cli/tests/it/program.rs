@@ -221,13 +221,41 @@ impl Server {
 
     #[track_caller]
     pub(crate) fn with(args: &[&str]) -> Self {
-        let mut running = Running::start(tapline(args));
+        Self::of(tapline(args))
+    }
+
+    /// What this command runs.
+    #[track_caller]
+    pub(crate) fn of(command: Command) -> Self {
+        let mut running = Running::start(command);
         let line = running.line();
         let url = line
             .strip_prefix("listening on ")
             .expect("the address comes first")
             .to_owned();
         Self { running, url }
+    }
+
+    /// With a session on, and an archive in this directory.
+    #[track_caller]
+    pub(crate) fn archiving(dir: &str) -> Self {
+        Self::with(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--start",
+            "--archive",
+            dir,
+        ])
+    }
+
+    /// Ends it regularly, by a SIGTERM.
+    #[track_caller]
+    pub(crate) fn stop(self) -> Said {
+        self.running.signal(Signal::TERM);
+        let said = self.running.end();
+        assert_eq!(said.code, Some(0), "{said:?}");
+        said
     }
 
     pub(crate) fn address(&self) -> &str {

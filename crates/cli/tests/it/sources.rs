@@ -56,8 +56,7 @@ fn a_process_that_the_kernel_kills_is_an_event() {
     assert_eq!(event["data"]["pid"], 6052);
     assert_eq!(event["category"], "system");
     assert!(event["source"]["metadata"]["telemetry_session_id"].is_string());
-    server.running.signal(Signal::TERM);
-    assert_eq!(server.running.end().code, Some(0));
+    server.stop();
 }
 
 #[test]
@@ -103,8 +102,7 @@ fn a_browser_and_the_kernel_log_run_at_the_same_time() {
     );
     let page = &events(&server, "page_*", "1")[0];
     assert_eq!(page["event"]["source"]["kind"], "cdp");
-    server.running.signal(Signal::TERM);
-    assert_eq!(server.running.end().code, Some(0));
+    server.stop();
 }
 
 #[test]

@@ -364,8 +364,7 @@ fn a_server_that_stops_says_goodbye_and_retries_are_bounded() {
     server.publish_steps(1);
     let mut tail = Running::start(server.tail(&["--json", "--retries", "1"]));
     assert_eq!(seqs(&tail.line()), [1]);
-    server.running.signal(Signal::TERM);
-    assert_eq!(server.running.end().code, Some(0));
+    server.stop();
     let said = tail.end();
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("attempt 1 in "), "{said:?}");

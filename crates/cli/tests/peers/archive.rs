@@ -15,15 +15,7 @@ fn shell(command: &str) -> Output {
 fn with_archive(name: &str, check: impl Fn(&str)) {
     let directory = Directory::new(name);
     let dir = directory.path("telemetry");
-    let args = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--start",
-        "--archive",
-        &dir,
-    ];
-    let server = Server::with(&args);
+    let server = Server::archiving(&dir);
     for _ in 0..4 {
         server.publish_steps(100);
     }

@@ -15,7 +15,6 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message;
-use rustix::process::Signal;
 use tapline_insight::{Input, Insight, Options};
 
 use crate::http::ask;
@@ -52,8 +51,7 @@ fn a_collector_decodes_every_event_once() {
         assert_eq!(ask(address, "POST", "/telemetry/events", line).status, 200);
     }
     let published = page(address);
-    server.running.signal(Signal::TERM);
-    assert_eq!(server.running.end().code, Some(0));
+    server.stop();
 
     check_spans(&endpoint, &published);
     let records = endpoint.wait_for(published.len());

@@ -307,19 +307,10 @@ impl Terminal {
 
 /// An archive with the events of a browser.
 fn record(archive: &str) {
-    let args = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--start",
-        "--archive",
-        archive,
-    ];
-    let server = Server::with(&args);
+    let server = Server::archiving(archive);
     let said = server.publish_lines(include_str!("../../data/browser-events.ndjson"));
     assert_eq!(said.code, Some(0), "{said:?}");
-    server.running.signal(Signal::TERM);
-    assert_eq!(server.running.end().code, Some(0));
+    server.stop();
 }
 
 fn interrupt(commands: Vec<(String, Running)>) {
