@@ -12,10 +12,10 @@ use crate::output::Gate;
 /// Excludes everything while no session captures the layer's category, what is more verbose than
 /// [`Options::level`](crate::Options::level), and Tapline's own log. Other layers of the program are not affected.
 ///
-/// Each log statement at that level asks it, whether a session captures or not: two loads and a comparison. `tracing` could be told that
-/// nothing is wanted, and be made to ask again when a session begins. But it asks on the subscriber of the thread that
-/// makes it, which a subscriber of one thread or scope is not, and two that ask at once can each leave what the other saw
-/// before: then statements would be silent while a session captures them.
+/// Each log statement at that level asks it, whether a session captures or not: a load and two comparisons. `tracing` could cache the
+/// answer, and be made to ask again when a session begins. But it then asks the subscriber of the thread that makes it, which
+/// is not one that another thread or scope has; and of two threads that do so at once, each can store what was true before the other. Then
+/// statements would be silent while a session captures them.
 pub struct CaptureFilter {
     pub(crate) gate: Arc<Gate>,
     pub(crate) level: LevelFilter,
