@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use tapline_insight::{
     Finding, Input, Insight, Moment, Options, Problem, ProblemKind, Request, Tally, Unread,
+    one_line,
 };
 
 use crate::args::Remote;
@@ -28,6 +29,9 @@ pub(crate) const DEFAULT_LIMIT: usize = 10;
 
 /// How many consequences are shown for a problem.
 const CONSEQUENCES: usize = 3;
+
+/// How many characters of an answer are shown.
+const ANSWER: usize = 200;
 
 pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
     let range = &args.range;
@@ -221,6 +225,9 @@ impl Looked {
             .and_then(|seq| self.failed.get(&(problem.at.run, seq)));
         if let Some(request) = request {
             detail("requested by", &asked_by(request))?;
+            if let Some(text) = answer_of(request) {
+                detail("the answer", &text)?;
+            }
         }
         if let Some(seq) = problem.caused_by {
             detail("caused by", &format!("the command at seq {seq}"))?;
@@ -313,6 +320,14 @@ fn moment_text(moment: &Moment, clock: &Clock) -> String {
         moment.event_type,
         moment.text
     )
+}
+
+/// What an answer says that is an error. The pages that servers make for people say what the status says.
+fn answer_of(request: &Request) -> Option<String> {
+    let response = (request.response.as_ref())
+        .filter(|it| 400 <= it.status && it.mime_type.as_deref() != Some("text/html"))?;
+    let text = one_line(response.body.as_deref()?, ANSWER);
+    (!text.is_empty()).then_some(text)
 }
 
 /// Who asked for it.

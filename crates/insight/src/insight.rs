@@ -24,7 +24,7 @@ pub struct Options {
     pub navigations: usize,
     /// How many problems are kept. Above it the oldest one leaves.
     pub problems: usize,
-    /// Whether bodies, posted data and the text of messages are kept.
+    /// Whether bodies, posted data and the text of messages are kept. Of an answer that is an error, the first 512 bytes are in any case.
     pub contents: bool,
 }
 
@@ -285,8 +285,11 @@ impl Insight {
                 self.tally.unreadable += 1;
                 self.missing(1, CategorySet::of(&[event.category]), envelope.seq);
             }
-            self.problems
-                .happened(envelope, None, &summary_of(event, None));
+            let summary = summary_of(event, None);
+            if summary.is_error {
+                self.problems.log_error(envelope, &summary);
+            }
+            self.problems.happened(envelope, None, &summary);
             return;
         };
         let summary = matters(&data).then(|| summary_of(event, Some(&data)));

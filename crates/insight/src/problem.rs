@@ -296,6 +296,17 @@ impl Problems {
         self.add(problem, exception, source_url);
     }
 
+    /// A program logged an error.
+    pub(crate) fn log_error(&mut self, envelope: &Envelope, summary: &Summary) {
+        let occurred = Occurred {
+            envelope,
+            place: Place::default(),
+            navigation: None,
+        };
+        let problem = self.problem(occurred, ProblemKind::LogError, &summary.text);
+        self.add(problem, None, None);
+    }
+
     /// A rejection was handled after it had been reported.
     fn take_back(&mut self, envelope: &Envelope, place: &Place, exception: u64) {
         let found = self.entries.iter_mut().rev().take(RECENT).find(|entry| {

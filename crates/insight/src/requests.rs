@@ -17,6 +17,9 @@ use crate::request::{caused_by, may_be_corrected, micros};
 /// What a request costs besides the text of its events.
 const REQUEST_BYTES: usize = 1024;
 
+/// How many bytes of an answer that is an error are kept in any case: they say why.
+const ERROR_BODY: usize = 512;
+
 /// How many hops before the last one are kept. Browsers give up after 20.
 const MAX_REDIRECTS: usize = 32;
 
@@ -223,10 +226,12 @@ impl Requests {
             request.resource_type = data.resource_type.or(request.resource_type.take());
             request.failure = None;
             request.unknown = None;
-            let body_bytes = data.body_bytes.or_else(|| {
-                let dropped = data.body.as_ref().filter(|_| !contents);
-                dropped.map(|body| body.len() as u64)
-            });
+            let most = match (contents, data.status) {
+                (true, _) => usize::MAX,
+                (false, 400..) => ERROR_BODY,
+                (false, _) => 0,
+            };
+            let (body, body_bytes) = beginning(data.body, data.body_bytes, most);
             request.response = Some(Response {
                 status: data.status,
                 status_text: data.status_text,
@@ -235,7 +240,7 @@ impl Requests {
                 protocol: data.protocol,
                 remote_ip: data.remote_ip,
                 from_cache: data.from_cache,
-                body: data.body.filter(|_| contents),
+                body,
                 body_bytes,
                 canceled: data.canceled == Some(true),
             });
@@ -590,6 +595,25 @@ impl Requests {
             self.ended.insert(number);
         }
     }
+}
+
+/// The first `most` bytes of a body, and the length of the whole one where that is not all of it.
+fn beginning(
+    body: Option<String>,
+    bytes: Option<u64>,
+    most: usize,
+) -> (Option<String>, Option<u64>) {
+    let Some(mut body) = body else {
+        return (None, bytes);
+    };
+    if body.len() <= most {
+        return (Some(body), bytes);
+    }
+    let bytes = bytes.or(Some(body.len() as u64));
+    let end = (0..=most).rev().find(|end| body.is_char_boundary(*end));
+    body.truncate(end.unwrap_or(0));
+    body.shrink_to_fit();
+    (Some(body).filter(|_| 0 < most), bytes)
 }
 
 /// Takes what the event of a hop says.

@@ -2,8 +2,12 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Map, Value};
 use tapline_oapi::Event;
 use tapline_oapi::data::{Context, EventData};
+
+/// The type of a log record of a program, in any language. Its `data`: `level`, and `target`, `message` and `fields` if there are any.
+pub const LOG_RECORD: &str = "log_record";
 
 /// What an event says, in a few words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +46,41 @@ pub(crate) fn summary_of(event: &Event, data: Option<&EventData>) -> Summary {
         None if event.truncated => ("(data left out: too large)".to_owned(), false),
         None => {
             let raw = event.data.as_deref().map_or("", |data| data.get());
-            (raw.to_owned(), false)
+            let record = (event.event_type.as_str() == LOG_RECORD).then(|| log_record(raw));
+            let raw = || (raw.to_owned(), false);
+            record.flatten().unwrap_or_else(raw)
         }
     };
     Summary { text, is_error }
+}
+
+/// The words of a log record, and whether it is an error.
+fn log_record(data: &str) -> Option<(String, bool)> {
+    #[derive(serde::Deserialize)]
+    struct LogRecord {
+        level: String,
+        target: Option<String>,
+        message: Option<String>,
+        #[serde(default)]
+        fields: Map<String, Value>,
+    }
+    let record: LogRecord = serde_json::from_str(data).ok()?;
+    let is_error = matches!(record.level.as_str(), "error" | "fatal");
+    let mut text = record.level;
+    if let Some(target) = &record.target {
+        let _ = write!(text, " {target}");
+    }
+    text.push(':');
+    if let Some(message) = &record.message {
+        let _ = write!(text, " {message}");
+    }
+    for (name, value) in &record.fields {
+        let _ = match value {
+            Value::String(value) => write!(text, " {name}={value}"),
+            value => write!(text, " {name}={value}"),
+        };
+    }
+    Some((text, is_error))
 }
 
 /// `text` on one line and cut after `most` characters, without characters that a terminal would obey or that

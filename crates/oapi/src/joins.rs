@@ -438,7 +438,7 @@ pub struct Response {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub from_cache: Option<String>,
-    /// The body, as far as it was captured and is kept .
+    /// The body, as far as it was captured and is kept: of an answer that is an error the first 512 bytes at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub body: Option<String>,
@@ -736,6 +736,8 @@ pub enum ProblemKind {
     ApiError,
     /// A captcha was not solved.
     CaptchaFailed,
+    /// A program logged an error: a `log_record` whose `level` is `error` or `fatal`.
+    LogError,
     /// Events are missing.
     EventsLost,
     /// The server was restarted.
@@ -744,7 +746,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RequestFailed,
         Self::RequestBlocked,
         Self::HttpError,
@@ -758,6 +760,7 @@ impl ProblemKind {
         Self::OutOfMemory,
         Self::ApiError,
         Self::CaptchaFailed,
+        Self::LogError,
         Self::EventsLost,
         Self::Restart,
     ];
@@ -779,6 +782,7 @@ impl ProblemKind {
             Self::OutOfMemory => "out_of_memory",
             Self::ApiError => "api_error",
             Self::CaptchaFailed => "captcha_failed",
+            Self::LogError => "log_error",
             Self::EventsLost => "events_lost",
             Self::Restart => "restart",
         }

@@ -13,7 +13,8 @@ use crate::options::Limits;
 use crate::span::{SpanIds, SpanState, hex, is_zero};
 
 /// The type of a log record: an event of `tracing`, or a record of the crate `log` that `tracing-log` passes on.
-pub const LOG_RECORD: &str = "log_record";
+#[doc(inline)]
+pub use tapline_insight::LOG_RECORD;
 
 /// The type of a span that was closed.
 pub const SPAN_END: &str = "span_end";

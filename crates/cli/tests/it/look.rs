@@ -6,7 +6,7 @@ use crate::program::{Directory, Server, dead_url, run};
 const BROKEN: &str = r#"
 {"seq":1,"event":{"ts":1795349358000000,"type":"page_navigation","category":"page","data":{"url":"http://shop/","frame_id":"F","loader_id":"L","target_id":"T","nav_seq":1}}}
 {"seq":2,"event":{"ts":1795349358010000,"type":"network_request","category":"network","data":{"request_id":"7.1","url":"http://shop/pricing.js","method":"GET","document_url":"http://shop/","headers":{},"initiator_type":"parser","resource_type":"Script","target_id":"T","frame_id":"F","loader_id":"L","nav_seq":1}}}
-{"seq":3,"event":{"ts":1795349358022000,"type":"network_response","category":"network","data":{"request_id":"7.1","url":"http://shop/pricing.js","method":"GET","status":404,"status_text":"Not Found","headers":{},"duration_ms":12,"encoded_bytes":1234,"target_id":"T","frame_id":"F","loader_id":"L","nav_seq":1}}}
+{"seq":3,"event":{"ts":1795349358022000,"type":"network_response","category":"network","data":{"request_id":"7.1","url":"http://shop/pricing.js","method":"GET","status":404,"status_text":"Not Found","headers":{},"mime_type":"application/json","body":"{\"error\":\n\"no such file\"}","duration_ms":12,"encoded_bytes":1234,"target_id":"T","frame_id":"F","loader_id":"L","nav_seq":1}}}
 {"seq":4,"event":{"ts":1795349358030000,"type":"console_error","category":"console","data":{"level":"error","text":"Failed to load resource: the server responded with a status of 404","log_source":"network","source_url":"http://shop/pricing.js","target_id":"T"}}}
 {"seq":5,"event":{"ts":1795349358040000,"type":"console_error","category":"console","data":{"text":"ReferenceError: pricing is not defined\u001b[2J","target_id":"T"}}}
 {"seq":6,"event":{"ts":1795349358050000,"type":"network_request","category":"network","data":{"request_id":"7.2","url":"http://shop/ok.png","method":"GET","document_url":"http://shop/","headers":{},"initiator_type":"parser","resource_type":"Image","target_id":"T"}}}
@@ -30,6 +30,7 @@ fn a_failed_request_is_shown_with_who_asked_for_it_and_what_followed() {
 
 12:09:18.022  GET http://shop/pricing.js answered 404 Not Found after 12 ms
     requested by  http://shop/ (parser)
+    the answer    {\"error\": \"no such file\"}
     the console   Failed to load resource: the server responded with a status of 404
     then          12:09:18.040 console_error ReferenceError: pricing is not defined [2J
     seq           3

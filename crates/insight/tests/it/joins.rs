@@ -456,3 +456,26 @@ fn memory_is_bounded_by_the_length_of_events() {
     }
     assert_eq!(left + insight.requests().len(), 100);
 }
+
+#[test]
+fn the_beginning_of_a_body_is_kept_where_the_answer_is_an_error() {
+    let answered = |status: u32, body: &str| {
+        let mut answer = response(2, 5, "1", "http://h/a", status);
+        let mut data: serde_json::Value =
+            serde_json::from_str(answer.event.data.as_ref().unwrap().get()).unwrap();
+        data["body"] = body.into();
+        answer.event.data = Some(serde_json::value::to_raw_value(&data).unwrap());
+        let found = found(&[request(1, 0, "1", "http://h/a"), answer]);
+        let response = found.requests[0].response.clone().unwrap();
+        (response.body, response.body_bytes)
+    };
+    assert_eq!(answered(200, "fine"), (None, Some(4)));
+    assert_eq!(
+        answered(402, "no money"),
+        (Some("no money".to_owned()), None)
+    );
+    // 512 bytes would end within a letter.
+    let long = format!("x{}", "é".repeat(300));
+    let kept = format!("x{}", "é".repeat(255));
+    assert_eq!(answered(500, &long), (Some(kept), Some(601)));
+}

@@ -326,3 +326,41 @@ fn crashes_and_what_the_machine_reports_are_problems() {
         ]
     );
 }
+
+#[test]
+fn an_error_that_a_program_logged_is_a_problem() {
+    let log = |seq, kind: &str, record: serde_json::Value| event(seq, seq * 10, kind, record);
+    let logged = found(&[
+        log(1, "log_record", json!({"level": "warn", "message": "slow"})),
+        log(
+            2,
+            "log_record",
+            json!({"level": "error", "target": "shop::cart", "message": "cannot pay", "fields": {"by": "ann", "status": 402}}),
+        ),
+        log(
+            3,
+            "log_record",
+            json!({"level": "fatal", "fields": {"disk": "full"}}),
+        ),
+        // A span has a level, too: how important it is.
+        log(4, "span_end", json!({"level": "error", "name": "pay"})),
+        log(5, "log_record", json!({"level": 4, "message": "fatal"})),
+    ]);
+    let problems: Vec<_> = logged
+        .problems
+        .iter()
+        .map(|it| (it.kind, it.at.seq, it.text.as_str()))
+        .collect();
+    assert_eq!(
+        problems,
+        [
+            (
+                ProblemKind::LogError,
+                2,
+                "error shop::cart: cannot pay by=ann status=402"
+            ),
+            (ProblemKind::LogError, 3, "fatal: disk=full"),
+        ]
+    );
+    assert_eq!(logged.problems[0].before[0].text, "warn: slow");
+}

@@ -5,7 +5,7 @@ import { matcher } from "./rows.js";
 import { short } from "./text.js";
 
 // What category and type a problem's event has, so that the filters apply to problems as well. Lost events and
-// restarts match any filter: what was lost may have matched.
+// restarts match any filter: what was lost may have matched. So does what a program logged, in a category of its choice.
 const KINDS = {
   request_failed: ["network", "network_loading_failed"],
   request_blocked: ["network", "network_loading_failed"],

@@ -38,6 +38,7 @@ const SUMMARY_FIELDS = {
   platform_api_call: ["status", "operation_id", "duration_ms", "request_id"],
   cdp_disconnect: ["reason", "duration_ms", "message_count"],
   captcha_solve_result: ["status", "captcha_type", "website_host", "error_code"],
+  log_record: ["level", "target", "message"],
   system_oom_kill: ["process_name", "pid", "rss_kb"],
   service_crashed: ["service_name", "phase", "pid"],
 };
@@ -50,7 +51,8 @@ const UNITS = { duration_ms: " ms", reconnect_duration_ms: " ms", rss_kb: " kB" 
 
 export function isProblem(event) {
   if (PROBLEM_TYPES.has(event.type)) return true;
-  const status = event.data && event.data.status;
+  const { status, level } = event.data || {};
+  if (event.type === "log_record" && (level === "error" || level === "fatal")) return true;
   return (typeof status === "number" && status >= 400) || status === "failure" || status === "timeout";
 }
 
