@@ -235,9 +235,13 @@ impl Progress {
         Ok(())
     }
 
-    /// Counts spans that were made of what was read. They are pending until they are settled.
+    /// Counts spans that were made of what was read. They are pending until they are settled, and have failed where
+    /// they are not when the call of [`Sink::run`] ends: from then on this value counts nothing more.
     pub fn make_spans(&self, spans: u64) {
         let mut state = self.shared.lock();
+        if state.run != self.run {
+            return;
+        }
         state.spans.made += spans;
         state.spans.pending += spans;
     }
@@ -246,6 +250,9 @@ impl Progress {
     /// not made.
     pub fn settle_spans(&self, settled: Settled, spans: u64) {
         let mut state = self.shared.lock();
+        if state.run != self.run {
+            return;
+        }
         let spans = spans.min(state.spans.pending);
         state.spans.pending -= spans;
         match settled {
@@ -657,6 +664,7 @@ impl State {
     }
 
     fn begin_run(&mut self) -> (u64, u64) {
+        self.fail_spans();
         // What was not settled is read again.
         self.pending.clear();
         (self.pending_events, self.pending_lost) = (0, 0);
@@ -722,6 +730,12 @@ impl State {
         while !self.pending.is_empty() {
             self.settle_next(Settled::Failed);
         }
+        self.fail_spans();
         self.run += 1;
+    }
+
+    /// No later run has the spans of this one.
+    fn fail_spans(&mut self) {
+        self.spans.failed += std::mem::take(&mut self.spans.pending);
     }
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tapline_api::conformance::{Arrived, SinkTarget, block_on, check_sink, spawn_thread};
 use tapline_api::{
-    ApiService, BoxFuture, ReadLimit, Settled, Sink, SinkError, SinkHandle, SinkItem, SinkReader,
-    SinkSwitch, StopSignal,
+    ApiService, BoxFuture, Progress, ReadLimit, Settled, Sink, SinkError, SinkHandle, SinkItem,
+    SinkReader, SinkSwitch, SpanLedger, StopSignal,
 };
 use tapline_oapi::{ConfigRequest, Cursor, Event, KnownType};
 use tapline_telemetry::TelemetryConfig;
@@ -405,4 +405,54 @@ fn a_sink_that_does_not_end_delays_no_call() {
     let began = Instant::now();
     block_on(api.shutdown_sinks(began + Duration::from_millis(300)));
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+/// Makes two spans in each run, which nobody settles.
+struct MakesSpans(Arc<Mutex<Vec<Progress>>>);
+
+impl Sink for MakesSpans {
+    fn name(&self) -> &str {
+        "spans"
+    }
+
+    fn run(&self, mut reader: SinkReader, _: StopSignal) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            let progress = reader.progress();
+            self.0.lock().unwrap().push(progress.clone());
+            progress.make_spans(2);
+            while let Some(items) = reader.read(ReadLimit::default()).await {
+                progress
+                    .settle(Settled::Exported, items.len())
+                    .map_err(SinkError::new)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn spans_that_are_pending_when_a_run_ends_have_failed() {
+    let session = session(1024);
+    let runs = Arc::default();
+    let (handle, task) = SinkHandle::new(session.stream().clone(), MakesSpans(Arc::clone(&runs)));
+    spawn_thread(Box::pin(task));
+    for round in 1..=2 {
+        handle.on();
+        while handle.status().spans.is_none_or(|it| it.made < 2 * round) {
+            std::thread::yield_now();
+        }
+        // What the run before still does is in no count: its spans have failed.
+        if let [old, _] = &runs.lock().unwrap()[..] {
+            old.make_spans(7);
+            old.settle_spans(Settled::Exported, 1);
+        }
+        block_on(handle.off(Instant::now() + Duration::from_secs(20)));
+        let expected = SpanLedger {
+            made: 2 * round,
+            failed: 2 * round,
+            ..SpanLedger::default()
+        };
+        assert_eq!(handle.status().spans, Some(expected));
+    }
+    block_on(handle.shutdown(Instant::now()));
 }
