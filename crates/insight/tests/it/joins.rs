@@ -465,8 +465,11 @@ fn the_beginning_of_a_body_is_kept_where_the_answer_is_an_error() {
             serde_json::from_str(answer.event.data.as_ref().unwrap().get()).unwrap();
         data["body"] = body.into();
         answer.event.data = Some(serde_json::value::to_raw_value(&data).unwrap());
-        let found = found(&[request(1, 0, "1", "http://h/a"), answer]);
-        let response = found.requests[0].response.clone().unwrap();
+        let mut insight = Insight::new(Options::default());
+        for envelope in [&request(1, 0, "1", "http://h/a"), &answer] {
+            insight.feed(Input::Event(envelope), &mut |_| {});
+        }
+        let response = insight.requests().next().unwrap().response.clone().unwrap();
         (response.body, response.body_bytes)
     };
     assert_eq!(answered(200, "fine"), (None, Some(4)));
