@@ -206,9 +206,13 @@ export function createJoins({ store, source }) {
   function changed() {
     if (isChanged) return;
     isChanged = true;
-    setTimeout(() => {
+    setTimeout(async () => {
       isChanged = false;
-      for (const fn of listeners) fn();
+      // Each in a task of its own, so that a frame or a click comes between them.
+      for (const fn of [...listeners]) {
+        if (listeners.has(fn)) fn();
+        await new Promise((resolve) => setTimeout(resolve));
+      }
     }, 100);
   }
 
@@ -322,6 +326,7 @@ export function isBad(request) {
 // Whether a request has one of these, joined by commas, as the server understands them: 404, 4xx, an outcome, blocked,
 // canceled, error.
 export function hasStatus(request, wanted) {
+  if (wanted === "") return true;
   const names = wanted.split(",").map((name) => name.trim()).filter(Boolean);
   if (names.length === 0) return true;
   const status = String(request.response?.status || "");
