@@ -36,7 +36,7 @@ fn a_failed_request_is_shown_with_who_asked_for_it_and_what_followed() {
     seq           3
 
 12:09:18.040  ReferenceError: pricing is not defined [2J
-    before        12:09:18.022 network_response 404 GET http://shop/pricing.js
+    before        12:09:18.022 network_response 404 GET http://shop/pricing.js application/json
     before        12:09:18.030 console_error Failed to load resource: the server responded with a status of 404
     seq           5
 ";

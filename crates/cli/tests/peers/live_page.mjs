@@ -789,12 +789,12 @@ const cases = {
       await bad.click();
       await page.locator("#panel .sentence").waitFor();
       await page.locator("#waterfall button", { hasText: "All" }).click();
-      await picture(page, `request-${colorScheme}`);
+      await picture(page, `live-page-${colorScheme}`);
       for (const view of ["graph", "band", "waterfall", "list", "panel"]) await page.locator(`#${view}`).screenshot({ path: join(pictures, `${view}-${colorScheme}.png`) });
       await close(page);
       const phone = await open(undefined, { colorScheme, viewport: PHONE });
       await phone.locator("#waterfall .row").nth(3).waitFor();
-      await picture(phone, `phone-${colorScheme}`, { fullPage: true });
+      await picture(phone, `live-page-phone-${colorScheme}`, { fullPage: true });
       await close(phone);
     }
   },

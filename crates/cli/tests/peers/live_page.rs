@@ -78,15 +78,10 @@ fn check_on(
     assert_eq!(output.stdout, b"done\n", "{text}");
 }
 
-/// The folder for pictures: those of the documentation only where that is asked for.
+/// The folder for pictures.
 fn pictures() -> PathBuf {
-    let folder = match std::env::var_os("TAPLINE_WRITE_IMAGES") {
-        Some(_) => PathBuf::from(IMAGES),
-        None => Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .parent()
-            .unwrap()
-            .join("live-page"),
-    };
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let folder = target.unwrap().join("live-page");
     fs::create_dir_all(&folder).unwrap();
     folder
 }
@@ -264,9 +259,16 @@ fn program(_: &Server) -> Vec<String> {
     vec![env!("CARGO_BIN_EXE_tapline").into()]
 }
 
-/// Pictures of every view, with what a real browser did in the shop of the demo.
+/// Pictures of every view, with what a real browser did in the shop of the demo. With `TAPLINE_WRITE_IMAGES` those that the
+/// documentation has are renewed.
 #[test]
 fn pictures_of_the_live_page_are_taken_in_both_themes() {
     let server = Server::with(&["demo", "--listen", "127.0.0.1:0"]);
     check_on(&server, "pictures", &[], nothing);
+    if std::env::var_os("TAPLINE_WRITE_IMAGES").is_some() {
+        for image in fs::read_dir(IMAGES).unwrap() {
+            let image = image.unwrap();
+            fs::copy(pictures().join(image.file_name()), image.path()).unwrap();
+        }
+    }
 }
