@@ -3,7 +3,7 @@
 //   node measure.mjs TAPLINE NODE_MODULES [CASE …]
 //
 // TAPLINE is the program, NODE_MODULES has playwright-core (crates/cli/tests/peers/install.sh). The cases: bytes, opening,
-// load, memory. Each starts a server of its own. Prints a line of JSON for each.
+// load, blank (the same load, and a page that shows nothing), memory. Each starts a server of its own. Prints a line of JSON for each.
 
 import { spawn } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
@@ -63,6 +63,49 @@ async function withPage(action) {
   }
 }
 
+// Publishes RATE events a second until `stop`, which gives how many they were.
+function steadily(url) {
+  const began = performance.now();
+  const seconds = () => (performance.now() - began) / 1000;
+  let sent = 0;
+  let isOver = false;
+  const all = (async () => {
+    while (!isOver) {
+      const due = Math.floor(seconds() * RATE) - sent;
+      if (due >= 250) {
+        await publish(url, due);
+        sent += due;
+      } else await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  })();
+  return {
+    seconds,
+    async stop() {
+      isOver = true;
+      await all;
+      return Math.round(sent / seconds());
+    },
+  };
+}
+
+// In the page: how long each frame took.
+function countFrames() {
+  globalThis.frames = [];
+  let last = performance.now();
+  const frame = (at) => {
+    globalThis.frames.push(at - last);
+    last = at;
+    requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+}
+
+const ofFrames = (frames) => ({
+  frames: frames.length,
+  frame_ms: { median: round(quantile(frames, 0.5)), p99: round(quantile(frames, 0.99)), worst: round(Math.max(...frames)) },
+  frames_over_50_ms: frames.filter((ms) => ms > 50).length,
+});
+
 const quantile = (values, part) => [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))];
 const round = (value) => Math.round(value * 10) / 10;
 const say = (name, values) => console.log(JSON.stringify({ case: name, ...values }));
@@ -119,16 +162,9 @@ const cases = {
     await withPage(async (page) => {
       await page.goto(`${url}/`);
       await page.locator("#list .row").first().waitFor();
+      await page.evaluate(countFrames);
       await page.evaluate(() => {
-        globalThis.frames = [];
         globalThis.long = [];
-        let last = performance.now();
-        const frame = (at) => {
-          globalThis.frames.push(at - last);
-          last = at;
-          requestAnimationFrame(frame);
-        };
-        requestAnimationFrame(frame);
         new PerformanceObserver((list) => {
           for (const entry of list.getEntries()) globalThis.long.push({ ms: entry.duration, blocking: entry.blockingDuration, scripts: entry.scripts.map((it) => `${it.sourceURL.split("/").pop()}:${it.sourceFunctionName} ${Math.round(it.duration)}`) });
         }).observe({ type: "long-animation-frame" });
@@ -137,20 +173,9 @@ const cases = {
           for (const entry of list.getEntries()) if (entry.name === "click") globalThis.clicks.push(entry.duration);
         }).observe({ type: "event", durationThreshold: 16 });
       });
-      const began = performance.now();
-      let sent = 0;
-      let isOver = false;
-      const sending = (async () => {
-        while (!isOver) {
-          const due = Math.floor(((performance.now() - began) / 1000) * RATE) - sent;
-          if (due >= 250) {
-            await publish(url, due);
-            sent += due;
-          } else await new Promise((resolve) => setTimeout(resolve, 10));
-        }
-      })();
+      const sending = steadily(url);
       const answered = [];
-      while (performance.now() - began < SECONDS * 1000) {
+      while (sending.seconds() < SECONDS) {
         await page.waitForTimeout(700);
         // A click on a row in sight, until what is chosen is drawn as such.
         answered.push(await page.evaluate(() => new Promise((resolve) => {
@@ -163,17 +188,27 @@ const cases = {
         })));
         await page.evaluate(() => document.querySelector("#list .jump:not([hidden])")?.click());
       }
-      isOver = true;
-      await sending;
-      const rate = sent / ((performance.now() - began) / 1000);
+      const rate = await sending.stop();
       const { frames, long, clicks } = await page.evaluate(() => ({ frames: globalThis.frames.slice(2), long: globalThis.long, clicks: globalThis.clicks }));
       const lost = await page.locator("#session .lost").textContent().catch(() => "");
       say("load", {
-        events_per_second: Math.round(rate), seconds: SECONDS, frames: frames.length,
-        frame_ms: { median: round(quantile(frames, 0.5)), p99: round(quantile(frames, 0.99)), worst: round(Math.max(...frames)) },
-        frames_over_50_ms: frames.filter((ms) => ms > 50).length, long_frames: long.length, worst_long: long.sort((a, b) => b.ms - a.ms).slice(0, 3),
+        events_per_second: rate, seconds: SECONDS, ...ofFrames(frames), long_frames: long.length, worst_long: long.sort((a, b) => b.ms - a.ms).slice(0, 3),
         click_ms: { median: round(quantile(answered, 0.5)), worst: round(Math.max(...answered)) }, slow_clicks: clicks.length, lost: lost.trim(), ...(await heap(page)),
       });
+    });
+    await stop();
+  },
+
+  // What the machine itself makes of frames under that load: the page is blank and reads nothing.
+  async blank() {
+    const { url, stop } = await server();
+    await withPage(async (page) => {
+      await page.goto(`${url}/healthz`);
+      await page.evaluate(countFrames);
+      const sending = steadily(url);
+      await page.waitForTimeout(SECONDS * 1000);
+      const rate = await sending.stop();
+      say("blank", { events_per_second: rate, seconds: SECONDS, ...ofFrames(await page.evaluate(() => globalThis.frames.slice(2))) });
     });
     await stop();
   },
