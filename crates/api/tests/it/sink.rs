@@ -407,7 +407,7 @@ fn a_sink_that_does_not_end_delays_no_call() {
     assert!(began.elapsed() < Duration::from_secs(5));
 }
 
-/// Makes two spans in each run, which nobody settles.
+/// Makes two spans in each run, which are never settled.
 struct MakesSpans(Arc<Mutex<Vec<Progress>>>);
 
 impl Sink for MakesSpans {
