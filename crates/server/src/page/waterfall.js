@@ -35,7 +35,8 @@ const lasted = (it) => it.duration_ms ?? (["pending", "open"].includes(it.outcom
 const QUICK = [["", "All"], ["error", "Failed"], ["blocked", "Blocked"]];
 
 export function mount(root, { store, joins }) {
-  const { grid, body, note, heads, axisCell, quick, empty } = build(root);
+  const parts = build(root);
+  const { grid, body, note, heads, axisCell, quick, empty } = parts;
   let sort = { column: "start", isDown: false };
   let rows = []; // what is shown, in order
   let all = 0; // how many requests there are, with those that the filter hides
@@ -454,7 +455,7 @@ function build(root) {
   const empty = node("p", "empty");
   grid.append(headGroup, body);
   root.append(bar, grid, empty);
-  return { grid, body, note, heads, axisCell, quick, empty };
+  return { grid, head, body, note, heads, axisCell, quick, empty };
 }
 
 // ---- a request in words ----
