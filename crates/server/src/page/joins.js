@@ -206,13 +206,9 @@ export function createJoins({ store, source }) {
   function changed() {
     if (isChanged) return;
     isChanged = true;
-    setTimeout(async () => {
+    setTimeout(() => {
       isChanged = false;
-      // Each in a task of its own, so that a frame or a click comes between them.
-      for (const fn of [...listeners]) {
-        if (listeners.has(fn)) fn();
-        await new Promise((resolve) => setTimeout(resolve));
-      }
+      for (const fn of listeners) fn();
     }, 100);
   }
 
@@ -326,7 +322,6 @@ export function isBad(request) {
 // Whether a request has one of these, joined by commas, as the server understands them: 404, 4xx, an outcome, blocked,
 // canceled, error.
 export function hasStatus(request, wanted) {
-  if (wanted === "") return true;
   const names = wanted.split(",").map((name) => name.trim()).filter(Boolean);
   if (names.length === 0) return true;
   const status = String(request.response?.status || "");

@@ -170,8 +170,7 @@ export function spread(text) {
 
 // ---- numbers ----
 
-const NUMBER = new Intl.NumberFormat("en");
-export const count = (number) => NUMBER.format(number);
+export const count = (number) => number.toLocaleString("en");
 export const events = (number) => `${count(number)} ${number === 1 ? "event" : "events"}`;
 
 // Microseconds since the Unix epoch as a time of day. `zone`: "local" or "utc".

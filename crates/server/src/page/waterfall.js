@@ -42,9 +42,6 @@ export function mount(root, { store, joins }) {
   let all = 0; // how many requests there are, with those that the filter hides
   let requestCount = 0; // how many of the rows are requests
   let isAtEnd = true; // the newest stay in sight
-  let place = 0; // how far it is scrolled, in pixels
-  let height = 0; // of what is in sight, in pixels
-  let axisWidth = 0;
   const shown = new Map(); // key -> element
   let isPlanned = false;
 
@@ -90,25 +87,19 @@ export function mount(root, { store, joins }) {
 
   // The first row in sight, and how far it is scrolled.
   function anchor() {
-    const index = Math.floor(place / ROW);
+    const index = Math.floor(grid.scrollTop / ROW);
     const row = rows[index];
-    return row && { key: keyOf(row), index, rest: place - index * ROW };
+    return row && { key: keyOf(row), index, rest: grid.scrollTop - index * ROW };
   }
 
   function keepPlace(before) {
     const follows = isAtEnd && store.get().range === null && sort.column === "start";
     if (follows) {
-      scrollTo(sort.isDown ? 0 : rows.length * ROW);
+      grid.scrollTop = sort.isDown ? 0 : rows.length * ROW;
     } else if (before && !(rows[before.index] && keyOf(rows[before.index]) === before.key)) {
       const index = rows.findIndex((it) => keyOf(it) === before.key);
-      if (index >= 0) scrollTo(index * ROW + before.rest);
+      if (index >= 0) grid.scrollTop = index * ROW + before.rest;
     }
-  }
-
-  // Reading a place or a size lays out what was written before: so it is read here and when it changes, and nowhere else.
-  function scrollTo(top) {
-    grid.scrollTop = top;
-    place = grid.scrollTop;
   }
 
   // ---- drawing ----
@@ -125,9 +116,9 @@ export function mount(root, { store, joins }) {
   function draw() {
     const { selection } = store.get();
     const chosen = chosenKey(selection);
-    const first = Math.max(0, Math.floor(place / ROW) - SPARE);
-    const last = Math.min(rows.length, Math.ceil((place + height) / ROW) + SPARE);
-    const inSight = rows.slice(Math.floor(place / ROW), Math.ceil((place + height - ROW) / ROW));
+    const first = Math.max(0, Math.floor(grid.scrollTop / ROW) - SPARE);
+    const last = Math.min(rows.length, Math.ceil((grid.scrollTop + grid.clientHeight) / ROW) + SPARE);
+    const inSight = rows.slice(Math.floor(grid.scrollTop / ROW), Math.ceil((grid.scrollTop + grid.clientHeight - ROW) / ROW));
     const axis = axisOf(inSight.length > 0 ? inSight : rows.slice(first, last));
     const free = new Map(shown);
     const wanted = rows.slice(first, last);
@@ -262,11 +253,11 @@ export function mount(root, { store, joins }) {
   function drawAxis(axis) {
     const { zone } = store.get();
     if (rows.length === 0) return axisCell.replaceChildren();
-    const most = Math.max(1, Math.floor(axisWidth / 80));
+    const most = Math.max(1, Math.floor(axisCell.clientWidth / 80));
     const { step, ticks } = ticksOf(axis, most);
     axisCell.replaceChildren(...ticks.filter((ts) => { // beside the column's name, and whole
       const place = placeOf(ts, axis);
-      return place * axisWidth > 44 && place < 0.9;
+      return place * axisCell.clientWidth > 44 && place < 0.9;
     }).map((ts) => {
       const tick = document.createElement("span");
       tick.style.left = `${placeOf(ts, axis) * 100}%`;
@@ -332,22 +323,22 @@ export function mount(root, { store, joins }) {
     const index = chosen === null ? -1 : rows.findIndex((it) => keyOf(it) === chosen);
     if (index >= 0) {
       const top = index * ROW;
-      const under = height - ROW; // the head
-      if (top < place || top + ROW > place + under) scrollTo(Math.max(0, top - under / 2));
+      const height = grid.clientHeight - parts.head.offsetHeight;
+      if (top < grid.scrollTop || top + ROW > grid.scrollTop + height) grid.scrollTop = Math.max(0, top - height / 2);
     }
     plan();
   }
 
   function onKey(key) {
     if (key.ctrlKey || key.metaKey || key.altKey || rows.length === 0) return;
-    const page = Math.max(1, Math.floor(height / ROW) - 2);
+    const page = Math.max(1, Math.floor(grid.clientHeight / ROW) - 2);
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[key.key];
     if (step === undefined) return;
     key.preventDefault();
     key.stopPropagation();
     const chosen = chosenKey(store.get().selection);
     const index = rows.findIndex((it) => keyOf(it) === chosen);
-    const from = index >= 0 ? index : Math.floor(place / ROW) - Math.sign(step);
+    const from = index >= 0 ? index : Math.floor(grid.scrollTop / ROW) - Math.sign(step);
     let to = Math.min(rows.length - 1, Math.max(0, from + step));
     // Beyond a gap, which cannot be chosen.
     while (rows[to]?.isGap) to += Math.sign(step);
@@ -355,9 +346,8 @@ export function mount(root, { store, joins }) {
   }
 
   grid.addEventListener("scroll", () => {
-    place = grid.scrollTop;
-    const rest = grid.scrollHeight - height - place;
-    isAtEnd = sort.isDown ? place < ROW : rest < ROW;
+    const rest = grid.scrollHeight - grid.clientHeight - grid.scrollTop;
+    isAtEnd = sort.isDown ? grid.scrollTop < ROW : rest < ROW;
     plan();
   }, { passive: true });
   grid.addEventListener("keydown", onKey);
@@ -367,7 +357,7 @@ export function mount(root, { store, joins }) {
       for (const [id, { cell }] of heads) {
         cell.setAttribute("aria-sort", id !== sort.column ? "none" : sort.isDown ? "descending" : "ascending");
       }
-      scrollTo(0);
+      grid.scrollTop = 0;
       isAtEnd = false;
       recompute();
     });
@@ -383,20 +373,18 @@ export function mount(root, { store, joins }) {
   store.on(["range"], ({ range }) => {
     recompute();
     // A piece of the past is read from its beginning.
-    scrollTo(range ? 0 : rows.length * ROW);
+    if (range) grid.scrollTop = 0;
+    else grid.scrollTop = rows.length * ROW;
   });
   store.on(["zone"], () => {
     for (const row of shown.values()) row.drawn = "";
     plan();
   });
   store.on(["selection"], reveal);
-  const sizes = new ResizeObserver(() => {
-    [place, height, axisWidth] = [grid.scrollTop, grid.clientHeight, axisCell.clientWidth];
+  new ResizeObserver(() => {
     keepPlace(anchor());
     plan();
-  });
-  sizes.observe(grid);
-  sizes.observe(axisCell);
+  }).observe(grid);
   // Those that have no end yet grow.
   setInterval(() => {
     if (document.visibilityState !== "visible") return;
