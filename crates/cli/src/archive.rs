@@ -234,7 +234,8 @@ fn export_joined(
     let categories = selection.categories();
     each(archive, &selection, bar, &mut |part| {
         counts.add(&part);
-        part.feed(categories, &mut |input| writer.feed(input).map_err(failed))?;
+        let piece = part.into_piece(categories)?;
+        writer.feed(piece.input()).map_err(failed)?;
         Ok(true)
     })?;
     let (mut out, _) = writer.finish().map_err(failed)?;

@@ -2,7 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::mem;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,7 +19,7 @@ use tapline_oapi::{Category, CategorySet, Epoch, Event};
 use crate::args::Remote;
 use crate::failure::Failure;
 use crate::redaction::Redaction;
-use crate::selection::{self, Selection};
+use crate::selection::{self, Piece, Selection};
 use crate::token;
 
 /// Which events, and from where.
@@ -102,6 +106,42 @@ fn is_wanted(query: &PageQuery, event: &Event) -> bool {
         && query.filter.matches(event)
 }
 
+/// How many pieces are handed over at once, and how many times as many wait at most.
+const PIECES: usize = 256;
+const WAITING: usize = 4;
+
+/// Takes pieces from the thread that reads.
+type HandOver<'a> = &'a mut dyn FnMut(Piece) -> Result<(), Failure>;
+
+/// Lets `read` read in a thread of its own, and feeds meanwhile what it has handed over, in the same order.
+fn reading_ahead<T: Send>(
+    read: impl FnOnce(HandOver<'_>) -> Result<T, Failure> + Send,
+    feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
+) -> Result<T, Failure> {
+    thread::scope(|scope| {
+        let (sender, batches) = mpsc::sync_channel(WAITING);
+        let reading = scope.spawn(move || {
+            let mut batch = Vec::new();
+            let read = read(&mut |piece| {
+                batch.push(piece);
+                if PIECES <= batch.len() && sender.send(mem::take(&mut batch)).is_err() {
+                    // Feeding has failed, and with that it ends; this only ends the reading.
+                    let what = "the rest".to_owned();
+                    let source = io::ErrorKind::BrokenPipe.into();
+                    return Err(Failure::Read { what, source });
+                }
+                Ok(())
+            });
+            let _ = sender.send(batch);
+            read
+        });
+        for piece in batches.into_iter().flatten() {
+            feed(piece.input())?;
+        }
+        reading.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
 /// A file: NDJSON or a HAR, plain or compressed with zstd; or the directory of an archive.
 fn from_file(
     path: &Path,
@@ -109,10 +149,21 @@ fn from_file(
     doing: &str,
     feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
 ) -> Result<Content, Failure> {
-    if path.is_dir() {
-        from_archive(path, query, doing, feed)?;
-        return Ok(Content::Events(Unread::default()));
+    match path.is_dir() {
+        true => reading_ahead(
+            |hand_over| read_archive(path, query, doing, hand_over),
+            feed,
+        ),
+        false => reading_ahead(|hand_over| read_events(path, query, doing, hand_over), feed),
     }
+}
+
+fn read_events(
+    path: &Path,
+    query: &PageQuery,
+    doing: &str,
+    hand_over: HandOver<'_>,
+) -> Result<Content, Failure> {
     let unreadable = |source| of_file(path, FileError::Unreadable(source));
     let file = File::open(path).map_err(unreadable)?;
     let length = file.metadata().map(|it| it.len()).unwrap_or(0);
@@ -132,10 +183,10 @@ fn from_file(
     };
     while let Some(line) = events.next_line().map_err(failed)? {
         for before in line.before() {
-            feed(before)?;
+            hand_over(Piece::Other(before))?;
         }
-        if let Some(envelope) = line.event().filter(|it| is_wanted(query, &it.event)) {
-            feed(Input::Event(envelope))?;
+        if let Some(envelope) = line.into_event().filter(|it| is_wanted(query, &it.event)) {
+            hand_over(Piece::Event(envelope))?;
         }
     }
     bar.finish_and_clear();
@@ -143,22 +194,22 @@ fn from_file(
 }
 
 /// All runs of the server that an archive has.
-fn from_archive(
+fn read_archive(
     dir: &Path,
     query: &PageQuery,
     doing: &str,
-    feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    hand_over: HandOver<'_>,
+) -> Result<Content, Failure> {
     let archive = Archive::open(dir)?;
     let bar = bar(doing, "{bar:30} {pos} of {len} events, {eta} left", 0);
     let selection = Selection::of_page(query);
     let categories = selection.categories();
     selection::each(&archive, &selection, &bar, &mut |part| {
-        part.feed(categories, feed)?;
+        hand_over(part.into_piece(categories)?)?;
         Ok(true)
     })?;
     bar.finish_and_clear();
-    Ok(())
+    Ok(Content::Events(Unread::default()))
 }
 
 fn of_file(path: &Path, error: FileError) -> Failure {
@@ -283,4 +334,48 @@ fn bar(doing: &str, template: &str, length: u64) -> ProgressBar {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(seq: u64) -> Piece {
+        Piece::Other(Input::Lost(Lost::unknown(seq, seq)))
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_fed_in_its_order_up_to_the_error() {
+        let mut fed = Vec::new();
+        let read = |hand_over: HandOver<'_>| {
+            (1..=1000).try_for_each(|seq| hand_over(missing(seq)))?;
+            Err::<(), _>(Failure::Refused(7))
+        };
+        let result = reading_ahead(read, &mut |input| {
+            if let Input::Lost(lost) = input {
+                fed.push(lost.from);
+            }
+            Ok(())
+        });
+        assert!(matches!(result, Err(Failure::Refused(7))));
+        assert!(fed.into_iter().eq(1..=1000));
+    }
+
+    #[test]
+    fn reading_ends_where_feeding_fails() {
+        let read = |hand_over: HandOver<'_>| -> Result<(), Failure> {
+            loop {
+                hand_over(missing(1))?;
+            }
+        };
+        let mut left = 300;
+        let result = reading_ahead(read, &mut |_| {
+            left -= 1;
+            match left {
+                0 => Err(Failure::Refused(1)),
+                _ => Ok(()),
+            }
+        });
+        assert!(matches!(result, Err(Failure::Refused(1))));
+    }
 }

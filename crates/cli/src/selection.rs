@@ -10,7 +10,7 @@ use tapline_api::{
 };
 use tapline_archive::Archive;
 use tapline_insight::{Input, Lost};
-use tapline_oapi::CategorySet;
+use tapline_oapi::{CategorySet, Envelope};
 
 use crate::args::archive::Select;
 use crate::failure::Failure;
@@ -74,6 +74,21 @@ impl Selection {
     }
 }
 
+/// What `insight` is fed, and what it lives in.
+pub(crate) enum Piece {
+    Event(Envelope),
+    Other(Input<'static>),
+}
+
+impl Piece {
+    pub(crate) const fn input(&self) -> Input<'_> {
+        match self {
+            Self::Event(envelope) => Input::Event(envelope),
+            Self::Other(input) => *input,
+        }
+    }
+}
+
 /// What a selection has, in order.
 pub(crate) enum Part {
     /// What follows is of this epoch.
@@ -103,24 +118,19 @@ impl Part {
     }
 
     /// As `insight` takes it. What is missing may be of these categories.
-    pub(crate) fn feed(
-        self,
-        categories: CategorySet,
-        feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    pub(crate) fn into_piece(self, categories: CategorySet) -> Result<Piece, Failure> {
         match self {
-            Self::Epoch(epoch) => feed(Input::Epoch(epoch)),
-            Self::Missing(seqs) => feed(Input::Lost(Lost {
+            Self::Epoch(epoch) => Ok(Piece::Other(Input::Epoch(epoch))),
+            Self::Missing(seqs) => Ok(Piece::Other(Input::Lost(Lost {
                 categories,
                 ..Lost::unknown(*seqs.start(), *seqs.end())
-            })),
+            }))),
             Self::Envelope(envelope) => {
                 let parsed = serde_json::from_str(envelope.json());
-                let envelope = parsed.map_err(|error| Failure::Read {
+                parsed.map(Piece::Event).map_err(|error| Failure::Read {
                     what: format!("event {} of the archive", envelope.seq()),
                     source: error.into(),
-                })?;
-                feed(Input::Event(&envelope))
+                })
             }
         }
     }

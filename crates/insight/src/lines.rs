@@ -52,6 +52,12 @@ impl Line {
         self.envelope.as_ref()
     }
 
+    /// The same, taken.
+    #[must_use]
+    pub fn into_event(self) -> Option<Envelope> {
+        self.envelope
+    }
+
     /// What is known about the stream before the event.
     pub fn before(&self) -> impl Iterator<Item = Input<'static>> + use<> {
         self.before.into_iter().flatten()

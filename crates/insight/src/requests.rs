@@ -603,17 +603,17 @@ fn beginning(
     bytes: Option<u64>,
     most: usize,
 ) -> (Option<String>, Option<u64>) {
-    let Some(mut body) = body else {
-        return (None, bytes);
-    };
-    if body.len() <= most {
-        return (Some(body), bytes);
+    match body {
+        Some(body) if most == 0 => (None, bytes.or(Some(body.len() as u64))),
+        Some(mut body) if most < body.len() => {
+            let bytes = bytes.or(Some(body.len() as u64));
+            let end = (0..=most).rev().find(|end| body.is_char_boundary(*end));
+            body.truncate(end.unwrap_or(0));
+            body.shrink_to_fit();
+            (Some(body), bytes)
+        }
+        body => (body, bytes),
     }
-    let bytes = bytes.or(Some(body.len() as u64));
-    let end = (0..=most).rev().find(|end| body.is_char_boundary(*end));
-    body.truncate(end.unwrap_or(0));
-    body.shrink_to_fit();
-    (Some(body).filter(|_| 0 < most), bytes)
 }
 
 /// Takes what the event of a hop says.

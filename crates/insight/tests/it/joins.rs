@@ -473,6 +473,7 @@ fn the_beginning_of_a_body_is_kept_where_the_answer_is_an_error() {
         (response.body, response.body_bytes)
     };
     assert_eq!(answered(200, "fine"), (None, Some(4)));
+    assert_eq!(answered(200, ""), (None, Some(0)));
     assert_eq!(
         answered(402, "no money"),
         (Some("no money".to_owned()), None)
