@@ -24,7 +24,7 @@ use tapline_api::{
     Published, PutAnswer, QueryError, ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
 };
 use tapline_oapi::{
-    BatchResult, ConfigRequest, ErrorCode, Health, OnLag, PublishRequest, ReaderKind, ReaderPatch,
+    BatchResult, ConfigRequest, ErrorCode, Health, PublishRequest, ReaderKind, ReaderPatch,
     SinkList, from_json, openapi,
 };
 use tokio::net::TcpStream;
@@ -535,7 +535,6 @@ async fn stream<'a, B: Backend>(
     let opening = Opening {
         opened,
         notices: query.notices,
-        close_on_lag: overtaken == OnLag::Close,
         until,
         expires: expires.map(Into::into),
         gzip,

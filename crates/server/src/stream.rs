@@ -37,8 +37,6 @@ use gzip::Gzip;
 pub(crate) struct Opening<B: Backend> {
     pub(crate) opened: Opened<B::Subscription>,
     pub(crate) notices: bool,
-    /// Whether the stream ends at its first loss.
-    pub(crate) close_on_lag: bool,
     /// The last seq that it may send.
     pub(crate) until: Option<u64>,
     /// When it has to end.
@@ -118,7 +116,6 @@ pub(crate) async fn run<B: Backend>(
         reader: Arc::new(opening.reader),
         notices,
         permit: opening.permit,
-        close_on_lag: opening.close_on_lag,
         last: opening.until.map(|seq| (seq, ByeReason::Complete)),
         expires: opening.expires,
         stopping: false,
@@ -180,7 +177,6 @@ struct Stream<B: Backend> {
     reader: Arc<RegisteredReader>,
     notices: bool,
     permit: StreamPermit<B>,
-    close_on_lag: bool,
     /// After which seq the stream ends, and why, where that is known.
     last: Option<(u64, ByeReason)>,
     expires: Option<Instant>,
@@ -229,7 +225,7 @@ impl<B: Backend> Stream<B> {
             self.app.metrics.streams.deliveries.add(written.delivered);
             if written.gaps > 0 {
                 self.app.metrics.streams.gaps(written.gaps, written.lost);
-                if self.close_on_lag {
+                if feed.closes_on_lag() {
                     return self.bye(&mut feed, ByeReason::Overtaken).await;
                 }
             }
@@ -330,7 +326,7 @@ impl<B: Backend> Stream<B> {
                 if self.chunked
                     && self.gzip.is_none()
                     && self.last.is_none()
-                    && !self.close_on_lag
+                    && !feed.closes_on_lag()
                     && feed.is_live() =>
             {
                 Some(socket.0.clone())

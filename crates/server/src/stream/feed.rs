@@ -114,6 +114,11 @@ impl<S: Subscription> Feed<S> {
         self.subscription.overtaken()
     }
 
+    /// Whether the stream ends at its first loss.
+    pub(crate) fn closes_on_lag(&self) -> bool {
+        self.overtaken() == OnLag::Close
+    }
+
     pub(crate) fn notices(&self) -> bool {
         self.notices
     }
@@ -130,10 +135,11 @@ impl<S: Subscription> Feed<S> {
         }
     }
 
-    /// Writes what there is to read now, up to the seq `up_to` and up to about `bytes` bytes.
+    /// Writes what there is to read now, up to the seq `up_to` and up to about `bytes` bytes; nothing behind a gap
+    /// after which the stream [closes](Self::closes_on_lag).
     pub(crate) fn write(&mut self, out: &mut FrameBuffer, up_to: u64, bytes: usize) -> Written {
         let epoch = self.id_epoch();
-        let notices = self.notices;
+        let (notices, closes_on_lag) = (self.notices, self.closes_on_lag());
         let left = up_to.saturating_sub(self.position());
         let limit = usize::try_from(left)
             .unwrap_or(usize::MAX)
@@ -149,6 +155,9 @@ impl<S: Subscription> Feed<S> {
                     gaps += 1;
                     all_lost += lost.at_most();
                     out.lost(&lost, notices, epoch);
+                    if closes_on_lag {
+                        return ControlFlow::Break(());
+                    }
                 }
                 Delivery::Session(notice) => out.notice(&Notice::Session(*notice), None),
                 Delivery::Epoch(notice) => out.epoch(&notice, notices),

@@ -140,6 +140,20 @@ async fn close_ends_with_the_cursor_to_resume_from() {
     assert_eq!(seqs, (used + 1..=EVENTS).collect::<Vec<_>>());
 }
 
+/// However often it is overtaken while a batch is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_ends_at_the_first_loss_while_events_flow() {
+    let server = Setup::default().events(RETAINED as usize).running().await;
+    let _flows = server.flood();
+    for _ in 0..20 {
+        let mut stream = Stream::open(server.addr, "notices=true&overtaken=close").await;
+        let frames = stream.rest().await;
+        let gap = frames.iter().position(|frame| frame.name() == "gap");
+        let behind: Vec<_> = frames[gap.unwrap() + 1..].iter().map(Frame::name).collect();
+        assert_eq!(behind, ["bye"]);
+    }
+}
+
 #[tokio::test]
 async fn other_words_are_refused() {
     let server = Setup::default().running().await;
