@@ -1,10 +1,7 @@
 //! A browser's own `EventSource`.
 
-use std::fs;
-use std::io::ErrorKind::NotFound;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -12,7 +9,7 @@ use serde_json::Value;
 use crate::front::{Front, header};
 use crate::http;
 use crate::peer;
-use crate::program::{DEADLINE, Directory, Running, Server};
+use crate::program::{Directory, Running, Server};
 
 /// Where it is, unless the test is skipped.
 pub(crate) fn chromium() -> Option<PathBuf> {
@@ -26,7 +23,7 @@ const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--start"];
 pub(crate) struct Browser {
     running: Running,
     /// Its profile.
-    directory: Directory,
+    _directory: Directory,
 }
 
 impl Browser {
@@ -48,22 +45,14 @@ impl Browser {
             .stderr(Stdio::null());
         Self {
             running: Running::start(command),
-            directory,
+            _directory: directory,
         }
     }
 
-    /// Ends it, and then its profile goes.
+    /// Ends it. Its profile goes with it.
     pub(crate) fn close(self) {
         self.running.signal(Signal::TERM);
         self.running.end();
-        // It leaves processes behind that end a little later, and write until then.
-        let started = Instant::now();
-        while fs::remove_dir_all(self.directory.path(""))
-            .is_err_and(|error| error.kind() != NotFound)
-        {
-            assert!(started.elapsed() < DEADLINE, "the profile should be free");
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 }
 

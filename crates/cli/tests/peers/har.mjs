@@ -1,13 +1,11 @@
 // Reads a HAR file with another program's code, and prints how many entries it found. Arguments: what reads it (a path to
-// npm's har-validator, or to a browser), and the file.
+// npm's har-validator, or to a browser), the file, and a folder for the browser's profile.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 
-const [how, what, file] = process.argv.slice(2);
+const [how, what, file, profile] = process.argv.slice(2);
 const har = readFileSync(file, "utf8");
 
 if (how === "validator") {
@@ -22,7 +20,6 @@ if (how === "validator") {
 
 // The browser serves its own developer tools; their importer is a module of them.
 async function imported(program, har) {
-  const profile = mkdtempSync(join(tmpdir(), "tapline-har-"));
   const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
     "--remote-allow-origins=*", `--user-data-dir=${profile}`, "about:blank"];
   const browser = spawn(program, flags, { stdio: ["ignore", "ignore", "pipe"] });
@@ -71,15 +68,5 @@ async function imported(program, har) {
   } finally {
     browser.kill("SIGKILL");
     await ended;
-    // Its processes end a little later, and write until then.
-    for (let tries = 0; ; tries += 1) {
-      try {
-        rmSync(profile, { recursive: true, force: true });
-        break;
-      } catch (error) {
-        if (tries === 300) throw error;
-        await new Promise((done) => setTimeout(done, 100));
-      }
-    }
   }
 }

@@ -30,6 +30,7 @@ fn check(name: &str, how: &str, what: &Path) {
                 .arg(format!("{FOLDER}/har.mjs"))
                 .arg(how)
                 .args([what, Path::new(&out)])
+                .arg(format!("{out}.profile"))
                 .output()
                 .unwrap();
             let text = String::from_utf8_lossy(&output.stderr);

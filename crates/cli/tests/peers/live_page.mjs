@@ -3,9 +3,8 @@
 
 import assert from "node:assert";
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -115,9 +114,9 @@ async function scrollTo(page, scroller, row) {
 const says = (page, text) => page.locator("#panel").getByText(text).first().waitFor();
 
 // Opens a site in a browser that Tapline observes, and the live page beside it. The browser and the server end with it.
-async function onSite(name, tapline, action) {
+async function onSite(name, action) {
+  const [tapline, profile] = rest;
   const site = await SITES[name]();
-  const profile = mkdtempSync(join(tmpdir(), "live-page-site-"));
   const observed = spawn(program, ["--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--no-proxy-server",
     "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--remote-debugging-port=0", `--user-data-dir=${profile}`, "about:blank"],
   { stdio: ["ignore", "ignore", "pipe"] });
@@ -141,7 +140,6 @@ async function onSite(name, tapline, action) {
     observed.kill();
     await gone;
     site.close();
-    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
 
@@ -728,10 +726,9 @@ const cases = {
     await close(page);
   },
 
-  // Pictures of each view, for the eyes of people and the README.
-  // Arguments: the program. A script is missing: which one, what the server said, who wanted it, and what the page did then.
+  // Arguments: the program, a folder for the profile of the browser that it observes. A script is missing: which one, what the server said, who wanted it, and what the page did then.
   async explains_a_missing_script() {
-    await onSite("missingScript", rest[0], async (page, site) => {
+    await onSite("missingScript", async (page, site) => {
       await page.locator("#waterfall button", { hasText: "Failed" }).click();
       await until(page, () => document.querySelectorAll("#waterfall .body .row.bad").length === 1);
       const row = page.locator("#waterfall .row.bad");
@@ -744,9 +741,9 @@ const cases = {
     });
   },
 
-  // Arguments: the program. The request is found by the address that the page asked for, and says where it was sent to.
+  // Arguments: the program, a folder for the profile of the browser that it observes. The request is found by the address that the page asked for, and says where it was sent to.
   async explains_a_login_redirect_that_breaks_cors() {
-    await onSite("loginRedirect", rest[0], async (page, site) => {
+    await onSite("loginRedirect", async (page, site) => {
       await page.locator("#waterfall button", { hasText: "Failed" }).click();
       await until(page, () => document.querySelectorAll("#waterfall .body .row.bad").length === 1);
       const row = page.locator("#waterfall .row.bad");
@@ -760,9 +757,9 @@ const cases = {
     });
   },
 
-  // Arguments: the program. Nothing failed: the slowest request is the first by its time, and the page says how far it moved.
+  // Arguments: the program, a folder for the profile of the browser that it observes. Nothing failed: the slowest request is the first by its time, and the page says how far it moved.
   async explains_a_slow_third_party_that_moves_the_page() {
-    await onSite("slowThirdParty", rest[0], async (page) => {
+    await onSite("slowThirdParty", async (page) => {
       const time = page.locator("#waterfall .head .time button");
       await time.click();
       await time.click();

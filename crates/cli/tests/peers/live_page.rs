@@ -237,26 +237,29 @@ fn a_standalone_page_opens_from_the_disk_without_a_network() {
 /// did then.
 #[test]
 fn the_live_page_explains_a_missing_script() {
-    check("explains_a_missing_script", &[], program);
+    check_on_site("explains_a_missing_script");
 }
 
 #[test]
 fn the_live_page_explains_a_login_redirect_that_breaks_cors() {
-    check("explains_a_login_redirect_that_breaks_cors", &[], program);
+    check_on_site("explains_a_login_redirect_that_breaks_cors");
 }
 
 #[test]
 fn the_live_page_explains_a_slow_third_party_that_moves_the_page() {
-    check(
-        "explains_a_slow_third_party_that_moves_the_page",
-        &[],
-        program,
-    );
+    check_on_site("explains_a_slow_third_party_that_moves_the_page");
 }
 
-/// The program, for a case that starts it with a browser to observe.
-fn program(_: &Server) -> Vec<String> {
-    vec![env!("CARGO_BIN_EXE_tapline").into()]
+/// A case that starts the program, and a browser for it to observe.
+#[track_caller]
+fn check_on_site(case: &str) {
+    let directory = Directory::new(case);
+    check(case, &[], |_| {
+        vec![
+            env!("CARGO_BIN_EXE_tapline").into(),
+            directory.path("profile"),
+        ]
+    });
 }
 
 /// Pictures of every view, with what a real browser did in the shop of the demo. With `TAPLINE_WRITE_IMAGES` those that the
