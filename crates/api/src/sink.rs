@@ -238,10 +238,9 @@ impl Progress {
     /// Counts spans that were made of what was read. They are pending until they are settled, and have failed where
     /// they are not when the call of [`Sink::run`] ends: from then on this value counts nothing more.
     pub fn make_spans(&self, spans: u64) {
-        let mut state = self.shared.lock();
-        if state.run != self.run {
+        let Some(mut state) = self.of_run() else {
             return;
-        }
+        };
         state.spans.made += spans;
         state.spans.pending += spans;
     }
@@ -249,10 +248,9 @@ impl Progress {
     /// Says what became of spans that are pending. [`Settled::Excluded`] counts as failed: a span that is left out is
     /// not made.
     pub fn settle_spans(&self, settled: Settled, spans: u64) {
-        let mut state = self.shared.lock();
-        if state.run != self.run {
+        let Some(mut state) = self.of_run() else {
             return;
-        }
+        };
         let spans = spans.min(state.spans.pending);
         state.spans.pending -= spans;
         match settled {
@@ -265,6 +263,11 @@ impl Progress {
     /// Shows an error to people, such as one that a retry inside of the sink will cure.
     pub fn report(&self, error: impl fmt::Display) {
         self.shared.lock().last_error = Some(error.to_string());
+    }
+
+    /// What it counts in, unless its run has ended.
+    fn of_run(&self) -> Option<MutexGuard<'_, State>> {
+        Some(self.shared.lock()).filter(|state| state.run == self.run)
     }
 }
 

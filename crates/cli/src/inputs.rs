@@ -106,8 +106,10 @@ fn is_wanted(query: &PageQuery, event: &Event) -> bool {
         && query.filter.matches(event)
 }
 
-/// How many pieces are handed over at once, and how many times as many wait at most.
+/// Pieces are handed over when there are so many of them, or so many bytes of their data. So many times as much waits at
+/// most.
 const PIECES: usize = 256;
+const BYTES: usize = 1024 * 1024;
 const WAITING: usize = 4;
 
 /// Takes pieces from the thread that reads.
@@ -121,10 +123,15 @@ fn reading_ahead<T: Send>(
     thread::scope(|scope| {
         let (sender, batches) = mpsc::sync_channel(WAITING);
         let reading = scope.spawn(move || {
-            let mut batch = Vec::new();
+            let (mut batch, mut bytes) = (Vec::new(), 0);
             let read = read(&mut |piece| {
+                bytes += piece.bytes();
                 batch.push(piece);
-                if PIECES <= batch.len() && sender.send(mem::take(&mut batch)).is_err() {
+                if batch.len() < PIECES && bytes < BYTES {
+                    return Ok(());
+                }
+                bytes = 0;
+                if sender.send(mem::take(&mut batch)).is_err() {
                     // Feeding has failed, and with that it ends; this only ends the reading.
                     let what = "the rest".to_owned();
                     let source = io::ErrorKind::BrokenPipe.into();
@@ -149,13 +156,11 @@ fn from_file(
     doing: &str,
     feed: &mut dyn FnMut(Input<'_>) -> Result<(), Failure>,
 ) -> Result<Content, Failure> {
-    match path.is_dir() {
-        true => reading_ahead(
-            |hand_over| read_archive(path, query, doing, hand_over),
-            feed,
-        ),
-        false => reading_ahead(|hand_over| read_events(path, query, doing, hand_over), feed),
-    }
+    let read = match path.is_dir() {
+        true => read_archive,
+        false => read_events,
+    };
+    reading_ahead(|hand_over| read(path, query, doing, hand_over), feed)
 }
 
 fn read_events(

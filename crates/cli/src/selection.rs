@@ -87,6 +87,14 @@ impl Piece {
             Self::Other(input) => *input,
         }
     }
+
+    /// How many bytes its data has; the rest of it is small.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Event(envelope) => envelope.event.data.as_ref().map_or(0, |it| it.get().len()),
+            Self::Other(_) => 0,
+        }
+    }
 }
 
 /// What a selection has, in order.

@@ -73,4 +73,4 @@ pub use tapline_oapi::joins::{
     Redirect, Request, Response, Unknown, WebSocket,
 };
 pub use trace::TraceWriter;
-pub use words::{LOG_RECORD, Summary, one_line, summary};
+pub use words::{LOG_RECORD, Summary, cut, one_line, summary};

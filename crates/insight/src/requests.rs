@@ -13,6 +13,7 @@ use tapline_oapi::joins::{
 };
 
 use crate::request::{caused_by, may_be_corrected, micros};
+use crate::words::cut;
 
 /// What a request costs besides the text of its events.
 const REQUEST_BYTES: usize = 1024;
@@ -607,8 +608,7 @@ fn beginning(
         Some(body) if most == 0 => (None, bytes.or(Some(body.len() as u64))),
         Some(mut body) if most < body.len() => {
             let bytes = bytes.or(Some(body.len() as u64));
-            let end = (0..=most).rev().find(|end| body.is_char_boundary(*end));
-            body.truncate(end.unwrap_or(0));
+            body.truncate(cut(&body, most).len());
             body.shrink_to_fit();
             (Some(body), bytes)
         }

@@ -83,6 +83,22 @@ fn log_record(data: &str) -> Option<(String, bool)> {
     Some((text, is_error))
 }
 
+/// The first so many bytes of `text`, or up to three fewer so that no character is cut in two.
+///
+/// ```
+/// use tapline_insight::cut;
+///
+/// assert_eq!((cut("año", 2), cut("año", 9)), ("a", "año"));
+/// ```
+#[must_use]
+pub fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// `text` on one line and cut after `most` characters, without characters that a terminal would obey or that
 /// make a line look like another one.
 #[must_use]

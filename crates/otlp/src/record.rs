@@ -334,11 +334,8 @@ pub(crate) fn cut(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_ATTRIBUTE_BYTES {
         return text.into();
     }
-    let mut end = MAX_ATTRIBUTE_BYTES - '…'.len_utf8();
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end]).into()
+    let shown = tapline_insight::cut(text, MAX_ATTRIBUTE_BYTES - '…'.len_utf8());
+    format!("{shown}…").into()
 }
 
 pub(crate) fn trace_id_of(text: &str) -> Option<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::fmt::{self, Debug, Write};
 use std::ops::Range;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use tapline_insight::{REDACTED, Sanitizer};
+use tapline_insight::{REDACTED, Sanitizer, cut};
 use tracing::field::{Field, Visit};
 
 use crate::options::Limits;
@@ -316,13 +316,4 @@ impl Write for Bounded<'_> {
         self.texts.push_str(cut(text, space));
         Err(fmt::Error)
     }
-}
-
-/// The beginning of a text, at most so many bytes.
-pub(crate) fn cut(text: &str, bytes: usize) -> &str {
-    let mut end = bytes.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::value::RawValue;
+use tapline_insight::cut;
 use tapline_oapi::Event as Published;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -14,7 +15,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use crate::counts::Counters;
-use crate::fields::{Fields, Rules, cut};
+use crate::fields::{Fields, Rules};
 use crate::filter::CaptureFilter;
 use crate::options::Options;
 use crate::output::{Gate, Muted, Output, is_muted};

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use tapline_insight::cut;
 use tapline_oapi::{Category, Event, Source};
 use tracing::{Level, Metadata};
 
-use crate::fields::{Fields, cut};
+use crate::fields::Fields;
 use crate::options::Limits;
 use crate::span::{SpanIds, SpanState, hex, is_zero};
 

@@ -87,11 +87,7 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
 
 /// The last place up to this byte where a character begins, or the end of the text.
 fn boundary(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
+    tapline_insight::cut(text, at).len()
 }
 
 /// A JSON text in at most `most` bytes, on one line, and below it what was left out. `more` says how to get the value at a
