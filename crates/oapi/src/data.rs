@@ -14,14 +14,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::Error as _;
+use serde::de::{Error as _, IntoDeserializer as _, MapAccess};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Error, Map, Value};
 
 use crate::event_type::{KnownType, with_known_types};
 pub use crate::rest::Rest;
-use crate::rest::{Base, Held, Payload, Read, Reading, compared, of_field, read_payload, wrong};
+use crate::rest::{
+    Base, Held, Payload, Read, Reading, Text, of_field, read_list, read_nested, read_payload,
+};
 
 macro_rules! event_data {
     ($($variant:ident $name:literal $category:ident $doc:literal;)*) => {
@@ -116,30 +118,30 @@ macro_rules! payloads {
 
         impl Payload for $name {
             #[allow(unused_variables, reason = "some have no fields")]
-            fn take(
+            fn take<'de, A: MapAccess<'de>>(
                 &mut self,
                 key: &str,
-                value: Value,
+                map: &mut A,
                 reading: &mut Reading,
-            ) -> Result<Option<Value>, Error> {
+            ) -> Result<bool, A::Error> {
                 $(if key == const { wire_name(stringify!($written)) } {
-                    let field = reading.field(const { wire_name(stringify!($written)) }, value)?;
+                    let field = reading.field(const { wire_name(stringify!($written)) }, map)?;
                     self.$written = field.unwrap_or_default();
-                    return Ok(None);
+                    return Ok(true);
                 })*
                 $($(if key == const { wire_name(stringify!($required)) } {
-                    let field = reading.field(const { wire_name(stringify!($required)) }, value)?;
+                    let field = reading.field(const { wire_name(stringify!($required)) }, map)?;
                     self.$required = field.unwrap_or_default();
-                    return Ok(None);
+                    return Ok(true);
                 })*)?
                 $($(if key == const { wire_name(stringify!($optional)) } {
-                    self.$optional = reading.field(const { wire_name(stringify!($optional)) }, value)?;
-                    return Ok(None);
+                    self.$optional = reading.field(const { wire_name(stringify!($optional)) }, map)?;
+                    return Ok(true);
                 })*)?
-                $(let Some(value) = self.$base.take(key, value, reading)? else {
-                    return Ok(None);
-                };)?
-                Ok(Some(value))
+                $(if self.$base.take(key, map, reading)? {
+                    return Ok(true);
+                })?
+                Ok(false)
             }
 
             #[allow(unused_variables, reason = "some have no fields")]
@@ -175,9 +177,10 @@ macro_rules! payloads {
 
         /// Within another payload. That one keeps what the fields do not hold.
         impl Read for $name {
-            fn read(value: Value) -> Result<Held<Self>, Error> {
-                let (payload, difference) = read_payload(value)?;
-                Ok(Held::but(payload, difference))
+            fn read<'de, D: Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Option<Held<Self>>, D::Error> {
+                read_nested(deserializer)
             }
         }
     )* };
@@ -249,8 +252,11 @@ macro_rules! kinds {
         }
 
         impl Read for $name {
-            fn read(value: Value) -> Result<Held<Self>, Error> {
-                String::read(value).map(|held| held.map(Self::from))
+            fn read<'de, D: Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Option<Held<Self>>, D::Error> {
+                let name = Option::<String>::deserialize(deserializer)?;
+                Ok(name.map(|name| Held::all(name.into())))
             }
         }
     )* };
@@ -340,33 +346,33 @@ pub enum TargetType {
 }
 
 impl Read for TargetType {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        match Self::deserialize(&value)? {
-            Self::Other => compared(value),
-            known => Ok(Held::all(known)),
-        }
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        let Some(Text(name)) = Option::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        let kind = Self::deserialize(name.as_ref().into_deserializer())?;
+        let held = match kind == Self::Other && name != "other" {
+            true => Held::like(kind, name.as_ref().into()).map_err(D::Error::custom)?,
+            false => Held::all(kind),
+        };
+        Ok(Some(held))
     }
 }
 
 impl Read for Vec<CallFrame> {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        compared(value)
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        read_list(deserializer, |_, _| {})
     }
 }
 
 /// Version 0.1 called the name `process_name`, as it is called elsewhere in that event.
 impl Read for Vec<OomTask> {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        let mut tasks = Self::deserialize(&value)?;
-        for (task, json) in tasks.iter_mut().zip(value.as_array().into_iter().flatten()) {
-            if json.get("name").is_none() {
-                task.name = json["process_name"].as_str().unwrap_or_default().to_owned();
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        read_list(deserializer, |task: &mut OomTask, beyond| {
+            if let Some(name) = beyond.renamed("process_name", "name") {
+                task.name = name;
             }
-        }
-        match serde_json::to_value(&tasks)? == value {
-            true => Ok(Held::all(tasks)),
-            false => Held::like(tasks, value),
-        }
+        })
     }
 }
 
@@ -917,9 +923,8 @@ impl<'de> Deserialize<'de> for CdpCommand {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut arguments = Map::<String, Value>::deserialize(deserializer)?;
         let method = match arguments.remove("method") {
-            Some(Value::String(method)) => Ok(method),
             None | Some(Value::Null) => Err(Error::custom("missing")),
-            Some(other) => Err(wrong::<String>(other)),
+            Some(method) => String::deserialize(method),
         };
         let method = method.map_err(|error| D::Error::custom(of_field("method", &error)))?;
         let mut id = |name| match arguments.get_mut(name) {

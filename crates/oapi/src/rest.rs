@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Error, Map, Value};
@@ -102,6 +102,14 @@ impl From<Difference> for Rest {
 }
 
 impl Difference {
+    /// The text under a key that is called `field` now, where that is absent. It is to be put into the field.
+    pub(crate) fn renamed(&mut self, key: &str, field: &str) -> Option<String> {
+        let absent = self.replaced.get_mut(field)?;
+        let text = self.kept.get(key)?.as_str()?.to_owned();
+        *absent = text.clone().into();
+        Some(text)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.kept.is_empty() && self.replaced.is_empty()
     }
@@ -109,13 +117,13 @@ impl Difference {
 
 /// What is read from an object, key by key.
 pub(crate) trait Payload: Default {
-    /// Reads the value of that key into its field. Gives the value back where there is no such field.
-    fn take(
+    /// Reads the value of that key into its field. False, and nothing is read, where there is no such field.
+    fn take<'de, A: MapAccess<'de>>(
         &mut self,
         key: &str,
-        value: Value,
+        map: &mut A,
         reading: &mut Reading,
-    ) -> Result<Option<Value>, Error>;
+    ) -> Result<bool, A::Error>;
 
     /// All keys were read.
     fn finish(&self, reading: &mut Reading) -> Result<(), Error>;
@@ -129,8 +137,13 @@ pub(crate) trait Base: Payload {
 }
 
 impl Payload for Rest {
-    fn take(&mut self, _: &str, value: Value, _: &mut Reading) -> Result<Option<Value>, Error> {
-        Ok(Some(value))
+    fn take<'de, A: MapAccess<'de>>(
+        &mut self,
+        _: &str,
+        _: &mut A,
+        _: &mut Reading,
+    ) -> Result<bool, A::Error> {
+        Ok(false)
     }
 
     fn finish(&self, _: &mut Reading) -> Result<(), Error> {
@@ -162,24 +175,25 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Reads a field. `None` for a null.
-    pub(crate) fn field<T: Read>(
+    pub(crate) fn field<'de, T: Read, A: MapAccess<'de>>(
         &mut self,
         key: &'static str,
-        value: Value,
-    ) -> Result<Option<T>, Error> {
+        map: &mut A,
+    ) -> Result<Option<T>, A::Error> {
+        let held = map.next_value_seed(Field(PhantomData));
+        let held = held.map_err(|error| A::Error::custom(of_field(key, &error)))?;
         let Difference { kept, replaced } = &mut self.difference;
         // Of a key that is there twice, the last value counts.
         if !kept.is_empty() {
             kept.remove(key);
             replaced.remove(key);
         }
-        if value.is_null() {
+        let Some(held) = held else {
             self.found.retain(|it| *it != key);
-            kept.insert(key.to_owned(), value);
+            kept.insert(key.to_owned(), Value::Null);
             return Ok(None);
-        }
+        };
         self.found.push(key);
-        let held = T::read(value).map_err(|error| of_field(key, &error))?;
         if let Some(part) = held.beyond {
             kept.insert(key.to_owned(), part.kept);
             replaced.insert(key.to_owned(), part.replaced);
@@ -204,7 +218,7 @@ impl Reading {
     pub(crate) fn required(&self, key: &'static str) -> Result<(), Error> {
         match self.found.contains(&key) {
             true => Ok(()),
-            false => Err(of_field(key, &Error::custom("missing"))),
+            false => Err(Error::custom(of_field(key, &"missing"))),
         }
     }
 }
@@ -213,13 +227,22 @@ impl Reading {
 pub(crate) fn read_payload<'de, T: Payload, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<(T, Difference), D::Error> {
-    deserializer.deserialize_map(Fields(PhantomData))
+    let read = deserializer.deserialize_map(Fields(PhantomData))?;
+    read.ok_or_else(|| D::Error::invalid_type(Unexpected::Unit, &"a map"))
+}
+
+/// The same within another payload, where a null is none.
+pub(crate) fn read_nested<'de, T: Payload, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Held<T>>, D::Error> {
+    let read = deserializer.deserialize_any(Fields(PhantomData))?;
+    Ok(read.map(|(payload, difference)| Held::but(payload, difference)))
 }
 
 struct Fields<T>(PhantomData<T>);
 
 impl<'de, T: Payload> Visitor<'de> for Fields<T> {
-    type Value = (T, Difference);
+    type Value = Option<(T, Difference)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map")
@@ -228,48 +251,49 @@ impl<'de, T: Payload> Visitor<'de> for Fields<T> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut payload = T::default();
         let mut reading = Reading::default();
-        while let Some(Key(key)) = map.next_key()? {
-            let value = map.next_value()?;
-            let unknown = payload
-                .take(&key, value, &mut reading)
-                .map_err(A::Error::custom)?;
-            if let Some(unknown) = unknown {
+        while let Some(Text(key)) = map.next_key()? {
+            if !payload.take(&key, &mut map, &mut reading)? {
+                let unknown = map.next_value()?;
                 reading.difference.kept.insert(key.into_owned(), unknown);
             }
         }
         payload.finish(&mut reading).map_err(A::Error::custom)?;
-        Ok((payload, reading.difference))
+        Ok(Some((payload, reading.difference)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
     }
 }
 
-/// A key, without a copy where the JSON has it as it is.
-struct Key<'de>(Cow<'de, str>);
+/// A text, without a copy where the JSON has it as it is.
+pub(crate) struct Text<'de>(pub(crate) Cow<'de, str>);
 
-impl<'de> Deserialize<'de> for Key<'de> {
+impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
+        struct AnyText;
 
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
+        impl<'de> Visitor<'de> for AnyText {
+            type Value = Text<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
+                f.write_str("a string")
             }
 
-            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(key)))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(key.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
             }
 
-            fn visit_string<E>(self, key: String) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(key)))
+            fn visit_string<E>(self, text: String) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text)))
             }
         }
 
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(AnyText)
     }
 }
 
@@ -328,7 +352,18 @@ impl<T> Held<T> {
 /// Reads a field's value. What it cannot hold is no error where a value of that kind can be read: the rest
 /// has it.
 pub(crate) trait Read: Sized {
-    fn read(value: Value) -> Result<Held<Self>, Error>;
+    /// `None` for a null.
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error>;
+}
+
+struct Field<T>(PhantomData<T>);
+
+impl<'de, T: Read> DeserializeSeed<'de> for Field<T> {
+    type Value = Option<Held<T>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        T::read(deserializer)
+    }
 }
 
 /// Reads with the type's own `Deserialize`, and compares what it writes.
@@ -340,45 +375,37 @@ pub(crate) fn compared<T: DeserializeOwned + Serialize>(value: Value) -> Result<
     }
 }
 
-/// The error of a value that is of another kind than a field of this type.
-pub(crate) fn wrong<T: DeserializeOwned>(value: Value) -> Error {
-    match T::deserialize(value) {
-        Ok(_) => Error::custom("invalid value"),
-        Err(error) => error,
-    }
-}
-
 /// What is wrong with a field.
-pub(crate) fn of_field(key: &str, error: &Error) -> Error {
-    Error::custom(format_args!("field `{key}`: {error}"))
+pub(crate) fn of_field(key: &str, error: &impl fmt::Display) -> String {
+    format!("field `{key}`: {error}")
 }
 
 impl Read for String {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        match value {
-            Value::String(text) => Ok(Held::all(text)),
-            other => Err(wrong::<Self>(other)),
-        }
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        let text = Option::deserialize(deserializer)?;
+        Ok(text.map(Held::all))
     }
 }
 
 impl Read for bool {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        match value {
-            Value::Bool(bool) => Ok(Held::all(bool)),
-            other => Err(wrong::<Self>(other)),
-        }
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        let bool = Option::deserialize(deserializer)?;
+        Ok(bool.map(Held::all))
     }
 }
 
 impl Read for f64 {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        match &value {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        let Some(value) = Option::<Value>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        let held = match &value {
             Value::Number(number) if number.is_f64() => {
                 Ok(Held::all(number.as_f64().unwrap_or_default()))
             }
             _ => compared(value),
-        }
+        };
+        held.map(Some).map_err(D::Error::custom)
     }
 }
 
@@ -392,15 +419,21 @@ macro_rules! read_integer {
                 clippy::cast_precision_loss,
                 reason = "the cast saturates, and the rest has the number itself"
             )]
-            fn read(value: Value) -> Result<Held<Self>, Error> {
-                match (&value, Self::deserialize(&value)) {
+            fn read<'de, D: Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Option<Held<Self>>, D::Error> {
+                let Some(value) = Option::<Value>::deserialize(deserializer)? else {
+                    return Ok(None);
+                };
+                let held = match (&value, Self::deserialize(&value)) {
                     (_, Ok(integer)) => Ok(Held::all(integer)),
                     (Value::Number(number), Err(_)) => {
                         let nearest = number.as_f64().unwrap_or_default().round() as $type;
                         Held::like(nearest, value)
                     }
                     (_, Err(error)) => Err(error),
-                }
+                };
+                held.map(Some).map_err(D::Error::custom)
             }
         }
     )* };
@@ -408,43 +441,98 @@ macro_rules! read_integer {
 read_integer! { u32 u64 i64 }
 
 impl Read for Vec<String> {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        match value {
-            Value::Array(values) if values.iter().all(Value::is_string) => {
-                Ok(Held::all(values.into_iter().map(text).collect()))
-            }
-            Value::Array(values) => {
-                let texts = values.iter().cloned().map(text).collect();
-                Held::like(texts, values.into())
-            }
-            other => Err(wrong::<Self>(other)),
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        let Some(values) = Option::<Vec<Value>>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        if values.iter().all(Value::is_string) {
+            return Ok(Some(Held::all(values.into_iter().map(text).collect())));
         }
+        let texts = values.iter().cloned().map(text).collect();
+        let held = Held::like(texts, values.into()).map_err(D::Error::custom)?;
+        Ok(Some(held))
     }
 }
 
 impl Read for BTreeMap<String, String> {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        let Value::Object(fields) = value else {
-            return Err(wrong::<Self>(value));
-        };
-        let mut difference = Difference::default();
-        let texts = fields.into_iter().map(|(key, value)| match value {
-            Value::String(text) => (key, text),
-            other => {
-                let text = other.to_string();
-                difference.kept.insert(key.clone(), other);
-                difference.replaced.insert(key.clone(), text.clone().into());
-                (key, text)
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        struct Texts;
+
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Option<Held<BTreeMap<String, String>>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
             }
-        });
-        let texts = texts.collect();
-        Ok(Held::but(texts, difference))
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut texts = BTreeMap::new();
+                let mut difference = Difference::default();
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    let Difference { kept, replaced } = &mut difference;
+                    // Of a key that is there twice, the last value counts.
+                    if !kept.is_empty() {
+                        kept.remove(&key);
+                        replaced.remove(&key);
+                    }
+                    if !value.is_string() {
+                        kept.insert(key.clone(), value.clone());
+                        replaced.insert(key.clone(), value.to_string().into());
+                    }
+                    texts.insert(key, text(value));
+                }
+                Ok(Some(Held::but(texts, difference)))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(None)
+            }
+        }
+
+        deserializer.deserialize_any(Texts)
     }
 }
 
+/// Reads a list of payloads, each of which `amend` may change before it is compared. A list is kept as a whole where one
+/// payload does not hold all of its JSON.
+pub(crate) fn read_list<'de, T: Payload + Serialize, D: Deserializer<'de>>(
+    deserializer: D,
+    amend: impl Fn(&mut T, &mut Difference),
+) -> Result<Option<Held<Vec<T>>>, D::Error> {
+    struct Element<T>(T, Difference);
+
+    impl<'de, T: Payload> Deserialize<'de> for Element<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let (payload, difference) = read_payload(deserializer)?;
+            Ok(Self(payload, difference))
+        }
+    }
+
+    let Some(elements) = Option::<Vec<Element<T>>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    if elements.iter().all(|Element(_, beyond)| beyond.is_empty()) {
+        let payloads = elements.into_iter().map(|Element(payload, _)| payload);
+        return Ok(Some(Held::all(payloads.collect())));
+    }
+    let (mut payloads, mut json) = (Vec::new(), Vec::new());
+    for Element(mut payload, mut beyond) in elements {
+        amend(&mut payload, &mut beyond);
+        let mut written = serde_json::to_value(&payload).map_err(D::Error::custom)?;
+        if let Value::Object(written) = &mut written {
+            apply(written, &beyond.kept, &beyond.replaced);
+        }
+        json.push(written);
+        payloads.push(payload);
+    }
+    let held = Held::like(payloads, json.into()).map_err(D::Error::custom)?;
+    Ok(Some(held))
+}
+
 impl<T: Read> Read for Box<T> {
-    fn read(value: Value) -> Result<Held<Self>, Error> {
-        T::read(value).map(|held| held.map(Self::new))
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Held<Self>>, D::Error> {
+        let held = T::read(deserializer)?;
+        Ok(held.map(|held| held.map(Self::new)))
     }
 }
 
