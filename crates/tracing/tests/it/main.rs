@@ -10,5 +10,6 @@ mod in_process;
 mod data;
 mod limits;
 mod over_http;
+mod access;
 mod faults;
 mod example;
