@@ -100,6 +100,20 @@ pub(crate) enum Command {
     Man(Man),
 }
 
+impl Command {
+    /// The names of types, and patterns of them, that it was given.
+    pub(crate) fn types(&self) -> &[String] {
+        match self {
+            Self::Tail(args) => &args.types,
+            Self::Wait(args) => &args.types,
+            Self::Export(args) => &args.types,
+            Self::Archive(args) => args.command.types(),
+            Self::Publish(args) => args.event_type.as_slice(),
+            _ => &[],
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct Run {

@@ -36,6 +36,7 @@ mod doctor;
 mod manual;
 mod mcp;
 mod inputs;
+mod misspelt;
 mod selection;
 mod redaction;
 mod figures;
@@ -55,7 +56,7 @@ use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
 use args::{Args, Command};
-use failure::Failure;
+use failure::{Failure, say};
 
 /// An event is seldom freed by the thread that allocated it. This allocator is fast in that case.
 #[global_allocator]
@@ -78,6 +79,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Runtime(error).report(),
     };
+    for note in misspelt::notes(args.command.types()) {
+        say(&note);
+    }
     let done = runtime.block_on(async {
         match args.command {
             Command::Why(args) => return why::run(args).await,

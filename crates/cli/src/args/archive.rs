@@ -49,6 +49,17 @@ pub(crate) enum ArchiveCommand {
     Rm(Rm),
 }
 
+impl ArchiveCommand {
+    pub(super) fn types(&self) -> &[String] {
+        match self {
+            Self::Cat(args) => &args.select.types,
+            Self::Grep(args) => &args.select.types,
+            Self::Export(args) => &args.select.types,
+            _ => &[],
+        }
+    }
+}
+
 /// Which archive.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Place {

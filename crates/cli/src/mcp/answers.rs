@@ -22,7 +22,7 @@ use crate::inputs::{self, Wanted};
 use crate::line::printable;
 use crate::redaction::Redaction;
 use crate::why::{asked_by, counted};
-use crate::{requests, session, token, why};
+use crate::{misspelt, requests, session, token, why};
 
 /// How many calls read events at the same time: each may need some 100 MiB.
 const READING: usize = 2;
@@ -471,6 +471,7 @@ impl Answers {
             types: arguments.texts("type"),
             timeout: Duration::from_secs(seconds),
         };
+        let notes = misspelt::notes(&options.types);
         let waited = session::waited(&token::client(&self.remote)?, options).await?;
         let mut head = match waited.lost {
             0 => String::new(),
@@ -484,6 +485,10 @@ impl Answers {
                 "no such event within {seconds} s; after={}-{} continues\n",
                 waited.head, waited.epoch
             ));
+            for note in notes {
+                head.push_str(&note);
+                head.push('\n');
+            }
             return Ok(head);
         };
         let Some(envelope) = &waited.envelope else {

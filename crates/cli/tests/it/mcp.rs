@@ -394,6 +394,9 @@ fn a_session_of_a_server_is_started_watched_and_stopped() {
         .next()
         .unwrap()
         .to_owned();
+    assert!(!none.contains("did you mean"), "{none}");
+    let misspelt = agent.text("wait_for", json!({"type": "page_laod", "timeout": 0}));
+    assert!(misspelt.contains("did you mean `page_load`?"), "{misspelt}");
     server.publish_lines(r#"{"type":"checkout_done","category":"page","data":{"total":12.5}}"#);
     let done = agent.text("wait_for", json!({"type": "checkout_*", "after": after}));
     assert!(done.contains(r#""data":{"total":12.5}"#), "{done}");

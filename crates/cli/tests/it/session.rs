@@ -72,6 +72,9 @@ fn a_wait_ends_with_the_event_or_after_its_time() {
     let said = wait(&["--type", "page_*", "--timeout", "50ms"]);
     assert_eq!((said.code, said.out.as_str()), (Some(3), ""), "{said:?}");
     assert!(said.err.contains("no such event within 50ms"), "{said:?}");
+    let said = wait(&["--type", "page_lod", "--timeout", "50ms"]);
+    let note = "tapline: Tapline has no type `page_lod`; did you mean `page_load`?\n";
+    assert!(said.err.starts_with(note), "{said:?}");
 
     let waiting = Running::start(tapline(&[
         "wait",
