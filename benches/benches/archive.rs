@@ -122,6 +122,7 @@ fn session(events: usize) -> Outcome<TelemetrySession> {
     let retention = Retention {
         events,
         bytes: u64::MAX,
+        ..Retention::default()
     };
     let session = TelemetrySession::new(EventStream::new(retention)?);
     session.start(

@@ -66,6 +66,7 @@ fn round(endpoint: SocketAddr, workload: &[Arc<Event>], events: usize, compress:
     let retention = Retention {
         events,
         bytes: u64::MAX,
+        ..Retention::default()
     };
     let stream = EventStream::new(retention).expect("the retention is in range");
     let session = TelemetrySession::new(stream);

@@ -87,6 +87,7 @@ pub fn idle_session(events: usize) -> TelemetrySession {
     let retention = Retention {
         events,
         bytes: u64::MAX,
+        ..Retention::default()
     };
     let stream = EventStream::new(retention).expect("there is memory for so few slots");
     TelemetrySession::new(stream)

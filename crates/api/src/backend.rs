@@ -278,6 +278,8 @@ pub struct BackendMetrics {
     pub retained: Retained,
     /// How much is retained at most.
     pub retention: Retention,
+    /// The memory of the category log, in bytes.
+    pub category_log_bytes: u64,
     /// The head when the running session began. `None` where none is running.
     pub session_start_seq: Option<u64>,
     /// What the sources of events in the process have counted, by their names. The same names in the same
@@ -405,6 +407,7 @@ impl Backend for ApiService {
             ledger: session.ledger(),
             retained: session.stream().retained(),
             retention: session.stream().retention(),
+            category_log_bytes: session.stream().category_log_bytes(),
             session_start_seq: session.session_start_seq(),
             sources: self.source_counts(),
         }

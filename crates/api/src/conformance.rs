@@ -396,6 +396,7 @@ impl<T: SinkTarget> Bench<T> {
         let retention = Retention {
             events,
             bytes: u64::MAX,
+            ..Retention::default()
         };
         let stream = EventStream::new(retention).expect("the retention is in range");
         let session = TelemetrySession::new(stream);

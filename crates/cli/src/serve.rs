@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tapline_access::{AccessConfig, TlsFiles};
 use tapline_api::{ApiService, MemoryHistory};
 use tapline_cdp::CdpSource;
-use tapline_events::{EventStream, Retention};
+use tapline_events::{CapacityError, EventStream, Retention};
 use tapline_oapi::ConfigRequest;
 use tapline_relay::{Relay, RelayOptions};
 use tapline_server::{Options, Shutdown};
@@ -97,9 +97,15 @@ pub(crate) async fn serve(
     let retention = Retention {
         events: args.capacity,
         bytes: args.capacity_bytes as u64,
+        category_log: args.category_log,
     };
-    let stream = EventStream::new(retention)
-        .map_err(|error| Failure::Usage(format!("--capacity {}: {error}", args.capacity)))?;
+    let stream = EventStream::new(retention).map_err(|error| {
+        let flag = match error {
+            CapacityError::LogTooLarge(_) => "category-log",
+            _ => "capacity",
+        };
+        Failure::Usage(format!("--{flag}: {error}"))
+    })?;
     let options = options(args.access, &args.streams, &args.limits)?;
     check(args.listen, &options)?;
     let listener = listen(args.listen)?;

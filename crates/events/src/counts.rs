@@ -4,6 +4,7 @@ use std::iter::Sum;
 use std::ops::{Add, Index, Sub};
 
 use tapline_oapi::{Category, CategorySet};
+use tapline_ring::{CLASSES, ClassCounts};
 
 /// A number of events for each category.
 ///
@@ -27,24 +28,18 @@ impl Counts {
         within
     }
 
+    /// The class of an event in the ring is the index of its category.
+    pub(crate) fn of_classes(classes: ClassCounts) -> Self {
+        const { assert!(Category::COUNT <= CLASSES) };
+        Self(std::array::from_fn(|category| classes[category]))
+    }
+
     /// The categories with a number other than 0, in the order of [`Category::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Category, u64)> + '_ {
         Category::ALL
             .into_iter()
             .map(|category| (category, self[category]))
             .filter(|(_, n)| *n > 0)
-    }
-
-    /// One more of `category`.
-    pub(crate) fn add_one(&mut self, category: Category) {
-        self.0[category.index()] += 1;
-    }
-
-    /// These, less one of `category`, which has been counted.
-    #[must_use]
-    pub(crate) fn minus_one(mut self, category: Category) -> Self {
-        self.0[category.index()] -= 1;
-        self
     }
 }
 

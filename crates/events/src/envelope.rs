@@ -7,7 +7,6 @@ use tapline_oapi::Event;
 use tapline_oapi::encode::encode_envelope;
 use tapline_ring::{Kept, Record, RecordRef};
 
-use crate::counts::Counts;
 use crate::stamp::Stamp;
 
 /// What the ring holds of an event. The order in memory: the last field is written to when the JSON is made.
@@ -17,30 +16,6 @@ pub(crate) struct Entry {
     /// Microseconds since the Unix epoch: the event's own, or when it was published.
     pub(crate) ts: u64,
     json: OnceLock<Box<str>>,
-}
-
-/// The running state of the ring: what is carried from envelope to envelope.
-#[repr(C)]
-pub(crate) struct Running<M> {
-    pub(crate) stamp: M,
-    /// How many of each category there were, this one included.
-    pub(crate) totals: Counts,
-}
-
-impl<M: Clone> Clone for Running<M> {
-    fn clone(&self) -> Self {
-        Self {
-            stamp: self.stamp.clone(),
-            totals: self.totals,
-        }
-    }
-
-    /// The stamp may keep what it shares with the other: most envelopes follow one with the same.
-    #[inline]
-    fn clone_from(&mut self, source: &Self) {
-        self.stamp.clone_from(&source.stamp);
-        self.totals = source.totals;
-    }
 }
 
 impl Entry {
@@ -55,7 +30,7 @@ impl Entry {
     /// Its size in memory, in bytes, once its JSON has been made.
     pub(crate) fn weight<M>(&self) -> u64 {
         // The record and the event, each with its two reference counts.
-        let fixed = size_of::<Record<Self, Running<M>>>() + size_of::<Event>() + 32;
+        let fixed = size_of::<Record<Self, M>>() + size_of::<Event>() + 32;
         let source = &self.event.source;
         let mut texts = self.event.data.as_ref().map_or(0, |data| data.get().len())
             + source.event.as_ref().map_or(0, String::len);
@@ -75,10 +50,10 @@ impl Entry {
 const JSON_FIXED: usize = 320;
 
 /// An event with its seq. Valid for as long as it is held, retained or not.
-pub struct Envelope<M = ()>(Kept<Entry, Running<M>>);
+pub struct Envelope<M = ()>(Kept<Entry, M>);
 
 /// An [`Envelope`] that is only visited: costs no reference count.
-pub struct EnvelopeRef<'a, M = ()>(RecordRef<'a, Entry, Running<M>>);
+pub struct EnvelopeRef<'a, M = ()>(RecordRef<'a, Entry, M>);
 
 /// What can be asked of an envelope, however it is held.
 macro_rules! readable {
@@ -100,7 +75,7 @@ macro_rules! readable {
 
         /// The stamp that was in force.
         pub fn stamp(&self) -> &M {
-            &self.0.state().stamp
+            self.0.state()
         }
 
         /// `{"seq":N,"event":{…}}`, made when it is first asked for and shared from then on.
@@ -111,7 +86,7 @@ macro_rules! readable {
 }
 
 impl<M: Stamp> Envelope<M> {
-    pub(crate) fn new(record: Kept<Entry, Running<M>>) -> Self {
+    pub(crate) fn new(record: Kept<Entry, M>) -> Self {
         Self(record)
     }
 
@@ -119,7 +94,7 @@ impl<M: Stamp> Envelope<M> {
 }
 
 impl<'a, M: Stamp> EnvelopeRef<'a, M> {
-    pub(crate) fn new(record: RecordRef<'a, Entry, Running<M>>) -> Self {
+    pub(crate) fn new(record: RecordRef<'a, Entry, M>) -> Self {
         Self(record)
     }
 
@@ -129,26 +104,16 @@ impl<'a, M: Stamp> EnvelopeRef<'a, M> {
     pub fn keep(&self) -> Envelope<M> {
         Envelope(self.0.keep())
     }
-
-    /// The totals by category right before this one.
-    pub(crate) fn totals_before(&self) -> Counts {
-        self.totals().minus_one(self.event().category)
-    }
-
-    /// The totals by category, this one included.
-    pub(crate) fn totals(&self) -> Counts {
-        self.0.state().totals
-    }
 }
 
-fn json<M: Stamp>(record: &Record<Entry, Running<M>>) -> &str {
+fn json<M: Stamp>(record: &Record<Entry, M>) -> &str {
     let entry = record.value();
     entry.json.get_or_init(|| {
         encode(
             record.seq(),
             entry.ts,
             &entry.event,
-            record.state().stamp.metadata(),
+            record.state().metadata(),
         )
     })
 }

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use tapline_ring::{self as ring, Ring};
 
 use crate::counts::Counts;
-use crate::envelope::{Entry, Envelope, EnvelopeRef, Running};
+use crate::envelope::{Entry, Envelope, EnvelopeRef};
 use crate::filter::Filter;
 use crate::stamp::Stamp;
 
@@ -40,12 +40,12 @@ pub struct Reader<M = ()>
 where
     M: Stamp,
 {
-    ring: ring::Reader<Entry, Running<M>>,
+    ring: ring::Reader<Entry, M>,
+    /// The same ring, which has the categories of what is lost.
+    stream: Arc<Ring<Entry, M>>,
     filter: Filter,
     lag_policy: LagPolicy,
     ledger: ReaderLedger,
-    /// The totals as of the position. Unknown only for a reader that waits for a future seq.
-    totals: Option<Counts>,
 }
 
 /// Where a reader continues that has lagged: events that it may have asked for were evicted before it got
@@ -78,10 +78,10 @@ pub struct Lost {
     /// The last seq that is gone.
     pub last: u64,
     /// How many of them the reader had asked for. `None` where that is not known: its filter names types,
-    /// or it was waiting for a future seq.
+    /// or some are older than the [category log](crate::Retention::category_log).
     pub matching: Option<u64>,
     /// How many there were of each category that the reader asked for; for a filter that names
-    /// types, whatever their type. `None` for a reader that was waiting for a future seq.
+    /// types, whatever their type. `None` where some are older than the category log.
     pub by_category: Option<Counts>,
 }
 
@@ -160,27 +160,15 @@ impl ReaderLedger {
 }
 
 impl<M: Stamp> Reader<M> {
-    pub(crate) fn new(ring: &Arc<Ring<Entry, Running<M>>>, after: u64) -> Self {
-        loop {
-            let reader = ring.reader(after);
-            let start = reader.position();
-            let there = reader.peek(|record| EnvelopeRef::new(record).totals_before());
-            let totals = there
-                .or_else(|| ring.state(|running, head| (head == start).then_some(running.totals)));
-            // Neither there nor at the head: it was published or evicted between the two looks.
-            if totals.is_none() && start <= ring.head() {
-                continue;
-            }
-            return Self {
-                ring: reader,
-                filter: Filter::all(),
-                lag_policy: LagPolicy::default(),
-                ledger: ReaderLedger {
-                    start,
-                    ..ReaderLedger::default()
-                },
-                totals,
-            };
+    pub(crate) fn new(ring: &Arc<Ring<Entry, M>>, after: u64) -> Self {
+        let reader = ring.reader(after);
+        let ledger = ReaderLedger::starting_at(reader.position());
+        Self {
+            ring: reader,
+            stream: ring.clone(),
+            filter: Filter::all(),
+            lag_policy: LagPolicy::default(),
+            ledger,
         }
     }
 
@@ -231,18 +219,20 @@ impl<M: Stamp> Reader<M> {
         if last < first || self.ledger.position() != self.ledger.start {
             return None;
         }
-        let gone = ring::Lost { first, last };
-        // The totals count from where the stream was opened. From there on they are exact; for a later
-        // `after` they are a bound.
-        let start = self.ring.ring().start();
         self.ledger.start = after;
-        if let Some(all) = self.totals.filter(|_| after == start) {
+        let gone = ring::Lost { first, last };
+        let ring = &self.stream;
+        if let Some(all) = counts(ring, gone) {
             return account(&self.filter, &mut self.ledger, gone, Some(all));
         }
-        let in_totals = self.totals.map_or(gone.count(), |totals| {
-            totals.within(self.filter.possible_categories()).sum() + start.saturating_sub(after)
+        // What the stream was resumed after is of categories that it does not know; what follows may be known.
+        let before = ring.start().saturating_sub(after);
+        let since = (after + before < last).then_some(ring::Lost {
+            first: first + before,
+            last,
         });
-        let possible = gone.count().min(in_totals);
+        let since = since.map(|since| possible(&self.filter, since, counts(ring, since)));
+        let possible = before + since.unwrap_or(0);
         self.ledger.lost += possible;
         self.ledger.filtered += gone.count() - possible;
         (possible > 0).then_some(Lost {
@@ -295,14 +285,13 @@ impl<M: Stamp> Reader<M> {
             let Self {
                 ring,
                 filter,
+                stream,
                 lag_policy,
                 ledger,
-                totals,
             } = self;
             looked_at += ring.read(limit - looked_at, |item| match item {
                 ring::ReadItem::Record(record) => {
                     let envelope = EnvelopeRef::new(record);
-                    *totals = Some(envelope.totals());
                     if !filter.matches(envelope.event()) {
                         ledger.filtered += 1;
                         return ControlFlow::Continue(());
@@ -310,14 +299,12 @@ impl<M: Stamp> Reader<M> {
                     ledger.delivered += 1;
                     visit(Item::Envelope(envelope))
                 }
-                ring::ReadItem::Lost(gone, oldest) => {
-                    let before = EnvelopeRef::new(oldest).totals_before();
-                    let all = totals.map(|earlier| before - earlier);
+                ring::ReadItem::Lost(gone, _) => {
+                    let all = counts(stream, gone);
                     if *lag_policy == LagPolicy::Head && possible(filter, gone, all) > 0 {
                         skip_from = Some(gone.first);
                         return ControlFlow::Break(());
                     }
-                    *totals = Some(before);
                     match account(filter, ledger, gone, all) {
                         Some(lost) => visit(Item::Lost(lost)),
                         None => ControlFlow::Continue(()),
@@ -355,7 +342,7 @@ impl<M: Stamp> Reader<M> {
             if next.is_some() || looked_at < STRIDE {
                 return next;
             }
-            if *until.get_or_insert_with(|| self.ring.ring().head()) <= self.position() {
+            if *until.get_or_insert_with(|| self.stream.head()) <= self.position() {
                 return None;
             }
         }
@@ -403,10 +390,7 @@ impl<M: Stamp> Reader<M> {
         mut look: impl FnMut(&M, u64) -> bool,
     ) -> Poll<()> {
         self.ring.poll_until(cx, |reader| {
-            let ready = reader.is_ready()
-                || reader
-                    .ring()
-                    .state(|running, head| look(&running.stamp, head));
+            let ready = reader.is_ready() || reader.ring().state(|stamp, head| look(stamp, head));
             ready.then_some(())
         })
     }
@@ -437,8 +421,6 @@ impl<M: Stamp> Reader<M> {
         );
         self.ledger = self.ledger.advanced_by(since, leader.ledger);
         self.ring.skip_to(leader.position());
-        // The leader's are unknown only if it still stands where both stood.
-        self.totals = leader.totals.or(self.totals);
         self.assert_closed();
     }
 
@@ -465,12 +447,18 @@ impl<M: Stamp> Reader<M> {
 
     /// Skips everything from `first` to the head, evicted or not.
     fn skip_to_head(&mut self, first: u64) -> Option<Lost> {
-        let (last, totals) = (self.ring.ring()).state(|running, head| (head, running.totals));
+        let last = self.stream.head();
         self.ring.skip_to(last);
-        let all = self.totals.replace(totals).map(|earlier| totals - earlier);
         let gone = ring::Lost { first, last };
+        let all = counts(&self.stream, gone);
         account(&self.filter, &mut self.ledger, gone, all)
     }
+}
+
+/// How many of the gone events were of each category, where that is known.
+fn counts<M: Stamp>(ring: &Ring<Entry, M>, gone: ring::Lost) -> Option<Counts> {
+    let classes = ring.classes(gone.first..=gone.last);
+    classes.map(Counts::of_classes)
 }
 
 /// How many of the gone events may have been asked for, at most; `all` is how many there were of each

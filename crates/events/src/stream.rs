@@ -9,7 +9,7 @@ use tapline_oapi::{Epoch, Event};
 use tapline_ring::{Bounds, CapacityError, Retained, Ring};
 
 use crate::counts::Counts;
-use crate::envelope::{Entry, Envelope, Running, encode};
+use crate::envelope::{Entry, Envelope, encode};
 use crate::reader::Reader;
 use crate::stamp::Stamp;
 
@@ -20,7 +20,7 @@ pub struct EventStream<M = ()>
 where
     M: Stamp,
 {
-    ring: Arc<Ring<Entry, Running<M>>>,
+    ring: Arc<Ring<Entry, M>>,
     epoch: Epoch,
 }
 
@@ -33,14 +33,20 @@ pub struct Retention {
     /// bookkeeping and its JSON, whether that has been made or not. The newest event is retained
     /// whatever its size.
     pub bytes: u64,
+    /// Of so many of the newest events the category is known for longer than they are retained, so that a loss is exact
+    /// by category also for a reader that was away for long. A byte each, on top of `bytes`, in memory that is allocated as
+    /// they come; rounded up to a power of two, and to 8,192 at least. While the newest 4,096 begin anew, as many fewer
+    /// are known. With 0, a loss is not known by category unless it begins with the first event.
+    pub category_log: usize,
 }
 
-/// 65,536 events and 64 MiB, whichever is reached first.
+/// 65,536 events and 64 MiB, whichever is reached first, and the categories of the last 16,777,216 events.
 impl Default for Retention {
     fn default() -> Self {
         Self {
             events: 65_536,
             bytes: 64 * 1024 * 1024,
+            category_log: 16 * 1024 * 1024,
         }
     }
 }
@@ -143,17 +149,15 @@ impl<M: Stamp> EventStream<M> {
         next_seq: u64,
     ) -> Result<Self, CapacityError> {
         let start = next_seq.checked_sub(1).ok_or(CapacityError::FirstSeq(0))?;
-        let initial = Running {
-            stamp: M::default(),
-            totals: Counts::default(),
-        };
         let bounds = Bounds {
             records: retention.events,
             weight: retention.bytes,
             weigh: Entry::weight::<M>,
+            classify: |entry: &Entry| entry.event.category.index() as u8,
+            log: retention.category_log,
         };
         Ok(Self {
-            ring: Arc::new(Ring::starting_after(start, bounds, initial)?),
+            ring: Arc::new(Ring::starting_after(start, bounds, M::default())?),
             epoch,
         })
     }
@@ -179,14 +183,13 @@ impl<M: Stamp> EventStream<M> {
     ) -> Result<Envelope<M>, AppendError<R>> {
         let event = event.into_event();
         let ts = if event.ts == 0 { now() } else { event.ts };
-        let category = event.category;
         // The event as it came, once an attempt had to cut it.
         let mut whole: Option<Arc<Event>> = None;
         let appended = self
             .ring
-            .append(Entry::new(event, ts), |entry, running, seq| {
-                admit(&running.stamp).map_err(AppendError::NotAdmitted)?;
-                let stamp = running.stamp.metadata();
+            .append(Entry::new(event, ts), |entry, stamp, seq| {
+                admit(stamp).map_err(AppendError::NotAdmitted)?;
+                let stamp = stamp.metadata();
                 if let Some(whole) = &whole {
                     // It was cut for a stamp that may not be in force any more.
                     entry.event = whole.clone();
@@ -196,7 +199,6 @@ impl<M: Stamp> EventStream<M> {
                     whole = Some(entry.event.clone());
                     fit(entry, seq, stamp)?;
                 }
-                running.totals.add_one(category);
                 Ok(())
             });
         appended
@@ -212,25 +214,26 @@ impl<M: Stamp> EventStream<M> {
     /// # Errors
     ///
     /// The reason that `change` refuses with; nothing has changed then.
-    pub fn transition<R>(&self, mut change: impl FnMut(&M, u64) -> Result<M, R>) -> Result<u64, R> {
-        self.ring.transition(|running, head| {
-            Ok(Running {
-                stamp: change(&running.stamp, head)?,
-                totals: running.totals,
-            })
-        })
+    pub fn transition<R>(&self, change: impl FnMut(&M, u64) -> Result<M, R>) -> Result<u64, R> {
+        self.ring.transition(change)
     }
 
     /// Looks at the stamp in force and the head, as of one moment.
     pub fn state<R>(&self, look: impl FnOnce(&M, u64) -> R) -> R {
-        self.ring.state(|running, head| look(&running.stamp, head))
+        self.ring.state(look)
     }
 
     /// How many events of each category have got a seq since the stream was opened, retained or not. As of
     /// one moment, so their sum is the head at that moment, less what the stream was
     /// [resumed](Self::resume) after.
     pub fn totals(&self) -> Counts {
-        self.ring.state(|running, _| running.totals)
+        loop {
+            let (start, head) = (self.ring.start(), self.ring.head());
+            // Unknown only where the log has gone around between the two looks.
+            if let Some(classes) = self.ring.classes(start + 1..=head) {
+                return Counts::of_classes(classes);
+            }
+        }
     }
 
     /// A reader whose first event is `after + 1`, or the oldest retained where that is gone. What was gone
@@ -281,7 +284,13 @@ impl<M: Stamp> EventStream<M> {
         Retention {
             events: bounds.records,
             bytes: bounds.weight,
+            category_log: bounds.log,
         }
+    }
+
+    /// The memory that the [category log](Retention::category_log) takes now, in bytes.
+    pub fn category_log_bytes(&self) -> u64 {
+        self.ring.log_bytes()
     }
 
     /// The epoch: it names the run of the stream in which its seqs are valid.

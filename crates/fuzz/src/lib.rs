@@ -43,7 +43,12 @@ use tapline_telemetry::TelemetrySession;
 
 /// A session with this retention, for an [`ApiService`] and for reading what it publishes. It is not running.
 fn session(events: usize, bytes: u64) -> Arc<TelemetrySession> {
-    let stream = EventStream::new(Retention { events, bytes }).expect("a small bound is a bound");
+    let stream = EventStream::new(Retention {
+        events,
+        bytes,
+        ..Retention::default()
+    })
+    .expect("a small bound is a bound");
     Arc::new(TelemetrySession::new(stream))
 }
 

@@ -13,6 +13,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::classes::{CHUNK, CLASSES};
 use crate::sync::stepped::each_step;
 use crate::{Bounds, ReadItem, Reader, Ring};
 
@@ -22,8 +23,23 @@ type Counting = Ring<u64, u64>;
 /// How long anything may take that must not be blocked. Only a failure waits so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The class of a record is its seq modulo this: the memory of a chunk comes back after 10 records.
+const CLASS: u64 = 7;
+
+/// What is below it in a value is the weight; above it is the seq.
+const SEQ: u64 = 1000;
+
+fn bounds(records: usize) -> Bounds<u64> {
+    Bounds {
+        weigh: |value| value % SEQ,
+        classify: |value| (value / SEQ % CLASS) as u8,
+        log: 4 * CHUNK as usize,
+        ..Bounds::of(records)
+    }
+}
+
 fn empty(records: usize) -> Arc<Counting> {
-    Arc::new(Ring::new(records, 0).expect("a capacity"))
+    Arc::new(Ring::bounded(bounds(records), 0).expect("a capacity"))
 }
 
 /// With so many records appended.
@@ -35,12 +51,30 @@ fn filled(ring: Arc<Counting>, appends: u64, value: u64) -> Arc<Counting> {
 }
 
 fn append(ring: &Counting, value: u64) -> u64 {
-    let count = |_: &mut u64, count: &mut u64, seq| {
+    let count = |value: &mut u64, count: &mut u64, seq| {
+        *value = *value % SEQ + seq * SEQ;
         *count += 1;
         assert_eq!(*count, seq);
         Ok::<(), ()>(())
     };
     ring.append(value, count).expect("nothing is refused").seq()
+}
+
+/// The log has the classes of the newest records, and nothing that is wrong.
+fn the_log_is_right(ring: &Counting) {
+    let (head, records) = (ring.head(), ring.bounds().log as u64);
+    for first in 1..=head {
+        for last in [first, head] {
+            let counted = ring.classes(first..=last);
+            let mut expected = [0; CLASSES];
+            (first..=last).for_each(|seq| expected[(seq % CLASS) as usize] += 1);
+            let is_there = head < first + records - CHUNK;
+            assert!(counted.is_some() || !is_there, "{first} of {head}");
+            assert!(counted.is_none_or(|it| it == expected), "{first} to {last}");
+        }
+    }
+    assert_eq!(ring.classes(0..=0), None);
+    assert_eq!(ring.classes(1..=head + 1), None);
 }
 
 /// A thread that is stopped before its step number `at`.
@@ -92,6 +126,7 @@ fn all_other_threads_continue(ring: &Arc<Counting>, reader: &mut Reader<u64, u64
         assert_eq!(seq, before + 1, "the next seq, at once");
         drain(reader);
         assert_eq!(reader.position(), seq, "readable at once");
+        the_log_is_right(ring);
         if n == rounds / 2 {
             ring.transition(|count, _| Ok::<_, ()>(*count))
                 .expect("nothing is refused");
@@ -151,6 +186,7 @@ fn abandon_everywhere(
         };
         all_other_threads_continue(&ring, &mut reader);
         abandoned.resume();
+        the_log_is_right(&ring);
         all_other_threads_continue(&ring, &mut reader);
     }
     unreachable!("work has an end")
@@ -176,9 +212,8 @@ fn a_producer_abandoned_between_any_two_steps_of_an_append() {
 fn a_producer_abandoned_while_it_evicts_for_weight() {
     let ring = || {
         let bounds = Bounds {
-            records: 8,
             weight: 10,
-            weigh: |value: &u64| *value,
+            ..bounds(8)
         };
         filled(Arc::new(Ring::bounded(bounds, 0).expect("bounds")), 5, 2)
     };
@@ -238,12 +273,7 @@ fn abandon_before_sleepers(
     meanwhile: impl Fn(&Arc<Counting>, &[Arc<Called>], usize),
 ) -> usize {
     for at in 0.. {
-        let bounds = Bounds {
-            records: 8,
-            weight: u64::MAX,
-            weigh: |_: &u64| 0,
-        };
-        let ring = Arc::new(Ring::with_backstop(0, bounds, 0, backstop).expect("bounds"));
+        let ring = Arc::new(Ring::with_backstop(0, bounds(8), 0, backstop).expect("bounds"));
         let (_readers, sleepers): (Vec<_>, Vec<_>) = (0..3)
             .map(|_| {
                 let (mut reader, called) = (ring.reader(0), Arc::new(Called::default()));
@@ -315,9 +345,9 @@ fn an_append_either_panics_or_appends_wherever_a_clone_begins_to_panic() {
             count: Arc::default(),
         };
         let bounds = Bounds {
-            records: 4,
             weight: 10,
             weigh: |value: &u64| *value,
+            ..Bounds::of(4)
         };
         let ring = Arc::new(Ring::bounded(bounds, state.clone()).expect("bounds"));
         let append = |ring: &Ring<u64, Fragile>, value| {

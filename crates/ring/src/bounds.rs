@@ -12,6 +12,25 @@ pub struct Bounds<T> {
     pub weight: u64,
     /// The weight of a value, asked once it is decided that the value is appended.
     pub weigh: fn(&T) -> u64,
+    /// The class of a value, asked when its weight is: from 0 to 15, or the class modulo 16.
+    pub classify: fn(&T) -> u8,
+    /// Of so many records the class is kept, evicted or not: a byte each, in memory that is allocated as they come.
+    /// Rounded up to a power of two, and to 8192 at least. While the newest 4096 of them begin anew, as many fewer are
+    /// there. With 0 only counts of all records are known. See [`Ring::classes`](crate::Ring::classes).
+    pub log: usize,
+}
+
+impl<T> Bounds<T> {
+    /// At most so many records, of any weight, and all of one class.
+    pub const fn of(records: usize) -> Self {
+        Self {
+            records,
+            weight: u64::MAX,
+            weigh: |_| 0,
+            classify: |_| 0,
+            log: 0,
+        }
+    }
 }
 
 /// The largest number of seqs that a ring can follow on: see [`Ring::starting_after`](crate::Ring::starting_after).
@@ -30,6 +49,9 @@ pub enum CapacityError {
     /// More slots than there are addresses or memory for.
     #[error("the capacity of {0} records is more than there is memory for")]
     TooLarge(usize),
+    /// The log of classes is for more records than there is memory for.
+    #[error("the log of {0} records is more than there is memory for")]
+    LogTooLarge(usize),
     /// The first seq would be 0 or beyond what a ring can number.
     #[error("the first seq cannot be {0}: it is from 1 to {max}", max = MAX_START + 1)]
     FirstSeq(u64),

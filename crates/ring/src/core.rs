@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crossbeam_utils::CachePadded;
 
 use crate::bounds::Bounds;
+use crate::classes::{CLASSES, ClassCounts, ClassLog};
 use crate::foreign;
 use crate::order::{CHANGE_SLOT, LOOK_AT_SLOT};
 use crate::reclaim::{Domain, Guard};
@@ -29,6 +30,8 @@ where
     /// A seq that is stored, and nearly always the newest ([I2]): where to look from.
     tail: CachePadded<AtomicU64>,
     weight: CachePadded<WeightBound<T>>,
+    classify: fn(&T) -> u8,
+    log: ClassLog,
     pub(crate) waiters: CachePadded<Waiters>,
     pub(crate) domain: Domain<T, S>,
 }
@@ -51,6 +54,8 @@ pub(crate) struct Claim<'g, T, S> {
     pub(crate) head: u64,
     pub(crate) word: Word<T, S>,
     pub(crate) total_weight: u64,
+    /// The class of the record `head`, if there is one.
+    pub(crate) class: u8,
     pub(crate) state: &'g S,
 }
 
@@ -77,6 +82,7 @@ where
     /// `start`, which is at most [`MAX_START`](crate::bounds::MAX_START).
     pub(crate) fn new(
         mut slots: Vec<AtomicPtr<Record<T, S>>>,
+        log: ClassLog,
         bounds: Bounds<T>,
         initial: S,
         start: u64,
@@ -92,6 +98,7 @@ where
         let transition = Box::new(Transition {
             awaits: first,
             total_weight: 0,
+            class: 0,
             state: initial,
             evictee: None,
         });
@@ -107,6 +114,8 @@ where
                 free_up_to: AtomicU64::new(bounds.weight),
                 evicted_below: AtomicU64::new(start + 1),
             }),
+            classify: bounds.classify,
+            log,
             waiters: CachePadded::new(Waiters::default()),
             domain: Domain::default(),
         }
@@ -117,7 +126,35 @@ where
             records: self.slots.len(),
             weight: self.weight.most,
             weigh: self.weight.weigh,
+            classify: self.classify,
+            log: self.log.records(),
         }
+    }
+
+    #[inline]
+    pub(crate) fn classify(&self, value: &T) -> u8 {
+        (self.classify)(value)
+    }
+
+    /// The memory of the log of classes, in bytes.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    /// How many of these records were of each class, if all of them are in the log.
+    pub(crate) fn classes(&self, first: u64, last: u64) -> Option<ClassCounts> {
+        let guard = self.pin();
+        let claim = self.claim(&guard);
+        if first <= self.start || claim.head < last {
+            return None;
+        }
+        // An empty range is known, too.
+        if last < claim.head || last < first {
+            return self.log.count(first..=last, &guard);
+        }
+        let mut counts = self.log.count(first..=last - 1, &guard)?;
+        counts[usize::from(claim.class) % CLASSES] += 1;
+        Some(counts)
     }
 
     #[inline]
@@ -170,6 +207,7 @@ where
                         head,
                         word,
                         total_weight: transition.total_weight,
+                        class: transition.class,
                         state: &transition.state,
                     };
                 }
@@ -185,6 +223,7 @@ where
                                 head,
                                 word,
                                 total_weight: record.total_weight,
+                                class: record.class,
                                 state: &record.get().state,
                             };
                         }
@@ -214,6 +253,7 @@ where
         guard: &Guard<'_, T, S>,
     ) -> Result<Kept<T, S>, Box<Record<T, S>>> {
         let seq = claim.seq();
+        self.log.note(claim.head, claim.class, guard);
         let total_weight = record.total_weight;
         let record = Record::shared(record);
         // Release [P1]: publishes the record; pairs with every load of a slot.
@@ -252,6 +292,7 @@ where
         let transition = Transition {
             awaits: claim.seq(),
             total_weight: claim.total_weight,
+            class: claim.class,
             state,
             evictee: evictee.map(RecordRef::address),
         };
@@ -367,6 +408,7 @@ where
                     let transition = Transition {
                         awaits: transition.awaits,
                         total_weight: transition.total_weight,
+                        class: transition.class,
                         state,
                         evictee: None,
                     };

@@ -40,6 +40,7 @@ mod reader;
 mod record;
 mod core;
 mod slot;
+mod classes;
 mod reclaim;
 mod wait;
 mod notifier;
@@ -56,6 +57,7 @@ mod abandoned;
 mod litmus;
 
 pub use bounds::{Bounds, CapacityError, MAX_START};
+pub use classes::{CLASSES, ClassCounts};
 pub use per_thread::PerThread;
 pub use reader::{Lost, ReadItem, Reader};
 pub use record::{Kept, Record, RecordRef};

@@ -216,6 +216,11 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
         }
     }
 
+    /// What was stamped with that seq or an earlier one can be reached by no thread.
+    pub(crate) fn horizon(&self) -> u64 {
+        self.domain.horizon(None)
+    }
+
     /// Whether this thread has retired something that is not freed yet, as far as it can know.
     #[inline]
     pub(crate) fn has_retired(&self) -> bool {

@@ -19,6 +19,7 @@ pub struct Record<T, S> {
     pub(crate) seq: u64,
     /// The weight of all records up to this one.
     pub(crate) total_weight: u64,
+    pub(crate) class: u8,
     pub(crate) state: S,
     pub(crate) value: T,
     pub(crate) weight: u64,
@@ -111,6 +112,7 @@ impl<T, S: Clone> Record<T, S> {
                 seq: 0,
                 weight: 0,
                 total_weight: 0,
+                class: 0,
                 state: state.clone(),
                 value,
             });

@@ -1,10 +1,12 @@
 //! The ring as its users see it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bounds::{Bounds, CapacityError, MAX_START};
+use crate::classes::{ClassCounts, ClassLog};
 use crate::core::{Core, Found};
 use crate::notifier;
 use crate::reclaim::Guard;
@@ -90,12 +92,7 @@ where
     /// [`CapacityError`] for 0, and where there is no memory for the slots (8 bytes each) or no thread for
     /// the notifier.
     pub fn new(capacity: usize, initial: S) -> Result<Self, CapacityError> {
-        let unweighed = Bounds {
-            records: capacity,
-            weight: u64::MAX,
-            weigh: |_| 0,
-        };
-        Self::bounded(unweighed, initial)
+        Self::bounded(Bounds::of(capacity), initial)
     }
 
     /// A ring that retains what is within both bounds, and begins with the running state `initial`.
@@ -144,7 +141,8 @@ where
         slots
             .try_reserve_exact(bounds.records)
             .map_err(|_| too_large)?;
-        let core = Arc::new(Core::new(slots, bounds, initial, start));
+        let log = ClassLog::new(bounds.log, start).ok_or(CapacityError::LogTooLarge(bounds.log))?;
+        let core = Arc::new(Core::new(slots, log, bounds, initial, start));
         let notifier = notifier::start(core.clone(), backstop)
             .map_err(|error| CapacityError::NoThread(error.kind()))?;
         Ok(Self { core, notifier })
@@ -208,6 +206,7 @@ where
             }
             record.seq = claim.seq();
             record.weight = core.weigh(&record.value);
+            record.class = core.classify(&record.value);
             record.total_weight = claim.total_weight.saturating_add(record.weight);
             record = match core.put(&claim, record, &guard) {
                 Ok(kept) => break kept,
@@ -270,6 +269,19 @@ where
             Found::Record(record) => Some(record.keep()),
             Found::Evicted | Found::NotYet => None,
         }
+    }
+
+    /// How many of these records were of each [class](Bounds::classify), evicted or not. Takes a few microseconds,
+    /// however many they are. `None` where one of them is older than the log, was never in this ring, or is not there
+    /// yet.
+    pub fn classes(&self, seqs: RangeInclusive<u64>) -> Option<ClassCounts> {
+        let (first, last) = seqs.into_inner();
+        self.core.classes(first, last)
+    }
+
+    /// The memory that the [log of classes](Bounds::log) takes now, in bytes.
+    pub fn log_bytes(&self) -> u64 {
+        self.core.log_bytes()
     }
 
     /// The newest seq; before the first record, the seq that the ring started after (0 as a rule).

@@ -39,6 +39,8 @@ pub(crate) struct Transition<T, S> {
     pub(crate) awaits: u64,
     /// The weight of all records before that.
     pub(crate) total_weight: u64,
+    /// The class of the record before that, if there is one.
+    pub(crate) class: u8,
     pub(crate) state: S,
     /// The slot's as before, and not this transition's: another transition can take it over.
     pub(crate) evictee: Option<NonNull<Record<T, S>>>,

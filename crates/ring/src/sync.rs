@@ -20,21 +20,23 @@ pub(crate) use loom::{cell::Cell, sync::atomic::AtomicUsize};
 #[cfg(any(loom, shuttle))]
 pub(crate) use model::{sync::Mutex, thread, thread_local};
 #[cfg(loom)]
-pub(crate) use sequential::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, fence};
+pub(crate) use sequential::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
 #[cfg(not(loom))]
 pub(crate) use std::cell::Cell;
 #[cfg(not(any(loom, shuttle, test)))]
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::{sync::Mutex, thread, thread_local};
 #[cfg(all(test, not(any(loom, shuttle))))]
-pub(crate) use stepped::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence};
+pub(crate) use stepped::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+};
 
 #[cfg(shuttle)]
 pub(crate) use parking::{Thread, now, park, start};
@@ -117,6 +119,7 @@ mod sequential {
     }
 
     sequential!(AtomicBool, bool, store -> (), swap -> bool);
+    sequential!(AtomicU8, u8, store -> ());
     sequential!(AtomicU32, u32, fetch_or -> u32, fetch_and -> u32);
     sequential!(AtomicU64, u64, store -> (), swap -> u64, fetch_max -> u64);
     sequential!(AtomicPtr<T>, *mut T, swap -> *mut T);
@@ -361,6 +364,10 @@ pub(crate) mod stepped {
         load(order: Ordering) -> bool;
         store(value: bool, order: Ordering) -> ();
         swap(value: bool, order: Ordering) -> bool;
+    );
+    stepped!(AtomicU8, u8,
+        load(order: Ordering) -> u8;
+        store(value: u8, order: Ordering) -> ();
     );
     stepped!(AtomicU32, u32,
         load(order: Ordering) -> u32;

@@ -78,6 +78,31 @@ fn two_producers_go_around_a_small_ring_p1_p2() {
     });
 }
 
+/// The log has two chunks of two records each here. Both producers begin new ones, in the place of the oldest.
+#[test]
+fn two_producers_go_around_the_log_l1_l2() {
+    large_model(|| {
+        let ring = model::classified(1);
+        (1..=4).for_each(|seq| assert_eq!(model::append_classified(&ring), seq));
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || (0..2).for_each(|_| drop(model::append_classified(&ring))))
+        };
+        model::append_classified(&ring);
+        let head = ring.head();
+        model::count_classes(&ring, 1, head);
+        model::count_classes(&ring, 3, head);
+        assert!(
+            model::count_classes(&ring, head - 1, head),
+            "the newest two"
+        );
+        other.join().unwrap();
+        assert!(model::count_classes(&ring, 5, 7));
+        assert!(!model::count_classes(&ring, 3, 7), "3 is gone");
+        assert!(model::count_classes(&ring, 1, 7), "the whole is known");
+    });
+}
+
 #[test]
 fn a_reader_beside_a_producer_p1() {
     for (capacity, start) in [(1, 0), (2, 0), (2, 41)] {

@@ -25,9 +25,9 @@ fn memory_stays_within_the_bound_by_weight() {
 
     let live = Arc::new(AtomicUsize::new(0));
     let bounds = Bounds {
-        records: 65_536,
         weight: BOUND,
         weigh: |heavy: &Heavy| heavy.0,
+        ..Bounds::of(65_536)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
     let mut most = 0;
@@ -97,9 +97,9 @@ fn what_was_evicted_is_freed_when_all_threads_are_idle() {
 fn what_was_evicted_for_its_weight_is_freed_when_all_threads_are_idle() {
     let live = Arc::new(AtomicUsize::new(0));
     let bounds = Bounds {
-        records: 1024,
         weight: 100,
         weigh: |_: &Counted| 1,
+        ..Bounds::of(1024)
     };
     let ring = Ring::bounded(bounds, ()).unwrap();
     // Twice: the notifier knows of what the very first append retires.

@@ -503,6 +503,16 @@ fn write_stream(text: &mut Text, numbers: &BackendMetrics, epoch: Epoch) {
         .value(bounds.events);
     text.gauge("stream_max_bytes", "So many bytes are retained at most.")
         .value(bounds.bytes);
+    text.gauge(
+        "stream_category_log_events",
+        "Of so many of the newest events the category is known, retained or not.",
+    )
+    .value(bounds.category_log);
+    text.gauge(
+        "stream_category_log_bytes",
+        "Memory that their categories take.",
+    )
+    .value(numbers.category_log_bytes);
 
     let start_seq = numbers.session_start_seq;
     text.gauge(
@@ -1027,6 +1037,7 @@ mod tests {
         let retention = Retention {
             events: 8,
             bytes: 1_000_000,
+            ..Retention::default()
         };
         EventStream::new(retention).unwrap()
     }

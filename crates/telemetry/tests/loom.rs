@@ -212,6 +212,7 @@ fn session(events: usize) -> Arc<TelemetrySession> {
     let retention = Retention {
         events,
         bytes: u64::MAX,
+        ..Retention::default()
     };
     Arc::new(TelemetrySession::new(EventStream::new(retention).unwrap()))
 }

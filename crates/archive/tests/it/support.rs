@@ -121,6 +121,7 @@ impl Recorded {
         let retention = Retention {
             events,
             bytes: u64::MAX,
+            ..Retention::default()
         };
         let session = TelemetrySession::new(EventStream::new(retention).unwrap());
         session.start("s1", TelemetryConfig::default()).unwrap();

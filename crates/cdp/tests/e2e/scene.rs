@@ -48,6 +48,7 @@ impl Scene {
         let retention = Retention {
             events: 1 << 18,
             bytes: 1 << 30,
+            ..Retention::default()
         };
         let session = TelemetrySession::new(EventStream::new(retention).unwrap());
         let reader = session.new_reader(0);

@@ -30,6 +30,12 @@ pub(crate) struct Server {
     #[arg(env = "TAPLINE_CAPACITY_BYTES", hide_env_values = true)]
     pub(crate) capacity_bytes: usize,
 
+    /// Know the category of this many of the newest events, retained or not, at a byte each: so a loss is exact by category
+    /// also for a reader that was away for long. Rounded up to a power of two; 0 switches it off
+    #[arg(long, value_name = "EVENTS", default_value = "16Mi", value_parser = units::count)]
+    #[arg(env = "TAPLINE_CATEGORY_LOG", hide_env_values = true)]
+    pub(crate) category_log: usize,
+
     /// What to log to standard error: off, error, warn, info, debug, trace, or a tracing filter
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     #[arg(env = "TAPLINE_LOG", hide_env_values = true)]

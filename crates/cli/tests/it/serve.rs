@@ -104,6 +104,8 @@ fn wrong_values_are_wrong_usage_and_name_the_flag() {
     check("--capacity", "0");
     check("--capacity", "many");
     check("--capacity", "9999999G");
+    check("--category-log", "many");
+    check("--category-log", "9999999G");
     check("--listen", "10001");
     check("--listen", "example.org:1");
     check("--log", "x=y=z");

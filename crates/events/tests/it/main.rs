@@ -30,6 +30,7 @@ fn stream<M: Stamp>(events: usize) -> EventStream<M> {
     EventStream::new(Retention {
         events,
         bytes: u64::MAX,
+        ..Retention::default()
     })
     .unwrap()
 }

@@ -30,7 +30,8 @@ fn what_is_retained_and_the_bounds_can_be_read() {
         stream.retention(),
         Retention {
             events: 4,
-            bytes: u64::MAX
+            bytes: u64::MAX,
+            ..Retention::default()
         }
     );
     let range = |retained: Retained| (retained.oldest, retained.head);
@@ -45,6 +46,7 @@ fn retention_is_bounded_by_bytes_too() {
     let stream = EventStream::<()>::new(Retention {
         events: 65_536,
         bytes: MOST,
+        ..Retention::default()
     })
     .unwrap();
     let mut reader = stream.reader(0);

@@ -13,6 +13,7 @@ fn resume(events: usize, next_seq: u64) -> EventStream {
     let retention = Retention {
         events,
         bytes: u64::MAX,
+        ..Retention::default()
     };
     EventStream::resume(retention, EPOCH, next_seq).unwrap()
 }

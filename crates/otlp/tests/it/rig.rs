@@ -39,6 +39,7 @@ impl Rig {
         let stream = EventStream::new(Retention {
             events,
             bytes: u64::MAX,
+            ..Retention::default()
         });
         let session = TelemetrySession::new(stream.unwrap());
         session.start("shop-7", TelemetryConfig::default()).unwrap();

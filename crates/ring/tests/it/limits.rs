@@ -89,9 +89,9 @@ fn append(ring: &Ring<u64>, weight: u64) -> u64 {
 #[test]
 fn what_is_heavier_than_the_whole_bound_is_retained_alone() {
     let bounds = Bounds {
-        records: 8,
         weight: 100,
         weigh: |weight| *weight,
+        ..Bounds::of(8)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
     for _ in 0..3 {
@@ -137,9 +137,9 @@ fn what_is_heavier_than_the_whole_bound_is_retained_alone() {
 #[test]
 fn a_transition_in_the_slot_of_a_record_to_evict_does_not_keep_it() {
     let bounds = Bounds {
-        records: 2,
         weight: 100,
         weigh: |weight| *weight,
+        ..Bounds::of(2)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
     let transition = || ring.transition(|(), _| Ok::<_, ()>(())).unwrap();
@@ -174,9 +174,9 @@ fn a_reader_far_behind_an_emptied_slot_gets_its_loss() {
     for appends in 1..12 {
         for has_transition in [false, true] {
             let bounds = Bounds {
-                records: 4,
                 weight: 1,
                 weigh: |weight| *weight,
+                ..Bounds::of(4)
             };
             let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
             let mut reader = ring.reader(0);
@@ -202,4 +202,53 @@ fn a_reader_far_behind_an_emptied_slot_gets_its_loss() {
             assert!(reader.try_next().is_none());
         }
     }
+}
+
+/// The log is longer than the ring, and goes around as well.
+#[test]
+fn classes_are_known_as_far_back_as_the_log_goes() {
+    let (chunk, log, start) = (4096_u64, 8192, 1000);
+    let bounds = Bounds {
+        classify: |value| (value % 7) as u8,
+        log: 5000,
+        ..Bounds::of(8)
+    };
+    let ring = Ring::starting_after(start, bounds, ()).unwrap();
+    assert_eq!(ring.bounds().log as u64, log);
+    assert_eq!(ring.classes(start..=start), None);
+    for head in start + 1..start + 30_000 {
+        let value = Ok::<(), ()>(());
+        ring.append(head, |_, (), _| value).unwrap();
+        // At each edge, and now and then.
+        if ![0, 1, chunk - 1].contains(&(head % chunk)) && head % 997 > 0 {
+            continue;
+        }
+        let of_class = |class, last: u64| (last + 7 - class) / 7;
+        for behind in [0, 1, 8, 9, 4095, 4096, 4097, 8191, 8192, 8193, 20_000] {
+            let Some(first) = head.checked_sub(behind).filter(|first| start < *first) else {
+                continue;
+            };
+            let counts = ring.classes(first..=head);
+            let is_there = behind <= log - chunk;
+            assert!(counts.is_some() || !is_there, "{first} to {head}");
+            assert!(counts.is_none() || behind <= log, "{first} to {head}");
+            for (class, count) in (0..).zip(counts.into_iter().flatten()) {
+                let expected = match class < 7 {
+                    true => of_class(class, head) - of_class(class, first - 1),
+                    false => 0,
+                };
+                assert_eq!(count, expected, "class {class} of {first} to {head}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_no_memory_can_hold_is_refused() {
+    let bounds = Bounds::<u64> {
+        log: usize::MAX,
+        ..Bounds::of(8)
+    };
+    let refused = Ring::bounded(bounds, ()).unwrap_err();
+    assert_eq!(refused, CapacityError::LogTooLarge(usize::MAX));
 }

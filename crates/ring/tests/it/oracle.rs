@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tapline_ring::{Bounds, Lost, MAX_START, ReadItem, Reader, Rejected, Ring};
+use tapline_ring::{
+    Bounds, CLASSES, ClassCounts, Lost, MAX_START, ReadItem, Reader, Rejected, Ring,
+};
 
 /// One step. `usize` picks a reader.
 #[derive(Debug, Clone)]
@@ -43,6 +45,9 @@ struct Oracle {
     head: u64,
     state: u64,
     retained: VecDeque<(u64, u32, u64)>,
+    /// Of each record that was appended.
+    classes: Vec<u8>,
+    has_log: bool,
 }
 
 /// What a reader has found, in the ring or in the oracle.
@@ -57,6 +62,7 @@ impl Oracle {
         self.head += 1;
         self.state += 1;
         self.retained.push_back((self.head, value, self.state));
+        self.classes.push(classify(&value));
         if self.retained.len() > self.capacity {
             self.retained.pop_front();
         }
@@ -76,6 +82,17 @@ impl Oracle {
 
     fn retained_weight(&self) -> u64 {
         self.retained.iter().map(|(_, value, _)| weigh(value)).sum()
+    }
+
+    fn classes(&self, first: u64, last: u64) -> Option<ClassCounts> {
+        if first <= self.start || self.head < last || !self.has_log && first != self.start + 1 {
+            return None;
+        }
+        let mut counts = [0; CLASSES];
+        for seq in first..=last {
+            counts[usize::from(self.classes[(seq - self.start - 1) as usize])] += 1;
+        }
+        Some(counts)
     }
 
     fn oldest(&self) -> u64 {
@@ -105,6 +122,10 @@ impl Oracle {
         }
         seen
     }
+}
+
+fn classify(value: &u32) -> u8 {
+    (value % CLASSES as u32) as u8
 }
 
 fn weigh(value: &u32) -> u64 {
@@ -138,15 +159,16 @@ proptest! {
     fn the_ring_does_what_the_oracle_does(
         capacity in 1..40_usize,
         weight in prop_oneof![2 => 0..1500_u64, 1 => Just(u64::MAX)],
+        log in 0..2_usize,
         start in prop_oneof![2 => Just(0_u64), 2 => 0..100_u64, 1 => 0..=MAX_START],
         ops in prop::collection::vec(op(), 0..200),
     ) {
-        let bounds = Bounds { records: capacity, weight, weigh };
+        let bounds = Bounds { weight, weigh, classify, log, ..Bounds::of(capacity) };
         let ring = Arc::new(Ring::starting_after(start, bounds, 0_u64).unwrap());
         let records = ring.bounds().records;
         prop_assert_eq!((records, ring.bounds().weight), (capacity.next_power_of_two(), weight));
         let mut oracle =
-            Oracle { capacity: records, weight, start, head: start, state: 0, retained: VecDeque::new() };
+            Oracle { capacity: records, weight, start, head: start, state: 0, retained: VecDeque::new(), classes: Vec::new(), has_log: log > 0 };
         let mut readers: Vec<(Reader<u32, u64>, u64)> = Vec::new();
 
         for op in ops {
@@ -222,6 +244,11 @@ proptest! {
                 prop_assert_eq!((*kept.value(), *kept.state()), (*value, *state));
             }
             prop_assert!(ring.get(oracle.head + 1).is_none());
+            for first in [0, start, start + 1, oracle.oldest(), oracle.oldest().midpoint(oracle.head), oracle.head] {
+                for last in [first, oracle.oldest(), oracle.head, oracle.head + 1] {
+                    prop_assert_eq!(ring.classes(first..=last), oracle.classes(first, last));
+                }
+            }
             for after in [0, start, oracle.oldest(), oracle.oldest().midpoint(oracle.head), oracle.head, u64::MAX] {
                 let unread = ring.unread(after).map(|it| (it.first.seq(), it.head, it.weight));
                 prop_assert_eq!(unread, oracle.unread(after));

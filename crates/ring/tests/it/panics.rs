@@ -109,9 +109,9 @@ fn an_append_returns_whatever_the_evicted_values_do() {
 fn an_append_that_frees_much_at_once_returns_whatever_the_values_do() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let bounds = Bounds {
-        records: 256,
         weight: 100,
         weigh: |bomb: &Bomb| if bomb.armed { 1 } else { 100 },
+        ..Bounds::of(256)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
     for n in 1..=100 {
@@ -177,9 +177,9 @@ fn a_state_whose_clone_panics_appends_nothing_and_its_drop_is_caught() {
         drop_panics: drop_panics.clone(),
     };
     let bounds = Bounds {
-        records: 4,
         weight: 10,
         weigh: |weight: &u64| *weight,
+        ..Bounds::of(4)
     };
     let ring = Arc::new(Ring::bounded(bounds, state.clone()).unwrap());
     let append = |weight| {
@@ -208,12 +208,12 @@ fn a_state_whose_clone_panics_appends_nothing_and_its_drop_is_caught() {
 #[test]
 fn a_weight_that_panics_appends_nothing() {
     let bounds = Bounds {
-        records: 4,
         weight: 10,
         weigh: |weight: &u64| {
             assert_ne!(*weight, 7, "in a weight");
             *weight
         },
+        ..Bounds::of(4)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
     let append = |weight| {

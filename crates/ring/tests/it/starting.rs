@@ -6,9 +6,9 @@ use tapline_ring::{Bounds, CapacityError, MAX_START, ReadItem, Retained, Ring};
 
 fn bounds(records: usize, weight: u64) -> Bounds<u64> {
     Bounds {
-        records,
         weight,
         weigh: |weight| *weight,
+        ..Bounds::of(records)
     }
 }
 

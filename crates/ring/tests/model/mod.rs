@@ -105,12 +105,43 @@ pub(crate) fn counting_after<T: Send + Sync + 'static>(
     start: u64,
     records: usize,
 ) -> Arc<Counting<T>> {
-    let bounds = Bounds {
-        records,
-        weight: u64::MAX,
-        weigh: |_: &T| 0,
-    };
+    let bounds = Bounds::of(records);
     Arc::new(Ring::starting_after(start, bounds, Cell::new(start)).unwrap())
+}
+
+/// As [`counting`], where the class of a record is its seq.
+pub(crate) fn classified(records: usize) -> Arc<Counting<Cell>> {
+    let bounds = Bounds {
+        classify: |value: &Cell| value.get() as u8,
+        log: 4,
+        ..Bounds::of(records)
+    };
+    Arc::new(Ring::bounded(bounds, Cell::new(0)).unwrap())
+}
+
+/// Appends to a ring of [`classified`] records.
+pub(crate) fn append_classified(ring: &Counting<Cell>) -> u64 {
+    let appended = ring.append(Cell::new(0), |value, count, seq| {
+        value.set(seq);
+        count.set(seq);
+        Ok::<(), ()>(())
+    });
+    appended.unwrap().seq()
+}
+
+/// Counts the classes of these records, if they are known: each has another class.
+pub(crate) fn count_classes(ring: &Counting<Cell>, first: u64, last: u64) -> bool {
+    let Some(counts) = ring.classes(first..=last) else {
+        return false;
+    };
+    for (seq, count) in (0..).zip(counts) {
+        assert_eq!(
+            count,
+            u64::from((first..=last).contains(&seq)),
+            "{first} to {last}"
+        );
+    }
+    true
 }
 
 /// As [`counting`], with a bound on the weight.
@@ -120,9 +151,9 @@ pub(crate) fn weighed<T: Send + Sync + 'static>(
     weigh: fn(&T) -> u64,
 ) -> Arc<Counting<T>> {
     let bounds = Bounds {
-        records,
         weight,
         weigh,
+        ..Bounds::of(records)
     };
     Arc::new(Ring::bounded(bounds, Cell::new(0)).unwrap())
 }

@@ -22,6 +22,7 @@ fn running(events: usize) -> Scene {
     let retention = tapline_api::Retention {
         events,
         bytes: u64::MAX,
+        ..tapline_api::Retention::default()
     };
     let stream = EventStream::new(retention).unwrap();
     let session = Arc::new(TelemetrySession::new(stream));

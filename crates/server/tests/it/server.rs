@@ -105,6 +105,7 @@ impl Setup {
         let stream = EventStream::new(Retention {
             events,
             bytes: u64::MAX,
+            ..Retention::default()
         })
         .unwrap();
         let api = Arc::new(add(ApiService::new(TelemetrySession::new(stream))));

@@ -54,6 +54,7 @@ fn run(seed: u64, stock: &[Offer]) -> [u64; 9] {
     let retention = Retention {
         events: *rng.pick(&[1, 16, 64, 256]),
         bytes: *rng.pick(&[5_000, 50_000, u64::MAX]),
+        ..Retention::default()
     };
     let session = TelemetrySession::new(EventStream::new(retention).unwrap());
     let offers = Offers::default();

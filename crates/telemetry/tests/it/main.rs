@@ -17,6 +17,7 @@ fn session(events: usize) -> TelemetrySession {
         EventStream::new(Retention {
             events,
             bytes: u64::MAX,
+            ..Retention::default()
         })
         .unwrap(),
     )

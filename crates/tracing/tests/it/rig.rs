@@ -38,6 +38,7 @@ impl Service {
         let retention = Retention {
             events: 65_536,
             bytes: u64::MAX,
+            ..Retention::default()
         };
         let session = Arc::new(TelemetrySession::new(EventStream::new(retention).unwrap()));
         let reader = session.new_reader(0);
