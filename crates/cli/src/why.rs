@@ -189,6 +189,7 @@ impl Looked {
                 // A request's own problem says more than what the console says about it.
                 Some(group) if group.first.kind == ProblemKind::ConsoleError => {
                     group.also.push(group.first);
+                    group.also.append(&mut group.again);
                     group.first = problem;
                 }
                 Some(group) => group.also.push(problem),
@@ -199,6 +200,7 @@ impl Looked {
                 }),
             }
         }
+        groups.sort_by_key(Group::last);
         groups
     }
 
@@ -210,14 +212,22 @@ impl Looked {
     ) -> io::Result<()> {
         let problem = group.first;
         let mut text = printable(&problem.text);
-        if let Some(last) = group.again.last() {
-            let times = group.again.len() + 1;
+        let times = || {
+            [problem]
+                .into_iter()
+                .chain(group.again.iter().copied())
+                .map(|it| it.ts)
+        };
+        if !group.again.is_empty() {
+            let last = times().fold(problem.ts, u64::max);
             text.push_str(&format!(
-                " ({times} times, last at {})",
-                clock.of_day(last.ts)
+                " ({} times, last at {})",
+                times().count(),
+                clock.of_day(last)
             ));
         }
-        writeln!(out, "{}  {text}", clock.of_day(problem.ts))?;
+        let first = times().fold(problem.ts, u64::min);
+        writeln!(out, "{}  {text}", clock.of_day(first))?;
         let mut detail =
             |name: &str, text: &str| writeln!(out, "    {name:<13} {}", printable(text));
         let request = problem
@@ -232,8 +242,11 @@ impl Looked {
         if let Some(seq) = problem.caused_by {
             detail("caused by", &format!("the command at seq {seq}"))?;
         }
-        for also in &group.also {
-            detail("the console", &also.text)?;
+        for (text, times) in group.also_said() {
+            match times {
+                1 => detail("the console", text)?,
+                _ => detail("the console", &format!("{text} ({times} times)"))?,
+            }
         }
         if request.is_none() {
             for moment in problem.before.iter().rev().take(2).rev() {
@@ -295,10 +308,22 @@ pub(crate) struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// When the first of them happened, in microseconds since the Unix epoch.
-    pub(crate) fn time(&self) -> u64 {
+    /// When the last of them happened, in microseconds since the Unix epoch.
+    pub(crate) fn last(&self) -> u64 {
         let all = self.again.iter().chain(&self.also);
-        all.fold(self.first.ts, |time, problem| time.min(problem.ts))
+        all.fold(self.first.ts, |time, problem| time.max(problem.ts))
+    }
+
+    /// What else was reported, each text once and with how often.
+    fn also_said(&self) -> Vec<(&str, usize)> {
+        let mut said: Vec<(&str, usize)> = Vec::new();
+        for problem in &self.also {
+            match said.iter_mut().find(|(text, _)| *text == problem.text) {
+                Some((_, times)) => *times += 1,
+                None => said.push((&problem.text, 1)),
+            }
+        }
+        said
     }
 
     /// How many problems it has.
@@ -336,9 +361,15 @@ pub(crate) fn asked_by(request: &Request) -> String {
         "" => "unknown",
         kind => kind,
     };
-    match request.document_url.as_str() {
-        "" => what.to_owned(),
-        document => format!("{document} ({what})"),
+    match (
+        &request.initiator_url,
+        request.initiator_line,
+        &*request.document_url,
+    ) {
+        (Some(file), Some(line), _) => format!("line {line} of {file} ({what})"),
+        (Some(file), None, _) => format!("{file} ({what})"),
+        (None, _, "") => what.to_owned(),
+        (None, _, document) => format!("{document} ({what})"),
     }
 }
 

@@ -142,12 +142,12 @@ impl Problems {
         };
         for entry in self.entries.iter_mut().rev().take(self.unsettled) {
             let problem = &mut entry.problem;
-            let is_after = problem.at.seq < moment.seq
+            let is_around = problem.at.seq < moment.seq
                 && problem.at.run == self.run
                 && !problem.is_settled
                 && problem.ts.abs_diff(moment.ts) <= AROUND;
-            if is_after && is_near(problem.place.target_id.as_deref(), target_id) {
-                problem.after.push(moment.clone());
+            if is_around && is_near(problem.place.target_id.as_deref(), target_id) {
+                add_moment(problem, moment.clone());
                 problem.updated = moment.seq;
                 problem.is_settled = MOMENTS <= problem.after.len();
             }
@@ -401,15 +401,6 @@ impl Problems {
             navigation,
         } = occurred;
         let ts = envelope.event.ts;
-        let mut before: Vec<_> = (self.recent.iter().rev())
-            .filter(|it| {
-                it.moment.ts.abs_diff(ts) <= AROUND
-                    && is_near(place.target_id.as_deref(), it.target_id.as_deref())
-            })
-            .take(MOMENTS)
-            .map(|it| it.moment.clone())
-            .collect();
-        before.reverse();
         let not_captured = self.captured.map_or(CategorySet::EMPTY, |captured| {
             CategorySet::ALL
                 .iter()
@@ -419,7 +410,11 @@ impl Problems {
         let lost = self
             .last_loss
             .filter(|(when, _)| when.abs_diff(ts) <= AROUND);
-        Problem {
+        let near = self.recent.iter().filter(|it| {
+            it.moment.ts.abs_diff(ts) <= AROUND
+                && is_near(place.target_id.as_deref(), it.target_id.as_deref())
+        });
+        let mut problem = Problem {
             at: At {
                 run: self.run,
                 seq: envelope.seq,
@@ -427,18 +422,22 @@ impl Problems {
             ts,
             kind,
             text: one_line(text, MAX_TEXT),
-            place: shortened(place),
+            place: shortened(place.clone()),
             request: None,
             navigation,
             caused_by: caused_by(envelope),
-            before,
+            before: Vec::new(),
             after: Vec::new(),
             is_settled: false,
             lost: lost.map_or(0, |(_, count)| count),
             not_captured,
             withdrawn: None,
             updated: envelope.seq,
+        };
+        for it in near {
+            add_moment(&mut problem, it.moment.clone());
         }
+        problem
     }
 
     /// A problem of the stream itself.
@@ -459,6 +458,26 @@ impl Problems {
             not_captured: CategorySet::EMPTY,
             withdrawn: None,
             updated: seq,
+        }
+    }
+}
+
+/// Enters what happened before or after a problem, by its time: an event may be read after one that happened later, as a
+/// response is reported when its body was read.
+fn add_moment(problem: &mut Problem, moment: Moment) {
+    let time = |it: &Moment| (it.ts, it.seq);
+    let is_before = time(&moment) < (problem.ts, problem.at.seq);
+    let moments = match is_before {
+        true => &mut problem.before,
+        false => &mut problem.after,
+    };
+    let place = moments.partition_point(|it| time(it) < time(&moment));
+    moments.insert(place, moment);
+    // The nearest are kept.
+    if MOMENTS < moments.len() {
+        match is_before {
+            true => drop(moments.remove(0)),
+            false => drop(moments.pop()),
         }
     }
 }

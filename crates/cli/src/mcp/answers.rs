@@ -158,12 +158,23 @@ impl Answers {
             .collect();
         let rest = |shown: Range<usize>| {
             let number: usize = groups[shown.clone()].iter().map(why::Group::len).sum();
-            match (looked.count - number, groups.get(shown.start)) {
-                (0, _) | (_, None) => String::new(),
-                (left, Some(first)) => format!(
+            // What is left out is not later than the last of it; without one, it is earlier than all that was looked at.
+            let until = match shown.start.checked_sub(1) {
+                Some(last) => groups[last].last(),
+                None => looked
+                    .problems
+                    .iter()
+                    .map(|it| it.ts)
+                    .min()
+                    .unwrap_or(0)
+                    .saturating_sub(1),
+            };
+            match looked.count - number {
+                0 => String::new(),
+                left => format!(
                     "\nleft out: {}; until={} shows them\n",
-                    counted(left as u64, "earlier problem"),
-                    rfc_3339(first.time().saturating_sub(1)),
+                    counted(left as u64, "problem"),
+                    rfc_3339(until),
                 ),
             }
         };

@@ -5,7 +5,7 @@ use crate::program::{Directory, Server, dead_url, run};
 /// A page with a script that is missing, and what it leads to; then, without a network, nothing more.
 const BROKEN: &str = r#"
 {"seq":1,"event":{"ts":1795349358000000,"type":"page_navigation","category":"page","data":{"url":"http://shop/","frame_id":"F","loader_id":"L","target_id":"T","nav_seq":1}}}
-{"seq":2,"event":{"ts":1795349358010000,"type":"network_request","category":"network","data":{"request_id":"7.1","url":"http://shop/pricing.js","method":"GET","document_url":"http://shop/","headers":{},"initiator_type":"parser","resource_type":"Script","target_id":"T","frame_id":"F","loader_id":"L","nav_seq":1}}}
+{"seq":2,"event":{"ts":1795349358010000,"type":"network_request","category":"network","data":{"request_id":"7.1","url":"http://shop/pricing.js","method":"GET","document_url":"http://shop/","headers":{},"initiator_type":"parser","initiator_url":"http://shop/","initiator_line":5,"resource_type":"Script","target_id":"T","frame_id":"F","loader_id":"L","nav_seq":1}}}
 {"seq":3,"event":{"ts":1795349358022000,"type":"network_response","category":"network","data":{"request_id":"7.1","url":"http://shop/pricing.js","method":"GET","status":404,"status_text":"Not Found","headers":{},"mime_type":"application/json","body":"{\"error\":\n\"no such file\"}","duration_ms":12,"encoded_bytes":1234,"target_id":"T","frame_id":"F","loader_id":"L","nav_seq":1}}}
 {"seq":4,"event":{"ts":1795349358030000,"type":"console_error","category":"console","data":{"level":"error","text":"Failed to load resource: the server responded with a status of 404","log_source":"network","source_url":"http://shop/pricing.js","target_id":"T"}}}
 {"seq":5,"event":{"ts":1795349358040000,"type":"console_error","category":"console","data":{"text":"ReferenceError: pricing is not defined\u001b[2J","target_id":"T"}}}
@@ -29,7 +29,7 @@ fn a_failed_request_is_shown_with_who_asked_for_it_and_what_followed() {
 3 problems among 2 requests on 1 page, 2026-11-22 12:09:18 UTC to 2026-11-22 12:09:18 UTC
 
 12:09:18.022  GET http://shop/pricing.js answered 404 Not Found after 12 ms
-    requested by  http://shop/ (parser)
+    requested by  line 5 of http://shop/ (parser)
     the answer    {\"error\": \"no such file\"}
     the console   Failed to load resource: the server responded with a status of 404
     then          12:09:18.040 console_error ReferenceError: pricing is not defined [2J
@@ -57,6 +57,38 @@ fn a_failed_request_is_shown_with_who_asked_for_it_and_what_followed() {
         newest.out.contains("2 earlier ones are not shown"),
         "{newest:?}"
     );
+}
+
+/// The console says it again and again, before the answer is reported and out of order: it is one request.
+#[test]
+fn what_the_console_repeats_is_no_request() {
+    let console = BROKEN.lines().nth(4).unwrap();
+    let again = |seq: u32, ms: u32| {
+        let at = format!(r#""ts":17953493580{ms}000"#);
+        let console = console.replace(r#""seq":4"#, &format!(r#""seq":{seq}"#));
+        console.replace(r#""ts":1795349358030000"#, &at)
+    };
+    let mut lines: Vec<_> = BROKEN.lines().take(3).map(str::to_owned).collect();
+    lines.extend([again(3, 35), again(4, 31), again(5, 33)]);
+    lines.push(
+        BROKEN
+            .lines()
+            .nth(3)
+            .unwrap()
+            .replace(r#""seq":3"#, r#""seq":6"#),
+    );
+    let (_directory, path) = file("why-repeats", &lines.join("\n"));
+    let said = run(&["why", "--utc", &path]).out;
+    let expected = "\
+4 problems among 1 request on 1 page, 2026-11-22 12:09:18 UTC to 2026-11-22 12:09:18 UTC
+
+12:09:18.022  GET http://shop/pricing.js answered 404 Not Found after 12 ms
+    requested by  line 5 of http://shop/ (parser)
+    the answer    {\"error\": \"no such file\"}
+    the console   Failed to load resource: the server responded with a status of 404 (3 times)
+    seq           6
+";
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -568,6 +568,10 @@ const cases = {
       const theirs = await (await ask(`/telemetry/counts?buckets=20${parts(whole)}`)).json();
       for (const field of ["events", "matching", "by_category", "by_type"]) assert.deepEqual(mine[field], theirs[field], `${field} ${JSON.stringify(query)}`);
     }
+    // An event that is older than the first of the file is in the file as well.
+    const late = fileSource({ events: [20, 10, 15].map((ts, index) => ({ seq: index + 1, event: { ts, type: "x", category: "page" } })) });
+    const { since, until, events } = await late.counts({ buckets: 1 });
+    assert.deepEqual({ since, until, events }, { since: 10, until: 20, events: 3 });
     for (const status of ["404", "4xx", "failed", "blocked", "pending", "404,failed"]) {
       const mine = (await source.requests({ status })).items.map(({ seq }) => seq);
       const theirs = (await joined("requests", `&status=${status}`)).map(({ seq }) => seq);

@@ -63,6 +63,32 @@ fn failed_blocked_and_refused_requests_are_problems_and_given_up_ones_are_not() 
     );
 }
 
+/// An answer is reported when its body was read: the page may have logged what it made of it by then.
+#[test]
+fn what_was_before_and_after_a_problem_is_told_by_the_time_and_not_by_the_seq() {
+    let log = |seq, ms, text: &str| {
+        let line = json!({"level": "log", "text": text});
+        event(seq, ms, "console_log", data("tab", line))
+    };
+    let found = found(&[
+        request(1, 0, "1", URL),
+        log(2, 5, "asks"),
+        log(3, 12, "the second thing"),
+        log(4, 11, "the first thing"),
+        response(5, 10, "1", URL, 500),
+        log(6, 9, "reported late"),
+        log(7, 13, "the third thing"),
+    ]);
+    let texts = |moments: &[tapline_insight::Moment]| {
+        moments.iter().map(|it| it.text.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(&found.problems[0].before), ["asks", "reported late"]);
+    assert_eq!(
+        texts(&found.problems[0].after),
+        ["the first thing", "the second thing", "the third thing"]
+    );
+}
+
 #[test]
 fn a_problem_has_what_was_before_and_after_it_in_its_tab() {
     let log = |seq, ms, target: &str, text: &str| {

@@ -15,8 +15,11 @@ export function fileSource(bundle) {
   const kinds = { requests: bundle.requests ?? [], navigations: bundle.navigations ?? [], problems: bundle.problems ?? [] };
   const first = events[0];
   const last = events.at(-1);
+  // An event can be older than one before it: a response is reported when its body was read.
+  const times = events.map(({ event }) => event.ts);
+  const start = first ? times.reduce((a, b) => Math.min(a, b)) : startOfItems(kinds);
   // The clock of a file has stopped.
-  const end = last ? { seq: last.seq, ts: last.event.ts } : endOfItems(kinds);
+  const end = last ? { seq: last.seq, ts: times.reduce((a, b) => Math.max(a, b)) } : endOfItems(kinds);
   const now = end?.ts ?? 0;
   // Seqs begin again where the server was restarted; `event` finds the last of a seq, as the server would.
   const bySeq = new Map(events.map((envelope) => [envelope.seq, envelope]));
@@ -93,7 +96,7 @@ export function fileSource(bundle) {
     navigations: items("navigations"),
     problems: items("problems"),
     request: async (seq) => kinds.requests.findLast((item) => item.seq === seq) ?? null,
-    counts: async (query = {}) => countsOf(events, gaps, matching(query), query, { since: first?.event.ts ?? startOfItems(kinds) ?? 0, until: now }),
+    counts: async (query = {}) => countsOf(events, gaps, matching(query), query, { since: start ?? 0, until: now }),
     state: async () => null,
     sinks: async () => [],
     readers: async () => [],
