@@ -25,8 +25,11 @@ pub const CLASSES: usize = 16;
 pub type ClassCounts = [u64; CLASSES];
 
 /// So many records are in one chunk: their classes fill a page, and the counts before them take 3% more. Few in
-/// models and in this crate's own tests, so that chunks change within few steps.
-pub(crate) const CHUNK: u64 = if cfg!(any(loom, shuttle, test)) {
+/// models and in this crate's own tests, so that chunks change within few steps; in loom's models of something else none
+/// changes.
+pub(crate) const CHUNK: u64 = if cfg!(loom) {
+    8
+} else if cfg!(any(shuttle, test)) {
     2
 } else {
     4096
@@ -58,9 +61,16 @@ impl ClassLog {
     pub(crate) fn new(records: usize, start: u64) -> Option<Self> {
         let chunks = records.div_ceil(CHUNK as usize).max(2);
         let chunks = chunks.checked_next_power_of_two()?;
+        let first = (start + 1) / CHUNK;
+        let first_place = first as usize & (chunks - 1);
         let mut pointers = Vec::new();
         pointers.try_reserve_exact(chunks).ok()?;
-        pointers.extend((0..chunks).map(|_| AtomicPtr::new(ptr::null_mut())));
+        pointers.extend((0..chunks).map(|place| {
+            AtomicPtr::new(match place == first_place {
+                true => Box::into_raw(Chunk::new(first, [0; CLASSES])),
+                false => ptr::null_mut(),
+            })
+        }));
         Some(Self {
             chunks: pointers.into_boxed_slice(),
             start,
@@ -140,12 +150,13 @@ impl ClassLog {
         {
             return (there.number == number).then_some(there);
         }
-        let before = match number == (self.start + 1) / CHUNK {
-            true => [0; CLASSES],
-            // [L1] All of it is written: the record that begins this chunk is stored.
-            false => self.through(number * CHUNK - 1, guard)?,
+        // [L1] All of it is written: the record that begins this chunk is stored.
+        let before = self.through(number * CHUNK - 1, guard)?;
+        let new = match old.is_null() {
+            true => Chunk::new(number, before),
+            false => self.unused(number, before, guard),
         };
-        let new = Box::into_raw(self.unused(number, before, guard));
+        let new = Box::into_raw(new);
         // Release [L2]: its number and the counts; pairs with the loads. SeqCst [E1]: it has left its place before
         // the seq that stamps it is stored.
         match self
@@ -190,11 +201,7 @@ impl ClassLog {
                 chunk.before = before;
                 chunk
             }
-            None => Box::new(Chunk {
-                number,
-                before,
-                classes: array::from_fn(|_| AtomicU8::new(0)),
-            }),
+            None => Chunk::new(number, before),
         }
     }
 
@@ -248,6 +255,16 @@ impl ClassLog {
             *count -= before;
         }
         Some(counts)
+    }
+}
+
+impl Chunk {
+    fn new(number: u64, before: ClassCounts) -> Box<Self> {
+        Box::new(Self {
+            number,
+            before,
+            classes: array::from_fn(|_| AtomicU8::new(0)),
+        })
     }
 }
 

@@ -78,28 +78,24 @@ fn two_producers_go_around_a_small_ring_p1_p2() {
     });
 }
 
-/// The log has two chunks of two records each here. Both producers begin new ones, in the place of the oldest.
+/// The log has two chunks of eight records each here. A producer begins a third one, in the place of the first.
 #[test]
 fn two_producers_go_around_the_log_l1_l2() {
     large_model(|| {
         let ring = model::classified(1);
-        (1..=4).for_each(|seq| assert_eq!(model::append_classified(&ring), seq));
+        (1..=15).for_each(|seq| assert_eq!(model::append_classified(&ring), seq));
         let other = {
             let ring = ring.clone();
             thread::spawn(move || (0..2).for_each(|_| drop(model::append_classified(&ring))))
         };
         model::append_classified(&ring);
         let head = ring.head();
-        model::count_classes(&ring, 1, head);
-        model::count_classes(&ring, 3, head);
-        assert!(
-            model::count_classes(&ring, head - 1, head),
-            "the newest two"
-        );
+        model::count_classes(&ring, 7, head);
+        assert!(model::count_classes(&ring, 8, head), "the newest eight");
+        assert!(model::count_classes(&ring, 1, head), "the whole is known");
         other.join().unwrap();
-        assert!(model::count_classes(&ring, 5, 7));
-        assert!(!model::count_classes(&ring, 3, 7), "3 is gone");
-        assert!(model::count_classes(&ring, 1, 7), "the whole is known");
+        assert!(model::count_classes(&ring, 8, 18));
+        assert!(!model::count_classes(&ring, 7, 18), "7 is gone");
     });
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct Why {
     #[arg(env = "TAPLINE_WHY_LIMIT", hide_env_values = true)]
     pub(crate) limit: usize,
 
-    /// Print the problems as JSON, one a line, with everything that is known of each
+    /// Print the problems as JSON, one a line; `request` is the seq that `tapline requests --json` has as `seq`
     #[arg(long, value_parser = BoolishValueParser::new())]
     #[arg(env = "TAPLINE_WHY_JSON", hide_env_values = true)]
     pub(crate) json: bool,
