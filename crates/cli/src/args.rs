@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Why(look::Why),
     /// List the requests, with status, size and time
     Requests(look::Requests),
-    /// Compare the requests and errors of two recordings, or of two ranges of time
+    /// Compare the requests and errors of two files of events, or of two ranges of time
     Diff(look::Diff),
     /// Run a command, and show what went wrong meanwhile if it fails
     Run(Run),

@@ -1,4 +1,4 @@
-//! `tapline diff`: what is different between two recordings, or two ranges of a server's events.
+//! `tapline diff`: what is different between two files of events, or two ranges of a server's events.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

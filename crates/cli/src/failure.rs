@@ -60,6 +60,9 @@ pub(crate) enum Failure {
     /// A HAR where events are needed.
     #[error("{} is a HAR, which has requests and pages, and no events; open it with `tapline view {}`", .0.display(), .0.display())]
     Har(PathBuf),
+    /// What `tapline record` writes, where events are needed.
+    #[error("{} is a recording of DevTools messages, and not a file of events; make one of it with `tapline replay {} --speed max --print > events.ndjson`", .0.display(), .0.display())]
+    Messages(PathBuf),
     /// A file that is not what `tapline record` writes, or is cut.
     #[error("cannot read the recording {what}")]
     Recording {

@@ -1,7 +1,7 @@
 //! The events of a server or of a file, in their order and with what is missing: what `insight` takes.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, BufReader, IsTerminal};
 use std::mem;
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tapline_api::PageQuery;
 use tapline_archive::Archive;
+use tapline_cdp::{Options as CdpOptions, Recording};
 use tapline_client::{Cursor, PageGap, PageOptions};
 use tapline_insight::{FileContent, FileError, HarFile, Input, Lost, Unread};
 use tapline_oapi::{Category, CategorySet, Epoch, Event};
@@ -221,6 +222,7 @@ fn of_file(path: &Path, error: FileError) -> Failure {
     let what = path.display().to_string();
     match error {
         FileError::Unreadable(source) => Failure::Read { what, source },
+        FileError::NoEvent { .. } if has_messages(path) => Failure::Messages(path.to_owned()),
         FileError::NoEvent { line } => Failure::Line {
             path: path.to_owned(),
             line,
@@ -231,6 +233,16 @@ fn of_file(path: &Path, error: FileError) -> Failure {
             source: io::Error::new(io::ErrorKind::InvalidData, error),
         },
     }
+}
+
+/// Whether a file is what `tapline record` writes. What is not a file, such as a pipe, cannot be read twice.
+fn has_messages(path: &Path) -> bool {
+    let opened = path.is_file().then(|| File::open(path));
+    let Some(Ok(file)) = opened else {
+        return false;
+    };
+    let mut events = Recording::new(BufReader::new(file), CdpOptions::default());
+    !matches!(events.next(), Some(Err(_)))
 }
 
 /// What a server has, page by page, up to what it had when the first page was read.

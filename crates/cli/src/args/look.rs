@@ -11,7 +11,7 @@ use crate::inputs::Wanted;
 use crate::units;
 use crate::why;
 
-/// Which part of a recording or of a server's events.
+/// Which part of the events of a file or of a server.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Range {
     /// A file of events instead of a server: NDJSON, plain or compressed with zstd, such as a dump, or what
@@ -133,7 +133,7 @@ Examples:
   tapline requests
   tapline requests --failed --since 10m
   tapline requests --sort duration -n 10       the ten slowest
-  tapline requests recording.ndjson --json | jq -r 'select(.duration_ms > 500) | .url'";
+  tapline requests events.ndjson --json | jq -r 'select(.duration_ms > 500) | .url'";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = DIFF_EXAMPLES)]

@@ -141,6 +141,31 @@ fn a_server_and_a_file_give_the_same_answer() {
 }
 
 #[test]
+fn a_recording_of_messages_is_refused_with_the_command_that_makes_events_of_it() {
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/../cdp/data/tour.ndjson");
+    let advice = format!("`tapline replay {recording} --speed max --print > events.ndjson`");
+    for args in [
+        &["why"][..],
+        &["requests"],
+        &["diff", recording],
+        &["view"],
+        &["export"],
+    ] {
+        let said = run(&[args, &[recording]].concat());
+        assert_ne!(said.code, Some(0), "{said:?}");
+        assert!(said.err.contains(&advice), "{args:?}: {said:?}");
+    }
+    let events = run(&["replay", recording, "--speed", "max", "--print"]).out;
+    let (_directory, path) = file("why-replayed", &events);
+    let said = run(&["why", &path]);
+    assert_ne!(said.code, Some(2), "{said:?}");
+
+    let (_directory, path) = file("why-text", "some text");
+    let said = run(&["why", &path]);
+    assert!(said.err.contains("line 1: expected an event"), "{said:?}");
+}
+
+#[test]
 fn requests_are_a_table_that_can_be_sorted_and_filtered() {
     let (_directory, path) = file("requests", BROKEN);
     let requests = |args: &[&str]| run(&[&["requests", "--utc", &path], args].concat());
