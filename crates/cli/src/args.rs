@@ -391,7 +391,7 @@ pub(crate) struct Publish {
 const PUBLISH_EXAMPLES: &str = "\
 Prints the envelope that readers get, or with --file the totals. Refused lines are reported by their \
 number on standard error, and the exit code is then 1; all other lines are published. An event of a \
-category that is not captured is filtered, which is not an error.
+category that is not captured, or while no session is running, is filtered, which is not an error.
 
 Examples:
   tapline publish --type console_log --data '{\"level\":\"log\",\"text\":\"hi\"}'

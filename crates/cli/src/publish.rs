@@ -16,6 +16,7 @@ use crate::args::Publish;
 use crate::failure::{Failure, say};
 use crate::line::printable;
 use crate::output::print;
+use crate::session::captured;
 use crate::token;
 use batches::{Batch, Batches};
 
@@ -47,10 +48,23 @@ async fn publish_one(client: &Client, args: Publish) -> Result<(), Failure> {
             print(&format!("{json}\n"))
         }
         None => {
-            say("filtered: the server does not capture that category now");
+            say(&format!("filtered: {}", why_filtered(client).await?));
             Ok(())
         }
     }
+}
+
+/// Why the server does not capture something now.
+async fn why_filtered(client: &Client) -> Result<String, Failure> {
+    let state = client.state().await?;
+    Ok(match state.filter(|state| state.session_id.is_some()) {
+        None => "no session is running, so nothing is captured; start one with `tapline start`"
+            .to_owned(),
+        Some(state) => format!(
+            "the session captures {} now; `tapline start` changes that",
+            captured(state.config.browser.enabled())
+        ),
+    })
 }
 
 /// Checks that the value of `--data` is JSON. An error names the place and shows an example.
@@ -145,6 +159,13 @@ async fn publish_file(client: &Client, path: &Path, args: &Publish) -> Result<()
         print(&format!("{totals}\n"))?;
     }
     sent?;
+    if 0 < totals.filtered {
+        say(&format!(
+            "{} filtered: {}",
+            totals.filtered,
+            why_filtered(client).await?
+        ));
+    }
     match totals.refused {
         0 => Ok(()),
         refused => Err(Failure::Refused(refused)),

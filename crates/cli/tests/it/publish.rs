@@ -140,13 +140,26 @@ fn a_batch_reports_a_hundred_lines_and_counts_the_rest() {
 }
 
 #[test]
-fn filtered_lines_are_no_failure() {
+fn what_is_filtered_is_no_failure_and_the_reason_is_said() {
     let server = Server::with(&["serve", "--listen", "127.0.0.1:0"]);
     let said = server.publish_lines("{\"type\":\"page_load\"}\n");
     assert_eq!(
         (said.code, said.out.as_str()),
         (Some(0), "published 0, filtered 1, refused 0\n")
     );
+    let reason = "no session is running, so nothing is captured; start one with `tapline start`\n";
+    assert_eq!(said.err, format!("tapline: 1 filtered: {reason}"));
+    let publish = || run(&["publish", "--url", &server.url, "--type", "page_load"]);
+    let said = publish();
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+    assert_eq!(said.err, format!("tapline: filtered: {reason}"));
+
+    let started = run(&["start", "--url", &server.url, "--category", "console"]);
+    assert_eq!(started.code, Some(0), "{started:?}");
+    let said = publish();
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+    let reason = "the session captures console now; `tapline start` changes that\n";
+    assert_eq!(said.err, format!("tapline: filtered: {reason}"));
 }
 
 #[test]
