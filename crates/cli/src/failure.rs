@@ -92,6 +92,8 @@ pub(crate) enum Failure {
     /// The Model Context Protocol, with an agent.
     #[error("the agent's messages cannot be read")]
     Protocol(#[source] Box<dyn StdError + Send + Sync>),
+    #[error("the agent closed standard input before it sent `initialize`")]
+    NoAgent,
     #[error("cannot use the terminal")]
     Terminal(#[source] io::Error),
     #[error("cannot start the runtime")]

@@ -87,6 +87,20 @@ pub(crate) fn read_file(
     Ok(content)
 }
 
+/// Fails as [`read`] does where the file cannot be opened, or does not begin with an event.
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+    if path.is_dir() {
+        Archive::open(path)?;
+        return Ok(());
+    }
+    let failed = |error| of_file(path, error);
+    let file = File::open(path).map_err(|source| failed(FileError::Unreadable(source)))?;
+    match FileContent::open(file, u64::MAX).map_err(failed)? {
+        FileContent::Events(mut events) => events.next_line().map(drop).map_err(failed),
+        FileContent::Har(_) => Err(Failure::Har(path.to_owned())),
+    }
+}
+
 impl Wanted<'_> {
     /// Understood as the server understands it, once, so that `5m` means the same for each page.
     fn query(&self) -> Result<PageQuery, Failure> {

@@ -17,20 +17,21 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
     ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
 };
-use rmcp::service::{RequestContext, RoleServer, ServiceExt as _};
+use rmcp::service::{RequestContext, RoleServer, ServerInitializeError, ServiceExt as _};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::args::mcp::Mcp;
 use crate::failure::Failure;
-use crate::token;
+use crate::{inputs, token};
 use answers::{Answer, Answers};
 use tools::{Arguments, TOOLS, ToolSpec};
 
 pub(crate) async fn run(args: Mcp) -> Result<(), Failure> {
     // Wrong flags end the program, and not each call.
-    if args.file.is_none() {
-        token::client(&args.remote)?;
+    match &args.file {
+        Some(file) => inputs::check(file)?,
+        None => drop(token::client(&args.remote)?),
     }
     let token = token::source(args.remote.token_file.as_deref())?;
     let server = Server(Arc::new(Answers::new(
@@ -42,7 +43,10 @@ pub(crate) async fn run(args: Mcp) -> Result<(), Failure> {
         return http::serve(address, token, server).await;
     }
     let running = server.serve(rmcp::transport::io::stdio()).await;
-    let running = running.map_err(|error| Failure::Protocol(error.into()))?;
+    let running = running.map_err(|error| match error {
+        ServerInitializeError::ConnectionClosed(_) => Failure::NoAgent,
+        error => Failure::Protocol(error.into()),
+    })?;
     // Until standard input ends.
     let ended = running.waiting().await;
     ended

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::program::{Directory, Running, Server, dead_url, tapline};
+use crate::program::{Directory, Running, Server, dead_url, run, tapline};
 use crate::wire::in_time;
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/browser-events.ndjson");
@@ -167,7 +167,7 @@ fn an_agent_is_welcomed_and_offered_the_tools_that_make_sense() {
 fn a_recording_is_answered_in_the_words_of_the_commands() {
     let mut agent = Agent::new(&[CORPUS]);
     let why = agent.text("why", json!({}));
-    let said = crate::program::run(&["why", "--utc", "-n", "0", CORPUS]);
+    let said = run(&["why", "--utc", "-n", "0", CORPUS]);
     assert!(said.out.starts_with(why.lines().next().unwrap()), "{why}");
     let last = why
         .lines()
@@ -369,6 +369,28 @@ fn mistakes_of_an_agent_are_explained() {
 }
 
 #[test]
+fn what_cannot_be_answered_about_ends_the_program_at_its_start() {
+    let made = Directory::new("mcp-har");
+    let har = made.path("shop.har");
+    let exported = run(&["export", CORPUS, "--out", &har]);
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/../cdp/data/tour.ndjson");
+    for file in ["/nowhere.ndjson", &har, recording] {
+        let said = run(&["mcp", file]);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+        assert_eq!(said.err, run(&["why", file]).err);
+    }
+}
+
+#[test]
+fn an_agent_that_leaves_before_it_began_is_named() {
+    let said = run(&["mcp", CORPUS]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+    let expected = "tapline: the agent closed standard input before it sent `initialize`\n";
+    assert_eq!(said.err, expected);
+}
+
+#[test]
 fn a_session_of_a_server_is_started_watched_and_stopped() {
     let server = Server::with(&["serve", "--listen", "127.0.0.1:0"]);
     let mut agent = Agent::new(&["--url", &server.url]);
@@ -481,7 +503,7 @@ async fn over_http_an_agent_needs_the_token() {
 
     running.signal(rustix::process::Signal::TERM);
     assert_eq!(running.end().code, Some(0));
-    let said = crate::program::run(&["mcp", CORPUS, "--listen", "0.0.0.0:0"]);
+    let said = run(&["mcp", CORPUS, "--listen", "0.0.0.0:0"]);
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.err.contains("loopback"), "{said:?}");
 }
