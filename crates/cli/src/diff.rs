@@ -108,12 +108,14 @@ fn is_error(problem: &Problem) -> bool {
 }
 
 /// One difference. `before` and `after` are empty where that side does not have it.
-#[derive(Debug, PartialEq, serde::Serialize)]
+#[derive(Debug, serde::Serialize)]
 struct Difference {
     kind: Kind,
     what: String,
     before: String,
     after: String,
+    /// How many requests have it; 1 for an error, whose sides say how often it happened.
+    times: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -126,14 +128,11 @@ enum Kind {
 }
 
 fn differences(before: &Side, after: &Side) -> Vec<Difference> {
-    let mut found = Vec::new();
-    let mut add = |kind, what: &str, before: String, after: String| {
-        found.push(Difference {
-            kind,
-            what: what.to_owned(),
-            before,
-            after,
-        });
+    let mut found = BTreeMap::new();
+    let mut add = |kind: Kind, what: &str, before: String, after: String| {
+        *found
+            .entry((kind, what.to_owned(), before, after))
+            .or_default() += 1;
     };
     for (key, one) in &before.requests {
         let Some(other) = after.requests.get(key) else {
@@ -175,8 +174,16 @@ fn differences(before: &Side, after: &Side) -> Vec<Difference> {
             add(Kind::Error, text, old, new);
         }
     }
-    found.sort_by_key(|it| it.kind);
+    let found = found.into_iter();
     found
+        .map(|((kind, what, before, after), times)| Difference {
+            kind,
+            what,
+            before,
+            after,
+            times,
+        })
+        .collect()
 }
 
 fn is_other_time(one: f64, other: f64) -> bool {
@@ -205,9 +212,9 @@ fn write(
         let what = printable(&it.what);
         let (kind, old, new) = match (it.kind, it.before.as_str(), it.after.as_str()) {
             (Kind::Request, "", new) => ("new request", "", new),
-            (Kind::Request, old, "") => ("no request", old, ""),
+            (Kind::Request, old, "") => ("gone request", old, ""),
             (Kind::Error, "", new) => ("new error", "", new),
-            (Kind::Error, old, "") => ("no error", old, ""),
+            (Kind::Error, old, "") => ("gone error", old, ""),
             (Kind::Status, old, new) => ("status", old, new),
             (Kind::Error, old, new) => ("error", old, new),
             (Kind::Time | Kind::Request, old, new) => ("time", old, new),
@@ -217,7 +224,11 @@ fn write(
             (old, "") => format!("was {old}"),
             (old, new) => format!("{old} -> {new}"),
         };
-        writeln!(out, "{kind:<12} {change:<20} {what}")?;
+        write!(out, "{kind:<12} {change:<20} {what}")?;
+        match it.times {
+            1 => writeln!(out)?,
+            times => writeln!(out, " ({times} times)")?,
+        }
     }
     for (name, side) in [("before", before), ("after", after)] {
         if 0 < side.lost {

@@ -160,7 +160,7 @@ pub(crate) struct Diff {
 
 const DIFF_EXAMPLES: &str = "\
 Compares requests by method and address without the query: their statuses, those that only one side has, and those \
-that take half as long again and 50 ms longer; and errors by their text. \
+that take half as long again and 50 ms longer; and errors by their text. The same difference again is counted. \
 Exit codes: 0 no difference, 1 some, 2 it could not be compared.
 
 Examples:

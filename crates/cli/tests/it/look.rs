@@ -219,9 +219,9 @@ fn a_diff_names_what_has_changed() {
     let expected = "\
 2 requests before, 2 after; 5 differences
 status       404 -> 200           GET http://shop/pricing.js
-no error     was once             ReferenceError: pricing is not defined [2J
 new error    once                 Failed to load resource: the server responded with a status of 404
 new error    once                 ReferenceError: other
+gone error   was once             ReferenceError: pricing is not defined [2J
 time         900 ms -> 300 ms     GET http://shop/ok.png
 ";
     assert_eq!(said.out, expected);
@@ -234,6 +234,40 @@ time         900 ms -> 300 ms     GET http://shop/ok.png
         (Some(0), "2 requests before, 2 after; no difference\n")
     );
     assert_eq!(run(&["diff", &before, "/nowhere"]).code, Some(2));
+    // The same request three times, and then once.
+    let request = BROKEN.lines().nth(6).unwrap();
+    let response = BROKEN.lines().nth(7).unwrap();
+    let again = |times: usize| {
+        let pair = |n: usize| {
+            let number = |line: &str, seq| {
+                let line = line.replace("7.2", &format!("8.{n}"));
+                format!("{{\"seq\":{seq},{}", line.split_once(',').unwrap().1)
+            };
+            [number(request, 2 * n + 1), number(response, 2 * n + 2)].join("\n")
+        };
+        let pairs: Vec<_> = (0..times).map(pair).collect();
+        pairs.join("\n")
+    };
+    let (_thrice, thrice) = file("diff-thrice", &again(3));
+    let (_once, once) = file("diff-once", &again(1));
+    let said = run(&["diff", &thrice, &once]);
+    let expected = "\
+3 requests before, 1 after; 1 difference
+gone request was 200              GET http://shop/ok.png (2 times)
+";
+    assert_eq!((said.code, said.out.as_str()), (Some(1), expected));
+    let said = run(&["diff", &once, &thrice]);
+    let expected = "\
+1 requests before, 3 after; 1 difference
+new request  200                  GET http://shop/ok.png (2 times)
+";
+    assert_eq!((said.code, said.out.as_str()), (Some(1), expected));
+    let json = run(&["diff", "--json", &once, &thrice]).out;
+    let first: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (first["kind"].as_str(), first["times"].as_u64()),
+        (Some("request"), Some(2))
+    );
     let server = Server::start();
     let said = run(&["diff", "--url", &server.url, "2h..1h", "1h.."]);
     assert_eq!(
