@@ -69,6 +69,9 @@ impl Side {
                     ..Wanted::default()
                 },
             ),
+            _ if matches!(Path::new(what).try_exists(), Ok(false)) => {
+                return Err(Failure::NoSide(what.to_owned()));
+            }
             _ => (Some(Path::new(what)), Wanted::default()),
         };
         let (mut side, mut insight) = (Self::default(), Insight::new(Options::default()));

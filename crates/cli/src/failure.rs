@@ -57,6 +57,11 @@ pub(crate) enum Failure {
         line: u64,
         expected: &'static str,
     },
+    /// Neither a file nor a range of time, where `diff` takes either.
+    #[error(
+        "there is no file {0}; a range of time is written with two dots, such as 5m.. or 5m..1m"
+    )]
+    NoSide(String),
     /// A HAR where events are needed.
     #[error("{} is a HAR, which has requests and pages, and no events; open it with `tapline view {}`", .0.display(), .0.display())]
     Har(PathBuf),

@@ -139,7 +139,7 @@ Examples:
 #[command(after_help = DIFF_EXAMPLES)]
 pub(crate) struct Diff {
     /// A file of events, the directory of an archive, or a range of the server's events: SINCE..UNTIL, either of
-    /// which may be left out
+    /// which may be left out, such as 5m.. or 20m..10m
     #[arg(value_name = "BEFORE")]
     #[arg(env = "TAPLINE_DIFF_BEFORE", hide_env_values = true)]
     pub(crate) before: String,

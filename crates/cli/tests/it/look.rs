@@ -233,7 +233,10 @@ time         900 ms -> 300 ms     GET http://shop/ok.png
         (said.code, said.out.as_str()),
         (Some(0), "2 requests before, 2 after; no difference\n")
     );
-    assert_eq!(run(&["diff", &before, "/nowhere"]).code, Some(2));
+    let said = run(&["diff", &before, "5m"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(2), ""));
+    let expected = "tapline: there is no file 5m; a range of time is written with two dots, such as 5m.. or 5m..1m\n";
+    assert_eq!(said.err, expected);
     // The same request three times, and then once.
     let request = BROKEN.lines().nth(6).unwrap();
     let response = BROKEN.lines().nth(7).unwrap();
