@@ -18,6 +18,7 @@ use crate::figures::size;
 use crate::files;
 use crate::output;
 use crate::selection::{Part, Selection, each};
+use crate::why::counted;
 
 /// Blocks: it does nothing else.
 pub(crate) fn run(command: ArchiveCommand) -> Result<(), Failure> {
@@ -44,8 +45,9 @@ fn ls(args: &Ls) -> Result<(), Failure> {
         (events + it.events, bytes + it.bytes)
     });
     say(&format!(
-        "{} segments, {events} events, {}",
-        segments.len(),
+        "{}, {}, {}",
+        counted(segments.len() as u64, "segment"),
+        counted(events, "event"),
         size(bytes)
     ));
     Ok(())
@@ -138,7 +140,8 @@ fn grep(args: &Grep) -> Result<(), Failure> {
     out.flush().map_err(Failure::Output)?;
     if 0 < missing {
         say(&format!(
-            "{missing} events of the range are not in the archive; `archive cat` shows which"
+            "not in the archive: {} of the range; `archive cat` shows which",
+            counted(missing, "event")
         ));
     }
     Ok(())
@@ -171,8 +174,9 @@ fn export(args: &Export) -> Result<(), Failure> {
     bar.finish_and_clear();
     let Counts { events, missing } = counts;
     say(&format!(
-        "{}: {events} events, {missing} missing{note}",
-        args.out.display()
+        "{}: {}, {missing} missing{note}",
+        args.out.display(),
+        counted(events, "event")
     ));
     Ok(())
 }
@@ -275,10 +279,10 @@ fn run_check(args: &Check) -> Result<(), Failure> {
         ));
     }
     say(&format!(
-        "{} segments, {} blocks, {} events, {}",
-        report.segments,
-        report.blocks,
-        report.events,
+        "{}, {}, {}, {}",
+        counted(report.segments, "segment"),
+        counted(report.blocks, "block"),
+        counted(report.events, "event"),
         size(report.bytes)
     ));
     let left = report
@@ -307,7 +311,8 @@ fn run_compact(place: &Place) -> Result<(), Failure> {
         ..
     } = compacted;
     say(&format!(
-        "{segments_before} segments with {}: now {segments_after} with {}",
+        "{} with {}: now {segments_after} with {}",
+        counted(segments_before, "segment"),
         size(bytes_before),
         size(bytes_after)
     ));
@@ -335,8 +340,9 @@ fn rm(args: &Rm) -> Result<(), Failure> {
         false => "deleted",
     };
     say(&format!(
-        "{} segments with {events} events {verb}",
-        removed.len()
+        "{} with {} {verb}",
+        counted(removed.len() as u64, "segment"),
+        counted(events, "event")
     ));
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::inputs::{self, Wanted};
 use crate::line::printable;
 use crate::output;
 use crate::requests::status;
+use crate::why::counted;
 
 /// The exit code where there are differences, and where it could not be compared.
 const DIFFERENT: u8 = 1;
@@ -202,13 +203,12 @@ fn write(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "{} requests before, {} after; {}",
-        before.requests.len(),
+        "{} before, {} after; {}",
+        counted(before.requests.len() as u64, "request"),
         after.requests.len(),
         match differences.len() {
             0 => "no difference".to_owned(),
-            1 => "1 difference".to_owned(),
-            count => format!("{count} differences"),
+            count => counted(count as u64, "difference"),
         }
     )?;
     for it in differences {
@@ -235,7 +235,11 @@ fn write(
     }
     for (name, side) in [("before", before), ("after", after)] {
         if 0 < side.lost {
-            writeln!(out, "{} events at most are missing {name}", side.lost)?;
+            writeln!(
+                out,
+                "missing {name}: at most {}",
+                counted(side.lost, "event")
+            )?;
         }
     }
     Ok(())

@@ -23,6 +23,7 @@ use crate::figures;
 use crate::output::{self, print};
 use crate::session;
 use crate::token;
+use crate::why::counted;
 use metrics::Metrics;
 
 /// The exit code where something should be mended.
@@ -279,7 +280,7 @@ fn session(state: Option<&State>, metrics: &Metrics) -> Check {
     let ignored = metrics.sum("tapline_events_filtered_total", &[("reason", "inactive")]);
     let ignored = match ignored {
         0 => String::new(),
-        count => format!(" ({count} events were offered while none was)"),
+        count => format!(" (so far, {} not captured)", counted(count, "event")),
     };
     let text = format!(
         "none is running, so nothing is captured{ignored}: start one with `tapline start`, or the server with --start"

@@ -11,6 +11,7 @@ use tapline_server::standalone;
 use crate::args::{Export, ExportFormat};
 use crate::failure::{Failure, say};
 use crate::inputs::{self, Wanted};
+use crate::why::counted;
 
 type Writer = ExportWriter<BufWriter<Box<dyn Write + Send>>>;
 
@@ -165,28 +166,35 @@ fn report(output: &Output, tally: &Tally, unread: &Unread, args: &Export) {
         .path
         .as_ref()
         .map_or("exported".to_owned(), |path| path.display().to_string());
-    let mut text = format!("{what}: {} events", tally.events);
-    let mut add = |count: u64, what: &str| {
+    let mut text = format!("{what}: {}", counted(tally.events, "event"));
+    let mut add = |count: u64, words: String| {
         if 0 < count {
-            text.push_str(&format!(", {count} {what}"));
+            text.push_str(&format!(", {words}"));
         }
     };
-    match args.file {
-        Some(_) => add(tally.lost, "seqs skipped (lost, or left out by a filter)"),
-        None => add(tally.lost, "lost"),
-    }
-    add(tally.unreadable, "whose data could not be read");
-    add(tally.repeated, "repeats ignored");
-    add(tally.restarts, "restarts of the server");
-    if 0 < unread.lines {
-        add(
-            unread.lines,
-            &format!(
-                "lines that are no events (the first is line {})",
-                unread.first
-            ),
-        );
-    }
+    let lost = match args.file {
+        Some(_) => format!(
+            "{} skipped (lost, or left out by a filter)",
+            counted(tally.lost, "seq")
+        ),
+        None => format!("{} lost", tally.lost),
+    };
+    add(tally.lost, lost);
+    let unreadable = counted(tally.unreadable, "event");
+    add(
+        tally.unreadable,
+        format!("{unreadable} whose data could not be read"),
+    );
+    let repeated = counted(tally.repeated, "repeat");
+    add(tally.repeated, format!("{repeated} ignored"));
+    let restarts = counted(tally.restarts, "restart");
+    add(tally.restarts, format!("{restarts} of the server"));
+    let lines = counted(unread.lines, "line");
+    let first = unread.first;
+    add(
+        unread.lines,
+        format!("{lines} without an event (the first is line {first})"),
+    );
     if let Some(error) = &unread.cut {
         text.push_str(&format!(
             "; the rest of the file could not be read: {error}"

@@ -9,6 +9,7 @@ use tapline_insight::{Summary, one_line, summary};
 use tapline_oapi::{Category, Envelope, Event};
 
 use crate::figures::Clock;
+use crate::why::counted;
 
 /// The longest text of an event that is shown, in characters: a line of it, most of the time.
 const MAX_TEXT_CHARS: usize = 200;
@@ -110,7 +111,12 @@ impl Lines {
         }
         match lines.count() {
             0 => Ok(()),
-            more => writeln!(out, "{dim}{:INDENT$}… {more} more lines{dim:#}", ""),
+            more => writeln!(
+                out,
+                "{dim}{:INDENT$}… {}{dim:#}",
+                "",
+                counted(more as u64, "more line")
+            ),
         }
     }
 

@@ -8,6 +8,7 @@ use tapline_cdp::{Recorded, SourceOptions, record};
 
 use crate::args::Record;
 use crate::failure::{Failure, say};
+use crate::why::counted;
 use crate::{files, serve, signals};
 
 pub(crate) async fn run(args: Record) -> Result<(), Failure> {
@@ -36,7 +37,7 @@ pub(crate) async fn run(args: Record) -> Result<(), Failure> {
 
 fn describe(recorded: Recorded) -> String {
     let Recorded { messages, bytes } = recorded;
-    format!("{messages} messages, {} KiB", bytes / 1024)
+    format!("{}, {} KiB", counted(messages, "message"), bytes / 1024)
 }
 
 /// Shown where standard error is a terminal.

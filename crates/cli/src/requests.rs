@@ -10,6 +10,7 @@ use crate::figures::{self, Clock};
 use crate::inputs;
 use crate::line::printable;
 use crate::output;
+use crate::why::counted;
 
 pub(crate) async fn run(args: Requests) -> Result<(), Failure> {
     let mut found = Vec::new();
@@ -41,12 +42,15 @@ pub(crate) async fn run(args: Requests) -> Result<(), Failure> {
         true => output::json_lines(out, shown),
         false => write(out, shown, args.utc),
     })?;
-    let mut text = format!("{} of {seen} requests", shown.len());
+    let mut text = format!("{} of {}", shown.len(), counted(seen, "request"));
     if shown.len() < matching {
         text.push_str(&format!(", {matching} match; -n 0 shows all of these"));
     }
     if 0 < tally.lost {
-        text.push_str(&format!("; {} events at most are missing", tally.lost));
+        text.push_str(&format!(
+            "; missing: at most {}",
+            counted(tally.lost, "event")
+        ));
     }
     say(&text);
     Ok(())

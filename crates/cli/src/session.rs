@@ -12,6 +12,7 @@ use crate::failure::{Failure, say};
 use crate::line::{one_line_of_json, printable};
 use crate::output::print;
 use crate::token;
+use crate::why::counted;
 
 /// The exit code of a wait that ended without an event.
 const TIMED_OUT: u8 = 3;
@@ -96,8 +97,8 @@ pub(crate) async fn wait(args: Wait) -> Result<ExitCode, Failure> {
     let waited = waited(&client, options).await?;
     if 0 < waited.lost {
         say(&format!(
-            "{} events that may have matched were evicted before they could be checked",
-            waited.lost
+            "evicted before they could be checked: {} that may have matched",
+            counted(waited.lost, "event")
         ));
     }
     match waited.envelope {

@@ -21,6 +21,7 @@ use crate::session::captured;
 use crate::signals;
 use crate::template::Template;
 use crate::token;
+use crate::why::counted;
 use stored::StoredCursor;
 
 /// How often to check that standard output still has a reader, while there is nothing to write.
@@ -262,7 +263,10 @@ impl View {
             0 => Ok(()),
             _ => self.say(
                 self.err_palette.warning,
-                &format!("{lost} events at most of this time are not retained any more"),
+                &format!(
+                    "not retained any more: at most {} of this time",
+                    counted(lost, "event")
+                ),
             ),
         }
     }

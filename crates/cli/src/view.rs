@@ -8,6 +8,7 @@ use crate::args::View;
 use crate::failure::{Failure, say};
 use crate::inputs::{self, Content, Wanted};
 use crate::signals;
+use crate::why::counted;
 
 pub(crate) async fn run(args: View) -> Result<(), Failure> {
     let html = page(&args)?;
@@ -49,7 +50,8 @@ fn page(args: &View) -> Result<Vec<u8>, Failure> {
         Content::Har(har) => {
             let requests = har.requests();
             say(&format!(
-                "{name}: a HAR of {requests} requests; it has no events"
+                "{name}: a HAR of {}; it has no events",
+                counted(requests as u64, "request")
             ));
             bundle.har(har).map_err(unreadable)?;
             let (mut html, _) = bundle.finish().map_err(unreadable)?;
@@ -59,9 +61,12 @@ fn page(args: &View) -> Result<Vec<u8>, Failure> {
     };
     let (mut html, tally) = bundle.finish().map_err(unreadable)?;
     html.extend_from_slice(page.after.as_bytes());
-    let mut text = format!("{name}: {} events", tally.events);
+    let mut text = format!("{name}: {}", counted(tally.events, "event"));
     if 0 < unread.lines {
-        text.push_str(&format!(", {} lines that are no events", unread.lines));
+        text.push_str(&format!(
+            ", {} without an event",
+            counted(unread.lines, "line")
+        ));
     }
     if let Some(error) = &unread.cut {
         text.push_str(&format!(

@@ -6,6 +6,7 @@ use tapline_oapi::{Category, CategorySet, Envelope, ReaderInfo, SinkInfo, State}
 use super::metrics::Metrics;
 use super::{Check, Outcome, line, session, unknown};
 use crate::figures::Clock;
+use crate::why::counted;
 
 /// Looks at all of them. `own` is a reader of ours. Whether all could be looked at.
 pub(super) async fn check(
@@ -60,8 +61,8 @@ async fn browser(
     let unreadable = metrics.sum("tapline_source_unreadable_total", of_browser);
     if 0 < unreadable {
         let text = format!(
-            "{unreadable} messages of the browser could not be read, so events may be missing: is it newer than this \
-             Tapline?"
+            "{} of the browser could not be read, so events may be missing: is it newer than this Tapline?",
+            counted(unreadable, "message")
         );
         return check(Outcome::Mend, text);
     }
@@ -173,11 +174,14 @@ fn sinks(sinks: &[SinkInfo], metrics: &Metrics) -> Vec<Check> {
                 (sink.rejected, "refused by the other end"),
             ] {
                 if 0 < count {
-                    wrong.push(format!("{count} events were {what}"));
+                    wrong.push(format!("{} {what}", counted(count, "event")));
                 }
             }
             if capacity / 2 < sink.lag {
-                wrong.push(format!("it is {} events behind, and will lose some", sink.lag));
+                wrong.push(format!(
+                    "it is {} behind, and will lose some",
+                    counted(sink.lag, "event")
+                ));
             }
             let error = sink.last_error.as_ref();
             let error = error.map(|it| format!("; last error: {it}")).unwrap_or_default();
@@ -192,7 +196,10 @@ fn sinks(sinks: &[SinkInfo], metrics: &Metrics) -> Vec<Check> {
                 ),
                 (_, true, false) => (
                     Outcome::Mend,
-                    format!("{name}: nothing is lost yet, {} events wait{error}", sink.lag),
+                    format!(
+                        "{name}: nothing is lost yet, but {} pending{error}",
+                        counted(sink.lag, "event")
+                    ),
                 ),
                 (false, true, true) => (
                     Outcome::Note,
@@ -200,7 +207,11 @@ fn sinks(sinks: &[SinkInfo], metrics: &Metrics) -> Vec<Check> {
                 ),
                 (true, true, true) => (
                     Outcome::Ok,
-                    format!("{name}: {} events are exported, {} behind", sink.exported, sink.lag),
+                    format!(
+                        "{name}: {} exported, {} behind",
+                        counted(sink.exported, "event"),
+                        sink.lag
+                    ),
                 ),
             };
             Check::new("sinks", result, line(&text))
@@ -248,8 +259,9 @@ fn loss(metrics: &Metrics) -> Check {
             "loss",
             Outcome::Mend,
             format!(
-                "{lost} events were evicted before readers that asked for them got them, since the server started: \
-                 raise --capacity and --capacity-bytes, or store all with --archive"
+                "{} evicted before readers that asked for them got them, since the server started: raise --capacity \
+                 and --capacity-bytes, or store all with --archive",
+                counted(lost, "event")
             ),
         ),
     }
@@ -319,13 +331,13 @@ mod tests {
         check(
             &sink(&json!({})),
             Outcome::Ok,
-            "archive: 8 events are exported, 1 behind",
+            "archive: 8 events exported, 1 behind",
         );
         check(&sink(&json!({"on": false})), Outcome::Note, "switched off");
         check(
             &sink(&json!({"lost": 3})),
             Outcome::Mend,
-            "3 events were evicted",
+            "3 events evicted",
         );
         check(
             &sink(&json!({"lag": 51})),
@@ -336,10 +348,14 @@ mod tests {
         check(
             &failed,
             Outcome::Mend,
-            "2 events were given up; last error: no space",
+            "2 events given up; last error: no space",
         );
         let waits = sink(&json!({"last_error": "no\nspace"}));
-        check(&waits, Outcome::Mend, "1 events wait; last error: no space");
+        check(
+            &waits,
+            Outcome::Mend,
+            "1 event pending; last error: no space",
+        );
     }
 
     #[test]
@@ -367,7 +383,7 @@ mod tests {
         let metrics = Metrics::read(
             b"tapline_lost_events_total 7\ntapline_refused_total{reason=\"streams\"} 2\n",
         );
-        check(&loss(&metrics), Outcome::Mend, "7 events were evicted");
+        check(&loss(&metrics), Outcome::Mend, "7 events evicted");
         check(
             &limits(&metrics).unwrap(),
             Outcome::Mend,

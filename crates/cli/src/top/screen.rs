@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::figures::{self, Clock};
 use crate::line::printable;
 use crate::session;
+use crate::why::counted;
 
 /// A terminal with fewer columns or rows than this has no use for tables.
 const SMALLEST: (u16, u16) = (24, 6);
@@ -230,7 +231,10 @@ impl Screen {
         let gone: u64 = numbers.sinks.sinks.iter().map(|it| it.lost).sum();
         if 0 < lost + gone {
             lines.push(Line::styled(
-                format!("loss     {lost} events by the open readers, {gone} by the sinks"),
+                format!(
+                    "loss     {} by the open readers, {gone} by the sinks",
+                    counted(lost, "event")
+                ),
                 Style::new().fg(Color::Red),
             ));
         }

@@ -122,7 +122,7 @@ fn a_file_that_was_cut_is_exported_as_far_as_it_goes_and_this_is_said() {
     assert_eq!(json(&said)["log"]["entries"].as_array().unwrap().len(), 49);
     assert!(
         said.err
-            .contains("1 lines that are no events (the first is line 6)"),
+            .contains("1 line without an event (the first is line 6)"),
         "{said:?}"
     );
 }

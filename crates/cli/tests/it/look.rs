@@ -261,7 +261,7 @@ gone request was 200              GET http://shop/ok.png (2 times)
     assert_eq!((said.code, said.out.as_str()), (Some(1), expected));
     let said = run(&["diff", &once, &thrice]);
     let expected = "\
-1 requests before, 3 after; 1 difference
+1 request before, 3 after; 1 difference
 new request  200                  GET http://shop/ok.png (2 times)
 ";
     assert_eq!((said.code, said.out.as_str()), (Some(1), expected));
