@@ -15,9 +15,9 @@ pub(crate) async fn run(args: View) -> Result<(), Failure> {
     let stop = signals::stop_requested().map_err(Failure::Serve)?;
     let address = args.listen;
     if !address.ip().is_loopback() {
-        let message =
-            format!("--listen {address}: is not a loopback address; the file may hold secrets");
-        return Err(Failure::Usage(message));
+        return Err(Failure::Usage(format!(
+            "--listen {address} is not a loopback address, and the file may hold secrets; listen on one such as 127.0.0.1"
+        )));
     }
     let listener = TcpListener::bind(address)
         .await

@@ -58,7 +58,11 @@ fn a_file_is_shown_to_this_machine_alone_and_only_if_it_has_events() {
     fs::write(&path, TOUR).unwrap();
     let said = run(&["view", &path, "--listen", "0.0.0.0:0"]);
     assert_eq!(said.code, Some(2), "{said:?}");
-    assert!(said.err.contains("not a loopback address"), "{said:?}");
+    assert!(
+        said.err
+            .contains("tapline: --listen 0.0.0.0:0 is not a loopback address, and "),
+        "{said:?}"
+    );
     fs::write(&path, "hello\n").unwrap();
     let said = run(&["view", &path]);
     assert_eq!(said.code, Some(1), "{said:?}");
