@@ -148,7 +148,7 @@ pub(crate) struct Run {
 const RUN_EXAMPLES: &str = "\
 Starts a session if none is running, and stops that one afterwards. If the command fails, it prints to standard error \
 what `tapline why` says about the time meanwhile, and writes the events to a file. The exit code is that of the command, \
-or 128 and the number of the signal that ended it.
+or 128 and the number of the signal that ended it; 127 if the command does not exist, and 126 if it cannot be executed.
 
 Examples:
   tapline run -- npx playwright test

@@ -1,6 +1,6 @@
 //! `tapline run`: captures what happens while a command runs.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
@@ -17,11 +17,22 @@ use crate::failure::{Failure, say};
 use crate::inputs::{self, Wanted};
 use crate::{files, token, why};
 
+/// The exit codes where the command could not be started, as a shell has them.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
 pub(crate) async fn run(args: Run) -> Result<ExitCode, Failure> {
     let client = token::client(&args.remote)?;
     let session = Session::begin(&client).await?;
     let status = status_of(&args).await;
     let ended = session.end(&client).await;
+    if let Err(failure @ Failure::Start { source, .. }) = &status {
+        let _ = failure.report();
+        return Ok(ExitCode::from(match source.kind() {
+            io::ErrorKind::NotFound => NOT_FOUND,
+            _ => NOT_EXECUTABLE,
+        }));
+    }
     let status = status?;
     ended?;
     if status.success() && !args.always {
@@ -50,7 +61,7 @@ async fn explain(args: &Run, begin: Cursor) -> Result<(), Failure> {
     let mut text = Vec::new();
     looked
         .write(&mut text, args.utc)
-        .and_then(|()| std::io::stderr().write_all(&text))
+        .and_then(|()| io::stderr().write_all(&text))
         .map_err(Failure::Output)?;
     if looked.has_events() && !args.no_dump {
         let path = write_dump(args, wanted).await?;
@@ -136,7 +147,7 @@ async fn write_dump(args: &Run, wanted: Wanted<'_>) -> Result<PathBuf, Failure> 
     let file = files::create_private(&path).map_err(unwritable)?;
     let mut writer = ExportWriter::new(
         Format::Ndjson,
-        std::io::BufWriter::new(file),
+        io::BufWriter::new(file),
         Sanitizer::default(),
     )
     .map_err(unwritable)?;

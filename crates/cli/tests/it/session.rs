@@ -155,12 +155,14 @@ fn a_command_that_fails_is_explained_and_its_events_are_kept() {
     assert_eq!(run(&["why", dump]).code, Some(1));
     let said = run_it("kill -TERM $$");
     assert_eq!(said.code, Some(128 + 15), "{said:?}");
-    let said = run(&["run", "--url", &server.url, "--", "/nowhere/program"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(
-        said.err.contains("cannot start /nowhere/program"),
-        "{said:?}"
-    );
+    let not_executable = directory.path("text");
+    std::fs::write(&not_executable, "some text").unwrap();
+    for (command, code) in [("/nowhere/program", 127), (&not_executable, 126)] {
+        let said = run(&["run", "--url", &server.url, "--", command]);
+        assert_eq!(said.code, Some(code), "{said:?}");
+        let expected = format!("tapline: cannot start {command}: ");
+        assert!(said.err.starts_with(&expected), "{said:?}");
+    }
     assert!(
         run(&["status", "--url", &server.url])
             .out
