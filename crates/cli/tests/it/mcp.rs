@@ -512,9 +512,22 @@ async fn over_http_an_agent_needs_the_token() {
 #[test]
 fn the_sizes_in_the_docs_are_those_of_the_answers() {
     const DOCS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/mcp.md"));
+    let list = |args: &[&str]| {
+        let answer = Agent::new(args).request("tools/list", json!({}));
+        answer["result"]["tools"].to_string().len()
+    };
+    let url = dead_url();
+    let mut rows: Vec<_> = [
+        ("for a file", list(&[CORPUS])),
+        ("for a server", list(&["--url", &url])),
+        (
+            "for a server with `--read-only`",
+            list(&["--url", &url, "--read-only"]),
+        ),
+    ]
+    .map(|(what, bytes)| (format!("the list of the tools {what}, once"), bytes))
+    .into();
     let mut agent = Agent::new(&[CORPUS]);
-    let tools = agent.request("tools/list", json!({}))["result"]["tools"].to_string();
-    let mut rows = vec![("the list of the tools, once".to_owned(), tools.len())];
     let seq = {
         let failed = agent.text("list_requests", json!({"failed": true}));
         let row = failed
