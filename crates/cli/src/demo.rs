@@ -93,6 +93,7 @@ fn welcome(what: &str, url: &str) -> String {
     format!(
         "{what}\n\nopen {url}/ in a browser, or try:\n  \
          tapline tail --url {url}\n  \
+         tapline why --url {url}\n  \
          curl -N {url}/telemetry/stream\n  \
          curl -N '{url}/telemetry/stream?replay=all&category=console&notices=true'\n  \
          curl '{url}/telemetry/events?type=page_*&limit=3'\n"

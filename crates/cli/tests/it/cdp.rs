@@ -285,6 +285,9 @@ fn a_demo_has_a_browser_that_goes_with_it() {
         "page_layout_shift",
     ];
     follow(&address, &types);
+    let why = run(&["why", "--url", &format!("http://{address}")]);
+    assert!(why.out.contains("/missing?page=1 answered 404"), "{why:?}");
+    assert!(!why.out.contains("favicon"), "{why:?}");
     demo.signal(Signal::TERM);
     let said = demo.end();
     assert_eq!(said.code, Some(0), "{said:?}");

@@ -18,6 +18,7 @@ fn real_events_happen_now() {
         format!("open {url}/ in a browser, or try:")
     );
     assert_eq!(demo.running.line(), format!("  tapline tail --url {url}"));
+    assert_eq!(demo.running.line(), format!("  tapline why --url {url}"));
 
     let said = Running::start(demo.tail(&["--json", "--replay", "all", "--limit", "20"])).end();
     assert_eq!(said.code, Some(0), "{said:?}");
