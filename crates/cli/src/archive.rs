@@ -14,11 +14,10 @@ use tapline_server::standalone;
 use crate::args::archive::{ArchiveCommand, Cat, Check, Export, Grep, Ls, Place, Rm};
 use crate::export::format_of;
 use crate::failure::{Failure, say};
-use crate::figures::size;
+use crate::figures::{counted, size};
 use crate::files;
 use crate::output;
 use crate::selection::{Part, Selection, each};
-use crate::why::counted;
 
 /// Blocks: it does nothing else.
 pub(crate) fn run(command: ArchiveCommand) -> Result<(), Failure> {

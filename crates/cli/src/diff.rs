@@ -9,12 +9,11 @@ use tapline_insight::{Finding, Input, Insight, Options, Problem, ProblemKind, Re
 
 use crate::args::look::Diff;
 use crate::failure::Failure;
-use crate::figures;
+use crate::figures::{self, counted};
 use crate::inputs::{self, Wanted};
 use crate::line::printable;
 use crate::output;
 use crate::requests::status;
-use crate::why::counted;
 
 /// The exit code where there are differences, and where it could not be compared.
 const DIFFERENT: u8 = 1;

@@ -19,11 +19,10 @@ use tokio::time::Instant;
 use crate::args::look::Doctor;
 use crate::chromium;
 use crate::failure::Failure;
-use crate::figures;
+use crate::figures::{self, counted};
 use crate::output::{self, print};
 use crate::session;
 use crate::token;
-use crate::why::counted;
 use metrics::Metrics;
 
 /// The exit code where something should be mended.

@@ -10,8 +10,8 @@ use tapline_server::standalone;
 
 use crate::args::{Export, ExportFormat};
 use crate::failure::{Failure, say};
+use crate::figures::counted;
 use crate::inputs::{self, Wanted};
-use crate::why::counted;
 
 type Writer = ExportWriter<BufWriter<Box<dyn Write + Send>>>;
 

@@ -8,8 +8,7 @@ use tapline_client::StreamedEvent;
 use tapline_insight::{Summary, one_line, summary};
 use tapline_oapi::{Category, Envelope, Event};
 
-use crate::figures::Clock;
-use crate::why::counted;
+use crate::figures::{Clock, counted};
 
 /// The longest text of an event that is shown, in characters: a line of it, most of the time.
 const MAX_TEXT_CHARS: usize = 200;

@@ -8,7 +8,7 @@ use tapline_cdp::{Recorded, SourceOptions, record};
 
 use crate::args::Record;
 use crate::failure::{Failure, say};
-use crate::why::counted;
+use crate::figures::counted;
 use crate::{files, serve, signals};
 
 pub(crate) async fn run(args: Record) -> Result<(), Failure> {

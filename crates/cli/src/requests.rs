@@ -6,11 +6,10 @@ use tapline_insight::{Finding, Input, Insight, Options, Outcome, Request};
 
 use crate::args::look::{Requests, Sort};
 use crate::failure::{Failure, say};
-use crate::figures::{self, Clock};
+use crate::figures::{self, Clock, counted};
 use crate::inputs;
 use crate::line::printable;
 use crate::output;
-use crate::why::counted;
 
 pub(crate) async fn run(args: Requests) -> Result<(), Failure> {
     let mut found = Vec::new();

@@ -9,10 +9,10 @@ use tapline_oapi::{
 
 use crate::args::session::{Start, Status, Stop, Wait};
 use crate::failure::{Failure, say};
+use crate::figures::counted;
 use crate::line::{one_line_of_json, printable};
 use crate::output::print;
 use crate::token;
-use crate::why::counted;
 
 /// The exit code of a wait that ended without an event.
 const TIMED_OUT: u8 = 3;

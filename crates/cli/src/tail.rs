@@ -15,13 +15,12 @@ use tapline_oapi::{ByeReason, CategorySet, Envelope, SessionNotice};
 
 use crate::args::{Replay, Tail};
 use crate::failure::{Failure, chain};
-use crate::figures::Clock;
+use crate::figures::{Clock, counted};
 use crate::line::{self, Lines, Palette, one_line_of_json};
 use crate::session::captured;
 use crate::signals;
 use crate::template::Template;
 use crate::token;
-use crate::why::counted;
 use stored::StoredCursor;
 
 /// How often to check that standard output still has a reader, while there is nothing to write.

@@ -6,9 +6,9 @@ use tokio::net::TcpListener;
 
 use crate::args::View;
 use crate::failure::{Failure, say};
+use crate::figures::counted;
 use crate::inputs::{self, Content, Wanted};
 use crate::signals;
-use crate::why::counted;
 
 pub(crate) async fn run(args: View) -> Result<(), Failure> {
     let html = page(&args)?;

@@ -13,7 +13,7 @@ use tapline_insight::{
 use crate::args::Remote;
 use crate::args::look::Why;
 use crate::failure::Failure;
-use crate::figures::Clock;
+use crate::figures::{Clock, counted};
 use crate::inputs::{self, Wanted};
 use crate::line::printable;
 use crate::output;
@@ -370,12 +370,5 @@ pub(crate) fn asked_by(request: &Request) -> String {
         (Some(file), None, _) => format!("{file} ({what})"),
         (None, _, "") => what.to_owned(),
         (None, _, document) => format!("{document} ({what})"),
-    }
-}
-
-pub(crate) fn counted(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
     }
 }

@@ -5,8 +5,7 @@ use tapline_oapi::{Category, CategorySet, Envelope, ReaderInfo, SinkInfo, State}
 
 use super::metrics::Metrics;
 use super::{Check, Outcome, line, session, unknown};
-use crate::figures::Clock;
-use crate::why::counted;
+use crate::figures::{Clock, counted};
 
 /// Looks at all of them. `own` is a reader of ours. Whether all could be looked at.
 pub(super) async fn check(

@@ -17,11 +17,11 @@ use super::tools::{Arguments, Needs, ToolSpec};
 use crate::args::Remote;
 use crate::args::look::Sort;
 use crate::failure::Failure;
-use crate::figures::{self, Clock};
+use crate::figures::{self, Clock, counted};
 use crate::inputs::{self, Wanted};
 use crate::line::printable;
 use crate::redaction::Redaction;
-use crate::why::{asked_by, counted};
+use crate::why::asked_by;
 use crate::{misspelt, requests, session, token, why};
 
 /// How many calls read events at the same time: each may need some 100 MiB.

@@ -10,10 +10,9 @@ use tapline_oapi::{Category, ReaderInfo, SinkInfo};
 
 use super::numbers::{MOST_PENDING, Numbers, SECONDS};
 use crate::failure::Failure;
-use crate::figures::{self, Clock};
+use crate::figures::{self, Clock, counted};
 use crate::line::printable;
 use crate::session;
-use crate::why::counted;
 
 /// A terminal with fewer columns or rows than this has no use for tables.
 const SMALLEST: (u16, u16) = (24, 6);

@@ -65,7 +65,7 @@ fn failed_blocked_and_refused_requests_are_problems_and_given_up_ones_are_not() 
 
 /// An answer is reported when its body was read: the page may have logged what it made of it by then.
 #[test]
-fn what_was_before_and_after_a_problem_is_told_by_the_time_and_not_by_the_seq() {
+fn what_was_before_and_after_a_problem_goes_by_the_time_and_not_by_the_seq() {
     let log = |seq, ms, text: &str| {
         let line = json!({"level": "log", "text": text});
         event(seq, ms, "console_log", data("tab", line))
