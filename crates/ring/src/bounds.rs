@@ -39,6 +39,9 @@ impl<T> Bounds<T> {
 /// appends a second, 365 years.
 pub const MAX_START: u64 = 1 << 60;
 
+/// The largest [log of classes](Bounds::log), in records: its bytes are 4 GiB.
+pub const MAX_LOG: u64 = 1 << 32;
+
 /// Why a ring cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -49,8 +52,8 @@ pub enum CapacityError {
     /// More slots than there are addresses or memory for.
     #[error("the capacity of {0} records is more than there is memory for")]
     TooLarge(usize),
-    /// The log of classes is for more records than there is memory for.
-    #[error("the log of {0} records is more than there is memory for")]
+    /// The log of classes is for more than [`MAX_LOG`] records, or for more than there is memory for.
+    #[error("the log of {0} records is more than {MAX_LOG}, or than there is memory for")]
     LogTooLarge(usize),
     /// The first seq would be 0 or beyond what a ring can number.
     #[error("the first seq cannot be {0}: it is from 1 to {max}", max = MAX_START + 1)]

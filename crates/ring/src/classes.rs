@@ -13,6 +13,7 @@ use std::ops::RangeInclusive;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::bounds::MAX_LOG;
 use crate::order::{CHANGE_SLOT, LOOK_AT_SLOT};
 use crate::reclaim::Guard;
 use crate::stack::Stack;
@@ -56,9 +57,13 @@ struct Chunk {
 }
 
 impl ClassLog {
-    /// For `records`, rounded up to a power of two, and for two chunks at least; off with 0. `None` where there is no
-    /// memory for the pointers to its chunks; the chunks themselves are allocated when they begin.
+    /// For `records`, rounded up to a power of two, and for two chunks at least; off with 0. `None` for more than
+    /// [`MAX_LOG`], and where there is no memory for the pointers to its chunks; the chunks themselves are allocated when
+    /// they begin.
     pub(crate) fn new(records: usize, start: u64) -> Option<Self> {
+        if records as u64 > MAX_LOG {
+            return None;
+        }
         let chunks = records.div_ceil(CHUNK as usize).max(2);
         let chunks = chunks.checked_next_power_of_two()?;
         let first = (start + 1) / CHUNK;

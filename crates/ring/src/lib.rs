@@ -56,7 +56,7 @@ mod abandoned;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod litmus;
 
-pub use bounds::{Bounds, CapacityError, MAX_START};
+pub use bounds::{Bounds, CapacityError, MAX_LOG, MAX_START};
 pub use classes::{CLASSES, ClassCounts};
 pub use per_thread::PerThread;
 pub use reader::{Lost, ReadItem, Reader};

@@ -31,7 +31,7 @@ pub(crate) struct Server {
     pub(crate) capacity_bytes: usize,
 
     /// Know the category of this many of the newest events, retained or not, at a byte each: so a loss is exact by category
-    /// also for a reader that was away for long. Rounded up to a power of two; 0 switches it off
+    /// also for a reader that was away for long. Rounded up to a power of two, at most 4Gi; 0 switches it off
     #[arg(long, value_name = "EVENTS", default_value = "16Mi", value_parser = units::count)]
     #[arg(env = "TAPLINE_CATEGORY_LOG", hide_env_values = true)]
     pub(crate) category_log: usize,
