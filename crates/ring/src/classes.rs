@@ -10,7 +10,7 @@
 
 use std::array;
 use std::ops::RangeInclusive;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::bounds::MAX_LOG;
@@ -44,9 +44,18 @@ pub(crate) struct ClassLog {
     start: u64,
     /// Whether it counts all records and no fewer: there is no log then but the little that this takes.
     is_off: bool,
-    /// Chunks that were replaced, with the seq from which on a thread that enters cannot reach them.
-    retired: Stack<(Box<Chunk>, u64)>,
+    retired: Stack<Retired>,
 }
+
+/// A chunk that was replaced, and the seq from which on a thread that enters cannot reach it. Others may until then: it is
+/// no [`Box`], which would be the only way to it.
+struct Retired {
+    chunk: NonNull<Chunk>,
+    stamp: u64,
+}
+
+// SAFETY: [L2] a chunk is shared between threads, and freed by the one that finds that no other can reach it.
+unsafe impl Send for Retired {}
 
 struct Chunk {
     /// The first seq in it is this times [`CHUNK`].
@@ -157,11 +166,11 @@ impl ClassLog {
         }
         // [L1] All of it is written: the record that begins this chunk is stored.
         let before = self.through(number * CHUNK - 1, guard)?;
-        let new = match old.is_null() {
+        let unused = match old.is_null() {
             true => Chunk::new(number, before),
             false => self.unused(number, before, guard),
         };
-        let new = Box::into_raw(new);
+        let new = Box::into_raw(unused);
         // Release [L2]: its number and the counts; pairs with the loads. SeqCst [E1]: it has left its place before
         // the seq that stamps it is stored.
         match self
@@ -169,18 +178,15 @@ impl ClassLog {
             .compare_exchange(old, new, CHANGE_SLOT, Relaxed)
         {
             Ok(_) => {
-                if !old.is_null() {
+                if let Some(chunk) = NonNull::new(old) {
                     // The record after the one that begins this chunk: its producer writes that one down first, and
                     // finds this chunk, or has put it there itself.
                     let stamp = number * CHUNK + 1;
-                    // SAFETY: it came from a box below, and the exchange took it out.
-                    self.retired.push((unsafe { Box::from_raw(old) }, stamp));
+                    self.retired.push(Retired { chunk, stamp });
                 }
             }
-            Err(_) => {
-                // SAFETY: the exchange failed, so no thread has seen it.
-                self.retired.push((unsafe { Box::from_raw(new) }, 0));
-            }
+            // SAFETY: it came from a box, and the exchange failed, so no thread has seen it.
+            Err(_) => drop(unsafe { Box::from_raw(new) }),
         }
         self.chunk(number, guard)
     }
@@ -194,10 +200,11 @@ impl ClassLog {
         let mut spare = None;
         let retired = self.retired.take_all();
         let horizon = guard.horizon();
-        for (chunk, stamp) in retired {
-            match stamp <= horizon {
-                true => spare = Some(chunk),
-                false => self.retired.push((chunk, stamp)),
+        for retired in retired {
+            match retired.stamp <= horizon {
+                // SAFETY: [E1] no thread can reach it; it came from a box.
+                true => spare = Some(unsafe { Box::from_raw(retired.chunk.as_ptr()) }),
+                false => self.retired.push(retired),
             }
         }
         match spare {
@@ -284,6 +291,10 @@ impl Drop for ClassLog {
                 // SAFETY: it came from a box, and no other thread has the log.
                 drop(unsafe { Box::from_raw(chunk) });
             }
+        }
+        for retired in self.retired.take_all() {
+            // SAFETY: as above; it was taken out of its place once.
+            drop(unsafe { Box::from_raw(retired.chunk.as_ptr()) });
         }
     }
 }
