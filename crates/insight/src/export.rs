@@ -108,8 +108,8 @@ impl std::error::Error for UnknownFormat {}
 /// Writes a stream of events as a file, while it is read. Give it a writer with a buffer.
 ///
 /// Memory is bounded: requests are written when they have ended and 10,000 others, or others with 16 MiB of events, were read since,
-/// or at the end. So the entries of a HAR are in the order in which the requests began, except for those that lasted
-/// longer.
+/// or at the end. So the entries of a HAR are in the order in which the requests were reported, except for those that
+/// lasted longer.
 ///
 /// ```
 /// use tapline_insight::{ExportWriter, Format, Input, Sanitizer};
