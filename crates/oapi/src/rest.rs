@@ -367,7 +367,7 @@ impl<'de, T: Read> DeserializeSeed<'de> for Field<T> {
 }
 
 /// Reads with the type's own `Deserialize`, and compares what it writes.
-pub(crate) fn compared<T: DeserializeOwned + Serialize>(value: Value) -> Result<Held<T>, Error> {
+fn compared<T: DeserializeOwned + Serialize>(value: Value) -> Result<Held<T>, Error> {
     let read = T::deserialize(&value)?;
     match serde_json::to_value(&read)? == value {
         true => Ok(Held::all(read)),
