@@ -80,4 +80,4 @@ pub use tapline_events::{
     Behind, Counts, Cursor, Epoch, Filter, LagPolicy, Lost, ReaderLedger, Retained, Retention,
     TypePattern,
 };
-pub use tapline_telemetry::{Envelope, Filtered, PublishError, SessionLedger};
+pub use tapline_telemetry::{Batch, Envelope, Filtered, PublishError, SessionLedger};

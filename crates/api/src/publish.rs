@@ -1,7 +1,7 @@
 //! Publishing: one event, or many.
 
 use tapline_oapi::{BatchResult, ErrorBody, Event, LineError, PublishRequest, from_json_line};
-use tapline_telemetry::{Envelope, PublishError};
+use tapline_telemetry::{Batch, Envelope, PublishError};
 
 use crate::causes::Trace;
 use crate::error::ApiError;
@@ -52,19 +52,13 @@ impl ApiService {
     ///
     /// [`ApiError::Event`], [`ApiError::ReservedSource`], [`ApiError::EventTooLarge`].
     pub fn publish(&self, request: PublishRequest) -> Result<Published, ApiError> {
-        if request.uses_reserved_source() {
-            return Err(ApiError::ReservedSource);
-        }
-        match self.session().publish(Event::try_from(request)?) {
-            Ok(envelope) => Ok(Published::Captured(envelope)),
-            Err(PublishError::TooLarge(field)) => Err(ApiError::EventTooLarge(field)),
-            Err(PublishError::Inactive) => Ok(Published::NotCaptured(NotCaptured::NoSession)),
-            Err(_) => Ok(Published::NotCaptured(NotCaptured::CategoryDisabled)),
-        }
+        outcome(self.session().publish(event_of(request)?))
     }
 
     /// Publishes NDJSON, one event a line, and adds to `result` what became of each. A bad line is
     /// refused and the others are not; an empty line is passed over.
+    ///
+    /// The lines are one [`Batch`]: readers that sleep are called after every 64 events of it, and at its end.
     ///
     /// `first_line` is the number of the first line, from 1, so that a long body can be published in
     /// pieces. `trace` is the trace that the events follow from. Returns how many lines there were.
@@ -75,6 +69,7 @@ impl ApiService {
         trace: Option<&Trace>,
         result: &mut BatchResult,
     ) -> u64 {
+        let mut batch = self.session().batch();
         let mut line = first_line;
         // A line break ends a line: what follows the last one is a line only if there is something.
         for text in lines
@@ -83,47 +78,63 @@ impl ApiService {
             .split(|byte| *byte == b'\n')
         {
             if !text.trim_ascii().is_empty() {
-                self.publish_line(text, line, trace, result);
+                publish_line(&mut batch, text, line, trace, result);
             }
             line += 1;
         }
         line - first_line
     }
+}
 
-    fn publish_line(
-        &self,
-        text: &[u8],
-        line: u64,
-        trace: Option<&Trace>,
-        result: &mut BatchResult,
-    ) {
-        let published =
-            from_json_line(text)
-                .map_err(ApiError::from)
-                .and_then(|mut request: PublishRequest| {
-                    if let Some(trace) = trace {
-                        trace.mark(request.source.get_or_insert_default());
-                    }
-                    self.publish(request)
-                });
-        match published {
-            Ok(Published::Captured(envelope)) => {
-                result.published += 1;
-                result.first_seq.get_or_insert(envelope.seq());
-                result.last_seq = Some(envelope.seq());
-            }
-            Ok(Published::NotCaptured(_)) => result.filtered += 1,
-            Err(error) => {
-                result.refused += 1;
-                if result.errors.len() < BatchResult::MAX_ERRORS {
-                    let ErrorBody { code, message, .. } = ErrorBody::from(&error);
-                    result.errors.push(LineError {
-                        line,
-                        code,
-                        message,
-                    });
+fn publish_line(
+    batch: &mut Batch<'_>,
+    text: &[u8],
+    line: u64,
+    trace: Option<&Trace>,
+    result: &mut BatchResult,
+) {
+    let event =
+        from_json_line(text)
+            .map_err(ApiError::from)
+            .and_then(|mut request: PublishRequest| {
+                if let Some(trace) = trace {
+                    trace.mark(request.source.get_or_insert_default());
                 }
+                event_of(request)
+            });
+    match event.and_then(|event| outcome(batch.publish(event))) {
+        Ok(Published::Captured(envelope)) => {
+            result.published += 1;
+            result.first_seq.get_or_insert(envelope.seq());
+            result.last_seq = Some(envelope.seq());
+        }
+        Ok(Published::NotCaptured(_)) => result.filtered += 1,
+        Err(error) => {
+            result.refused += 1;
+            if result.errors.len() < BatchResult::MAX_ERRORS {
+                let ErrorBody { code, message, .. } = ErrorBody::from(&error);
+                result.errors.push(LineError {
+                    line,
+                    code,
+                    message,
+                });
             }
         }
+    }
+}
+
+fn event_of(request: PublishRequest) -> Result<Event, ApiError> {
+    if request.uses_reserved_source() {
+        return Err(ApiError::ReservedSource);
+    }
+    Ok(Event::try_from(request)?)
+}
+
+fn outcome<E>(published: Result<E, PublishError>) -> Result<Published<E>, ApiError> {
+    match published {
+        Ok(envelope) => Ok(Published::Captured(envelope)),
+        Err(PublishError::TooLarge(field)) => Err(ApiError::EventTooLarge(field)),
+        Err(PublishError::Inactive) => Ok(Published::NotCaptured(NotCaptured::NoSession)),
+        Err(_) => Ok(Published::NotCaptured(NotCaptured::CategoryDisabled)),
     }
 }

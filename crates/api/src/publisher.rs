@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tapline_events::IntoEvent;
 use tapline_oapi::{Category, CategorySet};
-use tapline_telemetry::{Envelope, PublishError, SessionState, TelemetrySession};
+use tapline_telemetry::{Batch, Envelope, PublishError, SessionState, TelemetrySession};
 
 use crate::causes::Causes;
 
@@ -66,6 +66,14 @@ impl Publisher {
         match &self.bound_to {
             None => self.session.publish(event),
             Some(id) => self.session.publish_in(id, event),
+        }
+    }
+
+    /// To publish several events that are at hand, for less than [`publish`](Self::publish) takes for each: see [`Batch`].
+    pub fn batch(&self) -> Batch<'_> {
+        match &self.bound_to {
+            None => self.session.batch(),
+            Some(id) => self.session.batch_in(id),
         }
     }
 

@@ -71,10 +71,12 @@ async fn print(
     let mut out = io::stdout();
     let (mut unwritten, mut unread) = (None, None);
     let readable = events.map_while(|event| event.map_err(|failure| unread = Some(failure)).ok());
-    play(readable, pace, |event| {
-        if unwritten.is_none() {
-            let line = serde_json::to_string(&event).expect("an event always serializes");
-            unwritten = writeln!(out, "{line}").err();
+    play(readable, pace, |due| {
+        for event in due {
+            if unwritten.is_none() {
+                let line = serde_json::to_string(&event).expect("an event always serializes");
+                unwritten = writeln!(out, "{line}").err();
+            }
         }
     })
     .await;

@@ -43,6 +43,6 @@ pub use envelope::{Envelope, EnvelopeRef};
 pub use filter::{Filter, TypePattern};
 pub use reader::{Item, LagPolicy, Lost, Reader, ReaderLedger};
 pub use stamp::Stamp;
-pub use stream::{AppendError, Behind, EventStream, IntoEvent, Retention};
+pub use stream::{AppendError, Batch, Behind, EventStream, IntoEvent, Retention};
 pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use tapline_ring::{CapacityError, Retained};

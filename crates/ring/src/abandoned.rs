@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::classes::{CHUNK, CLASSES};
 use crate::sync::stepped::each_step;
-use crate::{Bounds, ReadItem, Reader, Ring};
+use crate::{Bounds, Measure, ReadItem, Reader, Ring};
 
 /// The state counts the records, so that a record which is decided by a wrong state shows.
 type Counting = Ring<u64, u64>;
@@ -29,10 +29,8 @@ const CLASS: u64 = 7;
 /// What is below it in a value is the weight; above it is the seq.
 const SEQ: u64 = 1000;
 
-fn bounds(records: usize) -> Bounds<u64> {
+fn bounds(records: usize) -> Bounds {
     Bounds {
-        weigh: |value| value % SEQ,
-        classify: |value| (value / SEQ % CLASS) as u8,
         log: 4 * CHUNK as usize,
         ..Bounds::of(records)
     }
@@ -51,13 +49,19 @@ fn filled(ring: Arc<Counting>, appends: u64, value: u64) -> Arc<Counting> {
 }
 
 fn append(ring: &Counting, value: u64) -> u64 {
-    let count = |value: &mut u64, count: &mut u64, seq| {
-        *value = *value % SEQ + seq * SEQ;
-        *count += 1;
-        assert_eq!(*count, seq);
-        Ok::<(), ()>(())
-    };
-    ring.append(value, count).expect("nothing is refused").seq()
+    let appended = ring.append(value, count);
+    appended.expect("nothing is refused").seq()
+}
+
+fn count(value: &mut u64, count: &mut u64, seq: u64) -> Result<Measure, ()> {
+    let weight = *value % SEQ;
+    *value = weight + seq * SEQ;
+    *count += 1;
+    assert_eq!(*count, seq);
+    Ok(Measure {
+        weight: weight as u32,
+        class: (seq % CLASS) as u8,
+    })
 }
 
 /// The log has the classes of the newest records, and nothing that is wrong.
@@ -208,6 +212,41 @@ fn a_producer_abandoned_between_any_two_steps_of_an_append() {
     }
 }
 
+/// Of a batch that calls readers, and enters again, after two.
+#[test]
+fn a_producer_abandoned_between_any_two_steps_of_a_batch() {
+    for records in [1, 2, 8] {
+        for appends in [0, 3] {
+            let ring = move || filled(empty(records), appends, 1);
+            let steps = abandon_everywhere(ring, |ring| {
+                let mut batch = ring.batch();
+                for _ in 0..5 {
+                    batch.append(99, count).expect("nothing is refused");
+                }
+            });
+            assert!(steps >= 30, "{steps} steps");
+        }
+    }
+}
+
+/// The batch may be abandoned at any moment after the first of its records: the next append has the sleepers woken.
+#[test]
+fn a_producer_abandoned_in_a_batch_before_it_wakes() {
+    abandon_before_sleepers(
+        1000 * PATIENCE,
+        |ring| {
+            let mut batch = ring.batch();
+            for _ in 0..3 {
+                batch.append(1, count).expect("nothing is refused");
+            }
+        },
+        |ring, sleepers, at| {
+            append(ring, 2);
+            all_woken(sleepers, at);
+        },
+    );
+}
+
 #[test]
 fn a_producer_abandoned_while_it_evicts_for_weight() {
     let ring = || {
@@ -229,7 +268,7 @@ fn a_producer_abandoned_while_it_evicts_for_weight() {
 #[test]
 fn a_producer_abandoned_while_it_wakes() {
     let never = 1000 * PATIENCE;
-    let steps = abandon_before_sleepers(never, |ring, sleepers, at| {
+    let steps = abandon_before_sleepers(never, append_one, |ring, sleepers, at| {
         append(ring, 2);
         all_woken(sleepers, at);
     });
@@ -240,11 +279,15 @@ fn a_producer_abandoned_while_it_wakes() {
 #[test]
 fn a_producer_abandoned_while_it_wakes_and_none_appends_after_it() {
     let soon = Duration::from_millis(5);
-    abandon_before_sleepers(soon, |ring, sleepers, at| {
+    abandon_before_sleepers(soon, append_one, |ring, sleepers, at| {
         if ring.head() > 0 {
             all_woken(sleepers, at);
         }
     });
+}
+
+fn append_one(ring: &Arc<Counting>) {
+    append(ring, 1);
 }
 
 #[derive(Default)]
@@ -266,10 +309,11 @@ fn all_woken(sleepers: &[Arc<Called>], at: usize) {
     }
 }
 
-/// Abandons an append before each of its steps, one after the other, with three asleep; returns how many steps
+/// Abandons `work` before each of its steps, one after the other, with three asleep; returns how many steps
 /// there were.
 fn abandon_before_sleepers(
     backstop: Duration,
+    work: impl Fn(&Arc<Counting>) + Clone + Send + 'static,
     meanwhile: impl Fn(&Arc<Counting>, &[Arc<Called>], usize),
 ) -> usize {
     for at in 0.. {
@@ -283,16 +327,14 @@ fn abandon_before_sleepers(
                 (reader, called)
             })
             .unzip();
-        let of_thread = ring.clone();
-        let Some(abandoned) = Abandoned::at(at, move || {
-            append(&of_thread, 1);
-        }) else {
+        let (of_thread, work) = (ring.clone(), work.clone());
+        let Some(abandoned) = Abandoned::at(at, move || work(&of_thread)) else {
             return at;
         };
         meanwhile(&ring, &sleepers, at);
         abandoned.resume();
     }
-    unreachable!("an append has an end")
+    unreachable!("work has an end")
 }
 
 #[test]
@@ -314,6 +356,13 @@ fn a_reader_abandoned_anywhere() {
         drain(&mut reader);
         drop(reader.next(Some(Instant::now())));
     });
+}
+
+fn weight(weight: u64) -> Result<Measure, ()> {
+    Ok(Measure {
+        weight: weight as u32,
+        ..Measure::default()
+    })
 }
 
 /// Counts the panics of its `Clone`, which come while a flag is set.
@@ -346,12 +395,11 @@ fn an_append_either_panics_or_appends_wherever_a_clone_begins_to_panic() {
         };
         let bounds = Bounds {
             weight: 10,
-            weigh: |value: &u64| *value,
             ..Bounds::of(4)
         };
         let ring = Arc::new(Ring::bounded(bounds, state.clone()).expect("bounds"));
         let append = |ring: &Ring<u64, Fragile>, value| {
-            let appended = ring.append(value, |_, _, _| Ok::<(), ()>(()));
+            let appended = ring.append(value, |_, _, _| weight(value));
             appended.map_or(0, |record| record.seq())
         };
         for _ in 0..5 {

@@ -2,32 +2,29 @@
 
 use std::io;
 
+#[cfg(doc)]
+use crate::Measure;
+
 /// How much a ring retains; the oldest goes first.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds<T> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
     /// At most so many records, rounded up to a power of two. At least 1.
     pub records: usize,
-    /// At most so much weight, in the unit of `weigh`. The newest record is retained whatever it
-    /// weighs.
+    /// At most so much [weight](Measure::weight), in a unit of the user's choice. The newest record is retained
+    /// whatever it weighs. Weights are added up to 2^60: what comes on top of that is not counted.
     pub weight: u64,
-    /// The weight of a value, asked once it is decided that the value is appended.
-    pub weigh: fn(&T) -> u64,
-    /// The class of a value, asked when its weight is: from 0 to 15, or the class modulo 16.
-    pub classify: fn(&T) -> u8,
-    /// Of so many records the class is kept, evicted or not: a byte each, in memory that is allocated as they come.
+    /// Of so many records the [class](Measure::class) is kept, evicted or not: a byte each, in memory that is allocated as they come.
     /// Rounded up to a power of two, and to 8192 at least. While the newest 4096 of them begin anew, as many fewer are
     /// there. With 0 only counts of all records are known. See [`Ring::classes`](crate::Ring::classes).
     pub log: usize,
 }
 
-impl<T> Bounds<T> {
-    /// At most so many records, of any weight, and all of one class.
+impl Bounds {
+    /// At most so many records, of any weight, and no log of their classes.
     pub const fn of(records: usize) -> Self {
         Self {
             records,
             weight: u64::MAX,
-            weigh: |_| 0,
-            classify: |_| 0,
             log: 0,
         }
     }

@@ -19,7 +19,7 @@ use crate::reclaim::Guard;
 use crate::stack::Stack;
 use crate::sync::{AtomicPtr, AtomicU8};
 
-/// How many classes there are: see [`Bounds::classify`](crate::Bounds::classify).
+/// How many classes there are: see [`Measure::class`](crate::Measure::class).
 pub const CLASSES: usize = 16;
 
 /// How many records there are of each class.

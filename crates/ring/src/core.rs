@@ -13,7 +13,7 @@ use crate::classes::{CLASSES, ClassCounts, ClassLog};
 use crate::foreign;
 use crate::order::{CHANGE_SLOT, LOOK_AT_SLOT};
 use crate::reclaim::{Domain, Guard};
-use crate::record::{Kept, Record, RecordRef};
+use crate::record::{Record, RecordRef, Sum};
 use crate::slot::{Generation, Transition, View, Word};
 use crate::sync::{AtomicPtr, AtomicU64};
 use crate::wait::Waiters;
@@ -29,17 +29,15 @@ where
     start: u64,
     /// A seq that is stored, and nearly always the newest ([I2]): where to look from.
     tail: CachePadded<AtomicU64>,
-    weight: CachePadded<WeightBound<T>>,
-    classify: fn(&T) -> u8,
+    weight: CachePadded<WeightBound>,
     log: ClassLog,
     pub(crate) waiters: CachePadded<Waiters>,
     pub(crate) domain: Domain<T, S>,
 }
 
 /// The bound by weight, and how far eviction has come.
-struct WeightBound<T> {
+struct WeightBound {
     most: u64,
-    weigh: fn(&T) -> u64,
     /// Up to this total weight nothing has to be evicted. Only grows: it was right when it was worked out,
     /// and stays right because the oldest only moves forward.
     free_up_to: AtomicU64,
@@ -53,9 +51,8 @@ struct WeightBound<T> {
 pub(crate) struct Claim<'g, T, S> {
     pub(crate) head: u64,
     pub(crate) word: Word<T, S>,
-    pub(crate) total_weight: u64,
-    /// The class of the record `head`, if there is one.
-    pub(crate) class: u8,
+    /// Of the record `head`, if there is one.
+    pub(crate) sum: Sum,
     pub(crate) state: &'g S,
 }
 
@@ -83,7 +80,7 @@ where
     pub(crate) fn new(
         mut slots: Vec<AtomicPtr<Record<T, S>>>,
         log: ClassLog,
-        bounds: Bounds<T>,
+        bounds: Bounds,
         initial: S,
         start: u64,
     ) -> Self {
@@ -97,8 +94,7 @@ where
         // The initial state is a transition before the first record: no special case for an empty ring.
         let transition = Box::new(Transition {
             awaits: first,
-            total_weight: 0,
-            class: 0,
+            sum: Sum::NONE,
             state: initial,
             evictee: None,
         });
@@ -110,30 +106,21 @@ where
             tail: CachePadded::new(AtomicU64::new(start)),
             weight: CachePadded::new(WeightBound {
                 most: bounds.weight,
-                weigh: bounds.weigh,
                 free_up_to: AtomicU64::new(bounds.weight),
                 evicted_below: AtomicU64::new(start + 1),
             }),
-            classify: bounds.classify,
             log,
             waiters: CachePadded::new(Waiters::default()),
             domain: Domain::default(),
         }
     }
 
-    pub(crate) fn bounds(&self) -> Bounds<T> {
+    pub(crate) fn bounds(&self) -> Bounds {
         Bounds {
             records: self.slots.len(),
             weight: self.weight.most,
-            weigh: self.weight.weigh,
-            classify: self.classify,
             log: self.log.records(),
         }
-    }
-
-    #[inline]
-    pub(crate) fn classify(&self, value: &T) -> u8 {
-        (self.classify)(value)
     }
 
     /// The memory of the log of classes, in bytes.
@@ -153,13 +140,8 @@ where
             return self.log.count(first..=last, &guard);
         }
         let mut counts = self.log.count(first..=last - 1, &guard)?;
-        counts[usize::from(claim.class) % CLASSES] += 1;
+        counts[usize::from(claim.sum.class()) % CLASSES] += 1;
         Some(counts)
-    }
-
-    #[inline]
-    pub(crate) fn weigh(&self, value: &T) -> u64 {
-        (self.weight.weigh)(value)
     }
 
     /// The seq before the first one that this ring assigns.
@@ -188,9 +170,19 @@ where
     }
 
     /// Where the next record goes, as of one moment within the call ([I3]).
-    #[inline(always)]
+    #[inline]
     pub(crate) fn claim<'g>(&self, guard: &'g Guard<'_, T, S>) -> Claim<'g, T, S> {
-        let mut head = self.tail();
+        self.claim_from(self.tail(), guard)
+    }
+
+    /// As [`claim`](Self::claim), looking from a seq that is stored, as new as is known: like the tail, it may be behind
+    /// ([I2]).
+    #[inline(always)]
+    pub(crate) fn claim_from<'g>(
+        &self,
+        mut head: u64,
+        guard: &'g Guard<'_, T, S>,
+    ) -> Claim<'g, T, S> {
         loop {
             // SeqCst [E1] and Acquire [P1]: a record's or transition's content; pairs with the exchanges.
             let word = Word::from_raw(self.slot(head + 1).load(LOOK_AT_SLOT));
@@ -206,8 +198,7 @@ where
                     return Claim {
                         head,
                         word,
-                        total_weight: transition.total_weight,
-                        class: transition.class,
+                        sum: transition.sum,
                         state: &transition.state,
                     };
                 }
@@ -222,8 +213,7 @@ where
                             return Claim {
                                 head,
                                 word,
-                                total_weight: record.total_weight,
-                                class: record.class,
+                                sum: record.sum,
                                 state: &record.get().state,
                             };
                         }
@@ -243,19 +233,19 @@ where
         (claim.head, claim.word.into_raw().addr())
     }
 
-    /// Stores the record, unless something has changed since the claim. Nothing in here panics once the
+    /// Stores the record with so many references, the ring's own included, unless something has changed since the claim. Nothing in here panics once the
     /// record is stored.
     #[inline(always)]
-    pub(crate) fn put(
+    pub(crate) fn put<'g>(
         &self,
         claim: &Claim<'_, T, S>,
         record: Box<Record<T, S>>,
-        guard: &Guard<'_, T, S>,
-    ) -> Result<Kept<T, S>, Box<Record<T, S>>> {
+        refs: u32,
+        guard: &'g Guard<'_, T, S>,
+    ) -> Result<RecordRef<'g, T, S>, Box<Record<T, S>>> {
         let seq = claim.seq();
-        self.log.note(claim.head, claim.class, guard);
-        let total_weight = record.total_weight;
-        let record = Record::shared(record);
+        self.log.note(claim.head, claim.sum.class(), guard);
+        let record = Record::shared(record, refs);
         // Release [P1]: publishes the record; pairs with every load of a slot.
         // SeqCst [W1]: before the look at the flags; pairs with the look before a sleep.
         let swap = self.slot(seq).compare_exchange(
@@ -269,15 +259,15 @@ where
             return Err(unsafe { Box::from_raw(record.as_ptr()) });
         }
         self.move_tail(seq);
-        // SAFETY: one of the two references that `shared` made.
-        let kept = unsafe { Kept::new(record) };
+        // SAFETY: [E1] it is evicted after the guard was made, if at all.
+        let stored: RecordRef<'g, T, S> = unsafe { RecordRef::new(record) };
         // SAFETY: [R1] the exchange took the word out; `seq` is in the tail only after it.
         unsafe { self.retire_whole(claim.word, seq, guard) };
         // Relaxed: it only grows, and was true when it was stored.
-        if total_weight > self.weight.free_up_to.load(Relaxed) {
-            self.trim(&kept, guard);
+        if stored.sum.weight() > self.weight.free_up_to.load(Relaxed) {
+            self.trim(&stored, guard);
         }
-        Ok(kept)
+        Ok(stored)
     }
 
     /// Puts another state in force from there on, unless something has changed since the claim.
@@ -291,8 +281,7 @@ where
         let evictee = unsafe { guard.view(claim.word) }.record();
         let transition = Transition {
             awaits: claim.seq(),
-            total_weight: claim.total_weight,
-            class: claim.class,
+            sum: claim.sum,
             state,
             evictee: evictee.map(RecordRef::address),
         };
@@ -393,10 +382,9 @@ where
                     continue;
                 }
             };
-            let before = record.total_weight - record.weight;
-            let free_up_to = before.saturating_add(self.weight.most);
+            let free_up_to = record.weight_before().saturating_add(self.weight.most);
             self.weight.free_up_to.fetch_max(free_up_to, Relaxed);
-            if newest.total_weight <= free_up_to {
+            if newest.sum.weight() <= free_up_to {
                 return;
             }
             let without = match view {
@@ -407,8 +395,7 @@ where
                     };
                     let transition = Transition {
                         awaits: transition.awaits,
-                        total_weight: transition.total_weight,
-                        class: transition.class,
+                        sum: transition.sum,
                         state,
                         evictee: None,
                     };
@@ -462,7 +449,7 @@ where
     #[inline]
     pub(crate) fn is_heavy(&self, record: &Record<T, S>) -> bool {
         const PART: u64 = 1024;
-        record.weight > self.weight.most / PART
+        record.weight() > self.weight.most / PART
     }
 
     #[inline]
@@ -480,8 +467,9 @@ where
 
     #[inline]
     fn slot(&self, seq: u64) -> &AtomicPtr<Record<T, S>> {
-        // The length is a power of two and not 0, so this masks and stays within bounds.
-        &self.slots[seq as usize & (self.slots.len() - 1)]
+        let slot = seq as usize & (self.slots.len() - 1);
+        // SAFETY: the number of slots is a power of two and not 0: a number that is masked like that is less.
+        unsafe { self.slots.get_unchecked(slot) }
     }
 
     #[inline]

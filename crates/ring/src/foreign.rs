@@ -2,10 +2,12 @@
 //!
 //! A panic in it ends at that one call: the notifier thread survives it, the other readers are woken,
 //! the other values are dropped, and an append that has taken effect returns.
+#![allow(unsafe_code)]
 
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 
 use crate::sync::MODEL;
 
@@ -38,6 +40,19 @@ fn drop_payload(mut payload: Box<dyn Any + Send>) {
         }
     }
     mem::forget(payload);
+}
+
+/// As [`drop_caught`], for a value that stays where it is.
+///
+/// # Safety
+///
+/// As for [`ptr::drop_in_place`].
+#[inline]
+pub(crate) unsafe fn drop_in_place<T>(value: *mut T) {
+    if mem::needs_drop::<T>() {
+        // SAFETY: the caller's promise.
+        call(|| unsafe { ptr::drop_in_place(value) });
+    }
 }
 
 /// Drops it. Where its `Drop` panics, what it had not dropped yet is leaked or dropped as in any

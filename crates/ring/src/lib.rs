@@ -35,6 +35,7 @@
 //! ```
 
 mod ring;
+mod batch;
 mod bounds;
 mod reader;
 mod record;
@@ -56,11 +57,12 @@ mod abandoned;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod litmus;
 
+pub use batch::Batch;
 pub use bounds::{Bounds, CapacityError, MAX_LOG, MAX_START};
 pub use classes::{CLASSES, ClassCounts};
 pub use per_thread::PerThread;
 pub use reader::{Lost, ReadItem, Reader};
-pub use record::{Kept, Record, RecordRef};
+pub use record::{Kept, Measure, Record, RecordRef};
 pub use ring::{Rejected, Retained, Ring, Unread};
 #[cfg(loom)]
 pub use sync::let_time_pass;

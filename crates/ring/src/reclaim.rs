@@ -57,6 +57,19 @@ struct Member<T, S> {
 
 const OUTSIDE: u64 = 0;
 
+impl<T, S> Member<T, S> {
+    #[inline]
+    fn enter(&self, tail: u64) {
+        // SeqCst [E1]: before every look into a slot; pairs with the fence in `horizon`. A swap, since on x86 it is four
+        // times as fast as a store and a fence.
+        // SeqCst [E3], [E5]: before the looks at `closed` and at the flags; pairs with the fence in `sweep`.
+        // Release [E2]: the visits before this one.
+        self.pinned.swap(tail + 1, PIN);
+        // SeqCst [E3]. Acquire [E4]: the list as the notifier left it; pairs with the opening.
+        self.open.set(!self.closed.load(LOOK_AT_CLOSED));
+    }
+}
+
 /// What has left a slot, and the seq from which on a thread that enters cannot reach it.
 struct Retired<T, S> {
     word: Word<T, S>,
@@ -102,14 +115,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
         let depth = me.depth.get();
         me.depth.set(depth + 1);
         if depth == 0 {
-            // SeqCst [E1]: before every look into a slot; pairs with the fence in `horizon`. A swap,
-            // since on x86 it is four times as fast as a store and a fence.
-            // SeqCst [E3], [E5]: before the looks at `closed` and at the flags; pairs with the fence in
-            // `sweep`.
-            // Release [E2]: the visits before this one.
-            me.pinned.swap(tail + 1, PIN);
-            // SeqCst [E3]. Acquire [E4]: the list as the notifier left it; pairs with the opening.
-            me.open.set(!me.closed.load(LOOK_AT_CLOSED));
+            me.enter(tail);
         }
         Guard {
             domain: self,
@@ -241,9 +247,7 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
             };
             if let Some(record) = record {
                 // The value's `Drop` may use the ring: nothing is borrowed here.
-                let (value, spare) = Spare::of(record);
-                foreign::drop_caught(value);
-                return Some(spare);
+                return Some(Spare::without_value(record));
             }
         }
     }
@@ -257,11 +261,10 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
         }
     }
 
-    /// Leaves, after an append. Nothing that was seen under this guard is used any more.
-    ///
-    /// Looks now and then what can be freed; with `at_once`, now, and frees all of it.
+    /// To be called after appends, when nothing that was seen under this guard is used any more: looks now and then what
+    /// can be freed; with `at_once`, now, and frees all of it.
     #[inline]
-    pub(crate) fn leave(self, at_once: bool) {
+    pub(crate) fn appended(&mut self, at_once: bool) {
         if self.me.open.get() && (at_once || self.list(|list| list.wants_care())) {
             self.care(at_once);
         }
@@ -296,6 +299,16 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
         debug_assert!(self.me.open.get());
         // SAFETY: [E3] we are pinned and found it open, and each use of it ends before the next.
         self.me.list.with_mut(|list| work(unsafe { &mut *list }))
+    }
+}
+
+impl<T, S> Guard<'_, T, S> {
+    /// Leaves and enters again, with one access: nothing that was seen under this guard is used any more. `tail` is a seq
+    /// that is stored.
+    pub(crate) fn renew(&mut self, tail: u64) {
+        if self.me.depth.get() == 1 {
+            self.me.enter(tail);
+        }
     }
 }
 

@@ -5,34 +5,82 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
+use std::process;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::sync::{AtomicUsize, fence};
+use crate::classes::CLASSES;
+use crate::foreign;
+use crate::sync::{AtomicU32, fence};
 
 /// One entry of the ring. Immutable from the moment that it has its seq.
 ///
-/// The order in memory: first what a reader on another core looks at, last what its producer still writes
-/// to, on another cache line where the record is large enough to have several.
+/// 24 bytes on top of the state and the value. The order in memory: first what a reader on another core looks at, last
+/// what its producer still writes to, on another cache line where the record is large enough to have several.
 #[repr(C)]
 pub struct Record<T, S> {
     pub(crate) seq: u64,
-    /// The weight of all records up to this one.
-    pub(crate) total_weight: u64,
-    pub(crate) class: u8,
+    pub(crate) sum: Sum,
     pub(crate) state: S,
     pub(crate) value: T,
-    pub(crate) weight: u64,
+    pub(crate) weight: u32,
     /// How many [`Kept`]s there are, the ring's own included ([C1]).
-    pub(crate) refs: AtomicUsize,
+    pub(crate) refs: AtomicU32,
+}
+
+/// What a ring has to know of a record beside its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Measure {
+    /// What it weighs, in the unit of [`Bounds::weight`](crate::Bounds::weight). Choose a unit in which the heaviest value
+    /// fits.
+    pub weight: u32,
+    /// From 0 to 15, or the class modulo 16: see [`Ring::classes`](crate::Ring::classes).
+    pub class: u8,
+}
+
+/// Weighs nothing, and is of the class 0.
+impl From<()> for Measure {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+/// The weight of all records up to one, and the class of that one, in a word: 60 bits and 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sum(u64);
+
+impl Sum {
+    /// Before the first record.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The most that it can count: an exbibyte where the unit is a byte. What comes on top of that is not counted.
+    pub(crate) const MOST: u64 = u64::MAX / CLASSES as u64;
+
+    /// That of the record that follows.
+    #[inline]
+    pub(crate) fn followed_by(self, measure: Measure) -> Self {
+        let weight = self.weight() + u64::from(measure.weight);
+        let class = u64::from(measure.class) % CLASSES as u64;
+        Self(weight.min(Self::MOST) * CLASSES as u64 + class)
+    }
+
+    #[inline]
+    pub(crate) fn weight(self) -> u64 {
+        self.0 / CLASSES as u64
+    }
+
+    #[inline]
+    pub(crate) fn class(self) -> u8 {
+        (self.0 % CLASSES as u64) as u8
+    }
 }
 
 impl<T, S> Record<T, S> {
-    /// For two references: the ring's, and the appending caller's. While no other thread has it, it can be
-    /// taken back by `Box::from_raw`.
+    /// For so many references: the ring's, and the appending caller's if that wants one. While no other thread has it,
+    /// it can be taken back by `Box::from_raw`.
     #[inline]
-    pub(crate) fn shared(mut record: Box<Self>) -> NonNull<Self> {
-        record.refs = AtomicUsize::new(2);
+    pub(crate) fn shared(mut record: Box<Self>, refs: u32) -> NonNull<Self> {
+        record.refs = AtomicU32::new(refs);
         NonNull::from(Box::leak(record))
     }
 
@@ -69,7 +117,13 @@ impl<T, S> Record<T, S> {
     /// What it weighs, in the unit of the ring's bound.
     #[inline]
     pub fn weight(&self) -> u64 {
-        self.weight
+        u64::from(self.weight)
+    }
+
+    /// The weight of all records before this one.
+    #[inline]
+    pub(crate) fn weight_before(&self) -> u64 {
+        self.sum.weight().saturating_sub(self.weight())
     }
 
     /// The running state as it was right after this record.
@@ -103,26 +157,29 @@ pub(crate) struct Spare<T, S>(NonNull<Record<T, S>>);
 unsafe impl<T: Send, S: Send> Send for Spare<T, S> {}
 
 impl<T, S: Clone> Record<T, S> {
-    /// A record with that value and a copy of that state; the other fields are not set yet.
+    /// A record with the value that `make` returns and a copy of that state; the other fields are not set yet.
     #[inline]
-    pub(crate) fn new(spare: Option<Spare<T, S>>, value: T, state: &S) -> Box<Self> {
+    pub(crate) fn new(
+        spare: Option<Spare<T, S>>,
+        make: impl FnOnce() -> T,
+        state: &S,
+    ) -> Box<Self> {
         let Some(spare) = spare else {
             return Box::new(Self {
-                refs: AtomicUsize::new(0),
+                refs: AtomicU32::new(0),
                 seq: 0,
                 weight: 0,
-                total_weight: 0,
-                class: 0,
+                sum: Sum::NONE,
                 state: state.clone(),
-                value,
+                value: make(),
             });
         };
         let record = spare.0.as_ptr();
-        // SAFETY: [S1] the state is whole, and no other thread has the box. If this panics, the spare
+        // SAFETY: [S1] the state is whole, and no other thread has the box. If this or `make` panics, the spare
         // is dropped with what `clone_from` left.
         unsafe { &mut (*record).state }.clone_from(state);
         // SAFETY: [S1] the value is gone: nothing is overwritten that would have to be dropped.
-        unsafe { (&raw mut (*record).value).write(value) };
+        unsafe { (&raw mut (*record).value).write(make()) };
         std::mem::forget(spare);
         // SAFETY: [S1] it came from a box, and is whole again.
         unsafe { Box::from_raw(record) }
@@ -130,6 +187,16 @@ impl<T, S: Clone> Record<T, S> {
 }
 
 impl<T, S> Spare<T, S> {
+    /// Drops the value.
+    #[inline]
+    pub(crate) fn without_value(record: Box<Record<T, S>>) -> Self {
+        let record = Box::into_raw(record);
+        // SAFETY: [S1] dropped once, and the spare takes it for gone, also where its `Drop` has panicked.
+        unsafe { foreign::drop_in_place(&raw mut (*record).value) };
+        // SAFETY: `into_raw` is never null.
+        Self(unsafe { NonNull::new_unchecked(record) })
+    }
+
     /// Moves the value out.
     #[inline]
     pub(crate) fn of(record: Box<Record<T, S>>) -> (T, Self) {
@@ -191,9 +258,13 @@ impl<'g, T, S> RecordRef<'g, T, S> {
     /// Keeps the record beyond the visit: one reference count.
     #[inline]
     pub fn keep(self) -> Kept<T, S> {
+        /// Far from the end of the count, and more than fit into 16 GiB.
+        const MOST: u32 = u32::MAX / 2;
         // Relaxed: there is a reference, so it cannot be freed meanwhile; nothing is read for it.
-        // The count cannot overflow: each reference takes 8 bytes of an address space of 2^64.
-        self.get().refs.fetch_add(1, Relaxed);
+        if self.get().refs.fetch_add(1, Relaxed) > MOST {
+            // As for an `Arc`: references that were forgotten, again and again, must not bring the count to 0.
+            process::abort();
+        }
         Kept(self.record)
     }
 }
@@ -276,5 +347,32 @@ impl<T, S> Deref for Kept<T, S> {
 impl<T: fmt::Debug, S> fmt::Debug for Kept<T, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_counts_up_to_its_most_and_has_the_last_class() {
+        let heaviest = |class| Measure {
+            weight: u32::MAX,
+            class,
+        };
+        let sum = Sum::NONE.followed_by(heaviest(15)).followed_by(heaviest(3));
+        assert_eq!((sum.weight(), sum.class()), (2 * u64::from(u32::MAX), 3));
+        assert_eq!(sum.followed_by(heaviest(16 + 5)).class(), 5);
+        let nearly = Sum((Sum::MOST - 1) * CLASSES as u64);
+        let full = nearly.followed_by(heaviest(7));
+        assert_eq!((full.weight(), full.class()), (Sum::MOST, 7));
+        let beyond = full.followed_by(heaviest(0));
+        assert_eq!((beyond.weight(), beyond.class()), (Sum::MOST, 0));
+    }
+
+    #[test]
+    fn what_a_record_needs_beside_its_value_and_state_is_24_bytes() {
+        assert_eq!(size_of::<Record<u64, ()>>(), 32);
+        assert_eq!(size_of::<Record<[u64; 4], u64>>(), 64);
     }
 }

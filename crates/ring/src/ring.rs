@@ -10,7 +10,7 @@ use crate::classes::{ClassCounts, ClassLog};
 use crate::core::{Core, Found};
 use crate::notifier;
 use crate::reclaim::Guard;
-use crate::record::{Kept, Record, Spare};
+use crate::record::{Kept, Measure};
 use crate::sync::Thread;
 
 /// A bounded, overwriting ring of records, in one order that all readers see.
@@ -31,7 +31,7 @@ use crate::sync::Thread;
 /// |---|---|
 /// | a waker's `wake` or `drop`, in the notifier thread or where a reader stops waiting | the panic ends there, after the panic hook has run; all other readers are woken |
 /// | the `Drop` of an evicted value or state, in the notifier thread or in any append | the same; reclamation continues, and the append returns as usual |
-/// | `decide`, `weigh`, or the `Clone` of a state, in an append or a transition | the caller gets the panic; nothing was appended or changed |
+/// | `decide`, or the `Clone` of a state, in an append or a transition | the caller gets the panic; nothing was appended or changed |
 /// | the `Clone` of a state, after an append, while evicting for the bound by weight | the panic ends there; the next append evicts |
 /// | a `visit` or `look` closure | the caller gets the panic; what the closure was shown counts as read |
 /// | a waker's `clone`, when a reader begins to wait | the caller gets the panic; the reader is not registered, and can be polled again |
@@ -101,7 +101,7 @@ where
     ///
     /// [`CapacityError`] for 0 records, and where there is no memory for the slots (8 bytes each) or no
     /// thread for the notifier.
-    pub fn bounded(bounds: Bounds<T>, initial: S) -> Result<Self, CapacityError> {
+    pub fn bounded(bounds: Bounds, initial: S) -> Result<Self, CapacityError> {
         Self::starting_after(0, bounds, initial)
     }
 
@@ -113,18 +113,14 @@ where
     /// # Errors
     ///
     /// As for [`Ring::bounded`], and [`CapacityError::FirstSeq`] where `start` is above [`MAX_START`].
-    pub fn starting_after(
-        start: u64,
-        bounds: Bounds<T>,
-        initial: S,
-    ) -> Result<Self, CapacityError> {
+    pub fn starting_after(start: u64, bounds: Bounds, initial: S) -> Result<Self, CapacityError> {
         Self::with_backstop(start, bounds, initial, notifier::BACKSTOP)
     }
 
     /// With another time after which the notifier looks by itself whether a reader is to be woken.
     pub(crate) fn with_backstop(
         start: u64,
-        mut bounds: Bounds<T>,
+        mut bounds: Bounds,
         initial: S,
         backstop: Duration,
     ) -> Result<Self, CapacityError> {
@@ -149,7 +145,7 @@ where
     }
 
     /// The bounds in force.
-    pub fn bounds(&self) -> Bounds<T> {
+    pub fn bounds(&self) -> Bounds {
         self.core.bounds()
     }
 
@@ -162,7 +158,8 @@ where
     /// Appends `value`, if `decide` allows it, and returns the record.
     ///
     /// `decide` gets the value, which it may change, a copy of the running state that the record would
-    /// follow, which it carries one step further, and the seq that the record would get; or it refuses.
+    /// follow, which it carries one step further, and the seq that the record would get. It answers with what the
+    /// record weighs and its class (`()` for neither), or refuses.
     /// It runs once for each attempt, and only the last answer counts: either all that it was given is
     /// still true when the record is stored, or it is asked again. The value is then as the attempt before
     /// left it; the state is a fresh copy.
@@ -184,43 +181,31 @@ where
     ///
     /// # Panics
     ///
-    /// Where `decide`, [`Bounds::weigh`] or the state's `Clone` panics. Nothing was appended then, and the
+    /// Where `decide` or the state's `Clone` panics. Nothing was appended then, and the
     /// ring is intact. It never panics after it has appended: see
     /// [Panics in foreign code](Ring#panics-in-foreign-code).
     #[inline]
-    pub fn append<R>(
+    pub fn append<R, D: Into<Measure>>(
         &self,
         value: T,
-        mut decide: impl FnMut(&mut T, &mut S, u64) -> Result<(), R>,
+        decide: impl FnMut(&mut T, &mut S, u64) -> Result<D, R>,
     ) -> Result<Kept<T, S>, Rejected<T, R>> {
-        let core = &*self.core;
-        let guard = core.pin();
-        let spare = guard.spare();
-        let mut claim = core.claim(&guard);
-        let mut record = Record::new(spare, value, claim.state);
-        let kept = loop {
-            if let Err(reason) = decide(&mut record.value, &mut record.state, claim.seq()) {
-                let (value, spare) = Spare::of(record);
-                guard.put_back(spare);
-                return Err(Rejected { value, reason });
-            }
-            record.seq = claim.seq();
-            record.weight = core.weigh(&record.value);
-            record.class = core.classify(&record.value);
-            record.total_weight = claim.total_weight.saturating_add(record.weight);
-            record = match core.put(&claim, record, &guard) {
-                Ok(kept) => break kept,
-                Err(record) => record,
-            };
-            core.waiters.lost_exchange();
-            claim = core.claim(&guard);
-            record.state.clone_from(claim.state);
-        };
-        // From here on no foreign code runs but what `foreign` calls.
-        core.waiters.notify(guard.has_retired(), &self.notifier);
-        let heavy = core.is_heavy(&kept);
-        guard.leave(heavy);
-        Ok(kept)
+        self.append_with(|| value, decide)
+    }
+
+    /// As [`append`](Self::append), with a value that `make` returns, called once. It is made where it is stored: moving a
+    /// value of some words there costs more than it seems, since what was just written in parts is read as a whole.
+    ///
+    /// # Errors and panics
+    ///
+    /// As [`append`](Self::append); also where `make` panics.
+    #[inline]
+    pub fn append_with<R, D: Into<Measure>>(
+        &self,
+        make: impl FnOnce() -> T,
+        decide: impl FnMut(&mut T, &mut S, u64) -> Result<D, R>,
+    ) -> Result<Kept<T, S>, Rejected<T, R>> {
+        self.batch().append_kept(make, decide)
     }
 
     /// Changes the running state between two records, and returns the head at that moment.
@@ -271,7 +256,7 @@ where
         }
     }
 
-    /// How many of these records were of each [class](Bounds::classify), evicted or not. Takes a few microseconds,
+    /// How many of these records were of each [class](Measure::class), evicted or not. Takes a few microseconds,
     /// however many they are. `None` where one of them is older than the log, was never in this ring, or is not there
     /// yet.
     pub fn classes(&self, seqs: RangeInclusive<u64>) -> Option<ClassCounts> {
@@ -296,15 +281,15 @@ where
             let oldest = self.core.oldest(&guard);
             let claim = self.core.claim(&guard);
             let before = match self.core.find(oldest, &guard) {
-                Found::Record(record) => record.total_weight - record.weight,
-                Found::Evicted | Found::NotYet => claim.total_weight,
+                Found::Record(record) => record.weight_before(),
+                Found::Evicted | Found::NotYet => claim.sum.weight(),
             };
             // Otherwise the first record was appended between the two looks.
             if oldest > 0 || claim.head == self.core.start() {
                 return Retained {
                     oldest,
                     head: claim.head,
-                    weight: claim.total_weight - before,
+                    weight: claim.sum.weight() - before,
                 };
             }
         }
@@ -321,7 +306,7 @@ where
                     let claim = self.core.claim(&guard);
                     return Some(Unread {
                         head: claim.head,
-                        weight: claim.total_weight - (first.total_weight - first.weight),
+                        weight: claim.sum.weight() - first.weight_before(),
                         first: first.keep(),
                     });
                 }

@@ -18,7 +18,7 @@
 use std::ptr::{self, NonNull};
 
 use crate::foreign;
-use crate::record::{Record, RecordRef};
+use crate::record::{Record, RecordRef, Sum};
 
 const KIND: usize = 0b011;
 const TRANSITION: usize = 0b001;
@@ -37,10 +37,8 @@ pub(crate) struct Word<T, S>(*mut Record<T, S>);
 pub(crate) struct Transition<T, S> {
     /// The seq of the next record.
     pub(crate) awaits: u64,
-    /// The weight of all records before that.
-    pub(crate) total_weight: u64,
-    /// The class of the record before that, if there is one.
-    pub(crate) class: u8,
+    /// Of the record before that, if there is one.
+    pub(crate) sum: Sum,
     pub(crate) state: S,
     /// The slot's as before, and not this transition's: another transition can take it over.
     pub(crate) evictee: Option<NonNull<Record<T, S>>>,

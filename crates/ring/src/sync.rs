@@ -16,27 +16,23 @@ pub(crate) use loom::cell::UnsafeCell;
 use shuttle as model;
 
 #[cfg(loom)]
-pub(crate) use loom::{cell::Cell, sync::atomic::AtomicUsize};
+pub(crate) use loom::cell::Cell;
 #[cfg(any(loom, shuttle))]
 pub(crate) use model::{sync::Mutex, thread, thread_local};
 #[cfg(loom)]
 pub(crate) use sequential::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence,
 };
 #[cfg(not(loom))]
 pub(crate) use std::cell::Cell;
 #[cfg(not(any(loom, shuttle, test)))]
-pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
-};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence};
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::{sync::Mutex, thread, thread_local};
 #[cfg(all(test, not(any(loom, shuttle))))]
-pub(crate) use stepped::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, fence,
-};
+pub(crate) use stepped::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, fence};
 
 #[cfg(shuttle)]
 pub(crate) use parking::{Thread, now, park, start};
@@ -120,7 +116,7 @@ mod sequential {
 
     sequential!(AtomicBool, bool, store -> (), swap -> bool);
     sequential!(AtomicU8, u8, store -> ());
-    sequential!(AtomicU32, u32, fetch_or -> u32, fetch_and -> u32);
+    sequential!(AtomicU32, u32, fetch_or -> u32, fetch_and -> u32, fetch_add -> u32, fetch_sub -> u32);
     sequential!(AtomicU64, u64, store -> (), swap -> u64, fetch_max -> u64);
     sequential!(AtomicPtr<T>, *mut T, swap -> *mut T);
 
@@ -373,17 +369,14 @@ pub(crate) mod stepped {
         load(order: Ordering) -> u32;
         fetch_or(value: u32, order: Ordering) -> u32;
         fetch_and(value: u32, order: Ordering) -> u32;
+        fetch_add(value: u32, order: Ordering) -> u32;
+        fetch_sub(value: u32, order: Ordering) -> u32;
     );
     stepped!(AtomicU64, u64,
         load(order: Ordering) -> u64;
         store(value: u64, order: Ordering) -> ();
         swap(value: u64, order: Ordering) -> u64;
         fetch_max(value: u64, order: Ordering) -> u64;
-    );
-    stepped!(AtomicUsize, usize,
-        load(order: Ordering) -> usize;
-        fetch_add(value: usize, order: Ordering) -> usize;
-        fetch_sub(value: usize, order: Ordering) -> usize;
     );
     stepped!(AtomicPtr<T>, *mut T,
         load(order: Ordering) -> *mut T;

@@ -20,7 +20,7 @@ fn counting(capacity: usize) -> Arc<Counting> {
 
 /// As [`counting`], where a value weighs as much as it says.
 fn weighed(records: usize, weight: u64) -> Arc<Counting> {
-    model::weighed(records, weight, Cell::get)
+    model::weighed(records, weight)
 }
 
 /// The value is its producer's number.
@@ -86,7 +86,11 @@ fn two_producers_go_around_the_log_l1_l2() {
         (1..=15).for_each(|seq| assert_eq!(model::append_classified(&ring), seq));
         let other = {
             let ring = ring.clone();
-            thread::spawn(move || (0..2).for_each(|_| drop(model::append_classified(&ring))))
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    model::append_classified(&ring);
+                }
+            })
         };
         model::append_classified(&ring);
         let head = ring.head();
@@ -173,6 +177,54 @@ fn memory_is_not_used_again_under_a_producer_e1_e2() {
         }
         other.join().unwrap();
         assert_eq!(ring.head(), 4);
+    });
+}
+
+/// A batch enters again between two of its records: what it saw before may be used again from then on, and what it sees
+/// afterwards may not.
+#[test]
+fn a_batch_beside_a_producer_e1_e2_p1_p2() {
+    large_model(|| {
+        let ring = counting(1);
+        let other = {
+            let ring = ring.clone();
+            thread::spawn(move || model::append_all(&ring, [20, 21, 22].map(Cell::new)))
+        };
+        append(&ring, 10);
+        let mut reader = ring.reader(0);
+        drain(&mut reader);
+        assert!(other.join().unwrap() >= 3);
+        drain(&mut reader);
+        assert_eq!(reader.position(), 4);
+    });
+}
+
+/// Its owner never leaves between two records, and finds its retire list closed now and then.
+#[test]
+fn the_notifier_sweeps_beside_a_batch_e3_e4() {
+    large_model(|| {
+        let_time_pass();
+        let ring = counting(1);
+        append(&ring, 1);
+        append(&ring, 2);
+        assert_eq!(model::append_all(&ring, [3, 4].map(Cell::new)), 4);
+        let mut reader = ring.reader(3);
+        assert_eq!(drain(&mut reader), [4]);
+    });
+}
+
+/// A reader that sleeps is called for the first of a batch or for a later one.
+#[test]
+fn a_batch_wakes_w1_w2() {
+    loom::model(|| {
+        let ring = counting(4);
+        let producer = {
+            let ring = ring.clone();
+            thread::spawn(move || model::append_all(&ring, [1, 2].map(Cell::new)))
+        };
+        let mut reader = ring.reader(0);
+        assert_eq!((next(&mut reader), next(&mut reader)), (1, 2));
+        producer.join().unwrap();
     });
 }
 

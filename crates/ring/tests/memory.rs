@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tapline_ring::{Bounds, Ring};
+use tapline_ring::{Bounds, Measure, Ring};
 
 #[test]
 fn memory_stays_within_the_bound_by_weight() {
@@ -26,7 +26,6 @@ fn memory_stays_within_the_bound_by_weight() {
     let live = Arc::new(AtomicUsize::new(0));
     let bounds = Bounds {
         weight: BOUND,
-        weigh: |heavy: &Heavy| heavy.0,
         ..Bounds::of(65_536)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
@@ -34,7 +33,11 @@ fn memory_stays_within_the_bound_by_weight() {
     for n in 0..20_000_u64 {
         let weight = [100, 2_000, 50_000, 300_000][n as usize % 4];
         live.fetch_add(weight as usize, Ordering::Relaxed);
-        ring.append(Heavy(weight, live.clone()), |_, (), _| Ok::<(), ()>(()))
+        let measure = Measure {
+            weight: weight as u32,
+            ..Measure::default()
+        };
+        ring.append(Heavy(weight, live.clone()), |_, (), _| Ok::<_, ()>(measure))
             .ok()
             .unwrap();
         most = most.max(live.load(Ordering::Relaxed) as u64);
@@ -98,14 +101,17 @@ fn what_was_evicted_for_its_weight_is_freed_when_all_threads_are_idle() {
     let live = Arc::new(AtomicUsize::new(0));
     let bounds = Bounds {
         weight: 100,
-        weigh: |_: &Counted| 1,
         ..Bounds::of(1024)
     };
     let ring = Ring::bounded(bounds, ()).unwrap();
     // Twice: the notifier knows of what the very first append retires.
     for appends in [120, 5] {
         for _ in 0..appends {
-            ring.append(Counted::new(&live), |_, (), _| Ok::<(), ()>(()))
+            let one = Measure {
+                weight: 1,
+                ..Measure::default()
+            };
+            ring.append(Counted::new(&live), |_, (), _| Ok::<_, ()>(one))
                 .ok()
                 .unwrap();
         }

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use model::{Cell, Counting, Tally, append, block_on, counting, read, weighed};
+use model::{Cell, Counting, Tally, Weighs, append, append_all, block_on, counting, read, weighed};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler};
 use shuttle::thread::{self, JoinHandle};
@@ -85,6 +85,12 @@ impl Payload {
             weight: 1 + n % 3,
             ledger: ledger.clone(),
         }
+    }
+}
+
+impl Weighs for Payload {
+    fn weight(&self) -> u32 {
+        self.weight as u32
     }
 }
 
@@ -160,10 +166,16 @@ impl Watcher {
 fn producers(ring: &Arc<Watched>, ledger: &Ledger, first: u64, count: u64) -> Vec<JoinHandle<()>> {
     let producer = |producer| {
         let (ring, ledger) = (ring.clone(), ledger.clone());
+        // All at once, in two batches, or one by one.
+        let at_once = any_of(&[1, 1, EACH / 2, EACH]);
         thread::spawn(move || {
             let mut last = 0;
-            for n in 1..=EACH {
-                let seq = append(&ring, Payload::new(producer, n, &ledger));
+            for n in (1..=EACH).step_by(at_once as usize) {
+                let payload = |n| Payload::new(producer, n, &ledger);
+                let seq = match at_once {
+                    1 => append(&ring, payload(n)),
+                    _ => append_all(&ring, (n..n + at_once).map(payload)),
+                };
                 assert!(last < seq, "a producer's own order is kept");
                 last = seq;
             }
@@ -290,7 +302,7 @@ fn a_bound_by_weight_evicts_beside_producers_a_controller_and_readers() {
     const WEIGHT: u64 = 6;
     explore(|| {
         let ledger = Ledger::default();
-        let ring = weighed(any_of(&[2, 8]), WEIGHT, |payload: &Payload| payload.weight);
+        let ring = weighed(any_of(&[2, 8]), WEIGHT);
         // Few of them in some runs: the more are inside, the less is freed.
         let (count, others) = any_of(&[(1, 0), (2, 1), (3, 2)]);
         let head = count * EACH;

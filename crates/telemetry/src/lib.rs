@@ -42,5 +42,7 @@ mod ledger;
 mod sync;
 
 pub use ledger::{Filtered, SessionLedger};
-pub use session::{EmptyId, Envelope, Inactive, PublishError, Reader, TelemetrySession};
+pub use session::{
+    Batch, EmptyId, Envelope, EnvelopeRef, Inactive, PublishError, Reader, TelemetrySession,
+};
 pub use state::{Session, SessionState, TelemetryConfig};

@@ -17,6 +17,9 @@ use crate::tally::{Reason, Tallies};
 /// An envelope of a session's stream.
 pub type Envelope = tapline_events::Envelope<SessionState>;
 
+/// An [`Envelope`] that is only looked at.
+pub type EnvelopeRef<'a> = tapline_events::EnvelopeRef<'a, SessionState>;
+
 /// A reader of a session's stream.
 pub type Reader = tapline_events::Reader<SessionState>;
 
@@ -152,15 +155,8 @@ impl TelemetrySession {
     /// [`PublishError`] says why the event has no seq. Callers may ignore the answer.
     #[inline]
     pub fn publish(&self, event: impl IntoEvent) -> Result<Envelope, PublishError> {
-        // Acquire: the transition that stored it, for what this thread does next; pairs with the
-        // last store in `transition`. What passes is decided again, with the seq. No model notices if the
-        // two are relaxed: the ring's own accesses order them, too.
-        let open = CategorySet::from_bits(self.open.load(Acquire));
-        let category = event.event().category;
-        match admit(open, category) {
-            Ok(()) => self.append(event, |state| admit(state.captured(), category)),
-            Err(reason) => Err(self.filtered(reason, category)),
-        }
+        self.may_admit(None, event.event().category)?;
+        self.append(None, event)
     }
 
     /// Publishes as [`publish`](Self::publish) does, but only into one session: the one whose
@@ -180,23 +176,24 @@ impl TelemetrySession {
         id: &Arc<str>,
         event: impl IntoEvent,
     ) -> Result<Envelope, PublishError> {
-        let admit_in = |state: &SessionState, category| match state.session() {
-            Some(session) if Arc::ptr_eq(&session.id, id) => admit(state.captured(), category),
-            _ => Err(Reason::Inactive),
-        };
-        // Acquire: as in `publish`.
-        let open = CategorySet::from_bits(self.open.load(Acquire));
-        let category = event.event().category;
-        match admit(open, category) {
-            Ok(()) => self.append(event, |state| admit_in(state, category)),
-            Err(reason) => {
-                // What was read belongs to the session in force, which may be another one.
-                let reason = match self.stream.state(|state, _| admit_in(state, category)) {
-                    Err(Reason::Inactive) => Reason::Inactive,
-                    _ => reason,
-                };
-                Err(self.filtered(reason, category))
-            }
+        self.may_admit(Some(id), event.event().category)?;
+        self.append(Some(id), event)
+    }
+
+    /// To publish several events that are at hand: see [`Batch`].
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            session: self,
+            only: None,
+            stream: self.stream.batch(),
+        }
+    }
+
+    /// As [`batch`](Self::batch), into one session only, as [`publish_in`](Self::publish_in).
+    pub fn batch_in<'s>(&'s self, id: &'s Arc<str>) -> Batch<'s> {
+        Batch {
+            only: Some(id),
+            ..self.batch()
         }
     }
 
@@ -257,27 +254,58 @@ impl TelemetrySession {
         &self.stream
     }
 
+    /// Refuses, for the price of a load, most of what is not captured. What passes is decided again, with its seq.
+    #[inline]
+    fn may_admit(&self, only: Option<&Arc<str>>, category: Category) -> Result<(), PublishError> {
+        // Acquire: the transition that stored it, for what this thread does next; pairs with the
+        // last store in `transition`. No model notices if the two are relaxed: the ring's own accesses order them, too.
+        let open = CategorySet::from_bits(self.open.load(Acquire));
+        admit(open, category).map_err(|reason| {
+            // What was read belongs to the session in force, which may be another one.
+            let in_force = |only| {
+                self.stream
+                    .state(|state, _| admit_in(state, Some(only), category))
+            };
+            let reason = match only.map(in_force) {
+                Some(Err(Reason::Inactive)) => Reason::Inactive,
+                _ => reason,
+            };
+            self.filtered(reason, category)
+        })
+    }
+
     /// Separate from [`publish`](Self::publish), so that refusing is small enough to be inlined.
     #[inline(never)]
     fn append(
         &self,
+        only: Option<&Arc<str>>,
         event: impl IntoEvent,
-        admit: impl FnMut(&SessionState) -> Result<(), Reason>,
     ) -> Result<Envelope, PublishError> {
-        let category = event.event().category;
-        let bytes_offered = bytes_of_data(event.event());
-        match self.stream.append(event, admit) {
+        let offered = Offered::of(event.event());
+        let admit = |state: &_| admit_in(state, only, offered.category);
+        let appended = self.stream.append(event, admit);
+        self.counted(offered, appended, Envelope::event)
+    }
+
+    #[inline]
+    fn counted<E>(
+        &self,
+        offered: Offered,
+        appended: Result<E, AppendError<Reason>>,
+        event: impl FnOnce(&E) -> &Event,
+    ) -> Result<E, PublishError> {
+        match appended {
             Ok(envelope) => {
-                let kept = envelope.event();
+                let kept = event(&envelope);
                 // Cutting made it shorter; its producer may have set `truncated` itself.
-                if kept.truncated && bytes_of_data(kept) < bytes_offered {
-                    self.tallies.truncated.bump(category);
+                if kept.truncated && bytes_of_data(kept) < offered.bytes_of_data {
+                    self.tallies.truncated.bump(offered.category);
                 }
                 Ok(envelope)
             }
-            Err(AppendError::NotAdmitted(reason)) => Err(self.filtered(reason, category)),
+            Err(AppendError::NotAdmitted(reason)) => Err(self.filtered(reason, offered.category)),
             Err(AppendError::TooLarge(field)) => {
-                self.tallies.refused.bump(category);
+                self.tallies.refused.bump(offered.category);
                 Err(PublishError::TooLarge(field))
             }
         }
@@ -322,6 +350,75 @@ impl TelemetrySession {
         // A panic can have left `open` wide: right until the next transition, and only slower.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Publishes one event after the other, for less than [`TelemetrySession::publish`] takes for each.
+///
+/// # Ordering
+///
+/// Each event is decided and gets its seq by itself, as with [`TelemetrySession::publish`], and can be read from then on: a
+/// session that starts or stops meanwhile is in force from the next event on, and events of other producers may come in
+/// between. Readers that sleep are called after every 64 events, and when the batch is dropped.
+///
+/// # Memory
+///
+/// While it lives, what is evicted is not freed: drop it before anything that waits. It belongs to the thread that made it,
+/// and holds up no other one.
+#[derive(Debug)]
+pub struct Batch<'s> {
+    session: &'s TelemetrySession,
+    /// The one session to publish into.
+    only: Option<&'s Arc<str>>,
+    stream: tapline_events::Batch<'s, SessionState>,
+}
+
+impl Batch<'_> {
+    /// Publishes the event as [`TelemetrySession::publish`] does, and shows its envelope.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] says why the event has no seq. The batch can be used further.
+    pub fn publish(&mut self, event: impl IntoEvent) -> Result<EnvelopeRef<'_>, PublishError> {
+        let (session, only) = (self.session, self.only);
+        session.may_admit(only, event.event().category)?;
+        let offered = Offered::of(event.event());
+        let admit = |state: &_| admit_in(state, only, offered.category);
+        let appended = self.stream.append(event, admit);
+        session.counted(offered, appended, EnvelopeRef::event)
+    }
+}
+
+/// What is remembered of an event that was offered.
+#[derive(Clone, Copy)]
+struct Offered {
+    category: Category,
+    bytes_of_data: usize,
+}
+
+impl Offered {
+    #[inline]
+    fn of(event: &Event) -> Self {
+        Self {
+            category: event.category,
+            bytes_of_data: bytes_of_data(event),
+        }
+    }
+}
+
+/// Decides under a state; `only` is the id of the one session to publish into, if there is one.
+#[inline]
+fn admit_in(
+    state: &SessionState,
+    only: Option<&Arc<str>>,
+    category: Category,
+) -> Result<(), Reason> {
+    if let Some(only) = only {
+        let session = state.session();
+        if !session.is_some_and(|session| Arc::ptr_eq(&session.id, only)) {
+            return Err(Reason::Inactive);
+        }
+    }
+    admit(state.captured(), category)
 }
 
 #[inline]

@@ -67,6 +67,30 @@ fn event(category: Category) -> Event {
     Event::custom("x", category, None).unwrap().with_ts(1)
 }
 
+/// A batch of two beside a stop: what has a seq was published before it.
+#[test]
+fn a_batch_beside_a_stop() {
+    loom::model(|| {
+        let session = session(8);
+        session.start("a", config(&[Page])).unwrap();
+        let publisher = {
+            let session = session.clone();
+            thread::spawn(move || {
+                let mut batch = session.batch();
+                [Page, Page].map(|page| batch.publish(event(page)).map(|it| it.seq()).ok())
+            })
+        };
+        let head = session.stop();
+        let published = publisher.join().unwrap();
+        let expected = match head {
+            0 => [None, None],
+            1 => [Some(1), None],
+            _ => [Some(1), Some(2)],
+        };
+        assert_eq!(published, expected, "the head at the stop was {head}");
+    });
+}
+
 fn id_in(state: &SessionState) -> Option<Id> {
     let session = state.session()?;
     Some(session.id.chars().next().unwrap())

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tapline_ring::{Bounds, CapacityError, ReadItem, Retained, Ring};
+use tapline_ring::{Bounds, CapacityError, Measure, ReadItem, Retained, Ring};
 
 #[test]
 fn impossible_capacities_are_errors_before_anything_is_allocated() {
@@ -81,16 +81,22 @@ fn a_panic_in_a_decision_leaves_the_ring_whole() {
 }
 
 fn append(ring: &Ring<u64>, weight: u64) -> u64 {
-    ring.append(weight, |_, (), _| Ok::<(), ()>(()))
+    ring.append(weight, |_, (), _| weighing(weight))
         .unwrap()
         .seq()
+}
+
+fn weighing(weight: u64) -> Result<Measure, ()> {
+    Ok(Measure {
+        weight: weight as u32,
+        ..Measure::default()
+    })
 }
 
 #[test]
 fn what_is_heavier_than_the_whole_bound_is_retained_alone() {
     let bounds = Bounds {
         weight: 100,
-        weigh: |weight| *weight,
         ..Bounds::of(8)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
@@ -138,7 +144,6 @@ fn what_is_heavier_than_the_whole_bound_is_retained_alone() {
 fn a_transition_in_the_slot_of_a_record_to_evict_does_not_keep_it() {
     let bounds = Bounds {
         weight: 100,
-        weigh: |weight| *weight,
         ..Bounds::of(2)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
@@ -175,7 +180,6 @@ fn a_reader_far_behind_an_emptied_slot_gets_its_loss() {
         for has_transition in [false, true] {
             let bounds = Bounds {
                 weight: 1,
-                weigh: |weight| *weight,
                 ..Bounds::of(4)
             };
             let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
@@ -209,7 +213,6 @@ fn a_reader_far_behind_an_emptied_slot_gets_its_loss() {
 fn classes_are_known_as_far_back_as_the_log_goes() {
     let (chunk, log, start) = (4096_u64, 8192, 1000);
     let bounds = Bounds {
-        classify: |value| (value % 7) as u8,
         log: 5000,
         ..Bounds::of(8)
     };
@@ -217,8 +220,11 @@ fn classes_are_known_as_far_back_as_the_log_goes() {
     assert_eq!(ring.bounds().log as u64, log);
     assert_eq!(ring.classes(start..=start), None);
     for head in start + 1..start + 30_000 {
-        let value = Ok::<(), ()>(());
-        ring.append(head, |_, (), _| value).unwrap();
+        let measure = Measure {
+            class: (head % 7) as u8,
+            ..Measure::default()
+        };
+        ring.append(head, |_, (), _| Ok::<_, ()>(measure)).unwrap();
         // At each edge, and now and then.
         if ![0, 1, chunk - 1].contains(&(head % chunk)) && head % 997 > 0 {
             continue;
@@ -245,10 +251,10 @@ fn classes_are_known_as_far_back_as_the_log_goes() {
 
 #[test]
 fn a_log_that_no_memory_can_hold_is_refused() {
-    let bounds = Bounds::<u64> {
+    let bounds = Bounds {
         log: usize::MAX,
         ..Bounds::of(8)
     };
-    let refused = Ring::bounded(bounds, ()).unwrap_err();
+    let refused = Ring::<u64>::bounded(bounds, ()).unwrap_err();
     assert_eq!(refused, CapacityError::LogTooLarge(usize::MAX));
 }

@@ -6,26 +6,42 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tapline_ring::{
-    Bounds, CLASSES, ClassCounts, Lost, MAX_START, ReadItem, Reader, Rejected, Ring,
+    Bounds, CLASSES, ClassCounts, Lost, MAX_START, Measure, ReadItem, Reader, Rejected, Ring,
 };
 
 /// One step. `usize` picks a reader.
 #[derive(Debug, Clone)]
 enum Op {
     Append(u32),
+    /// Of which those that are divisible by 5 are refused.
+    Batch(Vec<u32>),
     Refuse(u32),
     Transition(u64),
     RefuseTransition,
-    NewReader { after: u64 },
-    Read { reader: usize, limit: usize },
-    TryNext { reader: usize },
-    Skip { reader: usize, by: u64 },
-    Drop { reader: usize },
+    NewReader {
+        after: u64,
+    },
+    Read {
+        reader: usize,
+        limit: usize,
+    },
+    TryNext {
+        reader: usize,
+    },
+    Skip {
+        reader: usize,
+        by: u64,
+    },
+    Drop {
+        reader: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => any::<u32>().prop_map(Op::Append),
+        3 => prop::collection::vec(any::<u32>(), 0..8).prop_map(Op::Batch),
+        1 => prop::collection::vec(any::<u32>(), 60..140).prop_map(Op::Batch),
         1 => any::<u32>().prop_map(Op::Refuse),
         2 => (0..1000_u64).prop_map(Op::Transition),
         1 => Just(Op::RefuseTransition),
@@ -128,6 +144,13 @@ fn classify(value: &u32) -> u8 {
     (value % CLASSES as u32) as u8
 }
 
+fn measure(value: &u32) -> Measure {
+    Measure {
+        weight: weigh(value) as u32,
+        class: classify(value),
+    }
+}
+
 fn weigh(value: &u32) -> u64 {
     u64::from(value % 100)
 }
@@ -163,7 +186,7 @@ proptest! {
         start in prop_oneof![2 => Just(0_u64), 2 => 0..100_u64, 1 => 0..=MAX_START],
         ops in prop::collection::vec(op(), 0..200),
     ) {
-        let bounds = Bounds { weight, weigh, classify, log, ..Bounds::of(capacity) };
+        let bounds = Bounds { weight, log, ..Bounds::of(capacity) };
         let ring = Arc::new(Ring::starting_after(start, bounds, 0_u64).unwrap());
         let records = ring.bounds().records;
         prop_assert_eq!((records, ring.bounds().weight), (capacity.next_power_of_two(), weight));
@@ -174,8 +197,26 @@ proptest! {
         for op in ops {
             match op {
                 Op::Append(value) => {
-                    let appended = ring.append(value, |_, state, _| { *state += 1; Ok::<(), ()>(()) }).unwrap();
+                    let appended = ring.append(value, |value, state, _| { *state += 1; Ok::<_, ()>(measure(value)) }).unwrap();
                     prop_assert_eq!(appended.seq(), oracle.append(value));
+                }
+                Op::Batch(values) => {
+                    let mut batch = ring.batch();
+                    for value in values {
+                        let appended = batch.append(value, |value, state, _| {
+                            *state += 1;
+                            if *value % 5 == 0 { Err(()) } else { Ok(measure(value)) }
+                        });
+                        match appended {
+                            Ok(record) => {
+                                prop_assert_eq!((record.seq(), *record.value()), (oracle.append(value), value));
+                                prop_assert_eq!(*record.state(), oracle.state);
+                            }
+                            Err(refused) => prop_assert_eq!((refused.value, value % 5), (value, 0)),
+                        }
+                        // It can be read before the batch ends.
+                        prop_assert_eq!(ring.head(), oracle.head);
+                    }
                 }
                 Op::Refuse(value) => {
                     let refused = ring.append(value, |_, state, seq| Err::<(), _>((*state, seq)));

@@ -8,7 +8,7 @@ use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tapline_ring::{Bounds, PerThread, ReadItem, Ring};
+use tapline_ring::{Bounds, Measure, PerThread, ReadItem, Ring};
 
 /// A value whose `Drop` counts, and panics where it is asked to. The payload of its panic does, too.
 struct Bomb {
@@ -36,8 +36,16 @@ impl Drop for Bomb {
 fn append(ring: &Ring<Bomb>, armed: bool, dropped: &Arc<AtomicUsize>) -> u64 {
     let dropped = dropped.clone();
     let bomb = Bomb { armed, dropped };
-    let appended = ring.append(bomb, |_, (), _| Ok::<(), ()>(()));
+    let weight = if armed { 1 } else { 100 };
+    let appended = ring.append(bomb, |_, (), _| weighing(weight));
     appended.map_or(0, |record| record.seq())
+}
+
+fn weighing(weight: u32) -> Result<Measure, ()> {
+    Ok(Measure {
+        weight,
+        ..Measure::default()
+    })
 }
 
 fn until(what: &str, done: impl Fn() -> bool) {
@@ -110,7 +118,6 @@ fn an_append_that_frees_much_at_once_returns_whatever_the_values_do() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let bounds = Bounds {
         weight: 100,
-        weigh: |bomb: &Bomb| if bomb.armed { 1 } else { 100 },
         ..Bounds::of(256)
     };
     let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
@@ -178,12 +185,11 @@ fn a_state_whose_clone_panics_appends_nothing_and_its_drop_is_caught() {
     };
     let bounds = Bounds {
         weight: 10,
-        weigh: |weight: &u64| *weight,
         ..Bounds::of(4)
     };
     let ring = Arc::new(Ring::bounded(bounds, state.clone()).unwrap());
     let append = |weight| {
-        let appended = ring.append(weight, |_, _, _| Ok::<(), ()>(()));
+        let appended = ring.append(weight, |_, _, _| weighing(weight));
         appended.map_or(0, |record| record.seq())
     };
     let transition = || ring.transition(|_, _| Ok::<_, ()>(state.clone())).unwrap();
@@ -205,25 +211,38 @@ fn a_state_whose_clone_panics_appends_nothing_and_its_drop_is_caught() {
     assert_eq!(ring.head(), 39);
 }
 
+/// What was appended before stays, readers are called for it, and the batch goes on.
 #[test]
-fn a_weight_that_panics_appends_nothing() {
-    let bounds = Bounds {
-        weight: 10,
-        weigh: |weight: &u64| {
-            assert_ne!(*weight, 7, "in a weight");
-            *weight
-        },
-        ..Bounds::of(4)
-    };
-    let ring = Arc::new(Ring::bounded(bounds, ()).unwrap());
-    let append = |weight| {
-        ring.append(weight, |_, (), _| Ok::<(), ()>(()))
-            .unwrap()
-            .seq()
-    };
-    assert_eq!(append(1), 1);
-    assert!(catch_unwind(AssertUnwindSafe(|| append(7))).is_err());
-    assert_eq!(append(1), 2);
+fn a_batch_goes_on_after_a_panic() {
+    let ring = Arc::new(Ring::<u64>::new(4, ()).unwrap());
+    let calls = Arc::new(Calls::default());
+    let mut reader = ring.reader(0);
+    let waker = Waker::from(calls.clone());
+    let polled = reader.poll_next(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    let mut batch = ring.batch();
+    for n in 1..=6_u64 {
+        let appended = catch_unwind(AssertUnwindSafe(|| {
+            let make = || if n == 2 { panic!("in a value") } else { n };
+            let decide = |value: &mut u64, (): &mut (), _| {
+                assert_ne!(*value, 4, "in a decision");
+                if *value == 5 { Err(()) } else { Ok(()) }
+            };
+            batch.append_with(make, decide).map(|record| record.seq())
+        }));
+        let expected = match n {
+            1 => Some(Ok(1)),
+            3 => Some(Ok(2)),
+            5 => Some(Err(5)),
+            6 => Some(Ok(3)),
+            _ => None,
+        };
+        let seen = appended.ok().map(|it| it.map_err(|refused| refused.value));
+        assert_eq!(seen, expected, "{n}");
+    }
+    drop(batch);
+    until("the reader is called", || calls.count.load(SeqCst) == 1);
+    assert_eq!(ring.head(), 3);
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tapline_ring::{Bounds, CapacityError, MAX_START, ReadItem, Retained, Ring};
+use tapline_ring::{Bounds, CapacityError, MAX_START, Measure, ReadItem, Retained, Ring};
 
-fn bounds(records: usize, weight: u64) -> Bounds<u64> {
+fn bounds(records: usize, weight: u64) -> Bounds {
     Bounds {
         weight,
-        weigh: |weight| *weight,
         ..Bounds::of(records)
     }
 }
@@ -19,7 +18,10 @@ fn ring(start: u64, records: usize, weight: u64) -> Arc<Ring<u64, u64>> {
 fn append(ring: &Ring<u64, u64>, weight: u64) -> u64 {
     let count = |_: &mut u64, count: &mut u64, _| {
         *count += 1;
-        Ok::<(), ()>(())
+        Ok::<_, ()>(Measure {
+            weight: weight as u32,
+            ..Measure::default()
+        })
     };
     ring.append(weight, count).unwrap().seq()
 }
@@ -114,7 +116,7 @@ fn a_transition_before_the_first_record_is_at_the_start() {
 #[test]
 fn a_start_beyond_the_numbers_of_a_ring_is_an_error() {
     for start in [MAX_START + 1, (1 << 61) - 1, 1 << 61, u64::MAX] {
-        let refused = Ring::starting_after(start, bounds(8, 1), ()).unwrap_err();
+        let refused = Ring::<u64>::starting_after(start, bounds(8, 1), ()).unwrap_err();
         assert_eq!(refused, CapacityError::FirstSeq(start.saturating_add(1)));
         assert!(refused.to_string().contains(&(MAX_START + 1).to_string()));
     }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use tapline_ring::{Bounds, CLASSES, ReadItem, Reader, Ring};
+use tapline_ring::{Bounds, CLASSES, Measure, ReadItem, Reader, Ring};
 
 /// A number whose every read the model checks against its write.
 #[derive(Debug)]
@@ -112,7 +112,6 @@ pub(crate) fn counting_after<T: Send + Sync + 'static>(
 /// As [`counting`], where the class of a record is its seq.
 pub(crate) fn classified(records: usize) -> Arc<Counting<Cell>> {
     let bounds = Bounds {
-        classify: |value: &Cell| value.get() as u8,
         log: 16,
         ..Bounds::of(records)
     };
@@ -124,7 +123,8 @@ pub(crate) fn append_classified(ring: &Counting<Cell>) -> u64 {
     let appended = ring.append(Cell::new(0), |value, count, seq| {
         value.set(seq);
         count.set(seq);
-        Ok::<(), ()>(())
+        let class = seq as u8;
+        Ok::<_, ()>(Measure { weight: 0, class })
     });
     appended.unwrap().seq()
 }
@@ -141,30 +141,53 @@ pub(crate) fn count_classes(ring: &Counting<Cell>, first: u64, last: u64) -> boo
 }
 
 /// As [`counting`], with a bound on the weight.
-pub(crate) fn weighed<T: Send + Sync + 'static>(
-    records: usize,
-    weight: u64,
-    weigh: fn(&T) -> u64,
-) -> Arc<Counting<T>> {
+pub(crate) fn weighed<T: Send + Sync + 'static>(records: usize, weight: u64) -> Arc<Counting<T>> {
     let bounds = Bounds {
         weight,
-        weigh,
         ..Bounds::of(records)
     };
     Arc::new(Ring::bounded(bounds, Cell::new(0)).unwrap())
 }
 
+/// What can be appended to a ring with a bound on the weight.
+pub(crate) trait Weighs: std::fmt::Debug + Send + Sync + 'static {
+    fn weight(&self) -> u32;
+}
+
+/// Weighs as much as it says.
+impl Weighs for Cell {
+    fn weight(&self) -> u32 {
+        self.get() as u32
+    }
+}
+
 /// Appends and counts; returns the seq.
-pub(crate) fn append<T: Send + Sync + std::fmt::Debug + 'static>(
+pub(crate) fn append<T: Weighs>(ring: &Counting<T>, value: T) -> u64 {
+    ring.append(value, count).unwrap().seq()
+}
+
+/// Appends all of them as one batch, and counts; returns the last seq.
+pub(crate) fn append_all<T: Weighs>(
     ring: &Counting<T>,
-    value: T,
+    values: impl IntoIterator<Item = T>,
 ) -> u64 {
-    let counted = ring.append(value, |_, count, seq| {
-        count.set(count.get() + 1);
-        assert_eq!(count.get(), seq, "the state is that of the record before");
-        Ok::<(), ()>(())
-    });
-    counted.unwrap().seq()
+    let mut batch = ring.batch();
+    let mut seqs = values
+        .into_iter()
+        .map(|value| batch.append(value, count).unwrap().seq());
+    let mut last = seqs.next().unwrap();
+    for seq in seqs {
+        assert!(last < seq);
+        last = seq;
+    }
+    last
+}
+
+fn count<T: Weighs>(value: &mut T, count: &mut Cell, seq: u64) -> Result<Measure, ()> {
+    count.set(count.get() + 1);
+    assert_eq!(count.get(), seq, "the state is that of the record before");
+    let weight = value.weight();
+    Ok(Measure { weight, class: 0 })
 }
 
 /// How many records were read, and how many were lost.

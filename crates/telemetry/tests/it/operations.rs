@@ -175,3 +175,86 @@ fn a_snapshot_is_of_one_moment() {
     );
     assert_eq!(updated.since(), 1);
 }
+
+/// In a batch each event is decided by itself, under the state at that moment.
+#[test]
+fn a_batch_publishes_as_single_calls_do() {
+    let session = session(1024);
+    let mut batch = session.batch();
+    let refused = batch.publish(event(KnownType::PageLoad)).unwrap_err();
+    assert_eq!(refused, PublishError::Inactive);
+    assert_eq!(session.start("one", only(Category::Page)), Ok(0));
+    for seq in 1..=200 {
+        let envelope = batch.publish(event(KnownType::PageLoad)).unwrap();
+        assert_eq!(envelope.seq(), seq);
+        assert_eq!(&*envelope.stamp().session().unwrap().id, "one");
+        let refused = batch.publish(event(KnownType::ConsoleLog)).unwrap_err();
+        assert_eq!(refused, PublishError::CategoryDisabled(Category::Console));
+        assert_eq!(session.seq(), seq, "it has its seq before the batch ends");
+    }
+    // Another producer, and a transition, in the middle of it.
+    assert_eq!(
+        session.publish(event(KnownType::PageLoad)).unwrap().seq(),
+        201
+    );
+    assert_eq!(session.start("two", only(Category::Console)), Ok(201));
+    let envelope = batch.publish(event(KnownType::ConsoleLog)).unwrap();
+    assert_eq!(envelope.seq(), 202);
+    assert!(envelope.json().contains(r#""telemetry_session_id":"two""#));
+    let kept = envelope.keep();
+    session.stop();
+    let refused = batch.publish(event(KnownType::ConsoleLog)).unwrap_err();
+    assert_eq!(refused, PublishError::Inactive);
+    drop(batch);
+    assert_eq!(kept.seq(), 202);
+    let ledger = session.ledger();
+    assert_eq!((ledger.published.sum(), ledger.offered().sum()), (202, 404));
+    assert_eq!(ledger.filtered.inactive.sum(), 2);
+    assert_eq!(ledger.filtered.category_disabled[Category::Console], 200);
+}
+
+#[test]
+fn a_batch_for_one_session_ends_with_it() {
+    let session = session(8);
+    session.start("one", TelemetryConfig::default()).unwrap();
+    let (state, _) = session.snapshot();
+    let id = state.session().unwrap().id.clone();
+    let mut batch = session.batch_in(&id);
+    assert_eq!(batch.publish(event(KnownType::PageLoad)).unwrap().seq(), 1);
+    // Another session with the same id.
+    session.start("one", TelemetryConfig::default()).unwrap();
+    let refused = batch.publish(event(KnownType::PageLoad)).unwrap_err();
+    assert_eq!(refused, PublishError::Inactive);
+    drop(batch);
+    assert_eq!(session.seq(), 1);
+}
+
+/// Those that sleep are called at the end of a batch, and in a long one before that.
+#[test]
+fn a_batch_calls_sleeping_readers() {
+    let session = session(1024);
+    session.start("one", TelemetryConfig::default()).unwrap();
+    let (met, meet) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let mut reader = session.new_reader(0);
+        scope.spawn(move || {
+            for _ in 0..101 {
+                let read = reader.next(Some(std::time::Duration::from_secs(20)));
+                met.send(matches!(read, Some(Item::Envelope(_)))).unwrap();
+            }
+        });
+        let mut batch = session.batch();
+        for _ in 0..100 {
+            batch.publish(event(KnownType::PageLoad)).unwrap();
+        }
+        // It is not over, and 64 of them are read.
+        for _ in 0..64 {
+            assert!(meet.recv().unwrap());
+        }
+        batch.publish(event(KnownType::PageLoad)).unwrap();
+        drop(batch);
+        for _ in 64..101 {
+            assert!(meet.recv().unwrap());
+        }
+    });
+}

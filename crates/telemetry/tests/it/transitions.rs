@@ -74,7 +74,15 @@ fn an_event_carries_a_session_s_id_exactly_within_its_window() {
                 KnownType::ConsoleLog,
                 KnownType::ServiceCrashed,
             ];
-            let _ = publish(&session, known[producer % known.len()]);
+            let known = known[producer % known.len()];
+            if producer % 2 == 0 {
+                let _ = publish(&session, known);
+                return;
+            }
+            let mut batch = session.batch();
+            for _ in 0..5 {
+                let _ = batch.publish(Event::known(known, None).with_ts(1));
+            }
         },
         || {
             for round in 0..ROUNDS {
