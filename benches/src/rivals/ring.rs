@@ -56,7 +56,7 @@ impl Reader for Following {
                     black_box((record.seq(), record.value().ts));
                     passed += Passed::ONE;
                 }
-                ReadItem::Lost(lost, _) => passed += Passed::lost(lost.count()),
+                ReadItem::Lost(lost) => passed += Passed::lost(lost.count()),
             }
             ControlFlow::Continue(())
         });

@@ -299,7 +299,7 @@ impl<M: Stamp> Reader<M> {
                     ledger.delivered += 1;
                     visit(Item::Envelope(envelope))
                 }
-                ring::ReadItem::Lost(gone, _) => {
+                ring::ReadItem::Lost(gone) => {
                     let all = counts(stream, gone);
                     if *lag_policy == LagPolicy::Head && possible(filter, gone, all) > 0 {
                         skip_from = Some(gone.first);

@@ -28,7 +28,7 @@
 //! }
 //!
 //! // Six were appended and four are retained: the reader learns of the two that are gone.
-//! assert!(matches!(reader.try_next(), Some(ReadItem::Lost(Lost { first: 1, last: 2 }, _))));
+//! assert!(matches!(reader.try_next(), Some(ReadItem::Lost(Lost { first: 1, last: 2 }))));
 //! let Some(ReadItem::Record(record)) = reader.try_next() else { panic!("a record follows") };
 //! assert_eq!((record.seq(), *record.value(), *record.state()), (3, "c", 3));
 //! # Ok::<(), tapline_ring::CapacityError>(())

@@ -43,9 +43,8 @@ where
 pub enum ReadItem<R> {
     /// The next record.
     Record(R),
-    /// These records were evicted before the reader got there. With them the record that follows, which
-    /// the reader reads next: its state says what the lost ones added up to.
-    Lost(Lost, R),
+    /// These records were evicted before the reader got there: [`Ring::classes`] says of which classes they were.
+    Lost(Lost),
 }
 
 /// The seqs that a reader missed: `first <= seq && seq <= last`.
@@ -146,17 +145,13 @@ where
                 }
                 Found::Evicted => {
                     let oldest = core.oldest(&guard);
-                    // The oldest may be overwritten right now: then look again.
-                    let Found::Record(record) = core.find(oldest, &guard) else {
-                        continue;
-                    };
                     let lost = Lost {
                         first: self.next,
                         last: oldest - 1,
                     };
                     self.next = oldest;
                     self.seen = oldest;
-                    if visit(ReadItem::Lost(lost, record)).is_break() {
+                    if visit(ReadItem::Lost(lost)).is_break() {
                         break;
                     }
                 }
@@ -179,7 +174,7 @@ where
         self.read(1, |item| {
             next = Some(match item {
                 ReadItem::Record(record) => ReadItem::Record(record.keep()),
-                ReadItem::Lost(lost, record) => ReadItem::Lost(lost, record.keep()),
+                ReadItem::Lost(lost) => ReadItem::Lost(lost),
             });
             ControlFlow::Break(())
         });

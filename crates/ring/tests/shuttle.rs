@@ -471,7 +471,7 @@ fn all_threads_continue_beside_a_thread_that_is_abandoned() {
                     let payload = Payload::new(number, 1, &ledger);
                     let refused = ring.append(payload, |_, _, _| {
                         stop();
-                        Err(())
+                        Err::<(), ()>(())
                     });
                     drop(refused.unwrap_err());
                 }

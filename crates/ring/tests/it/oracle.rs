@@ -159,7 +159,7 @@ fn read(reader: &mut Reader<u32, u64>, limit: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
     let shown = reader.read(limit, |item| {
         seen.push(match item {
-            ReadItem::Lost(Lost { first, last }, _) => Seen::Lost(first, last),
+            ReadItem::Lost(Lost { first, last }) => Seen::Lost(first, last),
             ReadItem::Record(record) => {
                 Seen::Record(record.seq(), *record.value(), *record.state())
             }
@@ -250,7 +250,7 @@ proptest! {
                     let (reader, position) = &mut readers[at];
                     let ready = reader.is_ready();
                     let seen = reader.try_next().map(|item| match item {
-                        ReadItem::Lost(lost, _) => Seen::Lost(lost.first, lost.last),
+                        ReadItem::Lost(lost) => Seen::Lost(lost.first, lost.last),
                         ReadItem::Record(record) => Seen::Record(record.seq(), *record.value(), *record.state()),
                     });
                     // The oracle reads a loss together with what follows it.

@@ -211,9 +211,9 @@ fn a_state_whose_clone_panics_appends_nothing_and_its_drop_is_caught() {
     assert_eq!(ring.head(), 39);
 }
 
-/// What was appended before stays, readers are called for it, and the batch goes on.
+/// What was appended before stays, readers are called for it, and the batch can be used further.
 #[test]
-fn a_batch_goes_on_after_a_panic() {
+fn a_batch_continues_after_a_panic() {
     let ring = Arc::new(Ring::<u64>::new(4, ()).unwrap());
     let calls = Arc::new(Calls::default());
     let mut reader = ring.reader(0);

@@ -77,7 +77,7 @@ fn every_reader_sees_one_order_and_knows_what_it_missed() {
                         let before = reader.position();
                         let shown = reader.read(batch, |item| {
                             match item {
-                                ReadItem::Lost(gone, _) => lost += gone.count(),
+                                ReadItem::Lost(gone) => lost += gone.count(),
                                 ReadItem::Record(record) => {
                                     let payload = record.value();
                                     assert_eq!(payload.sum, payload.producer ^ payload.n);
