@@ -8,17 +8,18 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tapline_api::ApiService;
 use tapline_benches::{
     MEASURED, RETAINED, TS, WARM_UP, append, corpus, full_ring, full_session, idle_session,
     session, small,
 };
-use tapline_oapi::{Category, CategorySet, Event};
+use tapline_oapi::{BatchResult, Category, CategorySet, Event, from_json};
 use tapline_telemetry::TelemetryConfig;
 
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(WARM_UP).measurement_time(MEASURED);
-    targets = kept, refused
+    targets = kept, refused, lines
 }
 criterion_main!(benches);
 
@@ -36,6 +37,11 @@ fn kept(c: &mut Criterion) {
     // Asks the clock.
     group.bench_function("tapline/small-no-ts", |b| {
         b.iter(|| session.publish(black_box(&small)).is_ok());
+    });
+    // One after the other in one batch.
+    group.bench_function("tapline/small-in-batch", |b| {
+        let mut batch = session.batch();
+        b.iter(|| batch.publish(black_box(&small_at)).is_ok());
     });
     group.bench_function("tapline/corpus", |b| {
         let mut next = round_robin(&corpus);
@@ -75,6 +81,32 @@ fn refused(c: &mut Criterion) {
     assert!(no_session.publish(&small).is_err());
     group.bench_function("no-session", |b| {
         b.iter(|| no_session.publish(black_box(&small)).is_ok());
+    });
+    group.finish();
+}
+
+/// What comes as JSON: a thousand lines at once, beside as many single requests.
+fn lines(c: &mut Criterion) {
+    const LINES: u64 = 1000;
+    let mut group = c.benchmark_group("publish-json");
+    group.throughput(Throughput::Elements(LINES));
+    let api = ApiService::new(full_session());
+    let line = serde_json::to_string(&small().with_ts(TS)).expect("an event is JSON");
+    let body = format!("{line}\n").repeat(LINES as usize);
+    group.bench_function("lines", |b| {
+        b.iter(|| {
+            let mut result = BatchResult::default();
+            api.publish_lines(black_box(body.as_bytes()), 1, None, &mut result);
+            assert_eq!(result.published, LINES);
+        });
+    });
+    group.bench_function("single", |b| {
+        b.iter(|| {
+            for line in body.lines() {
+                let request = from_json(black_box(line).as_bytes()).expect("it is one");
+                api.publish(request).expect("it is captured");
+            }
+        });
     });
     group.finish();
 }

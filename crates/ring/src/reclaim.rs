@@ -57,19 +57,6 @@ struct Member<T, S> {
 
 const OUTSIDE: u64 = 0;
 
-impl<T, S> Member<T, S> {
-    #[inline]
-    fn enter(&self, tail: u64) {
-        // SeqCst [E1]: before every look into a slot; pairs with the fence in `horizon`. A swap, since on x86 it is four
-        // times as fast as a store and a fence.
-        // SeqCst [E3], [E5]: before the looks at `closed` and at the flags; pairs with the fence in `sweep`.
-        // Release [E2]: the visits before this one.
-        self.pinned.swap(tail + 1, PIN);
-        // SeqCst [E3]. Acquire [E4]: the list as the notifier left it; pairs with the opening.
-        self.open.set(!self.closed.load(LOOK_AT_CLOSED));
-    }
-}
-
 /// What has left a slot, and the seq from which on a thread that enters cannot reach it.
 struct Retired<T, S> {
     word: Word<T, S>,
@@ -115,7 +102,14 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Domain<T, S> {
         let depth = me.depth.get();
         me.depth.set(depth + 1);
         if depth == 0 {
-            me.enter(tail);
+            // SeqCst [E1]: before every look into a slot; pairs with the fence in `horizon`. A swap,
+            // since on x86 it is four times as fast as a store and a fence.
+            // SeqCst [E3], [E5]: before the looks at `closed` and at the flags; pairs with the fence in
+            // `sweep`.
+            // Release [E2]: the visits before this one.
+            me.pinned.swap(tail + 1, PIN);
+            // SeqCst [E3]. Acquire [E4]: the list as the notifier left it; pairs with the opening.
+            me.open.set(!me.closed.load(LOOK_AT_CLOSED));
         }
         Guard {
             domain: self,
@@ -303,11 +297,17 @@ impl<T: Send + Sync + 'static, S: Send + Sync + 'static> Guard<'_, T, S> {
 }
 
 impl<T, S> Guard<'_, T, S> {
-    /// Leaves and enters again, with one access: nothing that was seen under this guard is used any more. `tail` is a seq
-    /// that is stored.
+    /// Is pinned at a newer seq from here on, one that this thread has stored or seen: nothing that was seen under this
+    /// guard is used any more.
+    ///
+    /// It never leaves, and so needs no `SeqCst`. A thread that does not see this yet takes it for pinned where it was.
+    /// What this thread looks at from here on had not left its slot when `tail` was stored. And what it found of its
+    /// retire list when it entered still holds: open, since the notifier finds it inside ([E3]); or closed, and then it leaves
+    /// the list alone to the end.
     pub(crate) fn renew(&mut self, tail: u64) {
         if self.me.depth.get() == 1 {
-            self.me.enter(tail);
+            // Release [E2]: all that was looked at before; pairs with the loads of `pinned`.
+            self.me.pinned.store(tail + 1, Release);
         }
     }
 }

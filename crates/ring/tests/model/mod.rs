@@ -26,6 +26,13 @@ impl Clone for Cell {
     }
 }
 
+/// A write, so that the model sees it where another thread still reads.
+impl Drop for Cell {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 impl Cell {
     pub(crate) fn new(n: u64) -> Self {
         Self(memory::Memory::new(n))
