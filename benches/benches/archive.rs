@@ -137,7 +137,7 @@ fn plain(path: &Path, envelopes: &[Envelope]) -> Outcome<()> {
     let mut synced = Instant::now();
     let mut block = Vec::with_capacity(2 * BLOCK_BYTES);
     for envelope in envelopes {
-        block.extend_from_slice(envelope.json().as_bytes());
+        envelope.json().append_to(&mut block);
         block.push(b'\n');
         if BLOCK_BYTES <= block.len() {
             file.write_all(&block)?;
@@ -162,7 +162,7 @@ fn redb_blocks(path: &Path, envelopes: &[Envelope]) -> Outcome<()> {
     let mut synced = Instant::now();
     let mut block = Vec::with_capacity(2 * BLOCK_BYTES);
     for envelope in envelopes {
-        block.extend_from_slice(envelope.json().as_bytes());
+        envelope.json().append_to(&mut block);
         block.push(b'\n');
         let is_last = envelope.seq() == envelopes.len() as u64;
         if BLOCK_BYTES <= block.len() || is_last {
@@ -197,7 +197,7 @@ fn sqlite(path: &Path, envelopes: &[Envelope]) -> Outcome<()> {
             envelope.ts() as i64,
             event.event_type.as_str(),
             event.category.as_str(),
-            envelope.json(),
+            envelope.json().whole(),
         ))?;
         if envelope.seq() % 256 == 0 && DURABLE_EVERY <= synced.elapsed() {
             database.execute_batch("commit; begin")?;
@@ -221,7 +221,7 @@ fn zstd_alone(envelopes: &[Envelope]) -> Outcome<()> {
         let began = cpu_time();
         block.clear();
         for envelope in some {
-            block.extend_from_slice(envelope.json().as_bytes());
+            envelope.json().append_to(&mut block);
             block.push(b'\n');
         }
         copying += cpu_time() - began;

@@ -54,7 +54,7 @@ fn one_small(c: &mut Criterion) {
     });
     group.bench_function("json-again", |b| {
         let envelope = publish();
-        assert!(!envelope.json().is_empty());
+        assert!(envelope.json().len() > 0);
         b.iter(|| black_box(&envelope).json().len());
     });
 

@@ -1,13 +1,15 @@
 //! Publishes a small shared event as often as the second argument says, for a profiler: into a full session (`session`), into
-//! it in batches of 1,000 (`batch`), or into a full bare ring (`ring`).
+//! it in batches of 1,000 (`batch`), or into a full bare ring (`ring`). With `drain` a reader of the full session reads so many.
 //!
 //! `valgrind --tool=callgrind target/release/examples/publish session 100000`, and the same with 200000. The difference is
 //! what 100,000 cost. `time` with some millions says what it is in time.
 
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tapline_benches::{TS, append, full_ring, full_session, small};
+use tapline_benches::{BATCH, TS, append, full_ring, full_session, small};
+use tapline_events::Item;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -30,12 +32,27 @@ fn main() {
                 }
             }
         }
+        Some("drain") => {
+            let session = full_session();
+            let mut read = 0;
+            while read < times {
+                let mut reader = session.new_reader(0);
+                while reader.read(BATCH, |item| {
+                    if let Item::Envelope(envelope) = item {
+                        black_box((envelope.seq(), envelope.event().ts));
+                    }
+                    ControlFlow::Continue(())
+                }) > 0
+                {}
+                read += reader.ledger().delivered;
+            }
+        }
         Some("ring") => {
             let ring = full_ring();
             for _ in 0..times {
                 append(&ring, black_box(&event).clone());
             }
         }
-        _ => panic!("publish session|batch|ring [TIMES]"),
+        _ => panic!("publish session|batch|ring|drain [TIMES]"),
     }
 }

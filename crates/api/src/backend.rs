@@ -17,8 +17,8 @@ use std::task::{Context, Poll};
 use tapline_events::{Behind, Epoch, Filter, Lost, ReaderLedger, Retained, Retention};
 use tapline_oapi::data::PlatformApiCall;
 use tapline_oapi::{
-    BatchResult, Category, ConfigRequest, EpochNotice, Event, Hello, KnownType, OnLag,
-    PublishRequest, SessionNotice, SinkInfo, Source, SourceKind, State,
+    BatchResult, Category, ConfigRequest, EnvelopeJson, EpochNotice, Event, Hello, KnownType,
+    OnLag, PublishRequest, SessionNotice, SinkInfo, Source, SourceKind, State,
 };
 use tapline_telemetry::SessionLedger;
 
@@ -171,7 +171,7 @@ pub trait EncodedEnvelope: Send + Sync {
     fn event_type(&self) -> &str;
 
     /// `{"seq": N, "event": {…}}`
-    fn json(&self) -> &str;
+    fn json(&self) -> EnvelopeJson<'_>;
 }
 
 /// An open position in the stream. It belongs to one task; reading takes nothing from other readers.
@@ -247,7 +247,7 @@ pub enum Delivery<'a> {
         /// Its sequence number.
         seq: u64,
         /// `{"seq": N, "event": {…}}`
-        json: &'a str,
+        json: EnvelopeJson<'a>,
     },
     /// Events that may have matched are no longer available. Comes before what follows them.
     Lost(Lost),
@@ -309,7 +309,7 @@ impl EncodedEnvelope for SharedEnvelope {
         Self::event_type(self)
     }
 
-    fn json(&self) -> &str {
+    fn json(&self) -> EnvelopeJson<'_> {
         Self::json(self)
     }
 }

@@ -334,8 +334,9 @@ impl Retained<'_> {
         if query.order == Order::Desc {
             expected.reverse();
         }
-        let found: Vec<&str> = batch.envelopes.iter().map(SharedEnvelope::json).collect();
-        if found != expected {
+        let json = |it: &SharedEnvelope| it.json().to_string();
+        let found: Vec<String> = batch.envelopes.iter().map(json).collect();
+        if !found.iter().eq(expected.iter().copied()) {
             let detail = format!("{found:?}, not {expected:?}, for {query:?}");
             return Err(violation("reads in order, as it was published", detail));
         }

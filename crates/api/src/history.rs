@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use tapline_events::{Epoch, EventStream, Filter};
-use tapline_oapi::Category;
+use tapline_oapi::{Category, EnvelopeJson};
 use tapline_telemetry::{Envelope, SessionState};
 
 use crate::source::BoxFuture;
@@ -280,10 +280,10 @@ impl SharedEnvelope {
     }
 
     /// `{"seq":N,"event":{…}}`.
-    pub fn json(&self) -> &str {
+    pub fn json(&self) -> EnvelopeJson<'_> {
         match &self.0 {
             Stored::InMemory(envelope) => envelope.json(),
-            Stored::InBlock { block, json, .. } => &block[json.clone()],
+            Stored::InBlock { block, json, .. } => block[json.clone()].into(),
         }
     }
 }

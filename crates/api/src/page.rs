@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{ControlFlow, RangeInclusive};
 
 use tapline_events::{Cursor, Epoch, Filter, Item, Retained};
+use tapline_oapi::EnvelopeJson;
 use tapline_telemetry::Reader;
 
 use crate::error::ApiError;
@@ -193,12 +194,12 @@ impl PageQuery {
     }
 
     /// Whether what is looked for is there. Adds how many bytes were searched.
-    fn is_found(&self, json: &str, searched: &mut usize) -> bool {
+    fn is_found(&self, json: EnvelopeJson<'_>, searched: &mut usize) -> bool {
         if self.search.is_empty() {
             return true;
         }
         *searched += json.len();
-        self.search.is_in(json)
+        self.search.is_in(&json.whole())
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use memchr::{memchr, memchr_iter};
 use serde::Deserialize;
 use tapline_events::{Epoch, Filter};
-use tapline_oapi::{Category, CategorySet, EventType, KnownType};
+use tapline_oapi::{Category, CategorySet, EnvelopeJson, EventType, KnownType};
 use zstd::bulk::{Compressor, Decompressor};
 
 /// The magic number of our skippable frames, one of the sixteen that zstd reserves.
@@ -421,7 +421,7 @@ impl BlockBuilder {
         ts: u64,
         category: Category,
         event_type: &EventType,
-        json: &str,
+        json: EnvelopeJson<'_>,
     ) {
         self.covers(seq..=seq);
         self.oldest_ts = self.oldest_ts.min(ts);
@@ -432,12 +432,12 @@ impl BlockBuilder {
             EventType::Custom(_) => self.count_custom(category, event_type),
         }
         let start = self.raw.len();
-        self.raw.extend_from_slice(json.as_bytes());
-        if memchr(b'\n', json.as_bytes()).is_some() {
-            for at in memchr_iter(b'\n', json.as_bytes()) {
-                self.raw[start + at] = b' ';
-                self.breaks.push((start + at) as u32);
-            }
+        json.append_to(&mut self.raw);
+        let mut from = start;
+        while let Some(at) = memchr(b'\n', &self.raw[from..]) {
+            from += at;
+            self.raw[from] = b' ';
+            self.breaks.push(from as u32);
         }
         self.raw.push(b'\n');
     }

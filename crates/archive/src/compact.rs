@@ -234,7 +234,7 @@ fn write_merged(
                         line.ts,
                         line_type.category,
                         &line_type.event_type,
-                        json,
+                        json.into(),
                     );
                 }
             }

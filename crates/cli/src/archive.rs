@@ -125,7 +125,7 @@ fn grep(args: &Grep) -> Result<(), Failure> {
             }
             Part::Epoch(_) => return Ok(true),
         };
-        let json = envelope.json();
+        let json = envelope.json().whole();
         let is_found = match args.ignore_case {
             true => finder.find(json.to_ascii_lowercase().as_bytes()).is_some(),
             false => finder.find(json.as_bytes()).is_some(),

@@ -111,10 +111,10 @@ impl Part {
         match self {
             Self::Epoch(_) => Ok(()),
             Self::Envelope(envelope) => {
-                let json = envelope.json().as_bytes();
-                match memchr::memchr(b'\n', json) {
-                    None => out.write_all(json)?,
-                    Some(_) => out.write_all(envelope.json().replace('\n', " ").as_bytes())?,
+                let json = envelope.json().whole();
+                match memchr::memchr(b'\n', json.as_bytes()) {
+                    None => out.write_all(json.as_bytes())?,
+                    Some(_) => out.write_all(json.replace('\n', " ").as_bytes())?,
                 }
                 out.write_all(b"\n")
             }
@@ -134,7 +134,7 @@ impl Part {
                 ..Lost::unknown(*seqs.start(), *seqs.end())
             }))),
             Self::Envelope(envelope) => {
-                let parsed = serde_json::from_str(envelope.json());
+                let parsed = serde_json::from_str(&envelope.json().whole());
                 parsed.map(Piece::Event).map_err(|error| Failure::Read {
                     what: format!("event {} of the archive", envelope.seq()),
                     source: error.into(),
@@ -202,8 +202,10 @@ pub(crate) fn each(
                 while let Some(gone) = missing.next_if(|it| *it.end() < envelope.seq()) {
                     take(Part::Missing(gone))?;
                 }
-                let json = envelope.json().as_bytes();
-                let is_asked = session.as_ref().is_none_or(|it| it.find(json).is_some());
+                let has = |id: &memchr::memmem::Finder<'_>| {
+                    id.find(envelope.json().whole().as_bytes()).is_some()
+                };
+                let is_asked = session.as_ref().is_none_or(has);
                 if is_asked && take(Part::Envelope(envelope))? {
                     left -= 1;
                     if left == 0 {

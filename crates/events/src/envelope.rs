@@ -3,19 +3,21 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use arcstr::ArcStr;
 use tapline_oapi::Event;
-use tapline_oapi::encode::encode_envelope;
+use tapline_oapi::encode::{EnvelopeJson, encode_head};
 use tapline_ring::{Kept, Record, RecordRef};
 
 use crate::stamp::Stamp;
 
-/// What the ring holds of an event. The order in memory: the last field is written to when the JSON is made.
+/// What the ring holds of an event: 32 bytes. The order in memory: the last field is written to when its JSON is asked for.
 #[repr(C)]
 pub(crate) struct Entry {
     pub(crate) event: Arc<Event>,
     /// Microseconds since the Unix epoch: the event's own, or when it was published.
     pub(crate) ts: u64,
-    json: OnceLock<Box<str>>,
+    /// Of the JSON, what is before `data`. A thin pointer: a record is one cache line with it.
+    head: OnceLock<ArcStr>,
 }
 
 impl Entry {
@@ -23,30 +25,29 @@ impl Entry {
         Self {
             event,
             ts,
-            json: OnceLock::new(),
+            head: OnceLock::new(),
         }
     }
 
-    /// Its size in memory, in bytes, once its JSON has been made.
+    /// Its size in memory, in bytes, once its JSON has been asked for.
     pub(crate) fn weight<M>(&self) -> u64 {
         // The record and the event, each with its two reference counts.
         let fixed = size_of::<Record<Self, M>>() + size_of::<Event>() + 32;
         let source = &self.event.source;
-        let mut texts = self.event.data.as_ref().map_or(0, |data| data.get().len())
-            + source.event.as_ref().map_or(0, String::len);
+        let data = self.event.data.as_ref().map_or(0, |data| data.get().len());
+        let mut texts = source.event.as_ref().map_or(0, String::len);
         // Most have none, and this runs in every publish: an iterator over nothing is not free.
         if !source.metadata.is_empty() {
             for (key, value) in &source.metadata {
                 texts += key.len() + value.len() + 64;
             }
         }
-        // Once as the event has it, and once more as JSON.
-        (fixed + 2 * texts + JSON_FIXED) as u64
+        // Once as the event has it, and all but `data` once more in its JSON.
+        (fixed + data + 2 * texts + JSON_FIXED) as u64
     }
 }
 
 /// Space in an envelope's JSON for all but `data`: the fixed parts, the stamp and a few short names.
-/// A larger envelope makes the buffer grow once.
 const JSON_FIXED: usize = 320;
 
 /// An event with its seq. Valid for as long as it is held, retained or not.
@@ -78,11 +79,19 @@ macro_rules! readable {
             self.0.state()
         }
 
-        /// `{"seq":N,"event":{…}}`, made when it is first asked for and shared from then on.
-        pub fn json(&self) -> &str {
+        /// `{"seq":N,"event":{…}}`. What is before `data` is made when it is first asked for, and shared from then on;
+        /// `data` is lent by the event.
+        pub fn json(&self) -> EnvelopeJson<'_> {
             json(&self.0)
         }
     };
+}
+
+/// With a state of one word, as a session's is.
+#[cfg(all(test, target_pointer_width = "64"))]
+#[test]
+fn a_record_is_one_cache_line() {
+    assert_eq!(size_of::<Record<Entry, Arc<()>>>(), 64);
 }
 
 impl<M: Stamp> Envelope<M> {
@@ -106,26 +115,26 @@ impl<'a, M: Stamp> EnvelopeRef<'a, M> {
     }
 }
 
-fn json<M: Stamp>(record: &Record<Entry, M>) -> &str {
+fn json<M: Stamp>(record: &Record<Entry, M>) -> EnvelopeJson<'_> {
     let entry = record.value();
-    entry.json.get_or_init(|| {
-        encode(
-            record.seq(),
-            entry.ts,
-            &entry.event,
-            record.state().metadata(),
-        )
-    })
+    let head = entry.head.get_or_init(|| {
+        let stamp = record.state().metadata();
+        head(record.seq(), entry.ts, &entry.event, stamp)
+    });
+    EnvelopeJson::new(head, &entry.event)
 }
 
-pub(crate) fn encode(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> Box<str> {
-    let data = event.data.as_ref().map_or(0, |data| data.get().len());
-    let mut json = Vec::with_capacity(JSON_FIXED + data);
-    encode_envelope(&mut json, seq, ts, event, stamp);
+fn head(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> ArcStr {
+    let mut draft = Vec::with_capacity(JSON_FIXED);
+    encode_head(&mut draft, seq, ts, event, stamp);
     // Not a byte more than it needs: it stays for as long as the event is retained.
-    String::from_utf8(json)
-        .expect("JSON made of strings is UTF-8")
-        .into_boxed_str()
+    ArcStr::from(str::from_utf8(&draft).expect("JSON made of strings is UTF-8"))
+}
+
+/// How many bytes its JSON has.
+pub(crate) fn json_len(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> usize {
+    let head = head(seq, ts, event, stamp);
+    EnvelopeJson::new(&head, event).len()
 }
 
 impl<M> Clone for Envelope<M> {

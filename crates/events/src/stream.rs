@@ -9,7 +9,7 @@ use tapline_oapi::{Epoch, Event};
 use tapline_ring::{self as ring, Bounds, CapacityError, Measure, Retained, Ring};
 
 use crate::counts::Counts;
-use crate::envelope::{Entry, Envelope, EnvelopeRef, encode};
+use crate::envelope::{Entry, Envelope, EnvelopeRef, json_len};
 use crate::reader::Reader;
 use crate::stamp::Stamp;
 
@@ -346,8 +346,7 @@ fn decide<M: Stamp, R>(
 
 /// Cuts the data where the envelope is over the limit with it.
 fn fit<R>(entry: &mut Entry, seq: u64, stamp: Option<(&str, &str)>) -> Result<(), AppendError<R>> {
-    let fits =
-        |entry: &Entry| encode(seq, entry.ts, &entry.event, stamp).len() <= MAX_ENVELOPE_BYTES;
+    let fits = |entry: &Entry| json_len(seq, entry.ts, &entry.event, stamp) <= MAX_ENVELOPE_BYTES;
     if !fits(entry) {
         entry.event = Arc::new(entry.event.cut());
         if !fits(entry) {

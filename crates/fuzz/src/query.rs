@@ -114,14 +114,14 @@ fn is_found(seq: u64, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
             .map(|(_, text)| text)
     };
     let has_text = value("contains").is_none_or(|text| {
-        let json = envelope.json().to_ascii_lowercase();
+        let json = envelope.json().whole().to_ascii_lowercase();
         let quoted = serde_json::to_string(text).expect("a text is JSON");
         [text, &quoted[1..quoted.len() - 1]]
             .iter()
             .any(|form| json.contains(&form.to_ascii_lowercase()))
     });
     let event: serde_json::Value =
-        serde_json::from_str(envelope.json()).expect("an envelope is JSON");
+        serde_json::from_str(&envelope.json().whole()).expect("an envelope is JSON");
     let event = &event["event"];
     let data = &event["data"];
     let is_of_target = value("target_id").is_none_or(|id| data["target_id"] == **id);

@@ -81,7 +81,7 @@ fn read(reader: &mut SessionSubscription, limit: usize) -> (usize, Vec<Item<(u64
     let looked_at = reader.read(limit, |delivery| {
         match delivery {
             Delivery::Envelope { seq, json } => {
-                visited.push(Item::Envelope((seq, json.to_owned())));
+                visited.push(Item::Envelope((seq, json.to_string())));
             }
             Delivery::Lost(lost) => visited.push(Item::Lost(lost)),
             Delivery::Session(_) | Delivery::Epoch(_) => {}

@@ -5,6 +5,7 @@
 //! string that needs no escape (nearly all) at once, and write the others through `serde_json`. A test
 //! compares both.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -45,16 +46,37 @@ pub fn encode_envelope(
     event: &Event,
     stamp: Option<(&str, &str)>,
 ) {
+    encode_head(out, seq, ts, event, stamp);
+    out.extend_from_slice(data(event).as_bytes());
+    out.extend_from_slice(tail(event).as_bytes());
+}
+
+/// Appends what [`encode_envelope`] puts before `data`: all that is not there already as JSON, or as a constant.
+/// [`EnvelopeJson`] is the whole.
+pub fn encode_head(
+    out: &mut Vec<u8>,
+    seq: u64,
+    ts: u64,
+    event: &Event,
+    stamp: Option<(&str, &str)>,
+) {
     out.extend_from_slice(b"{\"seq\":");
     integer(out, seq);
     out.extend_from_slice(b",\"event\":");
-    encode_event(out, ts, event, stamp);
-    out.push(b'}');
+    event_head(out, ts, event, stamp);
 }
 
 /// Appends the event alone, `{"ts":…}`: the value of `"event"` in an envelope. Otherwise as
 /// [`encode_envelope`].
 pub fn encode_event(out: &mut Vec<u8>, ts: u64, event: &Event, stamp: Option<(&str, &str)>) {
+    event_head(out, ts, event, stamp);
+    out.extend_from_slice(data(event).as_bytes());
+    // The last brace is the envelope's.
+    let tail = tail(event);
+    out.extend_from_slice(&tail.as_bytes()[..tail.len() - 1]);
+}
+
+fn event_head(out: &mut Vec<u8>, ts: u64, event: &Event, stamp: Option<(&str, &str)>) {
     out.extend_from_slice(b"{\"ts\":");
     integer(out, ts);
     match &event.event_type {
@@ -73,14 +95,100 @@ pub fn encode_event(out: &mut Vec<u8>, ts: u64, event: &Event, stamp: Option<(&s
     out.extend_from_slice(event.category.as_str().as_bytes());
     out.extend_from_slice(b"\",\"source\":");
     source(out, &event.source, stamp);
-    if let Some(data) = &event.data {
+    if event.data.is_some() {
         out.extend_from_slice(b",\"data\":");
-        out.extend_from_slice(data.get().as_bytes());
     }
+}
+
+fn data(event: &Event) -> &str {
+    event.data.as_ref().map_or("", |data| data.get())
+}
+
+/// What ends an envelope, behind `data`.
+fn tail(event: &Event) -> &'static str {
     if event.truncated {
-        out.extend_from_slice(b",\"truncated\":true");
+        r#","truncated":true}}"#
+    } else {
+        "}}"
     }
-    out.push(b'}');
+}
+
+/// The JSON of an envelope, lent in its parts: what is before `data`, `data` as its producer wrote it, and the end. So `data`,
+/// most of the bytes, is copied once: to where it is written.
+///
+/// One that was stored as a whole is a single part.
+#[derive(Clone, Copy)]
+pub struct EnvelopeJson<'a> {
+    head: &'a str,
+    data: &'a str,
+    tail: &'static str,
+}
+
+impl<'a> EnvelopeJson<'a> {
+    /// Of an event, with what [`encode_head`] has made of it.
+    #[must_use]
+    pub fn new(head: &'a str, event: &'a Event) -> Self {
+        Self {
+            head,
+            data: data(event),
+            tail: tail(event),
+        }
+    }
+
+    /// One after the other they are the JSON. Some may be empty.
+    #[must_use]
+    pub fn parts(self) -> [&'a str; 3] {
+        [self.head, self.data, self.tail]
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "an envelope is never empty")]
+    pub fn len(self) -> usize {
+        self.head.len() + self.data.len() + self.tail.len()
+    }
+
+    /// Appends it.
+    pub fn append_to(self, out: &mut Vec<u8>) {
+        out.reserve(self.len());
+        for part in self.parts() {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// In one piece: copied, unless it is one already.
+    #[must_use]
+    pub fn whole(self) -> Cow<'a, str> {
+        match (self.data, self.tail) {
+            ("", "") => Cow::Borrowed(self.head),
+            _ => Cow::Owned(self.parts().concat()),
+        }
+    }
+}
+
+/// Stored as a whole.
+impl<'a> From<&'a str> for EnvelopeJson<'a> {
+    fn from(whole: &'a str) -> Self {
+        Self {
+            head: whole,
+            data: "",
+            tail: "",
+        }
+    }
+}
+
+impl fmt::Display for EnvelopeJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts()
+            .into_iter()
+            .try_for_each(|part| f.write_str(part))
+    }
+}
+
+impl fmt::Debug for EnvelopeJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.whole(), f)
+    }
 }
 
 /// An upper bound of the bytes that [`encode_envelope`] appends, for any seq and ts. It is used to reserve

@@ -74,7 +74,8 @@ pub use config::{
 pub use counts::{CountBucket, CountGap, EventCounts};
 pub use cursor::{Cursor, CursorError, Epoch};
 pub use encode::{
-    LargestField, MAX_ENVELOPE_BYTES, encode_envelope, encode_event, encoded_len_at_most,
+    EnvelopeJson, LargestField, MAX_ENVELOPE_BYTES, encode_envelope, encode_event, encode_head,
+    encoded_len_at_most,
 };
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Envelope, Event, InvalidEvent, PublishRequest, Source, SourceKind};

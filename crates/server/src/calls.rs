@@ -214,7 +214,11 @@ mod tests {
         let data = event.typed_data().unwrap();
         assert_eq!(data, Some(EventData::PlatformApiCall(expected)));
         let stamp = r#""telemetry_session_id":"s-1""#;
-        assert!(envelope.json().contains(stamp), "{}", envelope.json());
+        assert!(
+            envelope.json().whole().contains(stamp),
+            "{}",
+            envelope.json()
+        );
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl<'a> Counter<'a> {
         if is_asked
             && self
                 .search
-                .is_none_or(|search| search.is_in(envelope.json()))
+                .is_none_or(|search| search.is_in(&envelope.json().whole()))
         {
             self.counts.matching += 1;
             if let Some(bucket) = self.bucket(ts) {

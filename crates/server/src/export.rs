@@ -210,7 +210,7 @@ impl<B: Backend> Export<B> {
     }
 
     fn feed_event(&mut self, encoded: &B::Envelope) -> io::Result<()> {
-        let envelope: Envelope = serde_json::from_str(encoded.json())?;
+        let envelope: Envelope = serde_json::from_str(&encoded.json().whole())?;
         self.writer.feed(Input::Event(&envelope))
     }
 

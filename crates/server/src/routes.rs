@@ -324,7 +324,7 @@ async fn publish<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whol
                 trace.mark(request.source.get_or_insert_default());
             }
             Ok(match app.backend.publish(request).await? {
-                Published::Captured(envelope) => text(StatusCode::OK, envelope.json().to_owned()),
+                Published::Captured(envelope) => text(StatusCode::OK, envelope.json().to_string()),
                 Published::NotCaptured(reason) => {
                     let mut answer = empty(StatusCode::NO_CONTENT);
                     let reason = HeaderValue::from_static(reason.as_str());
@@ -381,7 +381,7 @@ async fn read_page<'a, B: Backend>(
         String::with_capacity(2 + envelopes.iter().map(|e| e.json().len() + 1).sum::<usize>());
     for envelope in &envelopes {
         body.push(if body.is_empty() { '[' } else { ',' });
-        body.push_str(envelope.json());
+        body.extend(envelope.json().parts());
     }
     body.push_str(if body.is_empty() { "[]" } else { "]" });
 
@@ -607,7 +607,7 @@ async fn find_first(
         let turn = turns.take(subscription.filter()).await;
         let looked_at = subscription.read(BATCH, |delivery| match delivery {
             Delivery::Envelope { json, .. } => {
-                found = Some(json.to_owned());
+                found = Some(json.to_string());
                 ControlFlow::Break(())
             }
             Delivery::Lost(_) | Delivery::Session(_) | Delivery::Epoch(_) => {

@@ -247,7 +247,7 @@ impl<'a> Archive<'a> {
         }
         let mut found = batch.envelopes;
         if !query.search.is_empty() {
-            found.retain(|envelope| query.search.is_in(envelope.json()));
+            found.retain(|envelope| query.search.is_in(&envelope.json().whole()));
         }
         page.envelopes.extend(found);
         Ok(batch.looked_at)

@@ -34,7 +34,7 @@ impl FileSink {
         let mut lines = String::new();
         for item in items {
             match item {
-                SinkItem::Event(envelope) => lines.push_str(envelope.json()),
+                SinkItem::Event(envelope) => lines.push_str(&envelope.json().whole()),
                 SinkItem::Gap(lost) => {
                     lines.push_str(&format!("{{\"gap\":[{},{}]}}", lost.first, lost.last));
                 }

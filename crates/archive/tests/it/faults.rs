@@ -98,9 +98,13 @@ fn while_the_disk_fails_the_ring_is_the_buffer_and_what_it_evicts_is_a_gap() {
     let lost = missing.end() - missing.start() + 1;
     assert!((1..=137 + 10).contains(&lost), "{lost}");
     assert_eq!(recorded.status().ledger.lost, lost);
-    let found: Vec<&str> = batch.envelopes.iter().map(|it| it.json()).collect();
+    let found: Vec<String> = batch
+        .envelopes
+        .iter()
+        .map(|it| it.json().to_string())
+        .collect();
     let kept = &after[after.len() - (found.len() - 10)..];
-    let expected: Vec<&String> = before.iter().chain(kept).collect();
+    let expected: Vec<String> = before.iter().chain(kept).cloned().collect();
     assert_eq!(found, expected);
     assert_eq!(found.len() as u64 + lost, 211);
     // The gap is in the data that other tools see, too.

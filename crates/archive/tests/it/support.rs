@@ -147,7 +147,7 @@ impl Recorded {
     }
 
     pub(crate) fn publish_one(&self, event: Event) -> String {
-        self.session.publish(event).unwrap().json().to_owned()
+        self.session.publish(event).unwrap().json().to_string()
     }
 
     pub(crate) fn status(&self) -> SinkStatus {
@@ -231,7 +231,7 @@ pub(crate) fn all_json(archive: &Archive) -> Vec<String> {
     let batches = epochs.iter().map(|it| read_all(archive, query(it.epoch)));
     batches
         .flat_map(|batch| batch.envelopes)
-        .map(|envelope| envelope.json().to_owned())
+        .map(|envelope| envelope.json().to_string())
         .collect()
 }
 

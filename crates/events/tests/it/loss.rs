@@ -427,7 +427,7 @@ fn what_is_evicted_for_its_bytes_is_reported_as_exactly() {
         append(&stream, of(category, 0).event());
     }
     assert_eq!(stream.retained().oldest, 1);
-    append(&stream, of(Category::Network, 40_000).event());
+    append(&stream, of(Category::Network, 60_000).event());
     let Some(Item::Lost(lost)) = reader.try_next() else {
         panic!("all of them are gone")
     };

@@ -7,8 +7,8 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use tapline_oapi::{
-    Category, Envelope, Event, EventType, KnownType, Source, SourceKind, encode_envelope,
-    encode_event, encoded_len_at_most,
+    Category, Envelope, EnvelopeJson, Event, EventType, KnownType, Source, SourceKind,
+    encode_envelope, encode_event, encode_head, encoded_len_at_most,
 };
 
 use crate::CORPUS;
@@ -35,6 +35,23 @@ fn check(seq: u64, ts: u64, event: &Event, stamp: Stamp<'_>) {
     encode_envelope(&mut out, seq, ts, event, stamp);
     assert_eq!(str::from_utf8(&out).unwrap(), format!("before{expected}"));
     assert!(expected.len() <= encoded_len_at_most(event, stamp));
+
+    let mut head = Vec::new();
+    encode_head(&mut head, seq, ts, event, stamp);
+    let json = EnvelopeJson::new(str::from_utf8(&head).unwrap(), event);
+    for json in [json, EnvelopeJson::from(&*expected)] {
+        assert_eq!(
+            (json.to_string(), json.len()),
+            (expected.clone(), expected.len())
+        );
+        assert_eq!(
+            (&*json.parts().concat(), &*json.whole()),
+            (&*expected, &*expected)
+        );
+        let mut out = b"before".to_vec();
+        json.append_to(&mut out);
+        assert_eq!(out, [b"before", expected.as_bytes()].concat());
+    }
 
     let mut out = Vec::new();
     encode_event(&mut out, ts, event, stamp);

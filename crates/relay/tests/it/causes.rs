@@ -94,7 +94,7 @@ async fn up_to(reader: Reader, mut is: impl FnMut(&Value) -> bool) -> (Reader, V
         let Some(Item::Envelope(envelope)) = item else {
             panic!("{all:#?}")
         };
-        let envelope: Value = serde_json::from_str(envelope.json()).unwrap();
+        let envelope: Value = serde_json::from_str(&envelope.json().whole()).unwrap();
         let is_last = is(&envelope["event"]);
         all.push(envelope);
         if is_last {

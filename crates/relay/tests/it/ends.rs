@@ -226,7 +226,7 @@ impl Events {
 fn event(item: &Item<Envelope>) -> Value {
     match item {
         Item::Envelope(envelope) => {
-            let envelope: Value = serde_json::from_str(envelope.json()).unwrap();
+            let envelope: Value = serde_json::from_str(&envelope.json().whole()).unwrap();
             envelope["event"].clone()
         }
         Item::Lost(lost) => panic!("{lost:?}"),

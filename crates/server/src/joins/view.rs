@@ -322,10 +322,12 @@ impl View {
         if encoded.seq() <= self.position {
             return Ok(());
         }
-        let envelope: Envelope = serde_json::from_str(encoded.json()).map_err(|error| {
-            let message = format!("event {} cannot be read", encoded.seq());
-            Failure::new(tapline_oapi::ErrorCode::Internal, message).caused_by(error.to_string())
-        })?;
+        let envelope: Envelope =
+            serde_json::from_str(&encoded.json().whole()).map_err(|error| {
+                let message = format!("event {} cannot be read", encoded.seq());
+                Failure::new(tapline_oapi::ErrorCode::Internal, message)
+                    .caused_by(error.to_string())
+            })?;
         let from = &mut self.cover.from;
         if *from == 0 {
             // Before the first event of a run there is nothing; otherwise items at its beginning are not whole.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use bytes::Bytes;
 use serde::Serialize;
 use tapline_api::{Counts, Cursor, Epoch, Lost, ReaderLedger};
-use tapline_oapi::{EpochNotice, Gap, Hello, HelloReason, Notice};
+use tapline_oapi::{EnvelopeJson, EpochNotice, Gap, Hello, HelloReason, Notice};
 
 /// Bytes for a stream, in the making: whole frames, with space in front for the chunk's length.
 ///
@@ -78,7 +78,7 @@ impl FrameBuffer {
     }
 
     /// An event, with its seq for an id, or with `{seq}-{epoch}` where an epoch is given.
-    pub(crate) fn envelope(&mut self, seq: u64, epoch: Option<Epoch>, json: &str) {
+    pub(crate) fn envelope(&mut self, seq: u64, epoch: Option<Epoch>, json: EnvelopeJson<'_>) {
         let out = self.out();
         out.reserve(json.len() + 64);
         out.extend_from_slice(b"id: ");
@@ -87,7 +87,7 @@ impl FrameBuffer {
             let _ = write!(out, "-{epoch}");
         }
         out.push(b'\n');
-        write_data(out, json);
+        write_data(out, json.parts());
     }
 
     /// A notice. `resume` is the position behind it: a client that loses its connection resumes there, and
@@ -98,7 +98,7 @@ impl FrameBuffer {
         if let Some(cursor) = resume {
             let _ = writeln!(out, "id: {cursor}");
         }
-        write_data(out, &to_json(notice));
+        write_data(out, [to_json(notice).as_str()]);
     }
 
     /// A notice, and when to come back if the stream breaks. Only with a notice: a plain client may take
@@ -202,21 +202,24 @@ impl FrameBuffer {
 /// JSON may have line breaks between its tokens where the producer wrote them. In a frame a line
 /// break starts another field, so each line gets a `data:` of its own; the receiver puts them
 /// together again with `\n`.
-fn write_data(out: &mut Vec<u8>, json: &str) {
-    let mut rest = json.as_bytes();
-    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(&rest[..at]);
-        out.push(b'\n');
-        let end = if rest[at..].starts_with(b"\r\n") {
-            at + 2
-        } else {
-            at + 1
-        };
-        rest = &rest[end..];
-    }
+///
+/// No line break of two characters is in two parts: those are within `data` alone.
+fn write_data<'a>(out: &mut Vec<u8>, parts: impl IntoIterator<Item = &'a str>) {
     out.extend_from_slice(b"data: ");
-    out.extend_from_slice(rest);
+    for part in parts {
+        let mut rest = part.as_bytes();
+        while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+            out.extend_from_slice(&rest[..at]);
+            out.extend_from_slice(b"\ndata: ");
+            let end = if rest[at..].starts_with(b"\r\n") {
+                at + 2
+            } else {
+                at + 1
+            };
+            rest = &rest[end..];
+        }
+        out.extend_from_slice(rest);
+    }
     out.extend_from_slice(b"\n\n");
 }
 

@@ -104,7 +104,7 @@ async fn envelopes_are_those_that_were_published() {
         KnownType::ConsoleLog,
         KnownType::NetworkIdle,
     ]
-    .map(|known| server.publish(known).json().to_owned())
+    .map(|known| server.publish(known).json().to_string())
     .into();
     let answer = server.call(&get("/telemetry/events")).await;
     assert_eq!(answer.text(), format!("[{}]", expected.join(",")));

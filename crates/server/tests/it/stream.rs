@@ -32,7 +32,7 @@ async fn an_event_is_a_frame_of_id_and_data() {
         let envelope = server.publish(KnownType::PageLoad);
         let frame = stream.expect().await;
         assert_eq!(frame.id, Some(n.to_string()));
-        assert_eq!(frame.data.as_deref(), Some(envelope.json()));
+        assert_eq!(frame.data, Some(envelope.json().to_string()));
         assert_eq!(
             (frame.event, frame.retry, frame.comments),
             (None, None, vec![])

@@ -55,7 +55,12 @@ fn it_begins_at_the_head_and_now() {
     assert_eq!((session.session_start_seq(), session.seq()), (Some(2), 2));
     let envelope = session.publish(event(KnownType::PageLoad)).unwrap();
     assert_eq!(envelope.seq(), 3, "the seq is never reset by a session");
-    assert!(envelope.json().contains(r#""telemetry_session_id":"two""#));
+    assert!(
+        envelope
+            .json()
+            .whole()
+            .contains(r#""telemetry_session_id":"two""#)
+    );
 }
 
 #[test]
@@ -151,7 +156,12 @@ fn the_producers_event_is_not_touched() {
         .insert("telemetry_session_id".into(), "mine".into());
     let event = Arc::new(event);
     let envelope = session.publish(&event).unwrap();
-    assert!(envelope.json().contains(r#""telemetry_session_id":"s""#));
+    assert!(
+        envelope
+            .json()
+            .whole()
+            .contains(r#""telemetry_session_id":"s""#)
+    );
     assert_eq!(
         (event.ts, &*event.source.metadata["telemetry_session_id"]),
         (0, "mine")
@@ -200,7 +210,12 @@ fn a_batch_publishes_as_single_calls_do() {
     assert_eq!(session.start("two", only(Category::Console)), Ok(201));
     let envelope = batch.publish(event(KnownType::ConsoleLog)).unwrap();
     assert_eq!(envelope.seq(), 202);
-    assert!(envelope.json().contains(r#""telemetry_session_id":"two""#));
+    assert!(
+        envelope
+            .json()
+            .whole()
+            .contains(r#""telemetry_session_id":"two""#)
+    );
     let kept = envelope.keep();
     session.stop();
     let refused = batch.publish(event(KnownType::ConsoleLog)).unwrap_err();

@@ -74,7 +74,7 @@ impl Service {
     #[track_caller]
     pub(crate) fn next(&mut self) -> Value {
         match self.reader.next(Some(DEADLINE)) {
-            Some(Item::Envelope(envelope)) => parse(envelope.json()),
+            Some(Item::Envelope(envelope)) => parse(&envelope.json().whole()),
             other => panic!("an event should come, and not {:?}", other.is_some()),
         }
     }
@@ -84,7 +84,7 @@ impl Service {
         let mut events = Vec::new();
         while let Some(item) = self.reader.try_next() {
             match item {
-                Item::Envelope(envelope) => events.push(parse(envelope.json())),
+                Item::Envelope(envelope) => events.push(parse(&envelope.json().whole())),
                 _ => panic!("the session retains everything"),
             }
         }
