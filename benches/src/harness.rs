@@ -7,25 +7,34 @@
 //!
 //! What the harness costs by itself is measured in the same run as if it were a rival, and taken off
 //! in ratios; figures in columns are as measured.
+//!
+//! Before the cells, a run says which machine it is on and what that takes for the primitives of such work. The aims at the end
+//! have ratios to both, so that they can be held against another machine's.
 
 mod aims;
 mod cell;
 mod clock;
 mod fixture;
 mod histogram;
+mod machine;
 mod options;
+mod primitives;
 mod readers;
 mod results;
 mod sample;
+mod summary;
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use aims::Aims;
 use cell::Cell;
 use fixture::Fixture;
+use machine::Machine;
 use options::{Options, Request};
+use primitives::Primitives;
 use results::{Measured, Results};
 
 /// Runs what the arguments of the process ask for. 0 where it has measured, 1 where it could not, 2 where the
@@ -56,6 +65,12 @@ fn run(options: &Options) -> io::Result<()> {
     let begin = Instant::now();
     // Opened before anything is measured: a path that cannot be written is reported at once.
     let mut lines = options.lines.as_ref().map(File::create).transpose()?;
+    let mut summary = options.summary.as_ref().map(File::create).transpose()?;
+    let machine = Machine::look();
+    println!("{}", machine.table());
+    let primitives = Primitives::measure();
+    println!("{}", primitives.table());
+
     let cells = cell::plan(options);
     println!("{}\n", results::HOW_TO_READ);
     println!(
@@ -78,7 +93,11 @@ fn run(options: &Options) -> io::Result<()> {
             lines.write_all(of_cell.as_bytes())?;
         }
     }
-    println!("\n{}", aims::table(&results));
+    let aims = Aims::of(&machine, &primitives, &results);
+    println!("\n{}", aims.table());
+    if let Some(summary) = &mut summary {
+        summary.write_all(summary::lines(&machine, &primitives, &aims).as_bytes())?;
+    }
     println!("took {:.0?}", begin.elapsed());
     Ok(())
 }

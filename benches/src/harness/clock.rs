@@ -1,5 +1,6 @@
 //! Time and CPU time.
 
+use std::hint;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -10,6 +11,18 @@ pub(super) fn timed(work: impl FnOnce()) -> Duration {
     let begin = Instant::now();
     work();
     begin.elapsed()
+}
+
+/// Keeps this thread busy for so long.
+pub(super) fn spin(time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        hint::spin_loop();
+    }
+}
+
+pub(super) fn nanos(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
 }
 
 /// The CPU time that this thread has used.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tapline_oapi::Event;
 
 use super::cell::{Cell, Events, Mode};
-use super::clock::{self, timed};
+use super::clock::{self, nanos, timed};
 use super::histogram::Histogram;
 use super::readers::{Arrivals, Followers, Sleepers};
 use super::sample::{Metric, Sample};
@@ -122,7 +122,7 @@ enum Readers<R> {
 
 /// Not in one cache line with its neighbour, which another thread writes to. Lines are fetched in pairs.
 #[repr(align(128))]
-struct Apart<T>(T);
+pub(super) struct Apart<T>(pub(super) T);
 
 /// What one producer did.
 struct Published {
@@ -310,7 +310,7 @@ fn groups<R>(readers: &mut [R], groups: usize) -> impl Iterator<Item = &mut [R]>
 }
 
 /// Passes a panic on.
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+pub(super) fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -318,10 +318,6 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 
 pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn nanos(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e9
 }
 
 /// One publish at a time, when all readers sleep.
@@ -546,14 +542,14 @@ impl Drop for SetWhenDropped<'_> {
 }
 
 /// Threads begin at the same moment.
-struct LineUp(AtomicUsize);
+pub(super) struct LineUp(AtomicUsize);
 
 impl LineUp {
-    fn of(threads: usize) -> Self {
+    pub(super) fn of(threads: usize) -> Self {
         Self(AtomicUsize::new(threads))
     }
 
-    fn wait(&self) {
+    pub(super) fn wait(&self) {
         const PATIENCE: Duration = Duration::from_secs(20);
         self.0.fetch_sub(1, AcqRel);
         let begin = Instant::now();

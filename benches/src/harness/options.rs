@@ -9,7 +9,8 @@ use crate::rival::Rival;
 use crate::rivals::{EmptyLoop, HandOver, Tapline};
 
 pub(super) const HELP: &str = "\
-Measures Tapline beside its rivals and prints a table for each cell, and the aims at the end.
+Measures Tapline beside its rivals. Prints the machine with what its primitives cost, a table for each cell, and at the
+end the aims: beside a rival, and in primitives.
 
 Usage: cargo bench -p tapline-benches --bench rivals -- [options]
 
@@ -23,6 +24,7 @@ Usage: cargo bench -p tapline-benches --bench rivals -- [options]
   --quick               less of it: 0.12 s in 3 rounds
   --test                each once, only to see that it works; the figures say nothing
   --lines FILE          writes each round as a line of tab-separated values, too
+  --summary FILE        writes the machine, the primitives and the aims so; `cargo xtask machines` compares kept ones
 ";
 
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +38,7 @@ pub(super) struct Options {
     pub(super) time: Duration,
     pub(super) rounds: u32,
     pub(super) lines: Option<PathBuf>,
+    pub(super) summary: Option<PathBuf>,
 }
 
 pub(super) enum Request {
@@ -71,6 +74,7 @@ impl Default for Options {
             time: Duration::from_millis(800),
             rounds: 5,
             lines: None,
+            summary: None,
         }
     }
 }
@@ -149,6 +153,7 @@ pub(super) fn parse(mut words: impl Iterator<Item = String>) -> Result<Request, 
                 })?;
             }
             "--lines" => options.lines = Some(value()?.into()),
+            "--summary" => options.summary = Some(value()?.into()),
             _ => return Err(Mistake::Unknown(option)),
         }
     }
@@ -200,10 +205,13 @@ mod tests {
 
     #[test]
     fn what_comes_later_counts() {
-        let options = parsed("--quick --seconds 0.5 --rounds 7 --events corpus --lines a").unwrap();
+        let options =
+            parsed("--quick --seconds 0.5 --rounds 7 --events corpus --lines a --summary b")
+                .unwrap();
         assert_eq!(options.time, Duration::from_millis(500));
         assert_eq!((options.rounds, options.events), (7, Events::Corpus));
         assert_eq!(options.lines, Some(PathBuf::from("a")));
+        assert_eq!(options.summary, Some(PathBuf::from("b")));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Readers as tasks: those that sleep and follow on a thread of their own, and those that only sleep.
 
 use std::future::Future;
-use std::hint;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -14,6 +13,7 @@ use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::yield_now;
 
+use super::clock;
 use crate::BATCH;
 use crate::rival::Reader;
 
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 ///
 /// Where it is not so in time, and would perhaps never be: a reader that was not woken.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < PATIENCE, "waited in vain until {what}");
@@ -130,10 +130,7 @@ impl Followers {
         /// How long the runtime has, after its last task fell asleep, to park its thread.
         const PARKS_IN: Duration = Duration::from_micros(20);
         self.wait_at_rest(published);
-        let begin = Instant::now();
-        while begin.elapsed() < PARKS_IN {
-            hint::spin_loop();
-        }
+        clock::spin(PARKS_IN);
     }
 
     fn wait_at_rest(&self, published: u64) {
