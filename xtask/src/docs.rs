@@ -5,6 +5,9 @@
 //! of comments. Links must lead to a file of the repository and to a heading that it has. The changelog and the decisions
 //! describe the past: of them only the links are checked.
 //!
+//! A page with figures in nanoseconds or microseconds links to the run that they are of, or to the page of machines: they hold on
+//! one machine.
+//!
 //! The other way round, every metric of the server and every flag of the program is named in some page.
 //!
 //! Names are found as text, without parsing Rust: a name that occurs anywhere in the code counts.
@@ -67,6 +70,7 @@ pub(crate) fn run(_: &Options) -> Outcome {
     let current: Vec<&Text> = pages.iter().filter(|page| is_current(&page.path)).collect();
     findings.extend(current.iter().flat_map(|page| wrong_names(page, &code)));
     findings.extend(undocumented(&current, &code));
+    findings.extend(current.iter().filter_map(|page| figure_of_no_machine(page)));
     Failure::unless_empty(findings, ADVICE)
 }
 
@@ -319,6 +323,30 @@ fn dead_links(page: &Text) -> Vec<String> {
     findings
 }
 
+/// The first figure of speed in a page that names neither a run nor the page of machines.
+fn figure_of_no_machine(page: &Text) -> Option<String> {
+    if page.text.contains("machines.md") || page.text.contains("runs/") {
+        return None;
+    }
+    let is_figure = |line: &str| {
+        let units = [" ns", " µs"]
+            .into_iter()
+            .flat_map(|unit| line.match_indices(unit));
+        units.into_iter().any(|(at, unit)| {
+            let after = line[at + unit.len()..].chars().next();
+            line[..at].ends_with(|letter: char| letter.is_ascii_digit())
+                && !after.is_some_and(char::is_alphanumeric)
+        })
+    };
+    let (number, _) = (1..)
+        .zip(page.text.lines())
+        .find(|(_, line)| is_figure(line))?;
+    Some(format!(
+        "{}:{number}: this figure is of no machine: link to its run in benches/runs, or to docs/machines.md",
+        page.path
+    ))
+}
+
 /// The anchors of a page's headings, as forges make them.
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings = page.lines().filter(|line| line.starts_with('#'));
@@ -511,6 +539,18 @@ mod tests {
         );
         let full = page("tapline_events_total and --listen");
         assert_eq!(undocumented(&[&full], &code()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_figure_of_speed_is_of_a_run() {
+        let found = |text| figure_of_no_machine(&page(text));
+        let finding = found("fast\na publish takes 37.5 ns.\n").unwrap();
+        assert!(finding.starts_with("docs/page.md:2: "), "{finding}");
+        assert_eq!(found("37.5 ns on [Zen 5](machines.md)"), None);
+        assert_eq!(
+            found("waits 250 ms; a namespace has no 3 nsomethings"),
+            None
+        );
     }
 
     #[test]

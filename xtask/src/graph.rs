@@ -375,7 +375,7 @@ fn lowest_first<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a String> 
 }
 
 /// The lines in which the golden file and the manifests differ, as in a patch that would renew the golden file.
-fn difference(golden: &str, actual: &str) -> Vec<String> {
+pub(crate) fn difference(golden: &str, actual: &str) -> Vec<String> {
     let in_golden: BTreeSet<&str> = golden.lines().collect();
     let in_actual: BTreeSet<&str> = actual.lines().collect();
     let missing = golden

@@ -15,6 +15,7 @@ mod deny;
 mod docs;
 mod fuzz;
 mod graph;
+mod machines;
 mod package;
 mod parts;
 mod unused;
@@ -116,6 +117,15 @@ static COMMANDS: &[Command] = &[
         flags: &[],
         part_of_ci: true,
         run: docs::run,
+    },
+    Command {
+        name: "machines",
+        what: "docs/machines.md has the figures of the runs that are kept",
+        details: "The page shows each run in benches/runs that has a summary.tsv, one machine beside the other. How to measure and\n\
+                  keep one: benches/README.md",
+        flags: &[Flag::Write],
+        part_of_ci: true,
+        run: machines::run,
     },
     Command {
         name: "package",
@@ -249,7 +259,15 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "bench",
         what: "measures (cargo bench -p tapline-benches)",
-        details: "Arguments after `--` go to `cargo bench`, for instance: cargo xtask bench -- --bench rivals -- --quick",
+        details: "`rivals` prints the machine, what it takes for primitives (a compare-exchange, a cache line from core to core, an\n\
+                  allocation, a system call, …), Tapline beside others, and the aims as ratios to both. The rest is Tapline alone.\n\n\
+                  Arguments after `--` go to `cargo bench`:\n\
+                  cargo xtask bench -- --bench rivals                        # five minutes\n\
+                  cargo xtask bench -- --bench rivals -- --quick             # below a minute, and rougher\n\
+                  cargo xtask bench -- --bench rivals -- --help              # all options of `rivals`\n\
+                  cargo xtask bench -- --bench rivals -- --summary $PWD/FILE # writes the machine, the primitives and the aims\n\n\
+                  A summary that is kept in benches/runs is a column of docs/machines.md: cargo xtask machines --write\n\
+                  What is measured, and how to keep a run: benches/README.md",
         flags: &[Flag::Rest],
         part_of_ci: false,
         run: parts::bench,
