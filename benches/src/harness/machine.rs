@@ -64,7 +64,7 @@ impl Machine {
                     "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
                 )),
             ),
-            ("kernel", or_unknown(read("/proc/sys/kernel/osrelease"))),
+            ("kernel", or_unknown(kernel())),
             ("compiler", or_unknown(compiler())),
             (
                 "other load",
@@ -124,6 +124,12 @@ fn zen(family: u32, model: u32) -> Option<u32> {
         (26, 0x00..=0x2f | 0x40..=0x4f | 0x60..=0x7f) => Some(5),
         _ => None,
     }
+}
+
+/// Its version, without what a distribution appends.
+fn kernel() -> String {
+    let release = read("/proc/sys/kernel/osrelease");
+    release.split('-').next().unwrap_or_default().to_owned()
 }
 
 /// That of the path: the one that has built this, where `cargo bench` runs it.

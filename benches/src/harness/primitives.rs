@@ -81,7 +81,7 @@ impl Primitive {
             Self::Allocation => "128 bytes allocated and freed by the program's allocator",
             Self::Clock => "one look at the clock",
             Self::SystemCall => "the cheapest: getppid",
-            Self::Send => "105 bytes by TCP to a socket of the same process that nobody waits for",
+            Self::Send => "105 bytes by TCP to a socket of this process that no thread waits at",
             Self::Unpark => "the call that wakes a parked thread",
             Self::WakeUp => "from right before that call until the thread runs",
         }
