@@ -1,9 +1,9 @@
 //! What is aimed at, and how far it is: beside a rival, and in primitives of the machine.
 
-use super::cell::{Cell, Mode, UNREAD};
+use super::cell::{Cell, Mode, PING_PONG, UNREAD};
 use super::machine::Machine;
 use super::primitives::{Primitive, Primitives};
-use super::results::{Measured, Results, aligned, short, show};
+use super::results::{Results, aligned, short, show};
 use super::sample::{Metric, Unit};
 use crate::rival::Rival;
 use crate::rivals::{EmptyLoop, GoDesign, Tapline, Tokio};
@@ -35,121 +35,133 @@ pub(super) struct Aims(Vec<Aim>);
 
 impl Aims {
     pub(super) fn of(machine: &Machine, primitives: &Primitives, results: &Results) -> Self {
-        let mut aims = Self(Vec::new());
-        let mut add = |what: String, value: Option<f64>, beside, times, limit, primitive| {
-            let one = primitives.typical(primitive);
-            aims.0.push(Aim {
-                what,
-                value,
-                beside,
-                times,
-                limit,
-                primitive,
-                in_primitives: value.zip(one).map(|(value, one)| value / one),
-            });
-        };
         let cell = |mode, producers, readers| Cell {
             mode,
             producers,
             readers,
         };
-        let unread = |producers| cell(Mode::Unread, producers, 0);
         let tapline = |at| results.find(at, Tapline::NAME);
-        let nanos = |at, metric| {
-            let off = results.harness(at, metric);
-            Some(tapline(at)?.typical(metric)? - off)
+        let nanos = |at, metric| Some(tapline(at)?.typical(metric)? - results.harness(at, metric));
+        let times = |at, metric, rival| {
+            let rival = results.find(at, rival)?;
+            results.ratio(tapline(at)?, rival, metric)
         };
-        let beside =
-            |at, rival, metric| results.ratio(tapline(at)?, results.find(at, rival)?, metric);
-
-        add(
-            "kept publish, no readers".to_owned(),
-            nanos(unread(1), Metric::PerEvent),
-            Tokio::NAME,
-            beside(unread(1), Tokio::NAME, Metric::PerEvent),
-            Limit::Times(1.25),
-            Primitive::CompareExchange,
-        );
+        let aim = |what: &str, value: Option<f64>, (beside, times), limit, primitive| Aim {
+            what: what.to_owned(),
+            value,
+            beside,
+            times,
+            limit,
+            primitive,
+            in_primitives: primitives
+                .typical(primitive)
+                .and_then(|one| Some(value? / one)),
+        };
+        // The usual one: what Tapline takes in a cell, and a rival there.
+        let beside = |what: &str, at, metric, rival, at_most, primitive| {
+            let beside = (rival, times(at, metric, rival));
+            aim(
+                what,
+                nanos(at, metric),
+                beside,
+                Limit::Times(at_most),
+                primitive,
+            )
+        };
 
         // Of one producer's own call: with two, each has half of the events.
-        let filtered_at_most = if machine.zen() == Some(5) { 1.0 } else { 1.5 };
-        for producers in [1, 2] {
+        let filtered = |producers| {
             let at = cell(Mode::Filtered, producers, 0);
-            let own_call = |one: &Measured| Some(one.typical(Metric::PerEvent)? * producers as f64);
-            let over_the_loop = || {
-                let empty = results.find(at, EmptyLoop::NAME).and_then(own_call)?;
-                Some(tapline(at).and_then(own_call)? - empty)
+            let own_call = |rival| {
+                let per_event = results.find(at, rival)?.typical(Metric::PerEvent)?;
+                Some(per_event * producers as f64)
             };
-            add(
-                format!("filtered publish over the empty loop, producers: {producers}"),
+            let over_the_loop = || Some(own_call(Tapline::NAME)? - own_call(EmptyLoop::NAME)?);
+            let rival = (GoDesign::NAME, times(at, Metric::PerEvent, GoDesign::NAME));
+            let at_most = if machine.zen() == Some(5) { 1.0 } else { 1.5 };
+            aim(
+                &format!("filtered publish over the empty loop, producers: {producers}"),
                 over_the_loop(),
-                GoDesign::NAME,
-                beside(at, GoDesign::NAME, Metric::PerEvent),
-                Limit::Nanos(filtered_at_most),
+                rival,
+                Limit::Nanos(at_most),
                 Primitive::LoadStore,
-            );
-        }
-
-        let [one, two] = [1, 2].map(|producers| nanos(unread(producers), Metric::PerEvent));
-        add(
-            "kept publish by 2 producers, per event of both".to_owned(),
-            two,
-            "one producer",
-            two.zip(one).map(|(two, one)| two / one),
-            // Where they take turns, a line moves for each event: a throughput of 80 % of that.
-            Limit::TimesOrPrimitives(1.0, 1.25),
-            Primitive::PingPong,
-        );
-
-        let drain = cell(Mode::Drain, 1, 1);
-        add(
-            "drain in batches".to_owned(),
-            nanos(drain, Metric::PerEvent),
-            Tokio::NAME,
-            beside(drain, Tokio::NAME, Metric::PerEvent),
-            Limit::Times(0.5),
-            Primitive::CompareExchange,
-        );
-
-        for readers in [64, 1000] {
-            let at = cell(Mode::Stretch, 1, readers);
-            add(
-                format!("kept publish, {readers} sleepers that are woken and follow"),
-                nanos(at, Metric::PerEvent),
+            )
+        };
+        let [alone, both] = [1, 2].map(|producers| cell(Mode::Unread, producers, 0));
+        let together = || {
+            let [one, two] = [alone, both].map(|at| nanos(at, Metric::PerEvent));
+            let of_one = ("one producer", two.zip(one).map(|(two, one)| two / one));
+            Aim {
+                // Of the same rounds: it changes with where the cores of a virtual machine are.
+                in_primitives: times(both, Metric::PerEvent, PING_PONG),
+                ..aim(
+                    "kept publish by 2 producers, per event of both",
+                    two,
+                    of_one,
+                    // Where they take turns, a line moves for each event: 80 % of that throughput.
+                    Limit::TimesOrPrimitives(1.0, 1.25),
+                    Primitive::PingPong,
+                )
+            }
+        };
+        let following = |readers| {
+            beside(
+                &format!("kept publish, {readers} sleepers that are woken and follow"),
+                cell(Mode::Stretch, 1, readers),
+                Metric::PerEvent,
                 UNREAD,
-                beside(at, UNREAD, Metric::PerEvent),
-                Limit::Times(1.5),
+                1.5,
                 Primitive::PingPong,
-            );
-        }
+            )
+        };
         let asleep = cell(Mode::OneByOne, 1, 1000);
-        add(
-            "one publish that finds 1000 asleep: the call".to_owned(),
-            nanos(asleep, Metric::P50),
-            Tokio::NAME,
-            beside(asleep, Tokio::NAME, Metric::P50),
-            Limit::Times(0.25),
-            Primitive::Unpark,
-        );
-        add(
-            "the same: until the last reader has it".to_owned(),
-            nanos(asleep, Metric::LastP50),
-            Tokio::NAME,
-            beside(asleep, Tokio::NAME, Metric::LastP50),
-            Limit::Times(1.0),
-            Primitive::WakeUp,
-        );
-
-        let corpus = cell(Mode::Corpus, 1, 8);
-        add(
-            "corpus encoded once, read by 8".to_owned(),
-            nanos(corpus, Metric::PerEvent),
-            GoDesign::NAME,
-            beside(corpus, GoDesign::NAME, Metric::PerEvent),
-            Limit::Times(0.5),
-            Primitive::Memory,
-        );
-        aims
+        Self(vec![
+            beside(
+                "kept publish, no readers",
+                alone,
+                Metric::PerEvent,
+                Tokio::NAME,
+                1.25,
+                Primitive::CompareExchange,
+            ),
+            filtered(1),
+            filtered(2),
+            together(),
+            beside(
+                "drain in batches",
+                cell(Mode::Drain, 1, 1),
+                Metric::PerEvent,
+                Tokio::NAME,
+                0.5,
+                Primitive::CompareExchange,
+            ),
+            following(64),
+            following(1000),
+            beside(
+                "one publish that finds 1000 asleep: the call",
+                asleep,
+                Metric::P50,
+                Tokio::NAME,
+                0.25,
+                Primitive::Unpark,
+            ),
+            beside(
+                "the same: until the last reader has it",
+                asleep,
+                Metric::LastP50,
+                Tokio::NAME,
+                1.0,
+                Primitive::WakeUp,
+            ),
+            beside(
+                "corpus encoded once, read by 8",
+                cell(Mode::Corpus, 1, 8),
+                Metric::PerEvent,
+                GoDesign::NAME,
+                0.5,
+                Primitive::Memory,
+            ),
+        ])
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Aim> {
@@ -238,6 +250,7 @@ impl Aim {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::harness::results::Measured;
     use crate::harness::sample::Sample;
 
     /// Tapline at 36 ns beside tokio's 20, and nothing else; a compare-exchange takes 8.

@@ -113,6 +113,10 @@ impl Mode {
                 if self.asleep() {
                     all.push(Entry::unread());
                 }
+                if self == Self::Unread {
+                    // Right behind Tapline: where the cores of a virtual machine are may change from second to second.
+                    all.insert(1, Entry::ping_pong());
+                }
                 all
             }
         }
@@ -135,6 +139,9 @@ impl Mode {
 /// Tapline without readers, beside those that have readers asleep: how much more do they cost?
 pub(super) const UNREAD: &str = "tapline-unread";
 
+/// A cache line that two threads hand to each other, beside two producers.
+pub(super) const PING_PONG: &str = "ping-pong";
+
 /// A rival in a cell.
 pub(super) struct Entry {
     pub(super) name: &'static str,
@@ -153,6 +160,13 @@ impl Entry {
         Self {
             name: UNREAD,
             open: fixture::open_unread::<Tapline>,
+        }
+    }
+
+    fn ping_pong() -> Self {
+        Self {
+            name: PING_PONG,
+            open: fixture::open_ping_pong,
         }
     }
 

@@ -12,6 +12,7 @@ use tapline_oapi::Event;
 use super::cell::{Cell, Events, Mode};
 use super::clock::{self, nanos, timed};
 use super::histogram::Histogram;
+use super::primitives;
 use super::readers::{Arrivals, Followers, Sleepers};
 use super::sample::{Metric, Sample};
 use crate::rival::{CannotDo, Opened, Passed, Producer, Reader, ReadsJson, Rival, Wanted};
@@ -74,6 +75,24 @@ pub(super) fn open_for_json<R: Rival<Reader: ReadsJson>>(cell: &Cell, _: Events)
         filling: &filling,
     })?;
     Ok(Box::new(Json::new(opened, filling)))
+}
+
+/// What two producers that take turns cannot fall below: a cache line that moves for each event, measured in the same minutes.
+pub(super) fn open_ping_pong(cell: &Cell, _: Events) -> Ready {
+    match cell.producers {
+        2 => Ok(Box::new(PingPong)),
+        _ => Err(CannotDo("it is between two threads")),
+    }
+}
+
+struct PingPong;
+
+impl Fixture for PingPong {
+    fn slice(&mut self, time: Duration) -> Sample {
+        let mut sample = Sample::default();
+        sample.set(Metric::PerEvent, primitives::ping_pong(time / 2));
+        sample
+    }
 }
 
 /// Events to publish, over and over.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::cell::{Events, Mode, UNREAD};
+use super::cell::{Events, Mode, PING_PONG, UNREAD};
 use crate::rival::Rival;
 use crate::rivals::{EmptyLoop, HandOver, Tapline};
 
@@ -80,9 +80,9 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the harness costs is wanted in any case.
+    /// What the harness costs is wanted in any case, and what the machine can do.
     pub(super) fn wants(&self, rival: &str) -> bool {
-        let harness = [EmptyLoop::NAME, HandOver::NAME];
+        let harness = [EmptyLoop::NAME, HandOver::NAME, PING_PONG];
         let rival = if rival == UNREAD {
             Tapline::NAME
         } else {

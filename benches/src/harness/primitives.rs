@@ -109,7 +109,7 @@ impl Primitives {
             primitives.add(Primitive::CompareExchange, compare_exchange());
             if cores() > 1 {
                 primitives.add(Primitive::Contended, contended());
-                primitives.add(Primitive::PingPong, ping_pong());
+                primitives.add(Primitive::PingPong, ping_pong(SLICE));
                 let (unpark, wake_up) = wake_ups();
                 primitives.add(Primitive::Unpark, unpark);
                 primitives.add(Primitive::WakeUp, wake_up);
@@ -176,20 +176,28 @@ impl Primitives {
     }
 }
 
-/// Nanoseconds for one repetition.
+/// Nanoseconds for one repetition: the median of the chunks, so that a moment in which something else has the core does not
+/// count.
 fn repeat(mut work: impl FnMut()) -> f64 {
+    let chunk = || {
+        (0..CHUNK).for_each(|_| work());
+        CHUNK
+    };
+    chunks(SLICE, chunk)
+}
+
+/// The same, where a chunk says how much it has done.
+fn chunks(time: Duration, mut chunk: impl FnMut() -> u64) -> f64 {
+    let mut each = Vec::new();
     let begin = Instant::now();
-    let mut done = 0;
-    loop {
-        for _ in 0..CHUNK {
-            work();
-        }
-        done += CHUNK;
-        let took = begin.elapsed();
-        if SLICE <= took {
-            return nanos(took) / done as f64;
-        }
+    let mut last = begin;
+    while last - begin < time {
+        let done = chunk();
+        let now = Instant::now();
+        each.push(nanos(now - last) / done as f64);
+        last = now;
     }
+    median(each).expect("there is time for one")
 }
 
 fn load_store() -> f64 {
@@ -213,35 +221,40 @@ fn one_more(line: &AtomicU64) -> bool {
 /// As with the producers of a cell: wall time over what both have done.
 fn contended() -> f64 {
     let Apart(line) = &Apart(AtomicU64::new(0));
-    let succeeded = |_| {
-        let mut succeeded = 0_u64;
-        let begin = Instant::now();
-        loop {
-            succeeded += (0..CHUNK).filter(|_| one_more(line)).count() as u64;
-            let took = begin.elapsed();
-            if SLICE <= took {
-                return succeeded as f64 / nanos(took);
-            }
-        }
-    };
-    let [one, other] = on_two_threads(succeeded);
-    1.0 / (one + other)
+    let chunk = || (0..CHUNK).filter(|_| one_more(line)).count() as u64;
+    let [one, other] = on_two_threads(|_| chunks(SLICE, chunk));
+    1.0 / (1.0 / one + 1.0 / other)
 }
 
-/// Two threads that take turns in adding one.
-fn ping_pong() -> f64 {
-    const TURNS: u64 = 20_000;
+/// Two threads that take turns in adding one: nanoseconds for each turn.
+pub(super) fn ping_pong(time: Duration) -> f64 {
+    const TURNS: u64 = 256;
+    const THE_END: u64 = u64::MAX;
     let Apart(line) = &Apart(AtomicU64::new(0));
     let take_turns = |first| {
-        let begin = Instant::now();
-        for turn in (first..TURNS).step_by(2) {
-            wait_for(line, |value| value == turn);
-            line.store(turn + 1, Release);
+        let mut turn = first;
+        let mut take_one = || {
+            let found = wait_for(line, |value| value == turn || value == THE_END);
+            if found != THE_END {
+                line.store(turn + 1, Release);
+            }
+            turn += 2;
+            found != THE_END
+        };
+        if first > 0 {
+            while take_one() {}
+            return 0.0;
         }
-        begin.elapsed()
+        let chunk = || {
+            (0..TURNS / 2).for_each(|_| _ = take_one());
+            TURNS
+        };
+        let took = chunks(time, chunk);
+        line.store(THE_END, Release);
+        took
     };
-    let [_, took] = on_two_threads(take_turns);
-    nanos(took) / TURNS as f64
+    let [took, _] = on_two_threads(take_turns);
+    took
 }
 
 /// The same work at the same time: the number is 0 on one of them, and 1 on the other.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::cell::{Cell, Mode, UNREAD};
+use super::cell::{Cell, Mode, PING_PONG, UNREAD};
 use super::fixture;
 use super::sample::{Metric, Sample, Unit};
 use crate::rival::{CannotDo, Rival};
@@ -148,9 +148,14 @@ impl Results {
     /// How many times as much it costs as `other` in the same cell, round by round, with the harness
     /// taken off. `None` where there is nothing left of one of them.
     pub(super) fn ratio(&self, one: &Measured, other: &Measured, metric: Metric) -> Option<f64> {
-        let off = self.harness(one.cell, metric);
+        let off = |measured: &Measured| match measured.rival {
+            // It is no event that the harness hands over.
+            PING_PONG => 0.0,
+            _ => self.harness(measured.cell, metric),
+        };
+        let (off_one, off_other) = (off(one), off(other));
         let each = one.each(metric).into_iter().zip(other.each(metric));
-        let ratios = each.map(|(one, other)| (one - off, other - off));
+        let ratios = each.map(|(one, other)| (one - off_one, other - off_other));
         median(
             ratios
                 .filter(|(one, other)| *one > 0.0 && *other > 0.0)
@@ -327,12 +332,20 @@ mod tests {
 
     #[test]
     fn a_ratio_is_of_the_same_round_and_without_the_harness() {
-        let results = results();
+        let mut results = results();
         let tapline = results.find(UNREAD, Tapline::NAME).unwrap();
         let tokio = results.find(UNREAD, Tokio::NAME).unwrap();
         // 50 / 100, 25 / 50, 40 / 20
         assert_eq!(results.ratio(tokio, tapline, Metric::PerEvent), Some(0.5));
         assert_eq!(results.ratio(tokio, tapline, Metric::P50), None);
+        results.extend([measured(&UNREAD, PING_PONG, &[50.0, 25.0, 40.0])].into_iter());
+        let ping_pong = results.find(UNREAD, PING_PONG).unwrap();
+        let tapline = results.find(UNREAD, Tapline::NAME).unwrap();
+        // 100 / 50, 50 / 25, 20 / 40
+        assert_eq!(
+            results.ratio(tapline, ping_pong, Metric::PerEvent),
+            Some(2.0)
+        );
     }
 
     #[test]
