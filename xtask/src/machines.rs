@@ -130,7 +130,7 @@ fn page(runs: &[Run]) -> String {
             format!("{median} ({lowest} to {highest})")
         });
     });
-    page.push_str("\n## The aims\n\nWithout what the harness costs, which each run measures. An event costs the machine so many primitives.\n\n");
+    page.push_str("\n## The aims\n\nWhat the harness costs is measured in each run and taken off. Under each time stands how many times the rival's it is (or that without readers, or with one producer), and how many of a primitive.\n\n");
     table(&mut page, runs, "aim", |table, name| {
         table.row(&format!("**{name}**"), |line| {
             match line["verdict"].as_str() {
@@ -227,7 +227,7 @@ mod tests {
 
     const NAMES: &str = "kind\tname\tvalue\tlowest\thighest\tbeside\ttimes\tat-most\tprimitive\tin-primitives\tverdict\n";
 
-    fn run(folder: &str, lines: &[&str]) -> Run {
+    fn run_of(folder: &str, lines: &[&str]) -> Run {
         let places = |line: &&str| {
             let given = line.split('|').count();
             let empty = "\t".repeat(NAMES.split('\t').count() - given);
@@ -239,14 +239,14 @@ mod tests {
 
     #[test]
     fn a_run_has_a_column_and_a_dash_for_what_it_has_not_measured() {
-        let old = run(
+        let old = run_of(
             "2026-01-01-a",
             &[
                 "machine|name|Zen 5",
                 "aim|drain|5.97|||tokio|0.3|0.50 x|clock||reached",
             ],
         );
-        let new = run(
+        let new = run_of(
             "2026-02-02-b",
             &[
                 "machine|name|Zen 4",
@@ -275,5 +275,11 @@ mod tests {
         let error = crate::failure::with_causes(&read.err().unwrap());
         assert!(error.contains("benches/runs/a/summary.tsv"), "{error}");
         assert!(error.contains("line 3 has 1 places, not 2"), "{error}");
+    }
+    #[test]
+    fn the_page_has_what_the_kept_runs_measured() {
+        if let Err(failure) = run(&Options::default()) {
+            panic!("{failure}");
+        }
     }
 }

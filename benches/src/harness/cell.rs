@@ -114,7 +114,7 @@ impl Mode {
                     all.push(Entry::unread());
                 }
                 if self == Self::Unread {
-                    // Right behind Tapline: where the cores of a virtual machine are may change from second to second.
+                    // Right behind Tapline: where the cores of a virtual machine are may change.
                     all.insert(1, Entry::ping_pong());
                 }
                 all
