@@ -51,6 +51,14 @@ pub(crate) trait Producer: Send + 'static {
     /// Hands the event over. The caller keeps its own reference, so a rival that keeps the event
     /// takes one more. Always inlined: what the compiler makes of a call is not to depend on how many rivals there are.
     fn publish(&mut self, event: &Arc<Event>);
+
+    /// Hands over several that are at hand.
+    #[inline(always)]
+    fn publish_all<'e>(&mut self, events: impl Iterator<Item = &'e Arc<Event>>) {
+        for event in events {
+            self.publish(event);
+        }
+    }
 }
 
 /// A reader looks at each event for a moment (its seq, where there is one, and one field), and keeps none.

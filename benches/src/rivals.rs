@@ -5,6 +5,7 @@
 //! | | stamps, filters, counts by category | a slow reader | a reader gets | wakes readers |
 //! |---|---|---|---|---|
 //! | `tapline` | yes | lags, losses by category | an envelope with seq and JSON | yes |
+//! | `tapline-batch` | yes, in batches of 1,000 | lags, losses by category | an envelope with seq and JSON | yes |
 //! | `ring` | no | lags, lost seqs | a record with its seq | yes |
 //! | `tokio` | no | lags, number lost | the event | yes |
 //! | `async-broadcast` | no | lags, number lost | the event | yes |
@@ -27,7 +28,7 @@ pub(crate) use go_design::{GoDesign, GoDesignFiltered};
 pub(crate) use mutex_ring::MutexRing;
 pub(crate) use nothing::{EmptyLoop, HandOver};
 pub(crate) use ring::BareRing;
-pub(crate) use tapline::{Tapline, TaplineFiltered};
+pub(crate) use tapline::{Tapline, TaplineBatch, TaplineFiltered};
 pub(crate) use tokio::Tokio;
 
 #[cfg(test)]
@@ -149,6 +150,16 @@ mod tests {
     #[test]
     fn tapline_does_what_is_measured() {
         check::<Tapline>();
+    }
+
+    #[test]
+    fn a_batch_of_tapline_does_what_is_measured() {
+        check::<TaplineBatch>();
+        let event = Arc::new(small().with_ts(TS));
+        let mut opened = open::<TaplineBatch>(1, false);
+        opened.producers[0].publish_all(std::iter::repeat_n(&event, BATCH));
+        let passed = opened.readers[0].read();
+        assert_eq!(passed.delivered, BATCH as u64);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::primitives::{Primitive, Primitives};
 use super::results::{Results, aligned, short, show};
 use super::sample::{Metric, Unit};
 use crate::rival::Rival;
-use crate::rivals::{EmptyLoop, GoDesign, Tapline, Tokio};
+use crate::rivals::{EmptyLoop, GoDesign, Tapline, TaplineBatch, Tokio};
 
 /// What one of the aims is about. Times are without what the harness costs.
 pub(super) struct Aim {
@@ -69,6 +69,25 @@ impl Aims {
             )
         };
 
+        let [alone, both] = [1, 2].map(|producers| cell(Mode::Unread, producers, 0));
+        // Beside its own single publish.
+        let in_batch = || {
+            let batch = results.find(alone, TaplineBatch::NAME)?;
+            let nanos = batch.typical(Metric::PerEvent)? - results.harness(alone, Metric::PerEvent);
+            Some((
+                nanos,
+                results.ratio(batch, tapline(alone)?, Metric::PerEvent)?,
+            ))
+        };
+        let (nanos_in_batch, of_single) = in_batch().unzip();
+        let batch = aim(
+            "kept publish in a batch of 1,000",
+            nanos_in_batch,
+            ("a single one", of_single),
+            Limit::Times(0.6),
+            Primitive::CompareExchange,
+        );
+
         // Of one producer's own call: with two, each has half of the events.
         let filtered = |producers| {
             let at = cell(Mode::Filtered, producers, 0);
@@ -87,7 +106,6 @@ impl Aims {
                 Primitive::LoadStore,
             )
         };
-        let [alone, both] = [1, 2].map(|producers| cell(Mode::Unread, producers, 0));
         let together = || {
             let [one, two] = [alone, both].map(|at| nanos(at, Metric::PerEvent));
             let of_one = ("one producer", two.zip(one).map(|(two, one)| two / one));
@@ -124,6 +142,7 @@ impl Aims {
                 1.25,
                 Primitive::CompareExchange,
             ),
+            batch,
             filtered(1),
             filtered(2),
             together(),

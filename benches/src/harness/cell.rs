@@ -9,7 +9,7 @@ use super::options::Options;
 use crate::rival::{ReadsJson, Rival};
 use crate::rivals::{
     AsyncBroadcast, BareRing, Disruptor, EmptyLoop, GoDesign, GoDesignFiltered, HandOver,
-    MutexRing, Tapline, TaplineFiltered, Tokio,
+    MutexRing, Tapline, TaplineBatch, TaplineFiltered, Tokio,
 };
 use crate::{TS, corpus, small};
 
@@ -116,6 +116,7 @@ impl Mode {
                 if self == Self::Unread {
                     // Right behind Tapline: where the cores of a virtual machine are may change.
                     all.insert(1, Entry::ping_pong());
+                    all.insert(2, Entry::of::<TaplineBatch>());
                 }
                 all
             }

@@ -108,12 +108,20 @@ impl Supply {
 
     #[inline]
     fn next(&mut self) -> &Arc<Event> {
-        let event = &self.events[self.next];
-        self.next += 1;
-        if self.next == self.events.len() {
-            self.next = 0;
-        }
-        hint::black_box(event)
+        self.take(1).next().expect("one was asked for")
+    }
+
+    #[inline]
+    fn take(&mut self, events: u64) -> impl Iterator<Item = &Arc<Event>> {
+        let (all, next) = (&self.events, &mut self.next);
+        (0..events).map(move |_| {
+            let event = &all[*next];
+            *next += 1;
+            if *next == all.len() {
+                *next = 0;
+            }
+            hint::black_box(event)
+        })
     }
 }
 
@@ -282,9 +290,7 @@ fn publish_for(
     let begin = Instant::now();
     let mut events = 0;
     let took = loop {
-        for _ in 0..chunk {
-            producer.publish(supply.next());
-        }
+        producer.publish_all(supply.take(chunk));
         events += chunk;
         let took = begin.elapsed();
         if time <= took {

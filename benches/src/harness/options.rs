@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cell::{Events, Mode, PING_PONG, UNREAD};
 use crate::rival::Rival;
-use crate::rivals::{EmptyLoop, HandOver, Tapline};
+use crate::rivals::{EmptyLoop, HandOver, Tapline, TaplineBatch};
 
 pub(super) const HELP: &str = "\
 Measures Tapline beside its rivals. Prints the machine with what its primitives cost, a table for each cell, and at the
@@ -83,7 +83,7 @@ impl Options {
     /// What the harness costs is wanted in any case, and what the machine can do.
     pub(super) fn wants(&self, rival: &str) -> bool {
         let harness = [EmptyLoop::NAME, HandOver::NAME, PING_PONG];
-        let rival = if rival == UNREAD {
+        let rival = if rival == UNREAD || rival == TaplineBatch::NAME {
             Tapline::NAME
         } else {
             rival

@@ -18,6 +18,11 @@ pub(crate) struct Tapline;
 /// A session that captures nothing of what is published.
 pub(crate) struct TaplineFiltered;
 
+/// The same, and what is at hand is published in batches.
+pub(crate) struct TaplineBatch;
+
+pub(crate) struct BatchPublisher(Arc<TelemetrySession>);
+
 pub(crate) struct Publisher(Arc<TelemetrySession>);
 
 pub(crate) struct Following(SessionReader);
@@ -33,6 +38,23 @@ impl Rival for Tapline {
             session.publish(event).expect("everything is captured here");
         }
         Ok(opened(session, wanted))
+    }
+}
+
+impl Rival for TaplineBatch {
+    const NAME: &'static str = "tapline-batch";
+    type Producer = BatchPublisher;
+    type Reader = Following;
+
+    fn open(wanted: &Wanted<'_>) -> Result<Opened<Self>, CannotDo> {
+        let Opened { producers, readers } = Tapline::open(wanted)?;
+        Ok(Opened {
+            producers: producers
+                .into_iter()
+                .map(|it| BatchPublisher(it.0))
+                .collect(),
+            readers,
+        })
     }
 }
 
@@ -69,6 +91,26 @@ impl Producer for Publisher {
     #[inline(always)]
     fn publish(&mut self, event: &Arc<Event>) {
         black_box(self.0.publish(event).is_ok());
+    }
+}
+
+impl Producer for BatchPublisher {
+    #[inline(always)]
+    fn publish(&mut self, event: &Arc<Event>) {
+        black_box(self.0.batch().publish(event).is_ok());
+    }
+
+    #[inline(always)]
+    fn publish_all<'e>(&mut self, events: impl Iterator<Item = &'e Arc<Event>>) {
+        /// As many as a body of NDJSON may have.
+        const BATCH: usize = 1000;
+        let mut events = events.peekable();
+        while events.peek().is_some() {
+            let mut batch = self.0.batch();
+            for event in events.by_ref().take(BATCH) {
+                black_box(batch.publish(event).is_ok());
+            }
+        }
     }
 }
 

@@ -138,7 +138,7 @@ where
             if ahead <= fetch_up_to {
                 core.prefetch(ahead);
             }
-            match core.find(self.next, &guard) {
+            let item = match core.find(self.next, &guard) {
                 Found::NotYet => {
                     self.caught_up = true;
                     break;
@@ -151,18 +151,18 @@ where
                     };
                     self.next = oldest;
                     self.seen = oldest;
-                    if visit(ReadItem::Lost(lost)).is_break() {
-                        break;
-                    }
+                    ReadItem::Lost(lost)
                 }
                 Found::Record(record) => {
                     self.seen = self.next;
                     self.next += 1;
                     shown += 1;
-                    if visit(ReadItem::Record(record)).is_break() {
-                        break;
-                    }
+                    ReadItem::Record(record)
                 }
+            };
+            // Called at one place only: so it is inlined.
+            if visit(item).is_break() {
+                break;
             }
         }
         shown
