@@ -1,7 +1,7 @@
 //! The event stream: events in, numbered envelopes out, to readers that know what they missed.
 //!
 //! **What it is.** A ring of events: each gets a seq, the oldest goes when the bound is reached, and
-//! an envelope's JSON is made at most once, when it is first needed. A [`Reader`] follows from any seq, may
+//! what an envelope's JSON has before its data is made at most once, when it is first needed; its data is lent. A [`Reader`] follows from any seq, may
 //! ask for some categories and types only, and learns by category what was evicted before it got there.
 //!
 //! **What it is not.** It knows no session and no configuration: the [`Stamp`] is a value of its writer's
