@@ -28,7 +28,8 @@ const MAX_REJECTIONS: usize = 100;
 /// How the browser's text of an unhandled rejection begins.
 const IN_PROMISE: &str = "Uncaught (in promise)";
 
-pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut Outbox) {
+/// A console call of this time.
+pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, ts: u64, out: &mut Outbox) {
     let args: Vec<String> = texts_of(&call.args.items, out.options.text_limit, out).collect();
     let first = call.args.items.first();
     let is_format = first.is_some_and(|first| &*first.kind == "string");
@@ -54,7 +55,7 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
             stack_trace,
             ..ConsoleError::default()
         };
-        out.emit(KnownType::ConsoleError, cause, &data);
+        out.emit_at(ts, KnownType::ConsoleError, cause, &data);
     } else {
         let data = ConsoleLog {
             context: target.context_in(call.execution_context_id),
@@ -64,7 +65,7 @@ pub(crate) fn called(target: &mut Target, call: &ConsoleApiCalled<'_>, out: &mut
             stack_trace,
             ..ConsoleLog::default()
         };
-        out.emit(KnownType::ConsoleLog, cause, &data);
+        out.emit_at(ts, KnownType::ConsoleLog, cause, &data);
     }
 
     let items = call.args.items.iter();
@@ -87,7 +88,13 @@ fn texts_of(
     })
 }
 
-pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &mut Outbox) {
+/// An exception of this time.
+pub(crate) fn threw(
+    target: &mut Target,
+    details: &ExceptionDetails<'_>,
+    ts: u64,
+    out: &mut Outbox,
+) {
     let exception = details.exception.as_ref();
     let text = match exception {
         Some(exception) => uncaught(&details.text, exception, out),
@@ -114,7 +121,7 @@ pub(crate) fn threw(target: &mut Target, details: &ExceptionDetails<'_>, out: &m
         exception_id,
     };
     let cause = Some("Runtime.exceptionThrown");
-    out.emit(KnownType::ConsoleError, cause, &data);
+    out.emit_at(ts, KnownType::ConsoleError, cause, &data);
     let held = exception.is_some_and(|exception| exception.object_id.is_some());
     hold(target, usize::from(held), out);
 }
@@ -160,8 +167,8 @@ pub(crate) fn revoked(target: &mut Target, revoked: &ExceptionRevoked<'_>, out: 
     out.emit(KnownType::ConsoleLog, cause, &data);
 }
 
-/// A line of the browser itself, such as the reason why it blocked a request.
-pub(crate) fn logged(target: &mut Target, entry: &LogEntry<'_>, out: &mut Outbox) {
+/// A line of the browser itself, of this time, such as the reason why it blocked a request.
+pub(crate) fn logged(target: &mut Target, entry: &LogEntry<'_>, ts: u64, out: &mut Outbox) {
     let limit = out.options.text_limit;
     let mut texts = vec![out.text(&entry.text)];
     let left = limit.saturating_sub(texts[0].len());
@@ -186,7 +193,7 @@ pub(crate) fn logged(target: &mut Target, entry: &LogEntry<'_>, out: &mut Outbox
             log_source,
             exception_id: None,
         };
-        out.emit(KnownType::ConsoleError, cause, &data);
+        out.emit_at(ts, KnownType::ConsoleError, cause, &data);
     } else {
         let data = ConsoleLog {
             context,
@@ -198,7 +205,7 @@ pub(crate) fn logged(target: &mut Target, entry: &LogEntry<'_>, out: &mut Outbox
             source_url,
             exception_id: None,
         };
-        out.emit(KnownType::ConsoleLog, cause, &data);
+        out.emit_at(ts, KnownType::ConsoleLog, cause, &data);
     }
     let items = entry.args.items.iter();
     let objects = items.filter(|arg| arg.object_id.is_some()).count();

@@ -26,7 +26,7 @@ use crate::protocol::{
     ResponseReceived, Screenshot, ScriptAdded, ServedFromCache, TargetCreated, TimelineEventAdded,
     WebSocketCreated, WebSocketEnded, WebSocketFrame, WebSocketHandshake,
 };
-use crate::repeats::{Moment, Past};
+use crate::repeats::{Moment, Past, wall_of};
 use crate::targets::{FROM_BROWSER, Milestone, Target, Targets};
 use crate::time::{Time, micros};
 use crate::timers::Wait;
@@ -111,6 +111,21 @@ struct Since {
     console: Option<Moment>,
     /// Layout shifts and paints.
     page: Option<Moment>,
+    /// When the browser was connected. What it has stored from before that is emitted with the time at which it
+    /// happened.
+    connected: Option<Moment>,
+}
+
+impl Since {
+    /// The `ts` of an entry with this timestamp, in milliseconds since the Unix epoch: the time at which it was
+    /// received, or that timestamp if it is from before the connection.
+    fn ts_of(&self, timestamp: f64, now: Time) -> u64 {
+        if is_since(timestamp, self.connected, now) {
+            now.wall
+        } else {
+            wall_of(timestamp)
+        }
+    }
 }
 
 /// Whether an entry with this timestamp, in milliseconds since the Unix epoch, is not older than `since`.
@@ -166,6 +181,7 @@ impl Core {
             self.out.emit(KnownType::MonitorReconnected, None, &data);
         }
         self.link = Link::Up;
+        self.since.connected = Some(Moment::now(self.out.now));
         self.attach();
     }
 
@@ -405,7 +421,7 @@ impl Core {
                     if is_since(call.timestamp, since.console, now)
                         && written.is_new(call.timestamp, now)
                     {
-                        console::called(target, &call, out);
+                        console::called(target, &call, since.ts_of(call.timestamp, now), out);
                     } else {
                         console::ignored(target, out);
                     }
@@ -418,7 +434,7 @@ impl Core {
                     if is_since(thrown.timestamp, since.console, now)
                         && written.is_new(thrown.timestamp, now)
                     {
-                        console::threw(target, details, out);
+                        console::threw(target, details, since.ts_of(thrown.timestamp, now), out);
                     } else {
                         console::ignored(target, out);
                     }
@@ -436,7 +452,8 @@ impl Core {
                     && is_since(added.entry.timestamp, since.console, now)
                     && target.frames.logged().is_new(added.entry.timestamp, now)
                 {
-                    console::logged(target, &added.entry, out);
+                    let ts = since.ts_of(added.entry.timestamp, now);
+                    console::logged(target, &added.entry, ts, out);
                 }
             }
             // Not captured, but sent: the runtime is enabled for the interactions.
@@ -532,7 +549,8 @@ impl Core {
                     && is_since(added.event.time.0 * 1000.0, since.page, now)
                     && page::is_new_entry(&added.event, past, now)
                 {
-                    page::timeline(target, &added.event, out);
+                    let ts = since.ts_of(added.event.time.0 * 1000.0, now);
+                    page::timeline(target, &added.event, ts, out);
                 }
             }
 

@@ -215,7 +215,8 @@ pub(crate) fn is_new_entry(event: &TimelineEvent<'_>, past: &mut Past, now: Time
     past.is_new_entry(kind, &event.frame_id, event.time.0 * 1000.0, now)
 }
 
-pub(crate) fn timeline(target: &Target, event: &TimelineEvent<'_>, out: &mut Outbox) {
+/// A layout shift or a paint of this time.
+pub(crate) fn timeline(target: &Target, event: &TimelineEvent<'_>, ts: u64, out: &mut Outbox) {
     let cause = Some("PerformanceTimeline.timelineEventAdded");
     let source_frame_id = event.frame_id.to_string();
     if let Some(shift) = &event.layout_shift_details {
@@ -232,7 +233,7 @@ pub(crate) fn timeline(target: &Target, event: &TimelineEvent<'_>, out: &mut Out
                 had_recent_input: shift.had_recent_input,
             },
         };
-        out.emit(KnownType::PageLayoutShift, cause, &data);
+        out.emit_at(ts, KnownType::PageLayoutShift, cause, &data);
     } else if let Some(paint) = &event.lcp_details {
         let element_id = paint.element_id.as_ref().filter(|id| !id.is_empty());
         let url = paint.url.as_ref().filter(|url| !url.is_empty());
@@ -250,7 +251,7 @@ pub(crate) fn timeline(target: &Target, event: &TimelineEvent<'_>, out: &mut Out
             },
             duration: event.duration.map(|it| it.0),
         };
-        out.emit(KnownType::PageLcp, cause, &data);
+        out.emit_at(ts, KnownType::PageLcp, cause, &data);
     }
 }
 

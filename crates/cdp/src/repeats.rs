@@ -155,3 +155,13 @@ impl Past {
 fn milliseconds(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
+
+/// In microseconds, from milliseconds since the Unix epoch; 0 if it is no such time.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is out of range becomes the nearest that is in it"
+)]
+pub(crate) fn wall_of(milliseconds: f64) -> u64 {
+    (milliseconds * 1000.0) as u64
+}

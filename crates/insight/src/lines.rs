@@ -9,7 +9,7 @@ use crate::input::{Input, Lost};
 /// write it, or an event without a seq, as `tapline publish --file` takes it; such events are numbered. Or it is a gap, such as
 /// `{"gap":{"first":2,"last":9}}`, where events were lost.
 ///
-/// Seqs that are skipped without such a line are [`Lost`] without a count: they may have been lost, or left out by a filter. A seq that is not after the one before is a repeat, or, if its time is later, of
+/// Seqs that are skipped without such a line are [`Lost`] without a count: they may have been lost, or left out by a filter. A seq that is not after the one before is a repeat, or, if it happened later than all before it, of
 /// another run of the server.
 ///
 /// ```
@@ -142,7 +142,8 @@ impl LineReader {
             self.repeated += 1;
             return Ok(Line::REPEAT);
         };
-        (self.seq, self.ts) = (seq, ts);
+        // An event may be reported after later ones.
+        (self.seq, self.ts) = (seq, self.ts.max(ts));
         Ok(Line {
             before: [before, None],
             envelope: Some(envelope),
@@ -215,6 +216,8 @@ mod tests {
         let lines = [
             line(5, 50),
             line(8, 80),
+            // It happened before, and was reported late.
+            line(9, 30),
             line(6, 60),
             line(8, 80),
             line(1, 90),
@@ -227,6 +230,7 @@ mod tests {
                 "event 5",
                 "lost 6 to 7",
                 "event 8",
+                "event 9",
                 "Restarted",
                 "event 1",
                 "event 2"

@@ -174,6 +174,60 @@ fn console_lines_are_not_lost_after_the_clock_was_set() {
     }
 }
 
+/// What the browser has stored from before the connection comes with the time at which it happened. A clock that
+/// is set after the connection changes nothing in that, and makes nothing old that is logged after it.
+#[test]
+fn entries_from_before_the_connection_have_the_time_at_which_they_happened() {
+    for step in STEPS {
+        let mut browser = Browser::new(Options::default());
+        browser.tab("S", "T");
+        browser.events();
+        let date = |wall: u64| wall as f64 / 1000.0;
+        for is_old in [true, false] {
+            let wall = if is_old {
+                START - 60_000 * MS
+            } else {
+                browser.at(1000).steps_clock(step);
+                browser.now.wall - 3 * MS
+            };
+            let call = json!({"type": "log", "args": [], "timestamp": date(wall)});
+            browser.reports(Some("S"), "Runtime.consoleAPICalled", call);
+            let details =
+                json!({"exceptionId": 1, "text": "Uncaught", "lineNumber": 1, "columnNumber": 1});
+            let thrown = json!({"timestamp": date(wall), "exceptionDetails": details});
+            browser.reports(Some("S"), "Runtime.exceptionThrown", thrown);
+            let entry = json!({"source": "network", "level": "error", "text": "it failed", "timestamp": date(wall)});
+            browser.reports(Some("S"), "Log.entryAdded", json!({"entry": entry}));
+            let shift = json!({"value": 0.1, "hadRecentInput": false, "sources": []});
+            let event = json!({"frameId": "F", "type": "layout-shift", "name": "", "time": date(wall) / 1000.0, "layoutShiftDetails": shift});
+            let added = json!({"event": event});
+            browser.reports(Some("S"), "PerformanceTimeline.timelineEventAdded", added);
+
+            let expected = if is_old { wall } else { browser.now.wall };
+            let events = browser.events();
+            assert_eq!(events.len(), 4, "step {step}");
+            for event in events {
+                // The timeline's times are seconds, with a little less than microseconds.
+                let is_near = event.ts.abs_diff(expected) <= 1;
+                assert!(is_near, "{event:?} is not of {expected}, step {step}");
+            }
+        }
+    }
+}
+
+/// A timestamp that cannot be a time is not taken for one.
+#[test]
+fn an_entry_with_a_strange_timestamp_has_no_time_of_its_own() {
+    let mut browser = Browser::new(Options::default());
+    browser.tab("S", "T");
+    browser.events();
+    for timestamp in [-1e300, -1.0, 0.0] {
+        let call = json!({"type": "log", "args": [], "timestamp": timestamp});
+        browser.reports(Some("S"), "Runtime.consoleAPICalled", call);
+        assert_eq!(browser.events()[0].ts, 0, "it is set where it is published");
+    }
+}
+
 /// The caller breaks the requirement, and deadlines are late rather than lost.
 #[test]
 fn a_monotonic_clock_that_goes_back_stands_still() {

@@ -298,6 +298,73 @@ fn a_demo_has_a_browser_that_goes_with_it() {
     );
 }
 
+/// The browser stores what a page logs, and sends it to each session that begins later.
+#[test]
+fn a_line_from_before_a_session_has_the_time_at_which_it_was_logged() {
+    let Some(chromium) = chromium() else { return };
+    let directory = Directory::new("cdp-before");
+    let page =
+        "data:text/html,<script>console.error('old trouble'); document.title = 'done'</script>";
+    let (browser, port) = browser(&chromium, &directory, page);
+    let started = std::time::Instant::now();
+    while !targets(port).is_some_and(|targets| targets.contains("\"done\"")) {
+        assert!(started.elapsed() < DEADLINE, "the page should have loaded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let cdp = format!("http://127.0.0.1:{port}");
+    let server = Server::with(&["serve", "--listen", "127.0.0.1:0", "--cdp", &cdp]);
+    let call = |args: &[&str]| run(&[args, &["--url", &server.url]].concat());
+
+    for round in 1..=2 {
+        let said = call(&["start"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let said = call(&["wait", "--type", "console_error"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let status = call(&["status", "--json"]);
+        let status: Value = serde_json::from_str(&status.out).unwrap();
+        let begin = status["state"]["applied_at"].as_str().unwrap();
+
+        let why = call(&["why"]);
+        assert_eq!(why.code, Some(1), "{why:?}");
+        assert!(why.out.contains("old trouble"), "{why:?}");
+        let why = call(&["why", "--since", begin]);
+        assert_eq!(why.code, Some(0), "not in the session {round}: {why:?}");
+        // So the first one since then is another one.
+        let line = r#"{"type":"console_error","data":{"level":"error","text":"new trouble"}}"#;
+        let said = server.publish_lines(line);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let since = ["--since", begin, "--type", "console_error", "--limit", "1"];
+        let tail = Running::start(server.tail(&since)).end();
+        assert!(tail.out.contains("new trouble"), "{tail:?}");
+
+        let said = call(&["stop"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    drop(browser);
+}
+
+/// What the browser says about its tabs, once it is there.
+fn targets(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    stream
+        .write_all(b"GET /json/list HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .ok()?;
+    // The browser leaves the connection open.
+    let mut answer = BufReader::new(stream);
+    let (mut length, mut line) = (0, String::new());
+    while answer.read_line(&mut line).is_ok_and(|read| 2 < read) {
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        line.clear();
+    }
+    let mut text = String::new();
+    answer.take(length).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 /// A client connects to the browser through the program, asks for its version and disconnects.
 #[test]
 fn a_client_of_the_browser_is_forwarded_and_its_commands_are_events() {
