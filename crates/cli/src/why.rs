@@ -347,10 +347,13 @@ fn moment_text(moment: &Moment, clock: &Clock) -> String {
     )
 }
 
-/// What an answer says that is an error. The pages that servers make for people say what the status says.
+/// What an answer says that is an error, or why that is not known. The pages that servers make for people say what the status says.
 fn answer_of(request: &Request) -> Option<String> {
     let response = (request.response.as_ref())
         .filter(|it| 400 <= it.status && it.mime_type.as_deref() != Some("text/html"))?;
+    if let Some(omitted) = response.body_omitted {
+        return Some(omitted.words().to_owned());
+    }
     let text = one_line(response.body.as_deref()?, ANSWER);
     (!text.is_empty()).then_some(text)
 }

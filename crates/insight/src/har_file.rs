@@ -837,6 +837,7 @@ fn response(entry: &Entry<'_>) -> Response {
         from_cache: entry.har.from_cache.clone().or(worker),
         body_bytes: bytes(content.size).filter(|_| !is_whole),
         body,
+        body_omitted: None,
         canceled: about.is_some_and(|it| it.canceled) && entry.outcome() != Outcome::Failed,
     }
 }

@@ -69,8 +69,8 @@ pub use insight::{Finding, Insight, Options, Tally};
 pub use lines::{Line, LineReader};
 pub use sanitize::{REDACTED, Sanitizer};
 pub use tapline_oapi::joins::{
-    At, End, Failure, Lcp, Message, Moment, Navigation, Outcome, Place, Problem, ProblemKind,
-    Redirect, Request, Response, Unknown, WebSocket,
+    At, BodyOmitted, End, Failure, Lcp, Message, Moment, Navigation, Outcome, Place, Problem,
+    ProblemKind, Redirect, Request, Response, Unknown, WebSocket,
 };
 pub use trace::TraceWriter;
 pub use words::{LOG_RECORD, Summary, cut, one_line, summary};

@@ -1,7 +1,8 @@
 //! What is used beside the joined types of `tapline-oapi`.
 
 use tapline_oapi::Envelope;
-use tapline_oapi::joins::{Failure, Place};
+use tapline_oapi::data::NetworkResponse;
+use tapline_oapi::joins::{BodyOmitted, Failure, Place, Request};
 
 /// The same place, with ids cut where no browser would make them so long.
 pub(crate) fn shortened(mut place: Place) -> Place {
@@ -22,6 +23,55 @@ pub(crate) fn shortened(mut place: Place) -> Place {
 /// Whether the collector gave the request up, so that its true end may still be reported.
 pub(crate) fn may_be_corrected(failure: &Failure) -> bool {
     failure.error_text.starts_with("tapline::")
+}
+
+/// The largest body that the source of a browser fetches, in bytes on the network.
+const MOST_FETCHED: u64 = 4 << 20;
+
+/// Why the body of the answer was not captured, if the answer may have one. Only what the events say is claimed.
+pub(crate) fn body_omitted(request: &Request) -> Option<BodyOmitted> {
+    let response = request.response.as_ref()?;
+    let has_none = request.method == "HEAD"
+        || request.resource_type.as_deref() == Some("WebSocket")
+        || matches!(response.status, 100..200 | 204 | 205 | 304)
+        || response.headers.iter().any(|(name, value)| {
+            name.eq_ignore_ascii_case("content-length") && value.trim() == "0"
+        });
+    if has_none || response.body.is_some() {
+        return None;
+    }
+    let mime_type = response.mime_type.as_deref().unwrap_or_default();
+    let is_no_text = ["image/", "font/", "audio/", "video/"]
+        .iter()
+        .any(|kind| mime_type.starts_with(kind))
+        && !mime_type.contains("xml");
+    Some(if is_no_text {
+        BodyOmitted::NotText
+    } else if request.failure.is_some() {
+        BodyOmitted::BrokenOff
+    } else if response.canceled {
+        BodyOmitted::NotRead
+    } else if MOST_FETCHED < request.encoded_bytes.unwrap_or(0) {
+        BodyOmitted::TooLarge
+    } else {
+        // What is known of the answer itself.
+        response.body_omitted.unwrap_or(BodyOmitted::Unknown)
+    })
+}
+
+/// What the event of an answer without a body says about the reason.
+pub(crate) fn why_without_body(envelope: &Envelope, data: &NetworkResponse) -> Option<BodyOmitted> {
+    if data.body.is_some() {
+        return None;
+    }
+    match envelope.event.source.event.as_deref() {
+        _ if data.open == Some(true) => Some(BodyOmitted::Open),
+        // The answer came, and the browser reports that its body did not.
+        Some("Network.loadingFailed") => Some(BodyOmitted::NotRead),
+        // It is from the page's own timeline.
+        Some("Runtime.evaluate") => Some(BodyOmitted::Earlier),
+        _ => None,
+    }
 }
 
 /// The seq of the command that caused an event, if it is known.

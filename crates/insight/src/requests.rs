@@ -12,7 +12,7 @@ use tapline_oapi::joins::{
     At, End, Failure, Message, Outcome, Place, Redirect, Request, Response, Unknown,
 };
 
-use crate::request::{caused_by, may_be_corrected, micros};
+use crate::request::{body_omitted, caused_by, may_be_corrected, micros, why_without_body};
 use crate::words::cut;
 
 /// What a request costs besides the text of its events.
@@ -220,6 +220,7 @@ impl Requests {
         let number = self.for_end(envelope, &data.request_id, &data.context)?;
         let lasts = data.open == Some(true)
             || (data.status == 101 && data.resource_type.as_deref() == Some("WebSocket"));
+        let body_omitted = why_without_body(envelope, &data);
         self.reopen(number);
         self.change(number, envelope, |request, contents| {
             fill(&mut request.method, Some(data.method));
@@ -243,6 +244,7 @@ impl Requests {
                 from_cache: data.from_cache,
                 body,
                 body_bytes,
+                body_omitted,
                 canceled: data.canceled == Some(true),
             });
             request.timing = data.timing;
@@ -559,6 +561,11 @@ impl Requests {
             return;
         };
         change(&mut entry.request, self.bounds.contents);
+        let omitted = body_omitted(&entry.request);
+        if let Some(response) = &mut entry.request.response {
+            // Of one that was captured and is not kept, the length is known.
+            response.body_omitted = omitted.filter(|_| response.body_bytes.is_none());
+        }
         entry.request.updated = envelope.seq;
         entry.request.caused_by = entry.request.caused_by.or_else(|| caused_by(envelope));
         let text = envelope

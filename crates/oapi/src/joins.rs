@@ -258,6 +258,7 @@ impl RequestItem {
         if let Some(response) = &mut request.response {
             response.headers.clear();
             response.body = None;
+            response.body_omitted = None;
         }
         if let Some(socket) = &mut request.websocket {
             socket.messages_dropped += socket.messages.len() as u64;
@@ -446,9 +447,50 @@ pub struct Response {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub body_bytes: Option<u64>,
+    /// Why there is no `body`, if there may have been one and it was not captured. Lists have neither.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub body_omitted: Option<BodyOmitted>,
     /// Whether the page or the browser stopped reading the body before its end.
     #[serde(skip_serializing_if = "is_false")]
     pub canceled: bool,
+}
+
+/// Why the body of an answer was not captured, as far as the events say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BodyOmitted {
+    /// It is no text, by its media type. Only text is captured.
+    NotText,
+    /// More than 4 MiB came over the network, the most that is captured from a browser.
+    TooLarge,
+    /// The answer was reported before its end, because it lasted.
+    Open,
+    /// The body broke off.
+    BrokenOff,
+    /// The page or the browser did not read it, or not to its end.
+    NotRead,
+    /// The page had loaded it before the browser was followed.
+    Earlier,
+    /// The events do not say why; the browser may not have had it any more.
+    Unknown,
+}
+
+impl BodyOmitted {
+    /// In words, as `not captured (it is no text)`.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotText => "not captured (it is no text)",
+            Self::TooLarge => "not captured (it is longer than 4 MiB)",
+            Self::Open => "not captured (it was reported before its end)",
+            Self::BrokenOff => "not captured (it broke off)",
+            Self::NotRead => "not captured (the page did not read it to its end)",
+            Self::Earlier => "not captured (it was loaded before the browser was followed)",
+            Self::Unknown => "not captured",
+        }
+    }
 }
 
 /// Why a request failed.

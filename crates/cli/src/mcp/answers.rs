@@ -295,6 +295,10 @@ impl Answers {
             "requested by {}\n",
             printable(&asked_by(&request))
         ));
+        let response = request.response.as_ref();
+        if let Some(omitted) = response.and_then(|it| it.body_omitted) {
+            head.push_str(&format!("the answer: {}\n", omitted.words()));
+        }
         let value = serde_json::to_value(&request).unwrap_or_default();
         document("get_request", seq, head, &value, arguments)
     }

@@ -59,6 +59,42 @@ fn a_failed_request_is_shown_with_who_asked_for_it_and_what_followed() {
     );
 }
 
+#[test]
+fn an_answer_that_was_not_captured_is_said_so_with_the_reason() {
+    let answered =
+        r#""source":{"kind":"cdp","event":"Network.loadingFinished"},"data":{"request_id":"7.1""#;
+    let body = r#""body":"{\"error\":\n\"no such file\"}","#;
+    let unread = answered.replace("loadingFinished", "loadingFailed");
+    for (change, said) in [
+        (vec![(body, "")], "not captured"),
+        (
+            vec![(body, ""), (answered, &*unread)],
+            "not captured (the page did not read it to its end)",
+        ),
+        (
+            vec![(body, ""), ("application/json", "image/png")],
+            "not captured (it is no text)",
+        ),
+        (
+            vec![(body, ""), ("1234", "5000000")],
+            "not captured (it is longer than 4 MiB)",
+        ),
+    ] {
+        let text = BROKEN.replace(
+            r#""type":"network_response","category":"network","data":{"request_id":"7.1""#,
+            &format!(r#""type":"network_response","category":"network",{answered}"#),
+        );
+        let text = change.iter().fold(text, |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
+        let (_directory, path) = file("why-no-body", &text);
+        let why = run(&["why", &path]).out;
+        let line = format!("\n    the answer    {said}\n");
+        assert!(why.contains(&line), "{line} is not in {why}");
+    }
+}
+
 /// The console says it again and again, before the answer is reported and out of order: it is one request.
 #[test]
 fn what_the_console_repeats_is_no_request() {

@@ -741,6 +741,7 @@ const cases = {
       await row.click();
       await says(page, `GET ${site}vendor/pricing.js answered 404 Not Found after`);
       await says(page, "Requested by line 5 of");
+      await says(page, "Not captured: the page did not read it to its end.");
       await page.locator("#panel section", { hasText: "what followed" }).getByText("Pricing is not defined").first().waitFor();
     });
   },

@@ -1,10 +1,10 @@
 //! Requests of streams that are cut, out of order, or ambiguous.
 
-use serde_json::json;
-use tapline_insight::{Input, Insight, Lost, Options, Outcome, Unknown};
+use serde_json::{Value, json};
+use tapline_insight::{BodyOmitted, Input, Insight, Lost, Options, Outcome, Unknown};
 use tapline_oapi::{Category, CategorySet, Epoch};
 
-use crate::stream::{data, event, found, found_of, request, response, with_metadata};
+use crate::stream::{self, data, event, found, found_of, request, response, with_metadata};
 
 const URL: &str = "http://h/a.js";
 
@@ -329,7 +329,7 @@ fn an_answer_that_lasts_is_open_until_its_end() {
 
 #[test]
 fn a_socket_is_open_until_it_is_closed_and_keeps_a_bounded_number_of_messages() {
-    let socket = |seq, name: &str, more: serde_json::Value| {
+    let socket = |seq, name: &str, more: Value| {
         let mut all = json!({"request_id": "1", "url": "ws://h/", "resource_type": "WebSocket"});
         all.as_object_mut()
             .unwrap()
@@ -461,7 +461,7 @@ fn memory_is_bounded_by_the_length_of_events() {
 fn the_beginning_of_a_body_is_kept_where_the_answer_is_an_error() {
     let answered = |status: u32, body: &str| {
         let mut answer = response(2, 5, "1", "http://h/a", status);
-        let mut data: serde_json::Value =
+        let mut data: Value =
             serde_json::from_str(answer.event.data.as_ref().unwrap().get()).unwrap();
         data["body"] = body.into();
         answer.event.data = Some(serde_json::value::to_raw_value(&data).unwrap());
@@ -482,4 +482,106 @@ fn the_beginning_of_a_body_is_kept_where_the_answer_is_an_error() {
     let long = format!("x{}", "é".repeat(300));
     let kept = format!("x{}", "é".repeat(255));
     assert_eq!(answered(500, &long), (Some(kept), Some(601)));
+}
+
+/// Only what the events say is claimed.
+#[test]
+fn an_answer_without_its_body_says_why_as_far_as_that_is_known() {
+    let answer = |event: &str, more: Value| {
+        let mut answered = response(2, 10, "1", "http://h/x", 404);
+        let text = answered.event.data.as_ref().unwrap().get();
+        let mut data: Value = serde_json::from_str(text).unwrap();
+        for (name, value) in more.as_object().unwrap() {
+            data[name] = value.clone();
+        }
+        answered.event.data = Some(serde_json::value::to_raw_value(&data).unwrap());
+        answered.event.source.event = Some(event.to_owned());
+        answered
+    };
+    let finished = "Network.loadingFinished";
+    for (event, more, expected) in [
+        (finished, json!({"body": "no"}), None),
+        (finished, json!({"body": ""}), None),
+        (finished, json!({}), Some(BodyOmitted::Unknown)),
+        (
+            finished,
+            json!({"mime_type": "image/png"}),
+            Some(BodyOmitted::NotText),
+        ),
+        (
+            finished,
+            json!({"mime_type": "image/svg+xml"}),
+            Some(BodyOmitted::Unknown),
+        ),
+        (
+            finished,
+            json!({"encoded_bytes": (4 << 20) + 1}),
+            Some(BodyOmitted::TooLarge),
+        ),
+        (
+            "Network.responseReceived",
+            json!({"open": true}),
+            Some(BodyOmitted::Open),
+        ),
+        (
+            "Network.loadingFailed",
+            json!({}),
+            Some(BodyOmitted::NotRead),
+        ),
+        (
+            finished,
+            json!({"canceled": true}),
+            Some(BodyOmitted::NotRead),
+        ),
+        ("Runtime.evaluate", json!({}), Some(BodyOmitted::Earlier)),
+        // There is none.
+        (finished, json!({"method": "HEAD"}), None),
+        (finished, json!({"status": 204}), None),
+        (finished, json!({"headers": {"Content-Length": "0"}}), None),
+    ] {
+        let begin = match more.get("method") {
+            None => vec![request(1, 0, "1", "http://h/x")],
+            Some(_) => Vec::new(),
+        };
+        let answered = answer(event, more.clone());
+        let events: Vec<_> = begin.into_iter().chain([answered]).collect();
+        for contents in [true, false] {
+            let options = Options {
+                contents,
+                ..Options::default()
+            };
+            let mut found = stream::Found::default();
+            let mut insight = Insight::new(options);
+            for envelope in &events {
+                insight.feed(Input::Event(envelope), &mut |it| found.take(it));
+            }
+            insight.finish(&mut |it| found.take(it));
+            let response = found.requests[0].response.as_ref().unwrap();
+            assert_eq!(
+                response.body_omitted, expected,
+                "{event} {more}, contents: {contents}"
+            );
+        }
+    }
+}
+
+/// It was reported as one that lasts, and ended later; or it broke off.
+#[test]
+fn why_there_is_no_body_is_known_also_after_the_end() {
+    let url = "http://h/x";
+    let open = json!({"request_id": "1", "url": url, "method": "GET", "status": 200, "headers": {},
+        "mime_type": "text/plain", "open": true});
+    let open = event(2, 10, "network_response", data("tab", open));
+    let ended = json!({"request_id": "1", "duration_ms": 9000.0});
+    let ended = event(3, 9000, "network_response_end", data("tab", ended));
+    let found = found(&[request(1, 0, "1", url), open, ended]);
+    let response = found.requests[0].response.as_ref().unwrap();
+    assert_eq!(response.body_omitted, Some(BodyOmitted::Open));
+
+    let broken = json!({"request_id": "1", "url": url, "error_text": "net::ERR_FAILED", "canceled": false,
+        "status": 200, "mime_type": "text/plain"});
+    let broken = event(2, 10, "network_loading_failed", data("tab", broken));
+    let found = stream::found(&[request(1, 0, "1", url), broken]);
+    let response = found.requests[0].response.as_ref().unwrap();
+    assert_eq!(response.body_omitted, Some(BodyOmitted::BrokenOff));
 }

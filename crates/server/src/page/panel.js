@@ -13,6 +13,16 @@ const PROBLEMS_US = 30_000_000;
 // What happened around it: so far away, and so many.
 const AROUND_US = 2_000_000;
 const MAX_AROUND = 50;
+// Why an answer has no body, by the server's words for it.
+const OMITTED = {
+  not_text: "Not captured: it is no text.",
+  too_large: "Not captured: it is longer than 4 MiB.",
+  open: "Not captured: the answer was reported before its end.",
+  broken_off: "Not captured: it broke off.",
+  not_read: "Not captured: the page did not read it to its end.",
+  earlier: "Not captured: it was loaded before the browser was followed.",
+  unknown: "Not captured.",
+};
 
 export function mount(root, { store, source, joins }) {
   let shown = null; // {selection, updated}
@@ -105,6 +115,7 @@ export function mount(root, { store, source, joins }) {
       request.redirects && section("redirects", list(request.redirects.map((hop) => `${hop.status ?? ""} ${hop.method || ""} ${hop.url} → ${hop.to}`))),
       response && section(`answer ${response.status || ""}`, table(response.headers)),
       response && response.body !== undefined && section("body", pre(response.body, false)),
+      response && response.body_omitted !== undefined && section("body", make("p", { class: "quiet" }, OMITTED[response.body_omitted] ?? OMITTED.unknown)),
       section("request headers", table(request.headers)),
       request.post_data !== undefined && section("posted", pre(request.post_data, false)),
       found && around(found.envelope.event, selection.seq),
