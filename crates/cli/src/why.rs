@@ -5,10 +5,12 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use serde::Serialize;
 use tapline_insight::{
     Finding, Input, Insight, Moment, Options, Problem, ProblemKind, Request, Tally, Unread,
     one_line,
 };
+use tapline_oapi::joins::RequestItem;
 
 use crate::args::Remote;
 use crate::args::look::Why;
@@ -45,7 +47,7 @@ pub(crate) async fn run(args: Why) -> Result<ExitCode, Failure> {
         }
     };
     let printed = output::write(|out| match args.json {
-        true => output::json_lines(out, &looked.problems),
+        true => output::json_lines(out, looked.problems.iter().map(|it| looked.detail(it))),
         false => looked.write(out, args.utc),
     });
     let code = match looked.count {
@@ -73,6 +75,15 @@ pub(crate) struct Looked {
     unread: Unread,
     /// What is wrong with the session now, in words, where the events are a server's.
     pub(crate) session: Option<String>,
+}
+
+/// A problem, and the request that it is about, as `--json` prints them.
+#[derive(Serialize)]
+struct Detail<'a> {
+    #[serde(flatten)]
+    problem: &'a Problem,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<RequestItem>,
 }
 
 /// The newest `limit` problems of a server or of a file; 0: all.
@@ -137,6 +148,26 @@ impl Looked {
     /// Whether there was anything to look at.
     pub(crate) fn has_events(&self) -> bool {
         0 < self.tally.events
+    }
+
+    /// The failed request that a problem is about.
+    fn request_of(&self, problem: &Problem) -> Option<&Request> {
+        let seq = problem.request?;
+        self.failed.get(&(problem.at.run, seq))
+    }
+
+    fn detail<'a>(&self, problem: &'a Problem) -> Detail<'a> {
+        let about = self.request_of(problem).map(|request| {
+            let mut item = RequestItem::from(request.clone());
+            item.leave_out_contents();
+            // Of the contents, only the beginning of the answer: what the text shows.
+            if let (Some(kept), Some(response)) = (&request.response, &mut item.request.response) {
+                response.body.clone_from(&kept.body);
+                response.body_omitted = kept.body_omitted;
+            }
+            item
+        });
+        Detail { problem, about }
     }
 
     pub(crate) fn write(&self, out: &mut impl Write, utc: bool) -> io::Result<()> {
@@ -230,9 +261,7 @@ impl Looked {
         writeln!(out, "{}  {text}", clock.of_day(first))?;
         let mut detail =
             |name: &str, text: &str| writeln!(out, "    {name:<13} {}", printable(text));
-        let request = problem
-            .request
-            .and_then(|seq| self.failed.get(&(problem.at.run, seq)));
+        let request = self.request_of(problem);
         if let Some(request) = request {
             detail("requested by", &asked_by(request))?;
             if let Some(text) = answer_of(request) {

@@ -56,7 +56,7 @@ pub(crate) struct Why {
     #[arg(env = "TAPLINE_WHY_LIMIT", hide_env_values = true)]
     pub(crate) limit: usize,
 
-    /// Print the problems as JSON, one a line; `request` is the seq that `tapline requests --json` has as `seq`
+    /// Print the problems as JSON, one a line; `about` is the request that a problem is about, with its answer
     #[arg(long, value_parser = BoolishValueParser::new())]
     #[arg(env = "TAPLINE_WHY_JSON", hide_env_values = true)]
     pub(crate) json: bool,
@@ -76,7 +76,7 @@ Examples:
   tapline why
   tapline why --since 5m
   tapline why dumps/page_crashed.ndjson.zst
-  tapline why --json | jq -r .text";
+  tapline why --json | jq -r '.text, .about.response.body // empty'";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = REQUESTS_EXAMPLES)]

@@ -1,5 +1,7 @@
 //! `why` and `requests`.
 
+use serde_json::json;
+
 use crate::program::{Directory, Server, dead_url, run};
 
 /// A page with a script that is missing, and what it leads to; then, without a network, nothing more.
@@ -52,6 +54,28 @@ fn a_failed_request_is_shown_with_who_asked_for_it_and_what_followed() {
         .map(|it| it["kind"].as_str().unwrap())
         .collect();
     assert_eq!(kinds, ["http_error", "console_error", "exception"]);
+    let expected = json!({
+        "seq": 2, "start_seen": true, "request_id": "7.1", "ts": 1_795_349_358_010_000_u64,
+        "hop_seq": 2, "hop_ts": 1_795_349_358_010_000_u64, "method": "GET",
+        "url": "http://shop/pricing.js", "document_url": "http://shop/",
+        "resource_type": "Script", "initiator_type": "parser", "initiator_url": "http://shop/",
+        "initiator_line": 5, "target_id": "T", "frame_id": "F", "loader_id": "L", "nav_seq": 1,
+        "navigation": 1, "outcome": "answered",
+        "response": {
+            "status": 404, "status_text": "Not Found", "mime_type": "application/json",
+            "body": "{\"error\":\n\"no such file\"}",
+        },
+        "end": {"seq": 3, "ts": 1_795_349_358_022_000_u64}, "duration_ms": 12.0,
+        "encoded_bytes": 1234, "updated": 3,
+        "sentence": "GET http://shop/pricing.js answered 404 Not Found after 12 ms",
+    });
+    assert_eq!(problems[0]["about"], expected);
+    assert_eq!(problems[0]["request"], 2);
+    assert_eq!(
+        problems[1]["about"], expected,
+        "the line of the console is about it"
+    );
+    assert_eq!(problems[2].get("about"), None);
     let newest = run(&["why", "-n", "1", &path]);
     assert!(
         newest.out.contains("2 earlier ones are not shown"),
