@@ -421,7 +421,8 @@ pub(crate) struct Tail {
     #[arg(env = "TAPLINE_TAIL_TYPE", hide_env_values = true)]
     pub(crate) types: Vec<String>,
 
-    /// Show only events whose JSON contains this text; upper and lower case are the same
+    /// Show only events with this text in their type, category, or any text or number of their data and source; upper
+    /// and lower case of ASCII letters are the same
     #[arg(long, value_name = "TEXT", value_parser = search_text)]
     #[arg(env = "TAPLINE_TAIL_GREP", hide_env_values = true)]
     pub(crate) grep: Option<String>,

@@ -1,5 +1,6 @@
 //! `tapline tail`: the events of a server, as they happen.
 
+mod grep;
 mod recent;
 mod stored;
 
@@ -21,6 +22,7 @@ use crate::session::captured;
 use crate::signals;
 use crate::template::Template;
 use crate::token;
+use grep::Grep;
 use stored::StoredCursor;
 
 /// How often to check that standard output still has a reader, while there is nothing to write.
@@ -37,7 +39,7 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
     let selection = Selection {
         categories: args.category.into_iter().collect(),
         types: args.types,
-        grep: args.grep,
+        grep: args.grep.map(Grep::new),
         problems: args.problems,
     };
     let mut recent = None;
@@ -147,7 +149,7 @@ pub(crate) async fn run(args: Tail) -> Result<(), Failure> {
 struct Selection {
     categories: CategorySet,
     types: Vec<String>,
-    grep: Option<String>,
+    grep: Option<Grep>,
     problems: bool,
 }
 
@@ -155,17 +157,11 @@ impl Selection {
     /// Whether an event that the server has chosen by category and type is one of them.
     fn has(&self, envelope: &Envelope) -> bool {
         (!self.problems || summary(&envelope.event).is_error)
-            && self.grep.as_ref().is_none_or(|text| {
-                let json = serde_json::to_string(envelope).unwrap_or_default();
-                contains(&json, text)
-            })
+            && self
+                .grep
+                .as_ref()
+                .is_none_or(|grep| grep.is_in(&envelope.event))
     }
-}
-
-/// As the server compares: without regard to the case of ASCII letters.
-fn contains(json: &str, text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    memchr::memmem::find(json.to_ascii_lowercase().as_bytes(), text.as_bytes()).is_some()
 }
 
 /// Puts out what was written, and only then stores that it is behind.

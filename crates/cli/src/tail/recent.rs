@@ -27,8 +27,8 @@ pub(super) async fn last(
 ) -> Result<Recent, Error> {
     let (mut recent, mut options) = begin(client, selection).await?;
     options.order = PageOrder::NewestFirst;
-    // A page has no more than is wanted, where the server can choose.
-    if !selection.problems {
+    // A page has no more than is wanted, where the server can choose. It finds a text in names of fields, too.
+    if !selection.problems && selection.grep.is_none() {
         options.limit = count.clamp(1, 1000);
     }
     let mut looked_at = 0;
@@ -91,7 +91,7 @@ async fn begin(client: &Client, selection: &Selection) -> Result<(Recent, PageOp
     let options = PageOptions {
         categories: selection.categories,
         types: selection.types.clone(),
-        contains: selection.grep.clone(),
+        contains: selection.grep.as_ref().map(|grep| grep.text.clone()),
         ..PageOptions::default()
     };
     Ok((recent, options))

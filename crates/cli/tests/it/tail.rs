@@ -156,8 +156,14 @@ fn a_text_a_time_and_problems_choose_among_what_is_there_and_what_follows() {
     check(&["--grep", "checkout"], &[1, 2]);
     check(&["--problems", "-n", "2"], &[3, 5]);
     check(&["--since", "1h", "--problems"], &[2, 3, 5, 7]);
+    // The name of a field is not what an event says.
+    let name = r#"{"type":"console_log","data":{"level":"log","text":"calm","checkout":true}}"#;
+    assert_eq!(server.publish_lines(name).code, Some(0));
+    let tail = server.tail(&["--grep", "checkout", "-n", "1", "--limit", "1"]);
+    assert!(Running::start(tail).end().out.contains("CHECKOUT again"));
     let mut tail = Running::start(server.tail(&["--grep", "checkout", "-n", "0", "--limit", "1"]));
     tail.err_line_with("session");
+    assert_eq!(server.publish_lines(name).code, Some(0));
     assert_eq!(server.publish_lines(lines).code, Some(0));
     assert!(tail.end().out.contains("Checkout begins"));
 }
