@@ -480,13 +480,19 @@ impl Answers {
             cursor.map_err(|error| Refusal::Words(format!("after: {}: {error}", printable(text))))
         });
         let seconds = arguments.count("timeout").unwrap_or(20);
+        let types = arguments.texts("type");
+        // An agent reads nothing until the answer is there: a name that is likely misspelt is not waited for.
+        let notes = misspelt::notes(&types);
+        let timeout = match notes.is_empty() {
+            true => Duration::from_secs(seconds),
+            false => Duration::ZERO,
+        };
         let options = WaitOptions {
             after: after.transpose()?,
             categories: arguments.categories(),
-            types: arguments.texts("type"),
-            timeout: Duration::from_secs(seconds),
+            types,
+            timeout,
         };
-        let notes = misspelt::notes(&options.types);
         let waited = session::waited(&token::client(&self.remote)?, options).await?;
         let mut head = match waited.lost {
             0 => String::new(),
@@ -496,13 +502,19 @@ impl Answers {
             ),
         };
         let Some(cursor) = waited.cursor() else {
+            let result = match notes.is_empty() {
+                true => format!("no such event within {seconds} s"),
+                false => "no such event yet, and not waited for one".to_owned(),
+            };
             head.push_str(&format!(
-                "no such event within {seconds} s; after={}-{} continues\n",
+                "{result}; after={}-{} continues\n",
                 waited.head, waited.epoch
             ));
-            for note in notes {
-                head.push_str(&note);
-                head.push('\n');
+            for note in &notes {
+                head.push_str(&format!("{note}\n"));
+            }
+            if !notes.is_empty() {
+                head.push_str("If a program publishes it, put * behind it: that is waited for.\n");
             }
             return Ok(head);
         };

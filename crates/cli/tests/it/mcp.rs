@@ -417,8 +417,18 @@ fn a_session_of_a_server_is_started_watched_and_stopped() {
         .unwrap()
         .to_owned();
     assert!(!none.contains("did you mean"), "{none}");
-    let misspelt = agent.text("wait_for", json!({"type": "page_laod", "timeout": 0}));
+    // A name that is likely misspelt is not waited for, unless it is there or has an asterisk.
+    let called = std::time::Instant::now();
+    let misspelt = agent.text("wait_for", json!({"type": "page_laod", "timeout": 120}));
     assert!(misspelt.contains("did you mean `page_load`?"), "{misspelt}");
+    assert!(misspelt.contains("put * behind it"), "{misspelt}");
+    assert!(called.elapsed() < std::time::Duration::from_secs(60));
+    let own = agent.text("wait_for", json!({"type": "page_laod*", "timeout": 0}));
+    assert!(own.starts_with("no such event within 0 s; after="), "{own}");
+    assert!(!own.contains("did you mean"), "{own}");
+    server.publish_lines(r#"{"type":"page_laod","category":"page","data":{"mine":1}}"#);
+    let own = agent.text("wait_for", json!({"type": "page_laod", "after": after}));
+    assert!(own.contains(r#""data":{"mine":1}"#), "{own}");
     server.publish_lines(r#"{"type":"checkout_done","category":"page","data":{"total":12.5}}"#);
     let done = agent.text("wait_for", json!({"type": "checkout_*", "after": after}));
     assert!(done.contains(r#""data":{"total":12.5}"#), "{done}");
