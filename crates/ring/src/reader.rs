@@ -119,8 +119,9 @@ where
         limit: usize,
         mut visit: impl FnMut(ReadItem<RecordRef<'_, T, S>>) -> ControlFlow<()>,
     ) -> usize {
-        /// How many records ahead are fetched into the cache while one is visited.
-        const AHEAD: u64 = 8;
+        /// How many records ahead are fetched into the cache while one is visited: a visit takes some 5 ns, and memory
+        /// that is not in a cache some 150.
+        const AHEAD: u64 = 32;
         let core = &*self.ring.core;
         // A reader at the head leaves the tail to the producers, and does not fetch ahead what they are
         // about to write.
