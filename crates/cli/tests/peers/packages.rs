@@ -1,12 +1,13 @@
-//! The unit of systemd, held against systemd itself and against what the program does.
+//! The unit of systemd, held against systemd itself and against what the program does; and the image for containers.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::peer::{on_path, or_skip};
+use crate::peer::{on_path, or_skip, skipped};
 use crate::program::{Directory, Running, run, tapline};
 
 const REQUIRED: &str = "TAPLINE_REQUIRE_PEERS";
@@ -70,9 +71,9 @@ fn the_unit_allows_every_system_call_of_a_server() {
         .args(["-f", "-qq", "-I2", "-o", &trace])
         .arg(served.get_program())
         .args(served.get_args())
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut server = Running::start(traced);
     let line = server.line();
     let url = line.strip_prefix("listening on ").unwrap();
@@ -160,4 +161,119 @@ fn calls_of(group: &str) -> Vec<String> {
             false => vec![name.to_owned()],
         })
         .collect()
+}
+
+/// The engine for containers, with all that it stores in a directory of the test.
+struct Buildah<'a>(&'a Directory);
+
+impl Buildah<'_> {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("buildah");
+        command
+            .args(["--root", &self.0.path("root")])
+            .args(["--runroot", &self.0.path("runroot")])
+            .args(["--storage-driver", "vfs"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    #[track_caller]
+    fn done(&self, args: &[&str]) -> String {
+        let said = Running::start(self.command(args)).end();
+        assert_eq!(said.code, Some(0), "{args:?}: {said:?}");
+        said.out.trim().to_owned()
+    }
+}
+
+/// What the first stage of the file would have made, without a network and without a second build: the program, here with the
+/// libraries that a static one does without.
+fn first_stage(directory: &Directory) -> String {
+    let stage = directory.path("stage");
+    let image = Path::new(&stage).join("image");
+    let put = |from: &str, to: &str| {
+        let to = image.join(to.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    };
+    let program = env!("CARGO_BIN_EXE_tapline");
+    put(program, "/tapline");
+    let libraries = Command::new("ldd").arg(program).output().unwrap();
+    let libraries = String::from_utf8(libraries.stdout).unwrap();
+    for library in libraries
+        .split_whitespace()
+        .filter(|it| it.starts_with('/'))
+    {
+        put(library, library);
+    }
+    fs::create_dir_all(image.join("data")).unwrap();
+    stage
+}
+
+/// The process that runs `/tapline` below this one.
+fn program_below(id: u32) -> Option<u32> {
+    let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+    if name.trim() == "tapline" {
+        return Some(id);
+    }
+    let threads = fs::read_dir(format!("/proc/{id}/task")).ok()?;
+    threads.flatten().find_map(|thread| {
+        let children = fs::read_to_string(thread.path().join("children")).ok()?;
+        let mut ids = children.split_whitespace().filter_map(|it| it.parse().ok());
+        ids.find_map(program_below)
+    })
+}
+
+/// The image is built of the file itself. The program runs in it as a user without rights, refuses to be reached from outside
+/// without a token, serves, and ends with the signal that the image names.
+#[test]
+fn the_image_has_the_program_and_a_user_without_rights() {
+    if or_skip(on_path("buildah"), "buildah", REQUIRED).is_none() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        skipped("only root can run a container with nothing but a changed root directory");
+        return;
+    }
+    let directory = Directory::new("image");
+    let buildah = Buildah(&directory);
+    let stage = first_stage(&directory);
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/Containerfile");
+    let context = format!("build={stage}");
+    let build = ["bud", "--isolation", "chroot", "--build-context", &context];
+    buildah.done(&[&build[..], &["-f", file, "-t", "tapline", &stage]].concat());
+    let container = buildah.done(&["from", "localhost/tapline"]);
+    let image = "{{.OCIv1.Config.User}} {{.OCIv1.Config.StopSignal}} {{.OCIv1.Config.Entrypoint}} {{.OCIv1.Config.Cmd}}";
+    assert_eq!(
+        buildah.done(&["inspect", "--format", image, &container]),
+        "65532:65532 SIGTERM [/tapline] [serve]"
+    );
+
+    let in_it = |env: &str| {
+        let run = ["run", "--isolation", "chroot", "--env", env, &container];
+        Running::start(buildah.command(&[&run[..], &["--", "/tapline", "serve"]].concat()))
+    };
+    let open = in_it("TAPLINE_START=false").end();
+    assert_ne!(open.code, Some(0), "{open:?}");
+    assert!(open.err.contains("0.0.0.0:10001"), "{open:?}");
+    assert!(open.err.contains("token"), "{open:?}");
+
+    let mut server = in_it("TAPLINE_LISTEN=127.0.0.1:0");
+    let line = server.line();
+    let url = line.strip_prefix("listening on ").unwrap();
+    let started = run(&["start", "--url", url]);
+    assert_eq!(started.code, Some(0), "{started:?}");
+    let id = program_below(server.id()).expect("the program runs");
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    assert!(
+        status.contains("\nUid:\t65532\t65532\t65532\t65532\n"),
+        "{status}"
+    );
+    let process = rustix::process::Pid::from_raw(id.cast_signed()).unwrap();
+    rustix::process::kill_process(process, Signal::TERM).unwrap();
+    let said = server.end();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    buildah.done(&["rm", &container]);
 }
