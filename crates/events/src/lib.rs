@@ -27,7 +27,7 @@
 //! let Some(Item::Lost(lost)) = reader.try_next() else { panic!("a loss comes first") };
 //! assert_eq!((lost.first, lost.last, lost.matching), (1, 1, Some(1)));
 //! let Some(Item::Envelope(envelope)) = reader.try_next() else { panic!("then what is left") };
-//! assert!(envelope.json().starts_with(r#"{"seq":2,"event":{"ts":"#));
+//! assert!(envelope.json().whole().starts_with(r#"{"seq":2,"event":{"ts":"#));
 //! # Ok::<(), tapline_events::CapacityError>(())
 //! ```
 

@@ -20,7 +20,7 @@
 //!
 //! let line = || Event::known(KnownType::ConsoleLog, None);
 //! let envelope = session.publish(line()).unwrap();
-//! assert!(envelope.json().contains(r#""telemetry_session_id":"s-1""#));
+//! assert!(envelope.json().whole().contains(r#""telemetry_session_id":"s-1""#));
 //!
 //! let idle = Event::known(KnownType::NetworkIdle, None);
 //! assert_eq!(session.publish(idle).unwrap_err(), PublishError::CategoryDisabled(Category::Network));
