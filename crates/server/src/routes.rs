@@ -324,7 +324,7 @@ async fn publish<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whol
                 trace.mark(request.source.get_or_insert_default());
             }
             Ok(match app.backend.publish(request).await? {
-                Published::Captured(envelope) => text(StatusCode::OK, envelope.json().to_string()),
+                Published::Captured(envelope) => text(StatusCode::OK, envelope.json().whole().into_owned()),
                 Published::NotCaptured(reason) => {
                     let mut answer = empty(StatusCode::NO_CONTENT);
                     let reason = HeaderValue::from_static(reason.as_str());
@@ -607,7 +607,7 @@ async fn find_first(
         let turn = turns.take(subscription.filter()).await;
         let looked_at = subscription.read(BATCH, |delivery| match delivery {
             Delivery::Envelope { json, .. } => {
-                found = Some(json.to_string());
+                found = Some(json.whole().into_owned());
                 ControlFlow::Break(())
             }
             Delivery::Lost(_) | Delivery::Session(_) | Delivery::Epoch(_) => {
