@@ -324,7 +324,9 @@ async fn publish<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whol
                 trace.mark(request.source.get_or_insert_default());
             }
             Ok(match app.backend.publish(request).await? {
-                Published::Captured(envelope) => text(StatusCode::OK, envelope.json().whole().into_owned()),
+                Published::Captured(envelope) => {
+                    text(StatusCode::OK, envelope.json().whole().into_owned())
+                }
                 Published::NotCaptured(reason) => {
                     let mut answer = empty(StatusCode::NO_CONTENT);
                     let reason = HeaderValue::from_static(reason.as_str());
