@@ -237,7 +237,9 @@ async fn check_gap(mut slow: Follower, caller: &mut Caller) {
         }
     }
     assert!(is_overtaken, "the proxy takes all for the reader");
+    // The last seq that is accounted for, and whether the account of a loss is behind us.
     let mut last = None;
+    let mut has_lost = false;
     loop {
         let frame = slow.expect().await;
         if let Some(seq) = frame.seq() {
@@ -245,13 +247,17 @@ async fn check_gap(mut slow: Follower, caller: &mut Caller) {
                 last.is_none_or(|last: u64| seq == last + 1),
                 "{last:?}, {seq}"
             );
+            if has_lost {
+                return;
+            }
             last = Some(seq);
         } else if frame.name == "gap" {
+            // More may be evicted between a gap and the event behind it, so one gap may follow another.
             let (from, to) = (frame.number("from").unwrap(), frame.number("to").unwrap());
             assert_eq!(last.map(|last| last + 1), Some(from));
             assert_eq!(frame.number("matching"), Some(to - from + 1));
-            assert_eq!(next_event(&mut slow).await, to + 1);
-            return;
+            last = Some(to);
+            has_lost = true;
         }
     }
 }
