@@ -13,7 +13,12 @@
 //! The lines are envelopes, byte for byte as published, and gaps: `{"gap":{"first":1,"last":92}}` stands where the
 //! events with these seqs would have been, if they had not been lost before the archive read them. A line
 //! break that a producer wrote within `data` is a space in the file, since a line is an event there. The metadata
-//! says where these were, and [`Block::decode`] puts them back.
+//! says where these were, and [`DecodedBlock::decode`] puts them back.
+//!
+//! # Outside of an archive
+//!
+//! Other crates use the same block: a message of `tapline-nats` is one. [`BlockBuilder`] makes them, and
+//! [`DecodedBlock`] reads them; [`Meta::read`] reads what is known of a block without decompressing it.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -22,6 +27,7 @@ use std::sync::Arc;
 
 use memchr::{memchr, memchr_iter};
 use serde::Deserialize;
+use tapline_api::SharedEnvelope;
 use tapline_events::{Epoch, Filter};
 use tapline_oapi::{Category, CategorySet, EnvelopeJson, EventType, KnownType};
 use zstd::bulk::{Compressor, Decompressor};
@@ -51,48 +57,59 @@ const LEVEL: i32 = 1;
 
 /// What is known of a block without decompressing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Meta {
-    pub(crate) epoch: Epoch,
-    /// The last seq that the archive had of this epoch when the block was written; 0 for the first block. Where
-    /// the block before has another one, a segment is missing.
-    pub(crate) previous: u64,
+pub struct Meta {
+    /// Which run of the stream its seqs belong to.
+    pub epoch: Epoch,
+    /// The last seq that was stored of this epoch when the block was written; 0 for the first block. Where
+    /// the block before has another one, something is missing between the two, such as a segment of an archive.
+    pub previous: u64,
     /// The first and the last seq of the events and gaps in it. There are no others in between.
-    pub(crate) first: u64,
-    pub(crate) last: u64,
+    pub first: u64,
+    /// See `first`.
+    pub last: u64,
     /// The smallest and the greatest `ts` of its events. The greatest is below the smallest where it has none.
-    pub(crate) oldest_ts: u64,
-    pub(crate) newest_ts: u64,
+    pub oldest_ts: u64,
+    /// See `oldest_ts`.
+    pub newest_ts: u64,
     /// When it was written, by the wall clock, in microseconds since the Unix epoch.
-    pub(crate) written_at: u64,
-    pub(crate) count: u64,
-    pub(crate) raw_len: u32,
-    pub(crate) compressed_len: u32,
-    pub(crate) compressed_crc: u32,
+    pub written_at: u64,
+    /// How many events it has.
+    pub count: u64,
+    /// The bytes of its NDJSON.
+    pub raw_len: u32,
+    /// The bytes of the frame that has them.
+    pub compressed_len: u32,
+    /// The CRC-32 of that frame.
+    pub compressed_crc: u32,
     /// How often each type occurs, the most frequent first.
-    pub(crate) types: Vec<TypeCount>,
-    /// Lost before the archive read them; in order.
-    pub(crate) gaps: Vec<RangeInclusive<u64>>,
+    pub types: Vec<TypeCount>,
+    /// Lost before they were read; in order.
+    pub gaps: Vec<RangeInclusive<u64>>,
     /// Where a space of the file is a line break of the event, by offset in the NDJSON; in order.
-    pub(crate) breaks: Vec<u32>,
+    pub breaks: Vec<u32>,
 }
 
 /// How many events of a type there are in a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TypeCount {
-    pub(crate) category: Category,
+pub struct TypeCount {
+    /// Its category.
+    pub category: Category,
     /// `None` for the types of this category that are not listed.
-    pub(crate) event_type: Option<EventType>,
-    pub(crate) count: u32,
+    pub event_type: Option<EventType>,
+    /// How many.
+    pub count: u32,
 }
 
 /// Why bytes are not a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadBlock {
+pub enum BadBlock {
     /// It may be whole once more is written.
     #[error("it ends in the middle of a block")]
     Torn,
+    /// It is not a block, or something in it was changed.
     #[error("these bytes are not a block")]
     Damaged,
+    /// A later version of the program has written it.
     #[error("it has version {0} of the format, and this program reads version {VERSION}")]
     Version(u8),
 }
@@ -117,6 +134,15 @@ pub(crate) fn meta_len(prefix: &[u8]) -> Result<usize, BadBlock> {
 }
 
 impl Meta {
+    /// Of the block at the start of these bytes. Checks that they are intact, and decompresses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`BadBlock`] where that is not a block.
+    pub fn read(bytes: &[u8]) -> Result<Self, BadBlock> {
+        block_at(bytes).map(|(meta, _)| meta)
+    }
+
     /// Of the whole skippable frame, whose length is [`meta_len`].
     pub(crate) fn decode(frame: &[u8]) -> Result<Self, BadBlock> {
         let (body, crc) = frame.split_last_chunk::<CRC>().ok_or(BadBlock::Damaged)?;
@@ -230,12 +256,12 @@ impl Meta {
     }
 
     /// The categories of its events.
-    pub(crate) fn categories(&self) -> CategorySet {
+    pub fn categories(&self) -> CategorySet {
         self.types.iter().map(|entry| entry.category).collect()
     }
 
     /// How many of its events the filter asks for; `None` where the metadata does not say.
-    pub(crate) fn matching(&self, filter: &Filter) -> Option<u64> {
+    pub fn matching(&self, filter: &Filter) -> Option<u64> {
         let mut sum = 0;
         for entry in &self.types {
             let is_asked = match &entry.event_type {
@@ -355,7 +381,7 @@ fn block_at(bytes: &[u8]) -> Result<(Meta, Range<usize>), BadBlock> {
 }
 
 /// Collects events and gaps for a block.
-pub(crate) struct BlockBuilder {
+pub struct BlockBuilder {
     raw: Vec<u8>,
     first: u64,
     last: u64,
@@ -374,7 +400,8 @@ pub(crate) struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    pub(crate) fn new() -> Self {
+    /// Empty.
+    pub fn new() -> Self {
         Self::with_level(LEVEL)
     }
 
@@ -396,26 +423,27 @@ impl BlockBuilder {
     }
 
     /// How many bytes of NDJSON it has.
-    pub(crate) fn raw_len(&self) -> usize {
+    pub fn raw_len(&self) -> usize {
         self.raw.len()
     }
 
     /// The first seq that it has; 0 where it is empty.
-    pub(crate) fn first(&self) -> u64 {
+    pub fn first(&self) -> u64 {
         self.first
     }
 
     /// The last seq that it has; 0 where it is empty.
-    pub(crate) fn last(&self) -> u64 {
+    pub fn last(&self) -> u64 {
         self.last
     }
 
-    /// Whether an item with these seqs continues what it has.
-    pub(crate) fn is_continued_by(&self, first: u64) -> bool {
+    /// Whether an item that begins with this seq continues what it has: a block has no holes.
+    pub fn is_continued_by(&self, first: u64) -> bool {
         self.last == 0 || self.last + 1 == first
     }
 
-    pub(crate) fn push(
+    /// Adds an event, which has to [continue](Self::is_continued_by) what it has. `json` is its envelope.
+    pub fn push(
         &mut self,
         seq: u64,
         ts: u64,
@@ -442,8 +470,8 @@ impl BlockBuilder {
         self.raw.push(b'\n');
     }
 
-    /// These events were lost before the archive read them.
-    pub(crate) fn push_gap(&mut self, gap: RangeInclusive<u64>) {
+    /// These events were lost before they were read. They have to [continue](Self::is_continued_by) what it has.
+    pub fn push_gap(&mut self, gap: RangeInclusive<u64>) {
         self.covers(gap.clone());
         let (first, last) = (gap.start(), gap.end());
         let line = format!("{{\"gap\":{{\"first\":{first},\"last\":{last}}}}}\n");
@@ -474,7 +502,9 @@ impl BlockBuilder {
     }
 
     /// Appends the block to `out`, and begins the next one. `None` where there is nothing in it.
-    pub(crate) fn finish(
+    ///
+    /// `previous` and `written_at` are those of [`Meta`].
+    pub fn finish(
         &mut self,
         epoch: Epoch,
         previous: u64,
@@ -509,7 +539,7 @@ impl BlockBuilder {
     }
 
     /// Drops what it has.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.raw.clear();
         self.first = 0;
         self.last = 0;
@@ -541,6 +571,81 @@ impl BlockBuilder {
             .collect();
         types.sort_by_key(|entry| Reverse(entry.count));
         types
+    }
+}
+
+impl Default for BlockBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for BlockBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockBuilder")
+            .field("seqs", &(self.first..=self.last))
+            .field("raw_len", &self.raw.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A block that was read: what is known of it, and its events.
+#[derive(Debug)]
+pub struct DecodedBlock {
+    meta: Meta,
+    block: Block,
+}
+
+impl DecodedBlock {
+    /// Of one block and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`BadBlock`] where that is not an intact block, or more than one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadBlock> {
+        let (meta, frame) = block_at(bytes)?;
+        if frame.end != bytes.len() {
+            return Err(BadBlock::Damaged);
+        }
+        let block = Block::decode(&meta, &bytes[frame])?;
+        Ok(Self { meta, block })
+    }
+
+    /// What is known of it without its events.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Its events with these seqs that match the filter, the oldest first. They share the text of the block, which
+    /// stays in memory as long as one of them does.
+    pub fn events<'a>(
+        &'a self,
+        seqs: RangeInclusive<u64>,
+        filter: &'a Filter,
+    ) -> impl DoubleEndedIterator<Item = SharedEnvelope> + 'a {
+        let lines = &self.block.lines;
+        let first = lines.partition_point(|line| line.seq < *seqs.start());
+        let end = lines.partition_point(|line| line.seq <= *seqs.end());
+        let lines = lines.get(first..end).unwrap_or_default();
+        lines.iter().filter_map(move |line| {
+            let line_type = &self.block.types[line.line_type as usize];
+            if !filter.matches_type(line_type.category, &line_type.event_type) {
+                return None;
+            }
+            SharedEnvelope::in_block(
+                line.seq,
+                line.ts,
+                line_type.category,
+                line_type.name.clone(),
+                self.block.text.clone(),
+                line.json(),
+            )
+        })
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub fn weight(&self) -> usize {
+        self.block.weight()
     }
 }
 

@@ -9,6 +9,8 @@
 //!
 //! **Start at** [`ArchiveSink::open`] for writing, and [`Archive::open`] for reading.
 //!
+//! The unit of a segment is public, too, for other places that store the stream: see [`block`].
+//!
 //! **Layer.** 4: it uses the facade (`tapline-api`) and the layers below.
 
 mod archive;
@@ -22,7 +24,7 @@ mod writer;
 mod read;
 mod store;
 mod index;
-mod block;
+pub mod block;
 mod name;
 mod disk;
 

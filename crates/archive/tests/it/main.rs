@@ -6,6 +6,7 @@
 
 mod support;
 
+mod block;
 mod conformance;
 mod recovery;
 mod faults;
