@@ -70,6 +70,18 @@ const CRATES: &[Crate] = &[
             "tapline-access",
         ]),
     ),
+    // A message is a block of the archive, with the state of the session as the stream carries it.
+    Crate::on(
+        4,
+        "tapline-nats",
+        Sees::Only(&[
+            "tapline-oapi",
+            "tapline-events",
+            "tapline-telemetry",
+            "tapline-api",
+            "tapline-archive",
+        ]),
+    ),
     // Part of other people's programs: of each way to publish it uses the one that a feature enables.
     Crate::on(
         4,
@@ -97,6 +109,8 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("tapline-relay", "tapline-access"),
     // It connects with TLS, whose home that is.
     ("tapline-otlp", "tapline-access"),
+    // What it sends is what an archive stores.
+    ("tapline-nats", "tapline-archive"),
     // It publishes to a server as any other client does.
     ("tapline-tracing", "tapline-client"),
 ];
@@ -156,7 +170,6 @@ const HOMES: &[(&str, Home)] = &[
     ("rmcp", Home::In(&["tapline"])),
     // Insight reads segments of an archive as files.
     ("zstd", Home::In(&["tapline-archive", "tapline-insight"])),
-    // Of a sink that is to come.
     ("async-nats", Home::In(&["tapline-nats"])),
     ("tokio", Home::FromLayer(4)),
 ];

@@ -1,0 +1,23 @@
+//! Stores an event stream in NATS JetStream, in compressed blocks, each event once.
+//!
+//! **What it is.** [`NatsSink`] is a [`Sink`](tapline_api::Sink): it collects the stream into blocks, those of the archive, and publishes
+//! each as a message. A repeated message is recognised, so that the stream holds each event once, or says which are missing.
+//!
+//! **What it is not.** It runs no server, and changes no stream that exists.
+//!
+//! **Start at** [`NatsOptions::new`], then [`NatsSink::new`]. What a message has is in [`message`].
+//!
+//! **Layer.** 4: it uses the block of `tapline-archive`, and the layers below.
+
+mod options;
+mod error;
+mod name;
+pub mod message;
+mod connect;
+mod streams;
+
+pub use connect::Connection;
+pub use error::{ClientError, NatsError};
+pub use name::{InstanceName, InstanceNameError, Partitions, stream_name, stream_subject};
+pub use options::{NatsOptions, StreamOptions};
+pub use streams::{ensure_streams, find_partitions};
