@@ -25,6 +25,7 @@ pub struct Connection {
     client: Client,
     jetstream: Context,
     is_connected: watch::Receiver<bool>,
+    last_error: watch::Receiver<Option<String>>,
     url: String,
 }
 
@@ -37,6 +38,7 @@ impl Connection {
     pub async fn open(options: &NatsOptions, name: &str) -> Result<Self, NatsError> {
         let url = options.urls();
         let (connected, is_connected) = watch::channel(true);
+        let (errors, last_error) = watch::channel(None);
         let mut with = match &options.credentials_file {
             Some(path) => credentials(path).await?,
             None => ConnectOptions::new(),
@@ -54,10 +56,11 @@ impl Connection {
             .ping_interval(PING_INTERVAL)
             .event_callback(move |event| {
                 match event {
-                    Event::Connected => connected.send_replace(true),
-                    Event::Disconnected | Event::Closed => connected.send_replace(false),
-                    _ => false,
-                };
+                    Event::Connected => _ = connected.send_replace(true),
+                    Event::Disconnected | Event::Closed => _ = connected.send_replace(false),
+                    Event::ServerError(error) => _ = errors.send_replace(Some(error.to_string())),
+                    _ => {}
+                }
                 async {}
             });
         let client = with
@@ -88,6 +91,7 @@ impl Connection {
             client,
             jetstream,
             is_connected,
+            last_error,
             url,
         })
     }
@@ -105,6 +109,12 @@ impl Connection {
     /// The servers, joined by commas.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What the server has complained about last, such as a right that these credentials lack. A request that it does
+    /// not allow is not answered otherwise.
+    pub fn server_error(&self) -> Option<String> {
+        self.last_error.borrow().clone()
     }
 
     /// Waits until the connection is broken.

@@ -15,9 +15,15 @@ mod name;
 pub mod message;
 mod connect;
 mod streams;
+mod sink;
+mod collect;
+mod batch;
+mod publish;
+mod pause;
 
 pub use connect::Connection;
 pub use error::{ClientError, NatsError};
 pub use name::{InstanceName, InstanceNameError, Partitions, stream_name, stream_subject};
 pub use options::{NatsOptions, StreamOptions};
+pub use sink::{NatsSink, SinkOptions};
 pub use streams::{ensure_streams, find_partitions};

@@ -59,12 +59,8 @@ pub async fn ensure_streams(
     let Some(first) = config(connection, 0).await? else {
         let partitions = options.partitions.unwrap_or_default();
         for partition in partitions.iter().rev() {
-            create(
-                connection,
-                new_config(partition, partitions, options),
-                options,
-            )
-            .await?;
+            let config = new_config(partition, partitions, options);
+            create(connection, partition, config, options).await?;
         }
         tracing::info!(
             partitions = partitions.count(),
@@ -91,7 +87,7 @@ pub async fn ensure_streams(
                 subjects: vec![stream_subject(own)],
                 ..first
             };
-            create(connection, config, options).await?;
+            create(connection, own, config, options).await?;
         }
     }
     Ok(partitions)
@@ -150,6 +146,7 @@ fn new_config(partition: u32, partitions: Partitions, options: &StreamOptions) -
 /// Another instance may create it at the same time: with the same configuration that is no error.
 async fn create(
     connection: &Connection,
+    partition: u32,
     config: Config,
     options: &StreamOptions,
 ) -> Result<(), NatsError> {
@@ -159,16 +156,14 @@ async fn create(
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
-    if let CreateStreamErrorKind::JetStream(ref reason) = error.kind() {
-        if reason.error_code() == ErrorCode::STREAM_NAME_EXIST {
-            let partition = name.rsplit('-').next().and_then(|it| it.parse().ok());
-            let partition = partition.unwrap_or_default();
-            let Some(found) = self::config(connection, partition).await? else {
-                return Ok(());
-            };
-            let partitions = check(&found, partition, options)?;
-            return same_partitions(&found, partitions, asked);
-        }
+    if let CreateStreamErrorKind::JetStream(ref reason) = error.kind()
+        && reason.error_code() == ErrorCode::STREAM_NAME_EXIST
+    {
+        let Some(found) = self::config(connection, partition).await? else {
+            return Ok(());
+        };
+        let partitions = check(&found, partition, options)?;
+        return same_partitions(&found, partitions, asked);
     }
     let hint = match error.kind() {
         CreateStreamErrorKind::JetStream(ref reason)
