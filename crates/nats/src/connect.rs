@@ -7,7 +7,7 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::watch;
 
-use crate::error::NatsError;
+use crate::error::{ClientError, NatsError};
 use crate::options::NatsOptions;
 
 /// The first version that has all that is used: atomic batches; batched direct gets are of 2.11.
@@ -115,6 +115,24 @@ impl Connection {
     /// not allow is not answered otherwise.
     pub fn server_error(&self) -> Option<String> {
         self.last_error.borrow().clone()
+    }
+
+    /// A request to JetStream has failed. What the server has complained about last says more than the hint.
+    pub(crate) fn failed(
+        &self,
+        operation: String,
+        hint: &str,
+        source: impl Into<ClientError>,
+    ) -> NatsError {
+        NatsError::JetStream {
+            url: self.url.clone(),
+            operation,
+            hint: match self.server_error() {
+                Some(error) => format!("the last error of the server: {error}"),
+                None => hint.to_owned(),
+            },
+            source: source.into(),
+        }
     }
 
     /// Waits until the connection is broken.

@@ -77,7 +77,7 @@ pub enum NatsError {
         /// What it was to do.
         operation: String,
         /// What may be the reason.
-        hint: &'static str,
+        hint: String,
         /// What the client says.
         source: ClientError,
     },

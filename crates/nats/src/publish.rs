@@ -25,7 +25,7 @@ use crate::message::Head;
 use crate::name::stream_name;
 use crate::pause::Backoff;
 use crate::sink::SinkOptions;
-use crate::streams::ensure_streams;
+use crate::streams::{HINT, ensure_streams};
 
 /// How often the same error is logged again.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
@@ -69,11 +69,8 @@ impl Link {
             .jetstream()
             .get_stream_no_info(&stream_name)
             .await;
-        let stream = stream.map_err(|source| NatsError::JetStream {
-            url: connection.url().to_owned(),
-            operation: format!("give the stream {stream_name}"),
-            hint: "try again",
-            source: source.into(),
+        let stream = stream.map_err(|error| {
+            connection.failed(format!("give the stream {stream_name}"), HINT, error)
         })?;
         Ok(Self {
             stream,
@@ -94,13 +91,9 @@ impl Link {
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
                 return Ok(None);
             }
-            Err(source) => {
-                return Err(NatsError::JetStream {
-                    url: self.connection.url().to_owned(),
-                    operation: format!("give the last message of {}", self.subject),
-                    hint: "these credentials may lack the rights for that",
-                    source: source.into(),
-                });
+            Err(error) => {
+                let operation = format!("give the last message of {}", self.subject);
+                return Err(self.connection.failed(operation, HINT, error));
             }
         };
         let head = Head::read(&found.headers).map_err(|source| NatsError::Message {

@@ -30,7 +30,7 @@ const LAYOUT_VERSION: &str = "tapline.version";
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// An instance without the rights to create streams may lack these, too.
-const HINT: &str =
+pub(crate) const HINT: &str =
     "JetStream may be switched off there, or these credentials may lack the rights for that";
 
 /// How many partitions there are; `None` where there are no streams.
@@ -103,12 +103,10 @@ async fn config(connection: &Connection, partition: u32) -> Result<Option<Config
             {
                 Ok(None)
             }
-            _ => Err(NatsError::JetStream {
-                url: connection.url().to_owned(),
-                operation: format!("say whether the stream {name} exists"),
-                hint: HINT,
-                source: error.into(),
-            }),
+            _ => {
+                let operation = format!("say whether the stream {name} exists");
+                Err(connection.failed(operation, HINT, error))
+            }
         },
     }
 }
@@ -178,12 +176,7 @@ async fn create(
         }
         _ => HINT,
     };
-    Err(NatsError::JetStream {
-        url: connection.url().to_owned(),
-        operation: format!("create the stream {name}"),
-        hint,
-        source: error.into(),
-    })
+    Err(connection.failed(format!("create the stream {name}"), hint, error))
 }
 
 /// Whether a stream is ours, and has what was asked for.

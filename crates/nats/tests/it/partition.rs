@@ -50,7 +50,11 @@ async fn what_memory_has_lost_is_read_from_the_archive() {
     let _ = std::fs::remove_dir_all(&dir);
     let archive = ArchiveSink::open(ArchiveOptions::new(&dir)).unwrap();
     let history = Arc::new(archive.archive());
-    let rig = Rig::with(options(proxy.options(), "shop"), stream(1024), Some(history));
+    let rig = Rig::with(
+        options(proxy.options(), "shop"),
+        stream(1024),
+        Some(history),
+    );
     let (archiving, task) = SinkHandle::new(rig.session.stream().clone(), archive);
     tokio::spawn(task);
     archiving.on();

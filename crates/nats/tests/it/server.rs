@@ -84,7 +84,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ports = fs::read_to_string(&path).unwrap_or_default();
-            if let Some((_, port)) = ports.split_once("nats://127.0.0.1:") {
+            if let Some((_, port)) = ports.split_once("://127.0.0.1:") {
                 return port.split('"').next().unwrap().parse().unwrap();
             }
             let ended = self.process.try_wait().unwrap();
