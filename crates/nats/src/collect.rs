@@ -1,31 +1,22 @@
 //! From the reader to batches: [`Collector`]. It reads an archive for what the ring has lost.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tapline_api::{
-    Filter, History, HistoryBatch, HistoryQuery, Order, Progress, ReadLimit, Settled, SinkItem,
-    SinkReader,
-};
+use tapline_api::{History, Progress, ReadLimit, Settled, SinkItem, SinkReader};
 use tapline_events::Epoch;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::batch::{Batch, Content, Encoded, Entry};
-use crate::error::with_sources;
+use crate::refill::Refill;
 
 /// What is read without a break.
 const MAX_EVENTS: usize = 1024;
 
 /// How often the ring is looked at while a batch is small: reading each event as it comes costs a wake-up each.
 const SLICE: Duration = Duration::from_millis(2);
-
-/// How long an archive may lack what the ring has lost, or fail: it stores an event some milliseconds after it was published.
-const ARCHIVE_PATIENCE: Duration = Duration::from_secs(1);
-
-const ARCHIVE_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Collector {
     reader: SinkReader,
@@ -35,15 +26,8 @@ pub(crate) struct Collector {
     linger: Duration,
     /// Read, and not in a batch yet.
     items: VecDeque<SinkItem>,
-    fill: Option<Fill>,
+    refill: Option<Refill>,
     open: Batch,
-}
-
-/// A part of the stream that is read from the archive.
-struct Fill {
-    seqs: RangeInclusive<u64>,
-    /// Since when the archive has given nothing.
-    waits_since: Option<Instant>,
 }
 
 impl Collector {
@@ -59,7 +43,7 @@ impl Collector {
             archive,
             linger,
             items: VecDeque::new(),
-            fill: None,
+            refill: None,
             open: Batch::default(),
         }
     }
@@ -92,12 +76,12 @@ impl Collector {
 
     /// The batch is full, or what was read does not fit into it.
     fn is_complete(&self) -> bool {
-        self.open.is_full() || (self.fill.is_none() && !self.items.is_empty())
+        self.open.is_full() || (self.refill.is_none() && !self.items.is_empty())
     }
 
     /// As [`more`](Self::more), after a pause in which more may come.
     async fn more_after_a_slice(&mut self) -> bool {
-        if self.fill.is_none() {
+        if self.refill.is_none() {
             sleep(SLICE).await;
         }
         self.more().await
@@ -109,13 +93,22 @@ impl Collector {
     ///
     /// Dropped, nothing was read.
     async fn more(&mut self) -> bool {
-        if let (Some(_), Some(archive)) = (&self.fill, self.archive.clone()) {
-            self.read_archive(&*archive).await;
+        let limit = ReadLimit {
+            events: MAX_EVENTS,
+            bytes: self.open.bytes_left().max(1),
+        };
+        if let Some(refill) = &mut self.refill {
+            let contents = refill.next(limit, &self.progress).await;
+            let is_last = refill.is_done();
+            if is_last {
+                self.refill = None;
+            }
+            let count = contents.len();
+            for (n, content) in contents.into_iter().enumerate() {
+                let settles = (is_last && n + 1 == count).then_some(Settled::Exported);
+                self.open.push(Entry { content, settles });
+            }
         } else if self.items.is_empty() {
-            let limit = ReadLimit {
-                events: MAX_EVENTS,
-                bytes: self.open.bytes_left().max(1),
-            };
             match self.reader.read(limit).await {
                 Some(items) => self.items.extend(items),
                 None => return false,
@@ -126,7 +119,7 @@ impl Collector {
     }
 
     fn add_items(&mut self) {
-        while self.fill.is_none() && !self.open.is_full() {
+        while self.refill.is_none() && !self.open.is_full() {
             let Some(item) = self.items.front() else {
                 return;
             };
@@ -141,16 +134,14 @@ impl Collector {
             let Some(item) = self.items.pop_front() else {
                 return;
             };
-            let content = match item {
-                SinkItem::Event(envelope) => Content::Event(envelope),
-                SinkItem::Gap(lost) if self.archive.is_some() => {
-                    self.fill = Some(Fill {
-                        seqs: lost.first..=lost.last,
-                        waits_since: None,
-                    });
+            let content = match (item, &self.archive) {
+                (SinkItem::Event(envelope), _) => Content::Event(envelope),
+                (SinkItem::Gap(lost), Some(archive)) => {
+                    let seqs = lost.first..=lost.last;
+                    self.refill = Some(Refill::new(archive.clone(), self.epoch, seqs));
                     return;
                 }
-                SinkItem::Gap(lost) => Content::Gap {
+                (SinkItem::Gap(lost), None) => Content::Gap {
                     first: lost.first,
                     last: lost.last,
                 },
@@ -159,78 +150,6 @@ impl Collector {
                 content,
                 settles: Some(Settled::Exported),
             });
-        }
-    }
-
-    async fn read_archive(&mut self, archive: &dyn History) {
-        let Some(fill) = &mut self.fill else {
-            return;
-        };
-        let query = HistoryQuery {
-            epoch: self.epoch,
-            seqs: fill.seqs.clone(),
-            order: Order::Asc,
-            filter: Filter::all(),
-            since: None,
-            until: None,
-            limit: ReadLimit {
-                events: MAX_EVENTS,
-                bytes: self.open.bytes_left().max(1),
-            },
-        };
-        let read = archive.read(&query).await;
-        let (batch, looked_at) = match read {
-            Ok(mut batch) => {
-                let looked_at = batch.looked_at.take();
-                (batch, looked_at.filter(|it| !it.is_empty()))
-            }
-            Err(error) => {
-                let error = with_sources(&error);
-                tracing::warn!(sink = "nats", error, "the archive cannot be read");
-                self.progress.report(format_args!(
-                    "the archive cannot be read for events that memory has lost: {error}"
-                ));
-                (HistoryBatch::default(), None)
-            }
-        };
-        let (first, last) = fill.seqs.clone().into_inner();
-        let end = match looked_at {
-            Some(looked_at) => *looked_at.end(),
-            None => {
-                let since = *fill.waits_since.get_or_insert_with(Instant::now);
-                if since.elapsed() < ARCHIVE_PATIENCE {
-                    sleep(ARCHIVE_PAUSE).await;
-                    return;
-                }
-                last
-            }
-        };
-        self.fill = match end < last {
-            true => Some(Fill {
-                seqs: end + 1..=last,
-                waits_since: None,
-            }),
-            false => None,
-        };
-        let is_last = self.fill.is_none();
-        let mut entries = Vec::with_capacity(batch.envelopes.len() + 1);
-        let mut next = first;
-        let gap = |first, last| Content::Gap { first, last };
-        for envelope in batch.envelopes {
-            let seq = envelope.seq();
-            if next < seq {
-                entries.push(gap(next, seq - 1));
-            }
-            next = seq + 1;
-            entries.push(Content::Archived(envelope));
-        }
-        if next <= end {
-            entries.push(gap(next, end));
-        }
-        let count = entries.len();
-        for (n, content) in entries.into_iter().enumerate() {
-            let settles = (is_last && n + 1 == count).then_some(Settled::Exported);
-            self.open.push(Entry { content, settles });
         }
     }
 }

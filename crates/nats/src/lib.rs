@@ -17,6 +17,7 @@ mod connect;
 mod streams;
 mod sink;
 mod collect;
+mod refill;
 mod batch;
 mod publish;
 mod pause;

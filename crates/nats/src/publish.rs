@@ -8,6 +8,7 @@
 //! the stream's leader: a direct get may answer with an older one.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
@@ -15,15 +16,16 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
-use tapline_api::{Progress, SinkError, StopSignal};
+use tapline_api::{History, Progress, ReadLimit, SinkError, StopSignal};
 use tapline_events::{Cursor, Epoch};
 
-use crate::batch::{Encoded, Encoder};
+use crate::batch::{Batch, Encoded, Encoder, Entry};
 use crate::connect::Connection;
 use crate::error::{NatsError, with_sources};
 use crate::message::Head;
 use crate::name::stream_name;
 use crate::pause::Backoff;
+use crate::refill::Refill;
 use crate::sink::SinkOptions;
 use crate::streams::{HINT, ensure_streams};
 
@@ -115,6 +117,8 @@ pub(crate) struct Publisher<'a> {
     link: Option<Link>,
     encoder: Encoder,
     epoch: Epoch,
+    /// The last message of the subject when it was looked at last.
+    found: Option<Stored>,
     /// The sequence of the last message of the subject; 0 where there is none.
     expected: u64,
     /// The last seq of this epoch that is stored.
@@ -152,6 +156,7 @@ impl<'a> Publisher<'a> {
             link,
             encoder: Encoder::new(options.instance.clone(), epoch),
             epoch,
+            found: None,
             expected: 0,
             stored: 0,
             failures: 0,
@@ -181,9 +186,77 @@ impl<'a> Publisher<'a> {
         };
         let found = link.last().await?;
         self.link = Some(link);
+        self.found = found;
         self.expected = found.map_or(0, |it| it.sequence);
         if let Some(found) = found.filter(|it| it.epoch == self.epoch) {
             self.stored = self.stored.max(found.last);
+        }
+        Ok(())
+    }
+
+    /// Stores what the archive has of earlier runs after what is stored: they were killed or stopped before the server
+    /// had it. Gives the last seq of this epoch that is stored.
+    ///
+    /// Where nothing of this instance is stored, or the archive does not know that run, there is nothing to continue.
+    pub(crate) async fn finish_earlier_runs(
+        &mut self,
+        archive: &Arc<dyn History>,
+    ) -> Result<u64, SinkError> {
+        let present = self.epoch;
+        let Some(found) = self.found.filter(|it| it.epoch != present) else {
+            return Ok(self.stored);
+        };
+        let runs = match archive.bounds().await {
+            Ok(runs) => runs,
+            Err(error) => {
+                self.report.error(&error);
+                return Ok(self.stored);
+            }
+        };
+        let runs = runs.iter().skip_while(|it| it.epoch != found.epoch);
+        for run in runs.take_while(|it| it.epoch != present) {
+            let after = match run.epoch == found.epoch {
+                true => found.last,
+                false => run.oldest.saturating_sub(1),
+            };
+            self.begin_epoch(run.epoch, after);
+            if after < run.head {
+                let count = run.head - after;
+                tracing::info!(
+                    sink = "nats", epoch = %run.epoch, first = after + 1, count,
+                    "events of an earlier run are stored from the archive"
+                );
+                let refill = Refill::new(archive.clone(), run.epoch, after + 1..=run.head);
+                self.publish_archived(refill).await?;
+            }
+        }
+        self.begin_epoch(present, 0);
+        Ok(self.stored)
+    }
+
+    fn begin_epoch(&mut self, epoch: Epoch, stored: u64) {
+        self.epoch = epoch;
+        self.stored = stored;
+        self.encoder = Encoder::new(self.options.instance.clone(), epoch);
+    }
+
+    async fn publish_archived(&mut self, mut refill: Refill) -> Result<(), SinkError> {
+        let mut batch = Batch::default();
+        while !refill.is_done() {
+            let limit = ReadLimit {
+                bytes: batch.bytes_left().max(1),
+                ..ReadLimit::default()
+            };
+            for content in refill.next(limit, &self.progress).await {
+                batch.push(Entry {
+                    content,
+                    settles: None,
+                });
+            }
+            if batch.is_full() || (refill.is_done() && !batch.is_empty()) {
+                let message = self.encoder.encode(batch.take(), self.stored).await;
+                self.publish(message).await?;
+            }
         }
         Ok(())
     }

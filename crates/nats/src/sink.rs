@@ -87,7 +87,7 @@ impl SinkOptions {
 ///
 /// While the server accepts nothing, what was read is kept and published again, and everything after it waits in the
 /// ring. What the ring evicts is read from the archive, where there is one and it has it. The rest is stored as a gap.
-/// Producers never wait.
+/// Producers never wait. What an earlier run of the program has archived and not stored here is stored first.
 ///
 /// # Delivery
 ///
@@ -166,6 +166,9 @@ impl Sink for NatsSink {
             let options = &self.options;
             let mut publisher = Publisher::new(options, link, epoch, progress, stop);
             let mut previous = publisher.begin().await;
+            if let Some(archive) = &self.archive {
+                previous = publisher.finish_earlier_runs(archive).await?;
+            }
             let mut collector = Collector::new(reader, self.archive.clone(), options.linger);
             let mut encoder = Encoder::new(options.instance.clone(), epoch);
             // While one message is on its way, another one waits, and a third is collected.

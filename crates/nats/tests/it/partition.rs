@@ -55,9 +55,7 @@ async fn what_memory_has_lost_is_read_from_the_archive() {
         stream(1024),
         Some(history),
     );
-    let (archiving, task) = SinkHandle::new(rig.session.stream().clone(), archive);
-    tokio::spawn(task);
-    archiving.on();
+    let archiving = archiving(&rig, archive);
     let archived = async |seq: u64| {
         let deadline = Instant::now() + PATIENCE;
         while archiving.status().position < seq {
@@ -83,5 +81,70 @@ async fn what_memory_has_lost_is_read_from_the_archive() {
     // What was read from the archive was lost to the sink, and is stored.
     assert!(0 < ledger.lost, "{ledger:?}");
     assert_eq!(ledger.exported + ledger.lost, 4010);
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+/// The archive, and the sink of it on the rig's stream.
+fn archiving(rig: &Rig, archive: ArchiveSink) -> SinkHandle {
+    let (archiving, task) = SinkHandle::new(rig.session.stream().clone(), archive);
+    tokio::spawn(task);
+    archiving.on();
+    archiving
+}
+
+#[tokio::test]
+async fn what_earlier_runs_have_archived_is_stored_first() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let proxy = Proxy::new(server.port).await;
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("nats-earlier-runs");
+    let _ = std::fs::remove_dir_all(&dir);
+    let mut epochs = Vec::new();
+    // The first run stores a part, the second nothing, and both are archived. The third one has a server.
+    for (run, events) in [(0, 4000_u64), (1, 50), (2, 20)] {
+        let archive = loop {
+            // The directory is locked until the run before has ended.
+            match ArchiveSink::open(ArchiveOptions::new(&dir)) {
+                Ok(archive) => break archive,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        if run == 2 {
+            proxy.mend();
+        }
+        let history = Arc::new(archive.archive());
+        let rig = Rig::with(
+            options(proxy.options(), "shop"),
+            stream(100_000),
+            Some(history),
+        );
+        let archiving = archiving(&rig, archive);
+        if run == 0 {
+            rig.publish_some(10);
+            rig.settled(10).await;
+            proxy.cut();
+        }
+        rig.publish_some(events as usize - usize::try_from(rig.session.seq()).unwrap());
+        archiving.shutdown(Instant::now() + PATIENCE).await;
+        let patience = match run {
+            2 => PATIENCE,
+            _ => Duration::from_millis(50),
+        };
+        rig.handle.shutdown(Instant::now() + patience).await;
+        epochs.push((rig.epoch(), events));
+    }
+    let stored = server.stored(&name("shop"), 1).await;
+    for (epoch, events) in &epochs {
+        contents(&stored, *epoch).expect_all(1..=*events);
+    }
+    // In the order of the runs.
+    let mut order: Vec<_> = stored
+        .iter()
+        .map(|(_, headers, _)| headers.get("Tapline-Epoch").unwrap().to_string())
+        .collect();
+    order.dedup();
+    let expected: Vec<_> = epochs.iter().map(|(epoch, _)| epoch.to_string()).collect();
+    assert_eq!(order, expected);
     let _ = std::fs::remove_dir_all(dir);
 }
