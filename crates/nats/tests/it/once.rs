@@ -63,24 +63,64 @@ async fn an_acknowledgement_that_is_lost_repeats_nothing() {
     contents(&stored, rig.epoch()).expect_all(1..=35);
 }
 
+/// The stream forgets the ids of messages after a tenth of a second.
+async fn forgets_ids(server: &Server) {
+    let metadata = [("tapline.version", "1"), ("tapline.partitions", "1")];
+    let metadata = metadata.map(|(key, value)| (key.into(), value.into()));
+    let config = Config {
+        name: "tapline-0".into(),
+        subjects: vec!["tapline.blocks.0.*".into()],
+        duplicate_window: Duration::from_millis(100),
+        metadata: metadata.into(),
+        ..Config::default()
+    };
+    let jetstream = server.jetstream().await;
+    jetstream.create_stream(config).await.unwrap();
+}
+
+/// It arrives when the sink, which does not know of it, has published it again.
+#[tokio::test]
+async fn a_message_that_was_on_its_way_for_long_repeats_nothing() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    forgets_ids(&server).await;
+    let proxy = Proxy::new(server.port).await;
+    let mut options = options(proxy.options(), "shop");
+    options.streams.max_bytes = None;
+    let rig = Rig::new(options);
+    rig.publish_some(5);
+    rig.settled(5).await;
+    let held = async |blocks: usize| {
+        while proxy.held() < blocks {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    proxy.hold(true);
+    rig.publish_some(5);
+    held(2).await;
+    // The first attempt is stored, the sink still waits for the second, and the server does not know the id any more.
+    proxy.let_one_through();
+    while server.stored(&name("shop"), 1).await.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rig.publish_some(5);
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    proxy.hold(false);
+    proxy.let_one_through();
+    let status = rig.stop().await;
+    assert_eq!(status.ledger, ledger(15, 0), "{status:?}");
+    let stored = server.stored(&name("shop"), 1).await;
+    contents(&stored, rig.epoch()).expect_all(1..=15);
+}
+
 /// The server has forgotten the message id.
 #[tokio::test]
 async fn an_acknowledgement_that_was_lost_long_ago_repeats_nothing() {
     let Some(server) = Server::start() else {
         return;
     };
-    let metadata = [("tapline.version", "1"), ("tapline.partitions", "1")];
-    let config = Config {
-        name: "tapline-0".into(),
-        subjects: vec!["tapline.blocks.0.*".into()],
-        duplicate_window: Duration::from_millis(100),
-        metadata: metadata
-            .map(|(key, value)| (key.into(), value.into()))
-            .into(),
-        ..Config::default()
-    };
-    let jetstream = server.jetstream().await;
-    jetstream.create_stream(config).await.unwrap();
+    forgets_ids(&server).await;
     let proxy = Proxy::new(server.port).await;
     let mut options = options(proxy.options(), "shop");
     options.streams.max_bytes = None;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tapline_nats::NatsOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) struct Proxy {
@@ -24,6 +24,18 @@ struct Faults {
     /// So many blocks are not passed on: the connection is closed instead.
     refuses: AtomicUsize,
     published: AtomicUsize,
+    /// Blocks are not passed on before their turn, which they get in the order of arrival.
+    holds: AtomicBool,
+    held: AtomicUsize,
+    turns: Turns,
+}
+
+struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(0))
+    }
 }
 
 impl Proxy {
@@ -69,6 +81,19 @@ impl Proxy {
         self.faults.refuses.store(blocks, Ordering::SeqCst);
     }
 
+    /// Holds each block back until it is [let through](Self::let_one_through), whatever the client does meanwhile.
+    pub(crate) fn hold(&self, holds: bool) {
+        self.faults.holds.store(holds, Ordering::SeqCst);
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.faults.held.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn let_one_through(&self) {
+        self.faults.turns.0.add_permits(1);
+    }
+
     /// How many times something was published over it.
     pub(crate) fn published(&self) -> usize {
         self.faults.published.load(Ordering::SeqCst)
@@ -103,6 +128,10 @@ async fn pass(client: TcpStream, server: u16, faults: Arc<Faults>) {
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |it| it.checked_sub(1));
                 if less.is_ok() {
                     return;
+                }
+                if faults.holds.load(Ordering::SeqCst) {
+                    faults.held.fetch_add(1, Ordering::SeqCst);
+                    faults.turns.0.acquire().await.unwrap().forget();
                 }
                 loses.fetch_or(faults.loses_acks.load(Ordering::SeqCst), Ordering::SeqCst);
             }
