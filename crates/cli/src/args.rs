@@ -23,10 +23,12 @@ pub(crate) mod archive;
 pub(crate) mod browser;
 pub(crate) mod look;
 pub(crate) mod mcp;
+mod nats;
 mod otlp;
 pub(crate) mod session;
 
 pub(crate) use browser::{Browser, Redact, Retries};
+pub(crate) use nats::Nats;
 pub(crate) use otlp::Otlp;
 
 /// A live stream of the events of a browser or agent sandbox: serve it, publish into it, follow it.

@@ -11,6 +11,7 @@ use tapline_api::ApiError;
 use tapline_archive::ArchiveError;
 use tapline_cdp::RecordingError;
 use tapline_client::{CursorError, Error as ClientError};
+use tapline_nats::NatsError;
 use tapline_otlp::OtlpError;
 use tapline_relay::RelayError;
 
@@ -41,6 +42,8 @@ pub(crate) enum Failure {
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     Otlp(#[from] OtlpError),
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     #[error("cannot start a session")]
     Session(#[source] ApiError),
     #[error("the server failed")]

@@ -123,6 +123,7 @@ pub(crate) async fn serve(
         ApiService::new(session),
         args.archive,
         args.otlp,
+        args.nats,
         args.dumps,
         memory,
     )

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use tapline_archive::ArchiveOptions;
 
-use super::{Otlp, capacity, capacity_bytes, not_none};
+use super::{Nats, Otlp, capacity, capacity_bytes, not_none};
 use crate::units;
 
 /// The flags of every server, whatever its source of events is.
@@ -64,6 +64,9 @@ pub(crate) struct Server {
 
     #[command(flatten)]
     pub(crate) otlp: Otlp,
+
+    #[command(flatten)]
+    pub(crate) nats: Nats,
 }
 
 #[derive(Debug, clap::Args)]
