@@ -30,6 +30,7 @@ mod generators;
 mod har;
 mod live_page;
 mod mcp;
+mod nats;
 mod otlp;
 mod packages;
 mod page;
