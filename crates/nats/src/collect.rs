@@ -28,6 +28,8 @@ pub(crate) struct Collector {
     items: VecDeque<SinkItem>,
     refill: Option<Refill>,
     open: Batch,
+    /// The last read has given as much as it may: there is more in the ring.
+    is_behind: bool,
 }
 
 impl Collector {
@@ -45,6 +47,7 @@ impl Collector {
             items: VecDeque::new(),
             refill: None,
             open: Batch::default(),
+            is_behind: false,
         }
     }
 
@@ -81,7 +84,7 @@ impl Collector {
 
     /// As [`more`](Self::more), after a pause in which more may come.
     async fn more_after_a_slice(&mut self) -> bool {
-        if self.refill.is_none() {
+        if self.refill.is_none() && !self.is_behind {
             sleep(SLICE).await;
         }
         self.more().await
@@ -110,7 +113,10 @@ impl Collector {
             }
         } else if self.items.is_empty() {
             match self.reader.read(limit).await {
-                Some(items) => self.items.extend(items),
+                Some(items) => {
+                    self.is_behind = MAX_EVENTS <= items.len();
+                    self.items.extend(items);
+                }
                 None => return false,
             }
         }

@@ -1,0 +1,278 @@
+//! What storing events in NATS JetStream costs: from events in the ring to messages that the server has acknowledged, and how
+//! much later a consumer has an event than the ring.
+//!
+//! **Throughput.** The ring is full of events when the sink begins, and the sink is done once the server has
+//! acknowledged the last of them. **Measured:** reading, blocks, compression and NATS, and the time on processors of this
+//! process and of the server. **Not measured:** publishing.
+//!
+//! **Latency.** Events are published at a steady rate. **Measured:** from the moment of an event until an ordered consumer of
+//! the stream has read it out of its block.
+//!
+//! It needs a server: `crates/nats/tests/install.sh` installs it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::push::OrderedConfig;
+use futures_util::StreamExt;
+use rustix::time::{ClockId, clock_gettime};
+use tapline_api::{Filter, SinkHandle};
+use tapline_benches::{RETAINED, SESSION_ID, corpus, small};
+use tapline_events::{EventStream, Retention};
+use tapline_nats::{Connection, NatsOptions, NatsSink, Partitions, SinkOptions, message};
+use tapline_oapi::Event;
+use tapline_telemetry::{TelemetryConfig, TelemetrySession};
+
+/// Medians of so many rounds.
+const ROUNDS: usize = 7;
+
+/// How long and how fast events are published where the latency is measured.
+const LATENCY: (Duration, u32) = (Duration::from_secs(10), 1000);
+
+fn main() {
+    // Cargo calls it so to see that it runs at all.
+    let is_test = env::args().any(|arg| arg == "--test");
+    let Some(program) = installed() else {
+        println!("nats-server is not here (crates/nats/tests/install.sh)");
+        return;
+    };
+    let server = Server::start(&program);
+    let (events, rounds, latency) = match is_test {
+        true => (1000, 1, (Duration::from_millis(200), LATENCY.1)),
+        false => (RETAINED, ROUNDS, LATENCY),
+    };
+    let corpus = corpus();
+    let small = [Arc::new(small())];
+    println!("workload    events/s   ns/event   CPU ns/event   server's CPU   MB/s of JSON");
+    for (name, workload) in [("corpus", &corpus[..]), ("small", &small[..])] {
+        let mut measured: Vec<_> = (0..rounds)
+            .map(|n| throughput(&server, &format!("{name}-{n}"), workload, events))
+            .collect();
+        measured.sort_by_key(|it| it.wall);
+        let it = measured[measured.len() / 2];
+        let each = |time: Duration| time.as_nanos() as f64 / events as f64;
+        println!(
+            "{name:<8} {:>11.0} {:>10.0} {:>14.0} {:>14.0} {:>14.0}",
+            1e9 / each(it.wall),
+            each(it.wall),
+            each(it.cpu),
+            each(it.server),
+            it.bytes as f64 / it.wall.as_secs_f64() / 1e6,
+        );
+    }
+    println!("\nworkload    events/s    p50 ms    p99 ms    max ms   events a message");
+    for (name, workload) in [("corpus", &corpus[..]), ("small", &small[..])] {
+        latencies(&server, name, workload, latency);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Measured {
+    wall: Duration,
+    /// Of this process.
+    cpu: Duration,
+    server: Duration,
+    bytes: usize,
+}
+
+fn session(events: usize) -> TelemetrySession {
+    let retention = Retention {
+        events,
+        bytes: u64::MAX,
+        ..Retention::default()
+    };
+    let stream = EventStream::new(retention).expect("the retention is in range");
+    let session = TelemetrySession::new(stream);
+    let started = session.start(SESSION_ID, TelemetryConfig::default());
+    started.expect("the id is not empty");
+    session
+}
+
+fn sink(server: &Server, instance: &str) -> NatsSink {
+    let instance = instance.parse().expect("it is a name");
+    let mut options = SinkOptions::new(server.options(), instance);
+    options.streams.partitions = Partitions::new(1);
+    NatsSink::new(options, None).expect("the options are in range")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.expect("there is memory for a runtime")
+}
+
+fn throughput(server: &Server, instance: &str, workload: &[Arc<Event>], events: usize) -> Measured {
+    let session = session(events);
+    let sink = sink(server, instance);
+    let runtime = runtime();
+    let prepared = runtime.block_on(sink.prepare());
+    prepared.expect("the server answers");
+    let (handle, task) = SinkHandle::new(session.stream().clone(), sink);
+    handle.on();
+    let mut bytes = 0;
+    for event in workload.iter().cycle().take(events) {
+        let published = session.publish(event.clone());
+        bytes += published.expect("everything is captured").json().len();
+    }
+    let ended = handle.shutdown(Instant::now() + Duration::from_secs(60));
+    let (wall, cpu, of_server) = (Instant::now(), of_process(), server.cpu());
+    runtime.block_on(async {
+        let task = tokio::spawn(task);
+        ended.await;
+        task.await.expect("the sink does not panic");
+    });
+    let measured = Measured {
+        wall: wall.elapsed(),
+        cpu: of_process() - cpu,
+        server: server.cpu() - of_server,
+        bytes,
+    };
+    let ledger = handle.status().ledger;
+    assert_eq!(ledger.exported, events as u64, "{ledger:?}");
+    measured
+}
+
+fn latencies(server: &Server, name: &str, workload: &[Arc<Event>], (time, rate): (Duration, u32)) {
+    let session = session(RETAINED);
+    let runtime = runtime();
+    let sink = sink(server, &format!("latency-{name}"));
+    let prepared = runtime.block_on(sink.prepare());
+    prepared.expect("the server answers");
+    let (handle, task) = SinkHandle::new(session.stream().clone(), sink);
+    handle.on();
+    runtime.spawn(task);
+    let events = (time.as_secs_f64() * f64::from(rate)) as usize;
+    let subject = format!("tapline.blocks.0.latency-{name}");
+    let options = server.options();
+    let reading = runtime.spawn(async move {
+        let connection = Connection::open(&options, "reader").await;
+        let connection = connection.expect("the server answers");
+        let stream = connection.jetstream().get_stream("tapline-0").await;
+        let config = OrderedConfig {
+            deliver_subject: connection.client().new_inbox(),
+            deliver_policy: DeliverPolicy::New,
+            filter_subject: subject,
+            ..OrderedConfig::default()
+        };
+        let stream = stream.expect("the stream is there");
+        let consumer = stream.create_consumer(config).await;
+        let messages = consumer.expect("the consumer is created").messages().await;
+        let mut messages = messages.expect("the consumer delivers");
+        let (mut took, mut count) = (Vec::new(), 0);
+        let all = Filter::all();
+        while took.len() < events {
+            let message = messages.next().await.expect("there is more");
+            let message = message.expect("the consumer delivers");
+            let headers = message.headers.as_ref().expect("it has headers");
+            let decoded = message::decode(headers, &message.payload);
+            let (_, block) = decoded.expect("it is a block");
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let now = now.expect("it is after 1970").as_micros() as u64;
+            took.extend(block.events(1..=u64::MAX, &all).map(|it| now - it.ts()));
+            count += 1;
+        }
+        (took, count)
+    });
+    // The consumer is there before the first event.
+    thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    for (n, event) in (0_u32..).zip(workload.iter().cycle().take(events)) {
+        let due = began + Duration::from_secs(1) * n / rate;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let mut event = (**event).clone();
+        event.ts = 0;
+        session.publish(event).expect("everything is captured");
+    }
+    let (mut took, count) = runtime
+        .block_on(reading)
+        .expect("the reader does not panic");
+    runtime.block_on(handle.shutdown(Instant::now() + Duration::from_secs(10)));
+    took.sort_unstable();
+    let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize] as f64 / 1e3;
+    println!(
+        "{name:<8} {rate:>11} {:>9.1} {:>9.1} {:>9.1} {:>18.1}",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        events as f64 / f64::from(count),
+    );
+}
+
+struct Server {
+    process: Child,
+    dir: PathBuf,
+    url: String,
+}
+
+impl Server {
+    fn start(program: &Path) -> Self {
+        let dir = env::temp_dir().join(format!("tapline-bench-nats-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("the temporary folder can be written to");
+        let process = Command::new(program)
+            .args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream"])
+            .args(["--store_dir".as_ref(), dir.as_os_str()])
+            .args(["--ports_file_dir".as_ref(), dir.as_os_str()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let ports = dir.join(format!("nats-server_{}.ports", process.id()));
+        let until = Instant::now() + Duration::from_secs(20);
+        let port = loop {
+            let text = fs::read_to_string(&ports).unwrap_or_default();
+            if let Some((_, port)) = text.split_once("nats://127.0.0.1:") {
+                break port.split('"').next().unwrap_or_default().to_owned();
+            }
+            assert!(Instant::now() < until, "the server does not listen");
+            thread::sleep(Duration::from_millis(10));
+        };
+        Self {
+            process,
+            dir,
+            url: format!("nats://127.0.0.1:{port}"),
+        }
+    }
+
+    fn options(&self) -> NatsOptions {
+        NatsOptions::new(&self.url).expect("it is a URL")
+    }
+
+    /// The time of the server on processors, in ticks of 10 ms.
+    fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let stat = stat.expect("the server runs");
+        let fields = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|it| it.parse::<u64>().ok()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Under the folder that holds what was built.
+fn installed() -> Option<PathBuf> {
+    let path = "peers/nats/bin/nats-server";
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    Some(target.join(path)).filter(|path| path.exists())
+}
+
+fn of_process() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("the clock does not run backwards")
+}
