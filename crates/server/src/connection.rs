@@ -26,32 +26,35 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::answer::{Failure, encode_head};
+use crate::app::Site;
 use crate::body;
 use crate::calls::RequestId;
+use crate::host::{ConnectionPermit, Host};
 use crate::http2;
 use crate::metrics::CloseReason;
-use crate::routes::{self, Answer, Client};
-use crate::serve::{App, ConnectionPermit, Limits};
+use crate::routes::{Answer, Client};
+use crate::serve::Limits;
 use crate::socket::{Shared, Socket, SocketState, Watched};
 use crate::stream::{self, Opening};
 
 /// Serves what comes over the socket until either side closes it.
-pub(crate) async fn run<B: Backend>(
-    app: Arc<App<B>>,
+pub(crate) async fn run<S: Site>(
+    site: Arc<S>,
     socket: TcpStream,
     address: SocketAddr,
-    mut permit: ConnectionPermit<B>,
+    mut permit: ConnectionPermit,
 ) {
     if let Err(error) = socket.set_nodelay(true) {
         // A frame is written whole: waiting for more to send along would only delay it.
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let Some(socket) = secure(&app, socket).await else {
+    let host = site.host();
+    let Some(socket) = secure(host, socket).await else {
         permit.reason = CloseReason::Tls;
         return;
     };
     if socket.is_http2() {
-        return http2::run(app, socket, Bytes::new(), address, permit).await;
+        return http2::run(site, socket, Bytes::new(), address, permit).await;
     }
     let tcp = socket.tcp().cloned();
     let state = Arc::new(SocketState::default());
@@ -63,9 +66,9 @@ pub(crate) async fn run<B: Backend>(
         let last = {
             let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
             *served += 1;
-            *served >= app.options.limits.requests
+            *served >= host.options.limits.requests
         };
-        let (app, taken, state, tcp) = (&app, &taken, &*state, tcp.as_deref());
+        let (site, taken, state, tcp) = (&site, &taken, &*state, tcp.as_deref());
         let client = Client {
             address,
             state,
@@ -73,7 +76,7 @@ pub(crate) async fn run<B: Backend>(
         };
         async move {
             let version = request.version();
-            let answer = routes::answer(app, client, request).await;
+            let answer = site.answer(client, request).await;
             // The bytes since then were its body.
             state.received.store(false, Relaxed);
             state.busy.store(false, Relaxed);
@@ -106,16 +109,16 @@ pub(crate) async fn run<B: Backend>(
         // A client that has closed its sending side still gets the answers to what it sent. Looking after each
         // request whether it has would also cost a twentieth of an event's publication.
         .half_close(true)
-        .max_header_size(app.options.limits.header_bytes)
+        .max_header_size(host.options.limits.header_bytes)
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(watched), service);
-    let mut peer_timer = PeerTimer::new(&app.options.limits);
-    let mut stopping = pin!(app.stopping.cancelled());
+    let mut peer_timer = PeerTimer::new(&host.options.limits);
+    let mut stopping = pin!(host.stopping.cancelled());
     // The first poll registers a waker; another poll is only useful after a wake-up.
     let (mut looked, mut asked_to_stop) = (false, false);
     let end = poll_fn(|cx| {
         if !asked_to_stop
-            && (!looked || app.is_stopping.load(Relaxed))
+            && (!looked || host.is_stopping())
             && stopping.as_mut().poll(cx).is_ready()
         {
             asked_to_stop = true;
@@ -139,7 +142,7 @@ pub(crate) async fn run<B: Backend>(
     let mut socket = parts.io.into_inner().socket;
     // A client that knows that the server speaks HTTP/2: hyper has read its first bytes and changed nothing.
     if matches!(end, End::Closed(Err(_))) && parts.read_buf.starts_with(http2::PREFACE) {
-        return http2::run(app.clone(), socket, parts.read_buf, address, permit).await;
+        return http2::run(site.clone(), socket, parts.read_buf, address, permit).await;
     }
     let (closed, failure) = match end {
         End::TakenOver(TakeOver {
@@ -149,21 +152,14 @@ pub(crate) async fn run<B: Backend>(
         }) => {
             let chunked = version == Version::HTTP_11;
             let head = encode_head(&head, chunked);
-            app.spawn(stream::run(
-                app.clone(),
-                socket,
-                head,
-                chunked,
-                *opening,
-                Some(permit),
-            ));
+            host.spawn(stream::run(socket, head, chunked, *opening, Some(permit)));
             return;
         }
         End::Closed(ended) => match (state.hyper_error.load(Relaxed), ended) {
             (0, Ok(())) => {
                 if served
                     .into_inner()
-                    .is_ok_and(|served| app.options.limits.requests <= served)
+                    .is_ok_and(|served| host.options.limits.requests <= served)
                 {
                     permit.reason = CloseReason::Requests;
                 }
@@ -180,7 +176,7 @@ pub(crate) async fn run<B: Backend>(
                     ErrorCode::HeaderTooLarge,
                     format!(
                         "the request's head is over {} bytes, or 100 headers, or its target over 64 KiB",
-                        app.options.limits.header_bytes
+                        host.options.limits.header_bytes
                     ),
                 ),
             ),
@@ -203,7 +199,7 @@ pub(crate) async fn run<B: Backend>(
                 ErrorCode::Timeout,
                 format!(
                     "the request's head was not complete within {:?}",
-                    app.options.limits.header_time
+                    host.options.limits.header_time
                 ),
             ),
         ),
@@ -213,13 +209,13 @@ pub(crate) async fn run<B: Backend>(
                 ErrorCode::Timeout,
                 format!(
                     "nothing of the body came for {:?}",
-                    app.options.limits.body_time
+                    host.options.limits.body_time
                 ),
             ),
         ),
         End::TimedOut(Waiting::WholeBody) => (
             CloseReason::BodyTimeout,
-            body::late(app.options.limits.body_total_time),
+            body::late(host.options.limits.body_total_time),
         ),
         End::TimedOut(Waiting::Idle) => {
             permit.reason = CloseReason::Idle;
@@ -235,12 +231,12 @@ pub(crate) async fn run<B: Backend>(
 }
 
 /// The socket under TLS, where the server speaks it.
-async fn secure<B: Backend>(app: &App<B>, socket: TcpStream) -> Option<Socket> {
+async fn secure(host: &Host, socket: TcpStream) -> Option<Socket> {
     let socket = Shared(Arc::new(socket));
-    let Some(acceptor) = app.options.access.tls_acceptor() else {
+    let Some(acceptor) = host.options.access.tls_acceptor() else {
         return Some(Socket::Plain(socket));
     };
-    match timeout(app.options.limits.header_time, acceptor.accept(socket)).await {
+    match timeout(host.options.limits.header_time, acceptor.accept(socket)).await {
         Ok(Ok(socket)) => Some(Socket::Tls(Box::new(socket))),
         refused => {
             if let Ok(Err(error)) = refused {

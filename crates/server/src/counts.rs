@@ -15,9 +15,9 @@ use tapline_api::{
 use tapline_oapi::{Category, CountBucket, CountGap, EventCounts, EventType};
 
 use crate::answer::{Failure, Whole, json};
+use crate::app::App;
 use crate::pace::Pace;
 use crate::routes::shown;
-use crate::serve::App;
 
 /// For how long events are counted. A range that takes longer is counted in part.
 const TIME: Duration = Duration::from_secs(10);
@@ -127,8 +127,8 @@ async fn run<B: Backend>(app: &App<B>, query: CountQuery) -> Result<EventCounts,
     loop {
         let page = app.backend.page(&pages).await?;
         let turn = match query.search.is_empty() {
-            true => app.turns.take(&query.filter).await,
-            false => app.turns.take_for_search().await,
+            true => app.host.turns.take(&query.filter).await,
+            false => app.host.turns.take_for_search().await,
         };
         counter.begin(&query, &page, until);
         let mut missing = page.missing.iter().peekable();

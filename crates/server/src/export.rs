@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::answer::{Body, Failure, Whole};
+use crate::app::App;
 use crate::pace::Pace;
-use crate::serve::App;
 use crate::standalone::standalone;
 
 /// How many exports there are at once. Each holds the requests that have not ended yet: some megabytes at most.
@@ -101,7 +101,7 @@ pub(crate) async fn export<'a, B: Backend>(
     query: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<Whole, Failure> {
     let query = ExportQuery::from_pairs(query)?;
-    let Ok(permit) = app.exports.clone().try_acquire_owned() else {
+    let Ok(permit) = app.host.exports.clone().try_acquire_owned() else {
         let message = format!("this server is writing {MAX_EXPORTS} exports, its limit");
         return Err(Failure::new(ErrorCode::Unavailable, message).retry_after(5));
     };
@@ -120,7 +120,7 @@ pub(crate) async fn export<'a, B: Backend>(
         writer: ExportWriter::new(format, before, query.sanitizer)
             .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?,
     };
-    app.spawn(async move {
+    app.host.spawn(async move {
         let _permit = permit;
         if let Err(error) = export.run(first).await {
             tracing::debug!(%error, "an export ended early");
@@ -231,7 +231,7 @@ async fn send<B: Backend>(
     if piece.is_empty() {
         return Ok(());
     }
-    let sent = timeout(app.options.limits.stall, pieces.send(Ok(piece.into()))).await;
+    let sent = timeout(app.host.options.limits.stall, pieces.send(Ok(piece.into()))).await;
     match sent {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),

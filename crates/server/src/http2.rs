@@ -23,14 +23,14 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tapline_api::Backend;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::time::interval;
 
 use crate::answer;
+use crate::app::Site;
+use crate::host::{ConnectionPermit, Host};
 use crate::metrics::CloseReason;
-use crate::routes::{self, Answer, Client};
-use crate::serve::{App, ConnectionPermit};
+use crate::routes::{Answer, Client};
 use crate::socket::{Socket, SocketState};
 use crate::stream;
 
@@ -41,19 +41,19 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAMS: u32 = 250;
 
 /// Serves a connection until either side closes it. `read` was read from the socket already.
-pub(crate) async fn run<B: Backend>(
-    app: Arc<App<B>>,
+pub(crate) async fn run<S: Site>(
+    site: Arc<S>,
     socket: Socket,
     read: Bytes,
     address: SocketAddr,
-    mut permit: ConnectionPermit<B>,
+    mut permit: ConnectionPermit,
 ) {
     /// How often a silent client is asked whether it is there, and how long it may take to answer.
     const PING: Duration = Duration::from_secs(20);
     let tcp = socket.tcp().cloned();
     let active = Arc::new(AtomicUsize::new(0));
     let service = service_fn(|request: Request<Incoming>| {
-        let (app, tcp) = (app.clone(), tcp.clone());
+        let (site, tcp) = (site.clone(), tcp.clone());
         let busy = Busy::new(&active);
         async move {
             let state = SocketState::default();
@@ -62,11 +62,12 @@ pub(crate) async fn run<B: Backend>(
                 state: &state,
                 tcp: tcp.as_deref(),
             };
-            Ok::<_, Infallible>(answer(&app, client, request, busy).await)
+            Ok::<_, Infallible>(answer(&site, client, request, busy).await)
         }
     });
-    let limits = &app.options.limits;
-    let mut builder = http2::Builder::new(Spawner(app.clone()));
+    let host = site.host();
+    let limits = &host.options.limits;
+    let mut builder = http2::Builder::new(Spawner(host.clone()));
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
@@ -83,7 +84,7 @@ pub(crate) async fn run<B: Backend>(
         tokio::select! {
             biased;
             ended = connection.as_mut() => break ended,
-            () = app.stopping.cancelled(), if !is_ending => {
+            () = host.stopping.cancelled(), if !is_ending => {
                 is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -104,29 +105,22 @@ pub(crate) async fn run<B: Backend>(
 }
 
 /// The answer to a request, with its body, or with the pipe of its stream.
-async fn answer<B: Backend>(
-    app: &Arc<App<B>>,
+async fn answer<S: Site>(
+    site: &Arc<S>,
     client: Client<'_>,
     request: Request<Incoming>,
     busy: Busy,
 ) -> Response<Either<answer::Body, Pipe>> {
-    match routes::answer(app, client, request).await {
+    match site.answer(client, request).await {
         Answer::Whole(mut whole) => {
             // It has no meaning here: one request is refused, and the connection stays.
             whole.headers_mut().remove(header::CONNECTION);
             whole.map(Either::Left)
         }
         Answer::Stream(head, opening) => {
-            let (ours, theirs) = duplex(app.options.limits.stream_bytes);
-            let stream = stream::run(
-                app.clone(),
-                Socket::Pipe(ours),
-                Vec::new(),
-                false,
-                *opening,
-                None,
-            );
-            app.spawn(stream);
+            let (ours, theirs) = duplex(site.host().options.limits.stream_bytes);
+            let stream = stream::run(Socket::Pipe(ours), Vec::new(), false, *opening, None);
+            site.host().spawn(stream);
             let pipe = Pipe {
                 pipe: theirs,
                 bytes: vec![0; Pipe::FRAME].into(),
@@ -226,15 +220,10 @@ impl AsyncWrite for Rewound {
 }
 
 /// Runs hyper's tasks as those of the server, which end with it.
-struct Spawner<B: Backend>(Arc<App<B>>);
+#[derive(Clone)]
+struct Spawner(Arc<Host>);
 
-impl<B: Backend> Clone for Spawner<B> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<B: Backend, F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner<B> {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Spawner {
     fn execute(&self, task: F) {
         self.0.spawn(task);
     }

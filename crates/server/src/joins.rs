@@ -15,12 +15,12 @@ use tapline_oapi::ErrorCode;
 use tapline_oapi::joins::{At, Navigation, Problem, Request, RequestDetail, RequestItem};
 
 use crate::answer::{Failure, Whole, json, text};
+use crate::app::App;
 use crate::body::short;
 use crate::joins::query::{JoinQuery, Kind, Range};
 use crate::joins::view::{Dropped, View};
 use crate::pace::Pace;
 use crate::routes::shown;
-use crate::serve::App;
 
 pub(crate) use crate::joins::view::Views;
 

@@ -28,6 +28,8 @@
 //! ```
 
 mod serve;
+mod host;
+mod app;
 mod connection;
 mod http2;
 mod socket;

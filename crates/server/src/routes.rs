@@ -31,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::answer::{Failure, Whole, empty, json, text};
+use crate::app::App;
 use crate::body::{MediaType, RequestBody, media_type, short};
 use crate::calls::{self, RequestId};
 use crate::cors;
@@ -42,7 +43,6 @@ use crate::pace::{Pace, Turns};
 use crate::page::{self, Asset};
 use crate::readers::{PatchError, ReaderAccount, ReaderSpec};
 use crate::route::{Route, Unrouted};
-use crate::serve::App;
 use crate::socket::{self, SocketState};
 use crate::stream::{Opening, StreamPermit};
 use crate::ticket;
@@ -74,7 +74,7 @@ pub(crate) async fn answer<B: Backend>(
     let host = find_host(&mut head);
     let found = Route::find(&head.method, head.uri.path());
     let route = found.as_ref().map_or(Route::NotFound, |(route, _)| *route);
-    let call = app.metrics.call(route);
+    let call = app.host.metrics.call(route);
     let id = RequestId::of(&head.headers);
     // It becomes an event only where calls are captured before and after it.
     let may_be_event = route.is_platform_call() && calls::are_captured(&*app.backend);
@@ -96,7 +96,7 @@ pub(crate) async fn answer<B: Backend>(
     // Browsers send `origin` with every request that is not a plain `GET`. The headers for browsers would
     // be wasted work for every event that another program publishes.
     if origin.is_some() || matches!(head.method, Method::GET | Method::HEAD) {
-        cors::decorate(&app.options.access, origin, headers);
+        cors::decorate(&app.host.options.access, origin, headers);
     }
     if may_be_event {
         // Otherwise every client could put events into the stream.
@@ -170,7 +170,7 @@ async fn dispatch<B: Backend>(
     body: Incoming,
 ) -> Result<Answer<B>, Failure> {
     check_framing(&head.headers)?;
-    let access = &app.options.access;
+    let access = &app.host.options.access;
     access.check(&head.headers)?;
     if head.method == Method::OPTIONS
         && let Some(preflight) = cors::preflight(access, &head.headers)
@@ -189,11 +189,11 @@ async fn dispatch<B: Backend>(
     let grant = access.admit(&head.headers, query(), route.requirement())?;
 
     let body = RequestBody {
-        limits: &app.options.limits,
+        limits: &app.host.options.limits,
         state: client.state,
         headers: &head.headers,
         body,
-        time: (head.version == Version::HTTP_2).then_some(app.options.limits.body_total_time),
+        time: (head.version == Version::HTTP_2).then_some(app.host.options.limits.body_total_time),
     };
     let whole = match route {
         Route::GetTelemetry => json(StatusCode::OK, &app.backend.state().await?),
@@ -229,7 +229,10 @@ async fn dispatch<B: Backend>(
         Route::IssueTicket => issue_ticket(app, body).await?,
         Route::GetHealth => json(StatusCode::OK, &Health::ok()),
         Route::GetReadiness => readiness(app)?,
-        Route::GetMetrics => typed(metrics::CONTENT_TYPE, app.metrics.render(&*app.backend)),
+        Route::GetMetrics => typed(
+            metrics::CONTENT_TYPE,
+            app.host.metrics.render(&*app.backend),
+        ),
         Route::GetOpenapi => document(),
         Route::ShowPage => page_file(&page::DOCUMENT),
         Route::PageFile => {
@@ -377,7 +380,7 @@ async fn read_page<'a, B: Backend>(
         lost,
         missing,
     } = search(app, query).await?;
-    app.metrics.streams.lost(lost);
+    app.host.metrics.streams.lost(lost);
 
     let mut body =
         String::with_capacity(2 + envelopes.iter().map(|e| e.json().len() + 1).sum::<usize>());
@@ -426,7 +429,7 @@ async fn search<B: Backend>(
     const TIME: Duration = Duration::from_secs(1);
     let began = Instant::now();
     let mut found = {
-        let _turn = app.turns.take_for_page(&query).await;
+        let _turn = app.host.turns.take_for_page(&query).await;
         app.backend.page(&query).await?
     };
     let limit = query.limit;
@@ -442,7 +445,7 @@ async fn search<B: Backend>(
         query.limit = limit - has;
         tokio::task::yield_now().await;
         let page = {
-            let _turn = app.turns.take_for_page(&query).await;
+            let _turn = app.host.turns.take_for_page(&query).await;
             app.backend.page(&query).await?
         };
         let is_empty = found.envelopes.is_empty() && found.lost == 0;
@@ -467,7 +470,7 @@ async fn stream<'a, B: Backend>(
     query: impl Iterator<Item = (&'a str, &'a str)>,
     grant: &Grant,
 ) -> Result<Answer<B>, Failure> {
-    let turn = app.turns.take_to_read(head.uri.query()).await;
+    let turn = app.host.turns.take_to_read(head.uri.query()).await;
     let mut query = StreamQuery::from_pairs(query.filter(|(name, _)| !is_ticket(name)))?;
     if let Some(id) = head
         .headers
@@ -508,13 +511,13 @@ async fn stream<'a, B: Backend>(
         return Err(stopping());
     }
     let Some(permit) = StreamPermit::acquire(app) else {
-        app.metrics.connections.refused(RefusalReason::Streams);
-        let most = app.options.limits.streams;
+        app.host.metrics.connections.refused(RefusalReason::Streams);
+        let most = app.host.options.limits.streams;
         let failure = format!("this server has {most} streams open, its limit");
         return Err(Failure::new(ErrorCode::Unavailable, failure).retry_after(2));
     };
-    let gzip = app.options.compress && accepts_gzip(&head.headers);
-    if app.options.compress {
+    let gzip = app.host.options.compress && accepts_gzip(&head.headers);
+    if app.host.options.compress {
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
     if gzip {
@@ -565,7 +568,7 @@ async fn wait<'a, B: Backend>(
     };
     let reader = app.readers.register(spec, subscription.ledger());
     let present = app.backend.epoch();
-    let found = find_first(&mut subscription, &app.turns, |ledger, epoch| {
+    let found = find_first(&mut subscription, &app.host.turns, |ledger, epoch| {
         reader.store(match epoch == present {
             true => ReaderAccount::Own(ledger),
             false => ReaderAccount::Earlier { ledger, epoch },
@@ -586,7 +589,7 @@ async fn wait<'a, B: Backend>(
     };
     let headers = answer.headers_mut();
     let ledger = subscription.ledger();
-    app.metrics.streams.lost(ledger.lost);
+    app.host.metrics.streams.lost(ledger.lost);
     // From where the next call continues.
     headers.insert("x-head", subscription.position().into());
     headers.insert("x-epoch", shown(subscription.epoch()));
@@ -654,7 +657,7 @@ async fn patch_reader<B: Backend>(
 async fn issue_ticket<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whole, Failure> {
     let request = body.json_or_default().await?;
     let epoch = app.backend.epoch().to_string();
-    let ticket = app.options.access.issue(&request, &epoch)?;
+    let ticket = app.host.options.access.issue(&request, &epoch)?;
     let mut answer = json(StatusCode::CREATED, &ticket);
     let value = HeaderValue::from_static("no-store");
     answer.headers_mut().insert(header::CACHE_CONTROL, value);

@@ -22,10 +22,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::app::App;
+use crate::host::{ConnectionPermit, Host};
 use crate::metrics::{CloseReason, StreamEnd};
 use crate::pace::Pace;
 use crate::readers::{FilterChange, ReaderAccount, RegisteredReader};
-use crate::serve::{App, ConnectionPermit};
 use crate::socket::Socket;
 pub(crate) use fanout::Fanout;
 use fanout::{GroupFailed, Joining};
@@ -62,19 +63,19 @@ impl<B: Backend> StreamPermit<B> {
             begun: false,
             end: None,
         };
-        let before = app.streams.fetch_add(1, Relaxed);
-        (before < app.options.limits.streams).then_some(permit)
+        let before = app.host.streams.fetch_add(1, Relaxed);
+        (before < app.host.options.limits.streams).then_some(permit)
     }
 
     fn begin(&mut self) {
         self.begun = true;
-        self.app.metrics.streams.opened();
+        self.app.host.metrics.streams.opened();
     }
 }
 
 impl<B: Backend> Drop for StreamPermit<B> {
     fn drop(&mut self) {
-        self.app.streams.fetch_sub(1, Relaxed);
+        self.app.host.streams.fetch_sub(1, Relaxed);
         if self.begun {
             let end = self.end.unwrap_or(if std::thread::panicking() {
                 StreamEnd::Failed
@@ -82,7 +83,7 @@ impl<B: Backend> Drop for StreamPermit<B> {
                 // Its task was cancelled, which only the end of the server does.
                 StreamEnd::Shutdown
             });
-            self.app.metrics.streams.ended(end);
+            self.app.host.metrics.streams.ended(end);
         }
     }
 }
@@ -90,14 +91,14 @@ impl<B: Backend> Drop for StreamPermit<B> {
 /// Serves a stream until it ends. `head` is the head of its answer, not sent yet; with HTTP/2 it
 /// is empty, and the permit stays with the connection.
 pub(crate) async fn run<B: Backend>(
-    app: Arc<App<B>>,
     socket: Socket,
     head: Vec<u8>,
     chunked: bool,
     opening: Opening<B>,
-    permit: Option<ConnectionPermit<B>>,
+    permit: Option<ConnectionPermit>,
 ) {
-    limit_buffers(&socket, app.options.limits.stall);
+    let app = opening.permit.app.clone();
+    limit_buffers(&socket, app.host.options.limits.stall);
     let Opening {
         opened, notices, ..
     } = opening;
@@ -120,7 +121,7 @@ pub(crate) async fn run<B: Backend>(
         expires: opening.expires,
         stopping: false,
         wrote_at: now,
-        beat_at: now + app.options.beat,
+        beat_at: now + app.host.options.beat,
         app,
     };
     if notices {
@@ -132,7 +133,7 @@ pub(crate) async fn run<B: Backend>(
         stream.out.hello_comment(&hello, ledger);
     }
     stream.permit.begin();
-    stream.app.metrics.streams.lost(ledger.lost);
+    stream.app.host.metrics.streams.lost(ledger.lost);
     let end = match stream.write_all(Some(&mut feed), head.into()).await {
         Ok(()) => stream.follow(feed).await.unwrap_or_else(|end| end),
         Err(end) => end,
@@ -206,15 +207,15 @@ impl<B: Backend> Stream<B> {
             if self.expires.is_some_and(|at| at <= Instant::now()) {
                 return self.bye(&mut feed, ByeReason::Expired).await;
             }
-            if !self.stopping && self.app.is_stopping.load(Relaxed) {
+            if !self.stopping && self.app.is_stopping() {
                 if feed.earlier_epoch().is_some() {
                     return self.bye(&mut feed, ByeReason::Shutdown).await;
                 }
                 self.end_at_the_head();
             }
             let up_to = self.last.map_or(u64::MAX, |(seq, _)| seq);
-            let bytes = self.app.options.limits.stream_bytes;
-            let turn = self.app.turns.take(feed.filter()).await;
+            let bytes = self.app.host.options.limits.stream_bytes;
+            let turn = self.app.host.turns.take(feed.filter()).await;
             let written = feed.write(&mut self.out, up_to, bytes);
             drop(turn);
             let ledger = feed.ledger();
@@ -222,9 +223,18 @@ impl<B: Backend> Stream<B> {
                 None => ReaderAccount::Own(ledger),
                 Some(epoch) => ReaderAccount::Earlier { ledger, epoch },
             });
-            self.app.metrics.streams.deliveries.add(written.delivered);
+            self.app
+                .host
+                .metrics
+                .streams
+                .deliveries
+                .add(written.delivered);
             if written.gaps > 0 {
-                self.app.metrics.streams.gaps(written.gaps, written.lost);
+                self.app
+                    .host
+                    .metrics
+                    .streams
+                    .gaps(written.gaps, written.lost);
                 if feed.closes_on_lag() {
                     return self.bye(&mut feed, ByeReason::Overtaken).await;
                 }
@@ -235,7 +245,7 @@ impl<B: Backend> Stream<B> {
                 return self.bye(&mut feed, reason).await;
             }
             if feed.notices() && self.beat_at <= Instant::now() {
-                self.beat_at = Instant::now() + self.app.options.beat;
+                self.beat_at = Instant::now() + self.app.host.options.beat;
                 feed.write_beat(&mut self.out);
             }
             if !self.out.is_empty() {
@@ -350,7 +360,7 @@ impl<B: Backend> Stream<B> {
         let alone = feed.is_some();
         let tick = match &feed {
             Some(feed) if feed.notices() => *beat_at,
-            _ => *wrote_at + app.options.beat,
+            _ => *wrote_at + app.host.options.beat,
         };
         let news = async {
             match feed {
@@ -406,8 +416,8 @@ impl<B: Backend> Stream<B> {
         mut feed: Option<&mut Feed<B::Subscription>>,
         mut bytes: Bytes,
     ) -> Result<(), StreamEnd> {
-        let stall = self.app.options.limits.stall;
-        self.app.metrics.streams.wrote(1, bytes.len() as u64);
+        let stall = self.app.host.options.limits.stall;
+        self.app.host.metrics.streams.wrote(1, bytes.len() as u64);
         while !bytes.is_empty() {
             let Self { socket, reader, .. } = self;
             let step = tokio::select! {
@@ -497,14 +507,14 @@ impl<B: Backend> Stream<B> {
     fn retry(&self) -> u64 {
         /// A restart takes at least this long.
         const SOONEST: u64 = 1000;
-        let window = self.app.options.reconnect_window.unwrap_or_else(|| {
+        let window = self.app.host.options.reconnect_window.unwrap_or_else(|| {
             /// New streams that a server can take in a second, with a margin.
             const PER_SECOND: u64 = 1000;
-            let App {
+            let Host {
                 streams,
                 streams_at_stop,
                 ..
-            } = &*self.app;
+            } = &*self.app.host;
             // While the server stops, the last stream gets a moment in the window of all, too.
             let streams = streams.load(Relaxed).max(streams_at_stop.load(Relaxed)) as u64;
             Duration::from_secs((streams / PER_SECOND).max(4))

@@ -14,9 +14,9 @@ use tapline_oapi::joins::At;
 use tokio::time::{Instant, sleep};
 
 use crate::answer::Failure;
+use crate::app::App;
 use crate::joins::query::Range;
 use crate::pace::Pace;
-use crate::serve::App;
 
 /// For how long a view is kept that no client asks for.
 const IDLE: Duration = Duration::from_secs(60);
@@ -91,7 +91,7 @@ impl Views {
         views.push(view.clone());
         if views.len() == 1 {
             let sweeper = app.clone();
-            app.spawn(async move { sweep(&sweeper).await });
+            app.host.spawn(async move { sweep(&sweeper).await });
         }
         view
     }
@@ -265,7 +265,7 @@ impl View {
             }
             let mut left = Left::default();
             loop {
-                let turn = app.turns.take_for_search().await;
+                let turn = app.host.turns.take_for_search().await;
                 let is_read = self.read_some(&page, &mut left, &pace)?;
                 drop(turn);
                 if is_read {

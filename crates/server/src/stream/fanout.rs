@@ -33,8 +33,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::app::App;
 use crate::readers::{ReaderAccount, RegisteredReader, SharedLedger};
-use crate::serve::App;
 use crate::stream::feed::Feed;
 use crate::stream::frames::FrameBuffer;
 
@@ -133,13 +133,13 @@ impl<S: Subscription> Fanout<S> {
         group.queue().joining.push(member);
         drop(groups);
         if is_new {
-            app.metrics.streams.groups.add(1);
+            app.host.metrics.streams.groups.add(1);
             let open = OpenGroup {
                 app: app.clone(),
                 key,
                 group: group.clone(),
             };
-            app.spawn(run(open));
+            app.host.spawn(run(open));
         }
         group.notify.notify_one();
         Membership {
@@ -273,7 +273,7 @@ impl<B: Backend> Drop for OpenGroup<B> {
         for member in self.app.fanout.remove(&self.key, &self.group) {
             member.give_back(Bytes::new());
         }
-        self.app.metrics.streams.groups.sub(1);
+        self.app.host.metrics.streams.groups.sub(1);
     }
 }
 
@@ -390,8 +390,8 @@ impl<'a, B: Backend> Work<'a, B> {
             .map(|member| member.stream.feed.position());
         let up_to = ahead.filter(|there| position < *there).min();
         let mut batch = FrameBuffer::new(true);
-        let bytes = self.app.options.limits.stream_bytes;
-        let turn = self.app.turns.take(feed.filter()).await;
+        let bytes = self.app.host.options.limits.stream_bytes;
+        let turn = self.app.host.turns.take(feed.filter()).await;
         let written = feed.write(&mut batch, up_to.unwrap_or(u64::MAX), bytes);
         drop(turn);
         let ledger = feed.ledger();
@@ -407,7 +407,7 @@ impl<'a, B: Backend> Work<'a, B> {
         let start = Instant::now();
         self.wrote_at = start;
         let count = self.members.len() as u64;
-        let streams = &self.app.metrics.streams;
+        let streams = &self.app.host.metrics.streams;
         streams.deliveries.add(count * written.delivered);
         streams.gaps(count * written.gaps, count * written.lost);
         self.group
@@ -442,7 +442,7 @@ impl<'a, B: Backend> Work<'a, B> {
             }
         }
         let count = self.members.len() as u64;
-        let streams = &self.app.metrics.streams;
+        let streams = &self.app.host.metrics.streams;
         streams.wrote(count, count * batch.len() as u64);
     }
 
@@ -453,7 +453,7 @@ impl<'a, B: Backend> Work<'a, B> {
         feed: &Feed<B::Subscription>,
         rest: Bytes,
     ) {
-        self.app.metrics.streams.grouped.sub(1);
+        self.app.host.metrics.streams.grouped.sub(1);
         member.stream.feed.follow(feed, member.since);
         member.stream.wrote_at = member.stream.wrote_at.max(self.wrote_at);
         member.give_back(rest);
@@ -481,14 +481,14 @@ impl<'a, B: Backend> Work<'a, B> {
             self.wrote_at = self.wrote_at.min(member.stream.wrote_at);
             self.beats_at = self.beats_at.min(member.stream.beat_at);
             self.members.push(member);
-            self.app.metrics.streams.grouped.add(1);
+            self.app.host.metrics.streams.grouped.add(1);
         }
     }
 
     /// Sends members a sign that their stream is alive, if it is time.
     fn beat(&mut self, feed: &Feed<B::Subscription>) {
         let now = Instant::now();
-        let beat = self.app.options.beat;
+        let beat = self.app.host.options.beat;
         if now < self.beats_at {
             return;
         }
@@ -578,7 +578,7 @@ impl<'a, B: Backend> Work<'a, B> {
 impl<B: Backend> Drop for Work<'_, B> {
     fn drop(&mut self) {
         let members = self.members.len() as u64;
-        self.app.metrics.streams.grouped.sub(members);
+        self.app.host.metrics.streams.grouped.sub(members);
         for member in self.waiting.drain(..) {
             member.give_back(Bytes::new());
         }
