@@ -171,13 +171,19 @@ impl Access {
     }
 
     /// Issues a ticket that is valid from now on. `epoch` is the stream's; a ticket with a range of seqs
-    /// is of that epoch.
+    /// is of that epoch. `instance` is the name of the only instance of a fleet that it is for; `None` at a server that
+    /// is none.
     ///
     /// # Errors
     ///
     /// [`IssueError`] names the field of the request.
-    pub fn issue(&self, request: &TicketRequest, epoch: &str) -> Result<Ticket, IssueError> {
-        self.secrets.load().tickets.issue(request, epoch)
+    pub fn issue(
+        &self,
+        request: &TicketRequest,
+        epoch: &str,
+        instance: Option<&str>,
+    ) -> Result<Ticket, IssueError> {
+        self.secrets.load().tickets.issue(request, epoch, instance)
     }
 
     /// What a new connection's TLS handshake is made with; `None` without TLS. A connection keeps the
@@ -502,7 +508,7 @@ mod tests {
     fn a_ticket_is_accepted_for_streams_only() {
         let access = guarded();
         let ticket = access
-            .issue(&TicketRequest::default(), EPOCH)
+            .issue(&TicketRequest::default(), EPOCH, None)
             .unwrap()
             .ticket;
         let admit = |sent: &[&str], query: &[(&str, &str)], requirement| {
@@ -538,7 +544,7 @@ mod tests {
     fn a_ticket_restricts_where_no_token_is_set() {
         let access = Access::default();
         let ticket = access
-            .issue(&TicketRequest::default(), EPOCH)
+            .issue(&TicketRequest::default(), EPOCH, None)
             .unwrap()
             .ticket;
         let pass = access.admit(
@@ -578,7 +584,7 @@ mod tests {
             access.admit(&sent, [], Requirement::Token).is_ok()
         };
         let request = TicketRequest::default();
-        let ticket = access.issue(&request, EPOCH).unwrap().ticket;
+        let ticket = access.issue(&request, EPOCH, None).unwrap().ticket;
         let redeem = || {
             let query = [("ticket", &*ticket)];
             access.admit(&HeaderMap::new(), query, Requirement::TokenOrTicket)

@@ -9,7 +9,7 @@
 //! that has the token can also sign tickets itself, with a library of its own:
 //!
 //! - key: HMAC-SHA256 of the text [`CONTEXT`], with the token as its key; 32 bytes
-//! - claims: `exp` (required), `iat`, `category`, `type`, `after`, `until`, `epoch`. A ticket with any
+//! - claims: `exp` (required), `iat`, `category`, `type`, `after`, `until`, `epoch`, `instance`. A ticket with any
 //!   other claim is refused: its signer most likely meant the claim as a restriction.
 //!
 //! **Why no library.** `jsonwebtoken` would bring RSA, elliptic curves and a second cryptography backend
@@ -64,16 +64,22 @@ impl Tickets {
         Self { key }
     }
 
-    /// Issues a ticket that is valid from now on. `epoch` is the current epoch of the stream; it goes
-    /// into a ticket with a range.
-    pub(crate) fn issue(&self, request: &TicketRequest, epoch: &str) -> Result<Ticket, IssueError> {
-        self.issue_at(request, epoch, now())
+    /// Issues a ticket that is valid from now on, for this instance of a fleet if there is one. `epoch` is the current
+    /// epoch of the stream; it goes into a ticket with a range.
+    pub(crate) fn issue(
+        &self,
+        request: &TicketRequest,
+        epoch: &str,
+        instance: Option<&str>,
+    ) -> Result<Ticket, IssueError> {
+        self.issue_at(request, epoch, instance, now())
     }
 
     fn issue_at(
         &self,
         request: &TicketRequest,
         epoch: &str,
+        instance: Option<&str>,
         now: u64,
     ) -> Result<Ticket, IssueError> {
         let ranged = request.after.is_some() || request.until.is_some();
@@ -85,6 +91,7 @@ impl Tickets {
             after: request.after,
             until: request.until,
             epoch: ranged.then(|| epoch.to_owned()),
+            instance: instance.map(str::to_owned),
         };
         claims.check().map_err(IssueError)?;
         let ticket = self.sign(r#"{"alg":"HS256","typ":"JWT"}"#, &json(&claims));
@@ -166,6 +173,8 @@ pub struct Claims {
     until: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epoch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
 }
 
 impl Claims {
@@ -202,6 +211,12 @@ impl Claims {
         self.epoch.as_deref()
     }
 
+    /// The instances of a fleet that may be read: a name, in which `*` stands for any characters. `None` permits all. A
+    /// server that is no instance of a fleet is none of them.
+    pub fn instance(&self) -> Option<&str> {
+        self.instance.as_deref()
+    }
+
     /// Whether the claims are consistent. An empty list is an error: it could mean nothing or everything.
     fn check(&self) -> Result<(), String> {
         if self.category.is_some_and(CategorySet::is_empty) {
@@ -221,6 +236,9 @@ impl Claims {
             if MAX_TYPES < types.len() {
                 return Err(format!("field `type`: holds more than {MAX_TYPES} types"));
             }
+        }
+        if let Some(pattern) = &self.instance {
+            check_pattern(pattern).map_err(|error| format!("field `instance`: {error}"))?;
         }
         if let (Some(after), Some(until)) = (self.after, self.until)
             && until < after
@@ -270,6 +288,9 @@ pub enum TicketError {
     /// It has a range of seqs of another epoch.
     #[error("the ticket's range is of another epoch: the server was restarted since")]
     OtherEpoch,
+    /// It is for other instances of a fleet.
+    #[error("the ticket is for another instance")]
+    OtherInstance,
     /// Its range begins at a seq that the stream has not reached.
     #[error("the ticket begins after seq {after}, but the newest event is {head}")]
     Ahead {
@@ -323,7 +344,7 @@ mod tests {
     /// The claims of a ticket that is issued for `json`.
     fn claims(json: &str) -> Claims {
         let ticket = tickets()
-            .issue_at(&request(json), EPOCH, NOW)
+            .issue_at(&request(json), EPOCH, None, NOW)
             .unwrap()
             .ticket;
         tickets().verify_at(&ticket, NOW).unwrap()
@@ -341,12 +362,14 @@ mod tests {
             after: None,
             until: None,
             epoch: None,
+            instance: None,
         };
         assert_eq!(tickets().verify_at(ticket, NOW), Ok(known));
 
         let issued = tickets().issue_at(
             &request(r#"{"expires_in":60,"category":["network"]}"#),
             EPOCH,
+            None,
             NOW,
         );
         let expected = Ticket {
@@ -371,9 +394,18 @@ mod tests {
     }
 
     #[test]
+    fn a_ticket_is_of_the_instance_that_it_was_made_for() {
+        let ticket = tickets()
+            .issue_at(&TicketRequest::default(), EPOCH, Some("sandbox-1"), NOW)
+            .unwrap();
+        let claims = tickets().verify_at(&ticket.ticket, NOW).unwrap();
+        assert_eq!(claims.instance(), Some("sandbox-1"));
+    }
+
+    #[test]
     fn a_ticket_ends_at_exp() {
         let ticket = tickets()
-            .issue_at(&TicketRequest::default(), EPOCH, NOW)
+            .issue_at(&TicketRequest::default(), EPOCH, None, NOW)
             .unwrap();
         assert_eq!(ticket.expires_at, at(NOW + 300));
         for (at, expected) in [
@@ -393,7 +425,7 @@ mod tests {
     fn time_left_counts_from_now() {
         let tickets = tickets();
         let ticket = tickets
-            .issue(&request(r#"{"expires_in":1000}"#), EPOCH)
+            .issue(&request(r#"{"expires_in":1000}"#), EPOCH, None)
             .unwrap();
         let left = tickets.verify(&ticket.ticket).unwrap().time_left();
         assert!(Duration::from_secs(990) < left && left <= Duration::from_secs(1000));
@@ -409,7 +441,9 @@ mod tests {
             .collect();
         let long = format!(r#"{{"type":[{}]}}"#, long.join(","));
         for (json, field) in [(r#"{"after":5,"until":4}"#, "until"), (&*long, "type")] {
-            let error = tickets().issue_at(&request(json), EPOCH, NOW).unwrap_err();
+            let error = tickets()
+                .issue_at(&request(json), EPOCH, None, NOW)
+                .unwrap_err();
             let start = format!("field `{field}`: ");
             assert!(error.to_string().starts_with(&start), "{error}");
         }
@@ -434,7 +468,7 @@ mod tests {
     fn tickets_stay_valid_over_a_restart_with_the_same_token_only() {
         let of = |text| Tickets::new(Some(&token(text)));
         let ticket = tickets()
-            .issue_at(&TicketRequest::default(), EPOCH, NOW)
+            .issue_at(&TicketRequest::default(), EPOCH, None, NOW)
             .unwrap();
         let again = of("correct-horse-battery-staple").verify_at(&ticket.ticket, NOW);
         assert!(again.is_ok(), "{again:?}");
@@ -446,7 +480,7 @@ mod tests {
             assert_eq!(verified, Err(TicketError::Signature));
         }
         let ticket = none
-            .issue_at(&TicketRequest::default(), EPOCH, NOW)
+            .issue_at(&TicketRequest::default(), EPOCH, None, NOW)
             .unwrap();
         assert!(none.verify_at(&ticket.ticket, NOW).is_ok());
         let verified = none_either.verify_at(&ticket.ticket, NOW);
@@ -467,7 +501,7 @@ mod tests {
     #[test]
     fn any_change_breaks_the_signature() {
         let ticket = tickets()
-            .issue_at(&TicketRequest::default(), EPOCH, NOW)
+            .issue_at(&TicketRequest::default(), EPOCH, None, NOW)
             .unwrap()
             .ticket;
         for at in 0..ticket.len() {

@@ -57,6 +57,24 @@ pub enum ApiError {
         #[source]
         reason: SourceError,
     },
+    /// The gateway knows no instance of that name.
+    #[error("no instance `{0}` is known: `GET /instances` lists those that are")]
+    UnknownInstance(String),
+    /// The instance did not answer the gateway.
+    #[error(
+        "the instance `{0}` did not answer in time; whether it did what was asked is not known, and the same \
+         `X-Request-Id` can be used again"
+    )]
+    NoAnswer(String),
+    /// A gateway publishes nothing.
+    #[error("a gateway only reads: publish at the instance `{0}` itself")]
+    OnlyAtInstance(String),
+    /// The instance answered with this error.
+    #[error("{}", .0.message)]
+    OfInstance(ErrorBody),
+    /// The broker cannot be reached.
+    #[error("the broker cannot be reached: the server's log has the cause")]
+    Broker(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The process is about to end: no session starts any more.
     #[error("the server is shutting down: try again once it has restarted")]
     ShuttingDown,
@@ -76,6 +94,11 @@ impl ApiError {
             Self::NotConfigured => ErrorCode::NotConfigured,
             Self::ShuttingDown => ErrorCode::Unavailable,
             Self::Source { .. } => ErrorCode::SourceFailed,
+            Self::UnknownInstance(_) => ErrorCode::NotFound,
+            Self::NoAnswer(_) => ErrorCode::NoAnswer,
+            Self::OnlyAtInstance(_) => ErrorCode::MethodNotAllowed,
+            Self::OfInstance(body) => body.code,
+            Self::Broker(_) => ErrorCode::Unavailable,
         }
     }
 }

@@ -46,6 +46,7 @@ mod past;
 mod recount;
 mod subscribe;
 mod backend;
+mod fleet;
 mod query;
 mod search;
 mod text;
@@ -57,6 +58,7 @@ pub use backend::{
 };
 pub use causes::{Answered, Cause, Causes, Effect, Trace};
 pub use error::ApiError;
+pub use fleet::Fleet;
 pub use history::{
     History, HistoryBatch, HistoryBounds, HistoryCount, HistoryError, HistoryQuery, MemoryHistory,
     Order, ReadLimit, SharedEnvelope,

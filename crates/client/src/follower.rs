@@ -486,7 +486,11 @@ fn stream_path(options: &StreamOptions, resume: Option<Cursor>) -> String {
 fn is_final(reason: ByeReason) -> bool {
     match reason {
         ByeReason::Expired | ByeReason::Overtaken | ByeReason::Complete => true,
-        ByeReason::Shutdown | ByeReason::Failed | ByeReason::Stalled | ByeReason::Other => false,
+        ByeReason::Shutdown
+        | ByeReason::Restarted
+        | ByeReason::Failed
+        | ByeReason::Stalled
+        | ByeReason::Other => false,
     }
 }
 

@@ -57,13 +57,16 @@ pub enum ErrorCode {
     TooManyRequests,
     /// The server cannot handle this now, because it is full or stopping. Try again later.
     Unavailable,
+    /// The instance that the request is for did not answer the gateway in time. Whether it did what was asked is not
+    /// known; the same request id can be used again.
+    NoAnswer,
     /// The server failed. Its log has the cause, under the request id.
     Internal,
 }
 
 impl ErrorCode {
     /// All codes, in the order above.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::InvalidJson,
         Self::MissingField,
@@ -85,6 +88,7 @@ impl ErrorCode {
         Self::SourceFailed,
         Self::TooManyRequests,
         Self::Unavailable,
+        Self::NoAnswer,
         Self::Internal,
     ];
 
@@ -113,6 +117,7 @@ impl ErrorCode {
             Self::SourceFailed => "source_failed",
             Self::TooManyRequests => "too_many_requests",
             Self::Unavailable => "unavailable",
+            Self::NoAnswer => "no_answer",
             Self::Internal => "internal",
         }
     }

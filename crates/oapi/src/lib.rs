@@ -61,6 +61,7 @@ mod counts;
 mod notice;
 mod ticket;
 mod health;
+mod instance;
 
 #[cfg(feature = "openapi")]
 pub mod openapi;
@@ -84,6 +85,7 @@ pub use event_type::{
     UnknownType, check_pattern,
 };
 pub use health::Health;
+pub use instance::{InstanceInfo, InstanceList};
 pub use json::{JsonError, from_json, from_json_line};
 pub use notice::{
     Beat, Bye, ByeReason, EpochNotice, FilterNotice, Gap, Hello, HelloReason, Notice, SessionNotice,

@@ -233,6 +233,9 @@ pub enum ByeReason {
     Overtaken,
     /// All events that the ticket allows were delivered.
     Complete,
+    /// At a gateway: the instance was started anew, or events of it are missing. A client that resumes is sent what
+    /// follows, and a notice of what is missing.
+    Restarted,
     /// The reader accepted no bytes for too long.
     Stalled,
     /// A reason that this version does not know.

@@ -244,6 +244,7 @@ pub(crate) fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorCode::SourceFailed | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 

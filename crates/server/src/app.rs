@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use http::Request;
 use hyper::body::Incoming;
 use tapline_api::Backend;
+use tapline_oapi::ByeReason;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
@@ -56,6 +57,20 @@ impl<B: Backend> App<B> {
             fanout: Fanout::default(),
             joins: Views::default(),
             readers: Readers::default(),
+        }
+    }
+
+    /// Ends its streams behind its last event.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Relaxed);
+        self.stopping.cancel();
+    }
+
+    /// Why its streams end, when they are to.
+    pub(crate) fn end_reason(&self) -> ByeReason {
+        match self.host.is_stopping() {
+            true => ByeReason::Shutdown,
+            false => ByeReason::Restarted,
         }
     }
 

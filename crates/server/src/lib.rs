@@ -30,6 +30,7 @@
 mod serve;
 mod host;
 mod app;
+mod fleet;
 mod connection;
 mod http2;
 mod socket;
@@ -55,5 +56,5 @@ mod view;
 mod document;
 
 pub use document::serve_document;
-pub use serve::{Limits, Options, Shutdown, serve};
+pub use serve::{Limits, Options, Shutdown, serve, serve_fleet};
 pub use standalone::{Standalone, standalone};

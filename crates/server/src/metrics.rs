@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use tapline_api::{Backend, BackendMetrics, Counts, Epoch};
-use tapline_oapi::{ByeReason, Category, SinkInfo};
+use tapline_oapi::{ByeReason, Category, InstanceInfo, SinkInfo};
 
 use crate::route::Route;
 
@@ -111,6 +111,8 @@ label! {
         Expired "expired",
         /// It lagged, and had asked to end rather than continue after a gap.
         Overtaken "overtaken",
+        /// The instance that it was of, at a gateway, was started anew, or events of it are missing.
+        Restarted "restarted",
         /// It got what it had asked for.
         Complete "complete",
         /// It took no bytes for too long.
@@ -164,6 +166,7 @@ impl From<ByeReason> for StreamEnd {
             ByeReason::Shutdown => Self::Shutdown,
             ByeReason::Expired => Self::Expired,
             ByeReason::Overtaken => Self::Overtaken,
+            ByeReason::Restarted => Self::Restarted,
             ByeReason::Complete => Self::Complete,
             ByeReason::Stalled => Self::Stalled,
             ByeReason::Failed | ByeReason::Other => Self::Failed,
@@ -204,6 +207,45 @@ impl Metrics {
         write_stream(&mut text, &numbers, backend.epoch());
         write_sources(&mut text, &numbers);
         write_sinks(&mut text, &backend.sinks());
+        self.streams.write(&mut text);
+        self.write_calls(&mut text);
+        self.connections.write(&mut text);
+        self.write_process(&mut text, &Process::look());
+        text.0
+    }
+
+    /// As [`render`](Self::render), at a gateway, where so many instances are open.
+    pub(crate) fn render_fleet(&self, instances: &[InstanceInfo], open: usize) -> String {
+        let mut text = Text::default();
+        let alive = instances.iter().filter(|it| it.alive).count();
+        let not_stored = instances
+            .iter()
+            .map(|it| it.head.saturating_sub(it.stored))
+            .sum::<u64>();
+        for (name, help, value) in [
+            (
+                "fleet_instances",
+                "Instances that are known.",
+                instances.len() as u64,
+            ),
+            (
+                "fleet_instances_alive",
+                "Instances that say that they run.",
+                alive as u64,
+            ),
+            (
+                "fleet_instances_open",
+                "Instances that are read from here.",
+                open as u64,
+            ),
+            (
+                "fleet_events_not_stored",
+                "Events that instances have published and the broker has not stored, as of their last word.",
+                not_stored,
+            ),
+        ] {
+            text.gauge(name, help).sample([], value);
+        }
         self.streams.write(&mut text);
         self.write_calls(&mut text);
         self.connections.write(&mut text);
@@ -606,7 +648,7 @@ fn labels_of(route: Route) -> [Option<(&'static str, &'static str)>; 2] {
 }
 
 /// The statuses that are counted under their own number: all that the server gives of its own accord.
-const STATUSES: [(u16, &str); 17] = [
+const STATUSES: [(u16, &str); 18] = [
     (200, "200"),
     (201, "201"),
     (204, "204"),
@@ -624,6 +666,7 @@ const STATUSES: [(u16, &str); 17] = [
     (431, "431"),
     (500, "500"),
     (503, "503"),
+    (504, "504"),
 ];
 /// Where any other is counted.
 const OTHER: usize = STATUSES.len();

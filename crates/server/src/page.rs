@@ -41,7 +41,13 @@ pub(crate) const DOCUMENT: Asset = Asset {
     text: include_str!("page/index.html"),
 };
 
-/// What the document loads. A test holds the list against the folder.
+/// The document of a gateway: its instances.
+pub(crate) const FLEET: Asset = Asset {
+    name: "fleet.html",
+    text: include_str!("page/fleet.html"),
+};
+
+/// What the documents load. A test holds the list against the folder.
 pub(crate) const ASSETS: &[Asset] = assets![
     "api.js",
     "axis.js",
@@ -51,6 +57,8 @@ pub(crate) const ASSETS: &[Asset] = assets![
     "file.js",
     "files.js",
     "filters.js",
+    "fleet.css",
+    "fleet.js",
     "graph.js",
     "joins.js",
     "keys.js",
@@ -90,9 +98,9 @@ mod tests {
 
     use super::*;
 
-    /// All files, the document first.
+    /// All files, the documents first.
     fn all() -> impl Iterator<Item = &'static Asset> {
-        std::iter::once(&DOCUMENT).chain(ASSETS)
+        [&DOCUMENT, &FLEET].into_iter().chain(ASSETS)
     }
 
     fn scripts() -> impl Iterator<Item = &'static Asset> {
@@ -139,9 +147,13 @@ mod tests {
     #[test]
     fn nothing_on_it_needs_more_than_the_policy_allows() {
         for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
-            assert!(!DOCUMENT.text.contains(inline), "{inline}");
+            for document in [DOCUMENT, FLEET] {
+                assert!(!document.text.contains(inline), "{inline}");
+            }
         }
-        assert_eq!(DOCUMENT.text.matches("<script").count(), 1);
+        for document in [DOCUMENT, FLEET] {
+            assert_eq!(document.text.matches("<script").count(), 1);
+        }
     }
 
     #[test]

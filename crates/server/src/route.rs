@@ -12,6 +12,8 @@ use tapline_access::Requirement;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Document {
     Described,
+    /// A route of a gateway alone.
+    Gateway,
     /// A file of the live page.
     File,
 }
@@ -89,6 +91,7 @@ routes! {
     ListProblems    GET    "/telemetry/problems"     "list_problems"      Token          Described  Silent;
     ViewFile        POST   "/telemetry/view"         "view_file"          Token          Described  Silent;
     IssueTicket     POST   "/telemetry/tickets"      "create_ticket"      Token          Described  Event;
+    ListInstances   GET    "/instances"              "list_instances"     Token          Gateway    Silent;
     GetHealth       GET    "/healthz"                "get_health"         Open           Described  Silent;
     GetReadiness    GET    "/readyz"                 "get_readiness"      Open           Described  Silent;
     GetMetrics      GET    "/metrics"                "get_metrics"        Token          Described  Silent;

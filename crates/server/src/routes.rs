@@ -37,8 +37,9 @@ use crate::calls::{self, RequestId};
 use crate::cors;
 use crate::counts;
 use crate::export;
+use crate::host::Host;
 use crate::joins;
-use crate::metrics::{self, RefusalReason};
+use crate::metrics::{self, Call, RefusalReason};
 use crate::pace::{Pace, Turns};
 use crate::page::{self, Asset};
 use crate::readers::{PatchError, ReaderAccount, ReaderSpec};
@@ -74,8 +75,7 @@ pub(crate) async fn answer<B: Backend>(
     let host = find_host(&mut head);
     let found = Route::find(&head.method, head.uri.path());
     let route = found.as_ref().map_or(Route::NotFound, |(route, _)| *route);
-    let call = app.host.metrics.call(route);
-    let id = RequestId::of(&head.headers);
+    let exchange = Exchange::begin(&app.host, route, &head);
     // It becomes an event only where calls are captured before and after it.
     let may_be_event = route.is_platform_call() && calls::are_captured(&*app.backend);
 
@@ -84,39 +84,125 @@ pub(crate) async fn answer<B: Backend>(
         dispatch(app, client, found, &head, body).await
     })
     .await;
-    let mut answer = match handled {
-        Ok(answer) => answer,
-        Err(failure) => Answer::Whole(failure.into_response(&id)),
-    };
-    let (status, headers) = match &mut answer {
-        Answer::Whole(whole) => (whole.status(), whole.headers_mut()),
-        Answer::Stream(head, _) => (head.status(), head.headers_mut()),
-    };
-    let origin = head.headers.get(header::ORIGIN);
-    // Browsers send `origin` with every request that is not a plain `GET`. The headers for browsers would
-    // be wasted work for every event that another program publishes.
-    if origin.is_some() || matches!(head.method, Method::GET | Method::HEAD) {
-        cors::decorate(&app.host.options.access, origin, headers);
-    }
-    if may_be_event {
-        // Otherwise every client could put events into the stream.
-        let is_admitted = !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if is_admitted {
+    exchange.end(&head, handled, |id, status, took| {
+        if may_be_event {
             let trace = calls::trace_of(&head.headers);
-            let took = call.elapsed();
-            calls::publish(&*app.backend, route, &id, status, took, trace.as_ref());
+            calls::publish(&*app.backend, route, id, status, took, trace.as_ref());
+        }
+    })
+}
+
+/// Answers a request that is for no backend.
+pub(crate) async fn answer_without<B: Backend>(
+    host: &Host,
+    request: Request<Incoming>,
+    handle: impl AsyncFnOnce(Route, &Parts) -> Result<Whole, Failure>,
+) -> Answer<B> {
+    let (mut head, _) = request.into_parts();
+    let found = find_host(&mut head);
+    let route = Route::find(&head.method, head.uri.path());
+    let exchange = Exchange::begin(
+        host,
+        route.as_ref().map_or(Route::NotFound, |it| it.0),
+        &head,
+    );
+    let handled = catch_panic(async {
+        found?;
+        check_framing(&head.headers)?;
+        let access = &host.options.access;
+        access.check(&head.headers)?;
+        if head.method == Method::OPTIONS
+            && let Some(preflight) = cors::preflight(access, &head.headers)
+        {
+            return Ok(Answer::Whole(preflight));
+        }
+        let route = routed(route, head.uri.path())?.0;
+        admit(host, route, &head)?;
+        Ok(Answer::Whole(handle(route, &head).await?))
+    })
+    .await;
+    exchange.end(&head, handled, |_, _, _| {})
+}
+
+/// Answers a request for a backend that is looked for once its caller is admitted.
+pub(crate) async fn answer_at<B: Backend>(
+    host: &Host,
+    client: Client<'_>,
+    request: Request<Incoming>,
+    find: impl AsyncFnOnce() -> Result<Arc<App<B>>, Failure>,
+) -> Answer<B> {
+    let (mut head, body) = request.into_parts();
+    let found = catch_panic(async {
+        find_host(&mut head)?;
+        host.options.access.check(&head.headers)?;
+        let (route, _) = routed(Route::find(&head.method, head.uri.path()), head.uri.path())?;
+        admit(host, route, &head)?;
+        find().await
+    })
+    .await;
+    match found {
+        Ok(app) => answer(&app, client, Request::from_parts(head, body)).await,
+        Err(failure) => {
+            let route = Route::find(&head.method, head.uri.path());
+            let route = route.map_or(Route::NotFound, |(route, _)| route);
+            Exchange::begin(host, route, &head).end(&head, Err(failure), |_, _, _| {})
         }
     }
-    tracing::debug!(
-        request_id = id.as_str(),
-        method = head.method.as_str(),
-        path = head.uri.path(),
-        status = status.as_u16(),
-        "answered"
-    );
-    headers.insert(calls::REQUEST_ID, id.into_header());
-    call.answered(status);
-    answer
+}
+
+/// A request that is being answered: where it is counted, and its id.
+struct Exchange<'a> {
+    host: &'a Host,
+    call: Call<'a>,
+    id: RequestId,
+}
+
+impl<'a> Exchange<'a> {
+    fn begin(host: &'a Host, route: Route, head: &Parts) -> Self {
+        Self {
+            host,
+            call: host.metrics.call(route),
+            id: RequestId::of(&head.headers),
+        }
+    }
+
+    /// The answer as it is sent. `admitted` is called with what is known of a call that was not refused: otherwise every
+    /// client could put events into the stream.
+    fn end<B: Backend>(
+        self,
+        head: &Parts,
+        handled: Result<Answer<B>, Failure>,
+        admitted: impl FnOnce(&RequestId, StatusCode, Duration),
+    ) -> Answer<B> {
+        let Self { host, call, id } = self;
+        let mut answer = match handled {
+            Ok(answer) => answer,
+            Err(failure) => Answer::Whole(failure.into_response(&id)),
+        };
+        let (status, headers) = match &mut answer {
+            Answer::Whole(whole) => (whole.status(), whole.headers_mut()),
+            Answer::Stream(head, _) => (head.status(), head.headers_mut()),
+        };
+        let origin = head.headers.get(header::ORIGIN);
+        // Browsers send `origin` with every request that is not a plain `GET`. The headers for browsers would
+        // be wasted work for every event that another program publishes.
+        if origin.is_some() || matches!(head.method, Method::GET | Method::HEAD) {
+            cors::decorate(&host.options.access, origin, headers);
+        }
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            admitted(&id, status, call.elapsed());
+        }
+        tracing::debug!(
+            request_id = id.as_str(),
+            method = head.method.as_str(),
+            path = head.uri.path(),
+            status = status.as_u16(),
+            "answered"
+        );
+        headers.insert(calls::REQUEST_ID, id.into_header());
+        call.answered(status);
+        answer
+    }
 }
 
 /// Makes `host` what the request was sent to.
@@ -177,13 +263,7 @@ async fn dispatch<B: Backend>(
     {
         return Ok(Answer::Whole(preflight));
     }
-    let (route, id) = match found {
-        Ok(found) => found,
-        Err(Unrouted::NotFound) => return Err(not_found(head.uri.path())),
-        Err(Unrouted::MethodNotAllowed { allow }) => {
-            return Err(method_not_allowed(head.uri.path(), &allow));
-        }
-    };
+    let (route, id) = routed(found, head.uri.path())?;
     let pairs = pairs(&head.uri);
     let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
     let grant = access.admit(&head.headers, query(), route.requirement())?;
@@ -227,21 +307,55 @@ async fn dispatch<B: Backend>(
         ),
         Route::PatchReader => patch_reader(app, id.unwrap_or_default(), body).await?,
         Route::IssueTicket => issue_ticket(app, body).await?,
-        Route::GetHealth => json(StatusCode::OK, &Health::ok()),
         Route::GetReadiness => readiness(app)?,
-        Route::GetMetrics => typed(
-            metrics::CONTENT_TYPE,
-            app.host.metrics.render(&*app.backend),
-        ),
+        Route::GetMetrics => {
+            let metrics = app.host.metrics.render(&*app.backend);
+            typed(metrics::CONTENT_TYPE, metrics)
+        }
+        Route::GetHealth
+        | Route::GetOpenapi
+        | Route::ShowPage
+        | Route::PageFile
+        | Route::ListInstances
+        | Route::NotFound => {
+            let path = head.uri.path();
+            open(route, path).unwrap_or_else(|| Err(not_found(path)))?
+        }
+    };
+    Ok(Answer::Whole(whole))
+}
+
+/// The route, or why there is none.
+fn routed<T>(found: Result<T, Unrouted>, path: &str) -> Result<T, Failure> {
+    found.map_err(|unrouted| match unrouted {
+        Unrouted::NotFound => not_found(path),
+        Unrouted::MethodNotAllowed { allow } => method_not_allowed(path, &allow),
+    })
+}
+
+/// Checks whether the caller may call this route.
+fn admit(host: &Host, route: Route, head: &Parts) -> Result<Grant, AccessError> {
+    let pairs = pairs(&head.uri);
+    let query = pairs.iter().map(|(name, text)| (&**name, &**text));
+    let access = &host.options.access;
+    access.admit(&head.headers, query, route.requirement())
+}
+
+/// The answer of a route that asks no backend; `None` for the others.
+pub(crate) fn open(route: Route, path: &str) -> Option<Result<Whole, Failure>> {
+    Some(Ok(match route {
+        Route::GetHealth => json(StatusCode::OK, &Health::ok()),
         Route::GetOpenapi => document(),
         Route::ShowPage => page_file(&page::DOCUMENT),
         Route::PageFile => {
-            let asset = id.and_then(Asset::find);
-            page_file(asset.ok_or_else(|| not_found(head.uri.path()))?)
+            let name = path.rsplit('/').next().unwrap_or_default();
+            match Asset::find(name) {
+                Some(asset) => page_file(asset),
+                None => return Some(Err(not_found(path))),
+            }
         }
-        Route::NotFound => return Err(not_found(head.uri.path())),
-    };
-    Ok(Answer::Whole(whole))
+        _ => return None,
+    }))
 }
 
 /// Refuses a request whose end two programs may read differently.
@@ -484,7 +598,8 @@ async fn stream<'a, B: Backend>(
     let (mut scope, mut until, mut expires) = (Filter::all(), None, None);
     if let Grant::Ticket(claims) = grant {
         let head = app.backend.retained().head;
-        ticket::narrow(&mut query, claims, app.backend.epoch(), head).map_err(AccessError::from)?;
+        let (epoch, instance) = (app.backend.epoch(), app.backend.instance());
+        ticket::narrow(&mut query, claims, epoch, head, instance).map_err(AccessError::from)?;
         scope = ticket::filter(claims);
         until = claims.until();
         expires = Some(Instant::now() + claims.time_left());
@@ -657,7 +772,11 @@ async fn patch_reader<B: Backend>(
 async fn issue_ticket<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whole, Failure> {
     let request = body.json_or_default().await?;
     let epoch = app.backend.epoch().to_string();
-    let ticket = app.host.options.access.issue(&request, &epoch)?;
+    let ticket = app
+        .host
+        .options
+        .access
+        .issue(&request, &epoch, app.backend.instance())?;
     let mut answer = json(StatusCode::CREATED, &ticket);
     let value = HeaderValue::from_static("no-store");
     answer.headers_mut().insert(header::CACHE_CONTROL, value);
@@ -685,7 +804,7 @@ fn document() -> Whole {
     text(StatusCode::OK, DOCUMENT.clone())
 }
 
-fn page_file(asset: &'static Asset) -> Whole {
+pub(crate) fn page_file(asset: &'static Asset) -> Whole {
     let mut answer = typed(asset.content_type(), asset.text);
     for (name, value) in page::HEADERS {
         answer.headers_mut().insert(
@@ -697,7 +816,7 @@ fn page_file(asset: &'static Asset) -> Whole {
 }
 
 /// An answer that is no JSON.
-fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Whole {
+pub(crate) fn typed(content_type: &'static str, body: impl Into<Bytes>) -> Whole {
     let mut answer = text(StatusCode::OK, body);
     let value = HeaderValue::from_static(content_type);
     answer.headers_mut().insert(header::CONTENT_TYPE, value);

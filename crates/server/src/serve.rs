@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tapline_access::Access;
-use tapline_api::Backend;
+use tapline_api::{Backend, Fleet};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout_at};
 
 use crate::app::{App, Site};
 use crate::connection;
+use crate::fleet::Gateway;
 use crate::host::{ConnectionPermit, Host, RefusalPermit};
 
 /// How the server works.
@@ -142,6 +143,26 @@ pub async fn serve<B: Backend>(
 ) -> io::Result<()> {
     let app = App::new(Host::new(options), backend);
     run(listener, Arc::new(app), shutdown).await
+}
+
+/// As [`serve`], for many backends: `/instances/{id}/telemetry/…` is what one has under `/telemetry/…`, and
+/// `GET /instances` lists them.
+///
+/// # Errors
+///
+/// As [`serve`].
+///
+/// # Cancel safety
+///
+/// As [`serve`].
+pub async fn serve_fleet<F: Fleet>(
+    listener: TcpListener,
+    fleet: Arc<F>,
+    options: Options,
+    shutdown: impl Future<Output = Shutdown> + Send + 'static,
+) -> io::Result<()> {
+    let gateway = Gateway::new(Host::new(options), fleet);
+    run(listener, gateway, shutdown).await
 }
 
 /// As [`serve`], whatever answers.

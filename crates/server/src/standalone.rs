@@ -191,7 +191,9 @@ mod tests {
             assert_eq!(script.matches(&begin).count(), 1, "{name}");
             script.find(&begin).unwrap()
         };
-        for module in crate::page::ASSETS {
+        // The page of a gateway has a script of its own.
+        let modules = crate::page::ASSETS.iter();
+        for module in modules.filter(|module| module.name != "fleet.js") {
             for line in module.text.lines() {
                 if let Some(import) = line.strip_prefix("import ") {
                     let (_, from) = read_import(import).unwrap();

@@ -209,7 +209,7 @@ impl<B: Backend> Stream<B> {
             }
             if !self.stopping && self.app.is_stopping() {
                 if feed.earlier_epoch().is_some() {
-                    return self.bye(&mut feed, ByeReason::Shutdown).await;
+                    return self.bye(&mut feed, self.app.end_reason()).await;
                 }
                 self.end_at_the_head();
             }
@@ -278,7 +278,7 @@ impl<B: Backend> Stream<B> {
         self.stopping = true;
         let head = self.app.backend.retained().head;
         if self.last.is_none_or(|(seq, _)| head < seq) {
-            self.last = Some((head, ByeReason::Shutdown));
+            self.last = Some((head, self.app.end_reason()));
         }
     }
 
@@ -466,7 +466,10 @@ impl<B: Backend> Stream<B> {
     fn write_bye(&mut self, reason: ByeReason, at: Cursor) {
         let last_seq = at.seq;
         if self.notices {
-            let retry = self.retry();
+            let retry = match reason {
+                ByeReason::Restarted => self.retry() / 8,
+                _ => self.retry(),
+            };
             let bye = Notice::Bye(Bye { reason, last_seq });
             let cursor = Cursor {
                 seq: last_seq,
@@ -479,6 +482,9 @@ impl<B: Backend> Stream<B> {
                 ByeReason::Overtaken => "events were lost",
                 ByeReason::Complete => "the ticket's range is complete",
                 ByeReason::Shutdown => "the server is stopping",
+                ByeReason::Restarted => {
+                    "the instance was started anew, or events of it are missing"
+                }
                 _ => "the server failed to continue this stream; its log has the cause",
             };
             self.out

@@ -4,7 +4,7 @@ use tapline_access::{Claims, TicketError};
 use tapline_api::{Cursor, Epoch, Filter, Replay, StreamQuery, TypePattern};
 
 /// Removes from `query` what the ticket does not permit. `query` is complete: it includes the
-/// `Last-Event-ID`, where one was sent; `epoch` and `head` are the stream's.
+/// `Last-Event-ID`, where one was sent; `epoch` and `head` are the stream's, and `instance` is its name in a fleet.
 ///
 /// With a range, a stream begins at the ticket's `after`, unless a cursor asks for a later position or
 /// `replay=live` for the head. A cursor that is no position in this stream also begins there: otherwise it
@@ -12,13 +12,19 @@ use tapline_api::{Cursor, Epoch, Filter, Replay, StreamQuery, TypePattern};
 ///
 /// # Errors
 ///
-/// [`TicketError`] where the ticket's range is of another epoch or begins after the head.
+/// [`TicketError`] where the ticket is for another instance, or its range is of another epoch or begins after the head.
 pub(crate) fn narrow(
     query: &mut StreamQuery,
     claims: &Claims,
     epoch: Epoch,
     head: u64,
+    instance: Option<&str>,
 ) -> Result<(), TicketError> {
+    if let Some(pattern) = claims.instance()
+        && !instance.is_some_and(|name| TypePattern::new(pattern).matches(name))
+    {
+        return Err(TicketError::OtherInstance);
+    }
     query.filter = query.filter.narrowed(&filter(claims));
     if claims.epoch().is_some_and(|of| of != epoch.to_string()) {
         return Err(TicketError::OtherEpoch);
@@ -70,7 +76,7 @@ mod tests {
     fn claims(json: &str) -> Claims {
         let access = Access::default();
         let request = from_json(json.as_bytes()).unwrap();
-        let ticket = access.issue(&request, EPOCH).unwrap().ticket;
+        let ticket = access.issue(&request, EPOCH, None).unwrap().ticket;
         let query = [("ticket", &*ticket)];
         let grant = access.admit(&Default::default(), query, Requirement::TokenOrTicket);
         match grant.unwrap() {
@@ -80,7 +86,7 @@ mod tests {
     }
 
     fn narrow(claims: &Claims, query: &mut StreamQuery, head: u64) -> Result<(), TicketError> {
-        super::narrow(query, claims, EPOCH.parse().unwrap(), head)
+        super::narrow(query, claims, EPOCH.parse().unwrap(), head, None)
     }
 
     fn query(pairs: &[(&str, &str)]) -> StreamQuery {
@@ -93,8 +99,30 @@ mod tests {
             let claims = claims(range);
             assert_eq!(narrow(&claims, &mut query(&[]), 20), Ok(()));
             let other = "0000000000000001".parse().unwrap();
-            let refused = super::narrow(&mut query(&[]), &claims, other, 20);
+            let refused = super::narrow(&mut query(&[]), &claims, other, 20, None);
             assert_eq!(refused, Err(TicketError::OtherEpoch));
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_for_the_instances_that_it_names() {
+        for (ticket, instance, is_for) in [
+            (r#"{"exp":1}"#, None, true),
+            (r#"{"exp":1}"#, Some("a-1"), true),
+            (r#"{"exp":1,"instance":"a-1"}"#, Some("a-1"), true),
+            (r#"{"exp":1,"instance":"a-*"}"#, Some("a-1"), true),
+            (r#"{"exp":1,"instance":"a-1"}"#, Some("a-12"), false),
+            (r#"{"exp":1,"instance":"*"}"#, None, false),
+        ] {
+            let claims: Claims = serde_json::from_str(ticket).unwrap();
+            let epoch = EPOCH.parse().unwrap();
+            let narrowed = super::narrow(&mut query(&[]), &claims, epoch, 0, instance);
+            let expected = if is_for {
+                Ok(())
+            } else {
+                Err(TicketError::OtherInstance)
+            };
+            assert_eq!(narrowed, expected, "{ticket} {instance:?}");
         }
     }
 
