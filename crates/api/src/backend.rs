@@ -68,12 +68,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Starts a session, replaces the configuration of the running one, or ends it.
     ///
+    /// `request_id` is the id of the call: a backend that passes it on answers a repeated call as it answered the first.
+    /// So it is with [`patch`](Self::patch) and [`delete`](Self::delete).
+    ///
     /// # Errors
     ///
     /// [`ApiError::Source`] where a source cannot start. The state before stands.
     fn put(
         &self,
         request: &ConfigRequest,
+        request_id: &str,
     ) -> impl Future<Output = Result<PutAnswer, ApiError>> + Send;
 
     /// Changes what the running session captures.
@@ -84,6 +88,7 @@ pub trait Backend: Send + Sync + 'static {
     fn patch(
         &self,
         request: &ConfigRequest,
+        request_id: &str,
     ) -> impl Future<Output = Result<State, ApiError>> + Send;
 
     /// Ends the running session. Returns the state after it.
@@ -91,7 +96,7 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`ApiError::NotConfigured`] where no session is running.
-    fn delete(&self) -> impl Future<Output = Result<State, ApiError>> + Send;
+    fn delete(&self, request_id: &str) -> impl Future<Output = Result<State, ApiError>> + Send;
 
     /// Publishes one event, if it is captured.
     ///
@@ -340,15 +345,15 @@ impl Backend for ApiService {
         Self::state(self)
     }
 
-    async fn put(&self, request: &ConfigRequest) -> Result<PutAnswer, ApiError> {
+    async fn put(&self, request: &ConfigRequest, _: &str) -> Result<PutAnswer, ApiError> {
         Self::put(self, request).await
     }
 
-    async fn patch(&self, request: &ConfigRequest) -> Result<State, ApiError> {
+    async fn patch(&self, request: &ConfigRequest, _: &str) -> Result<State, ApiError> {
         Self::patch(self, request).await
     }
 
-    async fn delete(&self) -> Result<State, ApiError> {
+    async fn delete(&self, _: &str) -> Result<State, ApiError> {
         Self::delete(self).await
     }
 

@@ -313,7 +313,13 @@ pub(crate) fn evicted_after(
     stream: &EventStream<SessionState>,
     position: u64,
 ) -> Option<RangeInclusive<u64>> {
-    let evicted = position + 1..=stream.retained().oldest.saturating_sub(1);
+    let retained = stream.retained();
+    // A stream that continues what others have stored may have nothing in memory.
+    let oldest = match retained.oldest {
+        0 => retained.head + 1,
+        oldest => oldest,
+    };
+    let evicted = position + 1..=oldest - 1;
     (!evicted.is_empty()).then_some(evicted)
 }
 

@@ -81,7 +81,7 @@ pub(crate) async fn answer<B: Backend>(
 
     let handled = catch_panic(async {
         host?;
-        dispatch(app, client, found, &head, body).await
+        dispatch(app, client, found, &head, body, &exchange.id).await
     })
     .await;
     exchange.end(&head, handled, |id, status, took| {
@@ -254,6 +254,7 @@ async fn dispatch<B: Backend>(
     found: Result<(Route, Option<&str>), Unrouted>,
     head: &Parts,
     body: Incoming,
+    request_id: &RequestId,
 ) -> Result<Answer<B>, Failure> {
     check_framing(&head.headers)?;
     let access = &app.host.options.access;
@@ -277,9 +278,9 @@ async fn dispatch<B: Backend>(
     };
     let whole = match route {
         Route::GetTelemetry => json(StatusCode::OK, &app.backend.state().await?),
-        Route::PutTelemetry => put(app, body).await?,
-        Route::PatchTelemetry => patch(app, body).await?,
-        Route::DeleteTelemetry => delete(app).await?,
+        Route::PutTelemetry => put(app, body, request_id).await?,
+        Route::PatchTelemetry => patch(app, body, request_id).await?,
+        Route::DeleteTelemetry => delete(app, request_id).await?,
         Route::PublishEvents => publish(app, body).await?,
         Route::ReadEvents => read_page(app, query()).await?,
         Route::StreamEvents => return stream(app, client, head, query(), &grant).await,
@@ -380,10 +381,10 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     Err(failure.with(header::CONNECTION, HeaderValue::from_static("close")))
 }
 
-async fn put<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>) -> Result<Whole, Failure> {
+async fn put<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>, id: &RequestId) -> Result<Whole, Failure> {
     let request: ConfigRequest = body.json_or_default().await?;
-    let backend = app.backend.clone();
-    let answer = detached(async move { backend.put(&request).await }).await?;
+    let (backend, id) = (app.backend.clone(), id.as_str().to_owned());
+    let answer = detached(async move { backend.put(&request, &id).await }).await?;
     let (status, state) = match &answer {
         PutAnswer::Started(state) => (StatusCode::CREATED, state),
         PutAnswer::Replaced(state) | PutAnswer::Cleared(state) => (StatusCode::OK, state),
@@ -396,10 +397,10 @@ async fn put<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>) -> Result<Who
     Ok(json(status, state))
 }
 
-async fn patch<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>) -> Result<Whole, Failure> {
+async fn patch<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>, id: &RequestId) -> Result<Whole, Failure> {
     let request: ConfigRequest = body.json_or_default().await?;
-    let backend = app.backend.clone();
-    let state = detached(async move { backend.patch(&request).await }).await?;
+    let (backend, id) = (app.backend.clone(), id.as_str().to_owned());
+    let state = detached(async move { backend.patch(&request, &id).await }).await?;
     tracing::info!(
         session = state.session_id,
         seq = state.seq,
@@ -408,9 +409,9 @@ async fn patch<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>) -> Result<W
     Ok(json(StatusCode::OK, &state))
 }
 
-async fn delete<B: Backend>(app: &Arc<App<B>>) -> Result<Whole, Failure> {
-    let backend = app.backend.clone();
-    let state = detached(async move { backend.delete().await }).await?;
+async fn delete<B: Backend>(app: &Arc<App<B>>, id: &RequestId) -> Result<Whole, Failure> {
+    let (backend, id) = (app.backend.clone(), id.as_str().to_owned());
+    let state = detached(async move { backend.delete(&id).await }).await?;
     tracing::info!(seq = state.seq, "telemetry session ended");
     Ok(json(StatusCode::OK, &state))
 }

@@ -81,6 +81,12 @@ impl SessionState {
         })))
     }
 
+    /// A state that another program was in, for one that repeats its stream: this session runs, or none, for the seqs
+    /// above `since`.
+    pub fn repeated(session: Option<Session>, since: u64) -> Self {
+        Self(Some(Arc::new(Phase { session, since })))
+    }
+
     /// The running session.
     pub fn session(&self) -> Option<&Session> {
         self.0.as_ref()?.session.as_ref()
