@@ -172,6 +172,11 @@ impl ApiService {
         }
     }
 
+    /// The session in force and the head, as of one moment.
+    pub fn snapshot(&self) -> (SessionState, u64) {
+        self.session.snapshot()
+    }
+
     pub(crate) fn session(&self) -> &Arc<TelemetrySession> {
         &self.session
     }

@@ -135,6 +135,11 @@ impl Connection {
         }
     }
 
+    /// Whether it is not broken now.
+    pub fn is_connected(&self) -> bool {
+        *self.is_connected.borrow()
+    }
+
     /// Waits until the connection is broken.
     ///
     /// # Cancel safety

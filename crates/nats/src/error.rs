@@ -81,6 +81,12 @@ pub enum NatsError {
         /// What the client says.
         source: ClientError,
     },
+    /// There are no streams.
+    #[error("the NATS server {url} has no streams of Tapline: an instance with `--nats` creates them when it starts")]
+    NoStreams {
+        /// The servers.
+        url: String,
+    },
     /// A stream is not what was asked for.
     #[error(
         "the NATS stream {stream} has {field} {found}, and {asked} was asked for; streams are never changed here: ask \

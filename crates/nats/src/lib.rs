@@ -21,8 +21,13 @@ mod refill;
 mod batch;
 mod publish;
 mod pause;
+mod presence;
+mod control;
+mod gateway;
 
 pub use connect::Connection;
+pub use gateway::{GATEWAY_RETENTION, Instance, NatsFleet};
+pub use presence::Presence;
 pub use error::{ClientError, NatsError};
 pub use name::{InstanceName, InstanceNameError, Partitions, stream_name, stream_subject};
 pub use options::{NatsOptions, StreamOptions};

@@ -1,0 +1,273 @@
+//! New blocks of the instances of a partition, from one consumer: [`Follower`].
+//!
+//! However many instances are watched and however many clients read from them, the server has one consumer for a gateway
+//! and partition. It delivers the blocks of the instances that are watched, in their order, and is made anew, behind
+//! the last block that was delivered, when others are.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use crate::connect::Connection;
+use crate::error::{ClientError, with_sources};
+use crate::gateway::history::Stored;
+use crate::name::{InstanceName, Partitions, stream_name, stream_subject};
+
+/// So many blocks of an instance are kept for it. It looks in the stream for those that come on top.
+const QUEUE: usize = 64;
+
+/// With more instances than this, the consumer takes the blocks of all: the server looks through the list for each.
+const MAX_SUBJECTS: usize = 64;
+
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The blocks of one partition. It ends when it is dropped.
+pub(crate) struct Follower {
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct Shared {
+    connection: Connection,
+    partitions: Partitions,
+    partition: u32,
+    watched: Mutex<Watched>,
+    /// How often `watched` has changed.
+    changed: watch::Sender<u64>,
+    /// Up to which of these changes the consumer is as asked for.
+    applied: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Watched {
+    of: HashMap<InstanceName, Sending>,
+    changes: u64,
+}
+
+/// The other end of a [`Watch`].
+struct Sending {
+    blocks: mpsc::Sender<Stored>,
+    has_more: Weak<AtomicBool>,
+}
+
+/// The new blocks of an instance. Dropped, it is watched no more.
+pub(crate) struct Watch {
+    blocks: mpsc::Receiver<Stored>,
+    has_more: Arc<AtomicBool>,
+    instance: InstanceName,
+    shared: Arc<Shared>,
+}
+
+/// What comes of an instance.
+#[derive(Debug)]
+pub(crate) enum News {
+    Block(Stored),
+    /// Further blocks are in the stream, which were not delivered here.
+    More,
+    /// The stream was deleted, or lost what it had: places in it begin anew.
+    Ended,
+}
+
+impl Follower {
+    pub(crate) fn new(connection: Connection, partitions: Partitions, partition: u32) -> Self {
+        let shared = Arc::new(Shared {
+            connection,
+            partitions,
+            partition,
+            watched: Mutex::default(),
+            changed: watch::Sender::new(0),
+            applied: watch::Sender::new(0),
+        });
+        let task = tokio::spawn(shared.clone().run());
+        Self { shared, task }
+    }
+
+    /// Watches an instance. Once this returns, every block that is stored from then on is delivered.
+    pub(crate) async fn watch(&self, instance: &InstanceName) -> Watch {
+        let (sender, blocks) = mpsc::channel(QUEUE);
+        let has_more = Arc::new(AtomicBool::new(false));
+        let sending = Sending {
+            blocks: sender,
+            has_more: Arc::downgrade(&has_more),
+        };
+        let change = self.shared.change(|watched| {
+            watched.of.insert(instance.clone(), sending);
+        });
+        let watch = Watch {
+            blocks,
+            has_more,
+            instance: instance.clone(),
+            shared: self.shared.clone(),
+        };
+        let mut applied = self.shared.applied.subscribe();
+        // Its sender is in what this holds.
+        let _ = applied.wait_for(|applied| change <= *applied).await;
+        watch
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Watch {
+    /// What comes next.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost where it is dropped.
+    pub(crate) async fn next(&mut self) -> News {
+        match self.blocks.try_recv() {
+            Ok(block) => News::Block(block),
+            Err(mpsc::error::TryRecvError::Disconnected) => News::Ended,
+            Err(mpsc::error::TryRecvError::Empty) if self.has_more.swap(false, Acquire) => {
+                News::More
+            }
+            Err(mpsc::error::TryRecvError::Empty) => match self.blocks.recv().await {
+                Some(block) => News::Block(block),
+                None => News::Ended,
+            },
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.change(|watched| {
+            // Another one may watch the same by now.
+            let is_own = watched.of.get(&self.instance).is_some_and(|it| {
+                std::ptr::eq(it.has_more.as_ptr(), Arc::as_ptr(&self.has_more))
+            });
+            if is_own {
+                watched.of.remove(&self.instance);
+            }
+        });
+    }
+}
+
+impl Shared {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change, and gives its number.
+    fn change(&self, change: impl FnOnce(&mut Watched)) -> u64 {
+        let mut watched = self.watched();
+        change(&mut watched);
+        watched.changes += 1;
+        let number = watched.changes;
+        self.changed.send_replace(number);
+        number
+    }
+
+    async fn run(self: Arc<Self>) {
+        // The place behind the last block that was delivered, once one was.
+        let mut next = None;
+        loop {
+            if let Err(error) = self.deliver(&mut next).await {
+                let stream = stream_name(self.partition);
+                let error = with_sources(&*error);
+                tracing::warn!(stream, error, "new blocks cannot be read; trying again");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Delivers blocks until others are to be delivered.
+    async fn deliver(&self, next: &mut Option<u64>) -> Result<(), ClientError> {
+        let mut changed = self.changed.subscribe();
+        let number = *changed.borrow_and_update();
+        let subjects: Vec<String> = {
+            let watched = self.watched();
+            let names = watched.of.keys();
+            names.map(|it| it.blocks_subject(self.partitions)).collect()
+        };
+        if subjects.is_empty() {
+            self.applied.send_replace(number);
+            // What comes meanwhile is for nobody.
+            *next = None;
+            changed.changed().await?;
+            return Ok(());
+        }
+        let mut stream = self
+            .connection
+            .jetstream()
+            .get_stream(stream_name(self.partition))
+            .await?;
+        let end = stream.info().await?.state.last_sequence + 1;
+        let start = next.unwrap_or(end);
+        if end < start {
+            // All that is known of places in it is of another stream.
+            self.watched().of.clear();
+            *next = None;
+            return Ok(());
+        }
+        let filter_subjects = match subjects.len() {
+            0..=MAX_SUBJECTS => subjects,
+            _ => vec![stream_subject(self.partition)],
+        };
+        let consumer = stream
+            .create_consumer(pull::OrderedConfig {
+                filter_subjects,
+                deliver_policy: DeliverPolicy::ByStartSequence {
+                    start_sequence: start,
+                },
+                ..pull::OrderedConfig::default()
+            })
+            .await?;
+        let name = consumer.cached_info().name.clone();
+        let mut messages = consumer.messages().await?;
+        *next = Some(start);
+        self.applied.send_replace(number);
+        let result = loop {
+            let message = tokio::select! {
+                changed = changed.changed() => break changed.map_err(ClientError::from),
+                message = messages.next() => message,
+            };
+            let message = match message {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => break Err(error.into()),
+                None => break Err("the consumer has ended".into()),
+            };
+            let at = message.info()?.stream_sequence;
+            *next = Some(at + 1);
+            let message = message.message;
+            let Ok(instance) = InstanceName::of_subject(&message.subject) else {
+                continue;
+            };
+            let mut watched = self.watched();
+            let Some(sending) = watched.of.get(&instance) else {
+                continue;
+            };
+            let headers = message.headers.unwrap_or_default();
+            match sending
+                .blocks
+                .try_send(Stored::new(at, headers, message.payload))
+            {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    if let Some(has_more) = sending.has_more.upgrade() {
+                        has_more.store(true, Release);
+                    }
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    watched.of.remove(&instance);
+                }
+            }
+        };
+        drop(messages);
+        // It would end by itself after a while.
+        let _ = stream.delete_consumer(&name).await;
+        result
+    }
+}

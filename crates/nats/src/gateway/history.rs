@@ -1,0 +1,492 @@
+//! What the broker has stored of one instance, as a [`History`].
+//!
+//! A block is found by its place in the stream of its partition. Nothing is kept of where blocks are but the boundaries
+//! of epochs: the blocks of an instance are in the order of their seqs, so a seq is found by halving, and the next block
+//! by its subject. Halving takes a request for each step: some twenty for a million messages.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
+use tapline_api::{
+    BoxFuture, History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, Order,
+};
+use tapline_archive::block::DecodedBlock;
+use tapline_events::Epoch;
+
+use crate::connect::Connection;
+use crate::message::{self, Head, MessageError};
+use crate::name::{InstanceName, Partitions, stream_name};
+
+/// One read asks for so many blocks: some milliseconds.
+const MAX_BLOCKS: usize = 32;
+
+/// A message with a block of the instance.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// Its place in the stream of the partition.
+    pub(crate) at: u64,
+    /// `Err` where it cannot be read.
+    pub(crate) head: Result<Head, MessageError>,
+    pub(crate) message: Arc<Raw>,
+}
+
+/// A message as it came.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) headers: async_nats::HeaderMap,
+    pub(crate) payload: bytes::Bytes,
+}
+
+impl Stored {
+    pub(crate) fn new(at: u64, headers: async_nats::HeaderMap, payload: bytes::Bytes) -> Self {
+        Self {
+            at,
+            head: Head::read(&headers),
+            message: Arc::new(Raw { headers, payload }),
+        }
+    }
+
+    /// The block.
+    pub(crate) fn decode(&self) -> Result<DecodedBlock, MessageError> {
+        let Raw { headers, payload } = &*self.message;
+        message::decode(headers, payload).map(|(_, block)| block)
+    }
+}
+
+/// The blocks of one instance. A cheap clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Blocks(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    stream: Stream<()>,
+    subject: String,
+    instance: InstanceName,
+    /// Where each epoch begins that was come to, by its place in the stream. What is before the first block that is
+    /// stored is forgotten.
+    begins: Mutex<BTreeMap<u64, Epoch>>,
+    /// Behind which place reading ended last, and at which seq: reading goes on there, mostly.
+    hint: Mutex<Option<(Epoch, u64, u64)>>,
+}
+
+/// The blocks of one epoch.
+#[derive(Debug, Clone)]
+struct Span {
+    epoch: Epoch,
+    first: Stored,
+    last: Stored,
+    oldest: u64,
+    head: u64,
+}
+
+impl Blocks {
+    pub(crate) async fn new(
+        connection: &Connection,
+        partitions: Partitions,
+        instance: &InstanceName,
+    ) -> Result<Self, HistoryError> {
+        let name = stream_name(partitions.of(instance));
+        let stream = connection.jetstream().get_stream_no_info(&name).await;
+        Ok(Self(Arc::new(Shared {
+            stream: stream.map_err(HistoryError::new)?,
+            subject: instance.blocks_subject(partitions),
+            instance: instance.clone(),
+            begins: Mutex::default(),
+            hint: Mutex::default(),
+        })))
+    }
+
+    /// The first block at that place or behind it.
+    pub(crate) async fn next(&self, at: u64) -> Result<Option<Stored>, HistoryError> {
+        let got = self
+            .0
+            .stream
+            .direct_get_next_for_subject(&self.0.subject, Some(at.max(1)))
+            .await;
+        match got {
+            Ok(message) => Ok(Some(Stored::new(
+                message.sequence,
+                message.headers,
+                message.payload,
+            ))),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(HistoryError::new(error)),
+        }
+    }
+
+    /// The newest block, as the leader of the stream has it.
+    pub(crate) async fn last(&self) -> Result<Option<Stored>, HistoryError> {
+        let got = self
+            .0
+            .stream
+            .get_last_raw_message_by_subject(&self.0.subject)
+            .await;
+        match got {
+            Ok(message) => Ok(Some(Stored::new(
+                message.sequence,
+                message.headers,
+                message.payload,
+            ))),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(HistoryError::new(error)),
+        }
+    }
+
+    /// As [`next`](Self::next), of those whose headers can be read.
+    async fn next_read(&self, mut at: u64) -> Result<Option<(Stored, Head)>, HistoryError> {
+        while let Some(found) = self.next(at).await? {
+            match &found.head {
+                Ok(head) => {
+                    let head = head.clone();
+                    return Ok(Some((found, head)));
+                }
+                Err(error) => {
+                    let instance = &self.0.instance;
+                    tracing::warn!(%instance, at = found.at, %error, "a block cannot be read");
+                    at = found.at + 1;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest block whose headers can be read.
+    async fn last_read(&self) -> Result<Option<(Stored, Head)>, HistoryError> {
+        let Some(last) = self.last().await? else {
+            return Ok(None);
+        };
+        match &last.head {
+            Ok(head) => {
+                let head = head.clone();
+                Ok(Some((last, head)))
+            }
+            Err(_) => self.previous(last.at, 1).await,
+        }
+    }
+
+    /// The last block before that place, and not before `from`.
+    async fn previous(
+        &self,
+        before: u64,
+        from: u64,
+    ) -> Result<Option<(Stored, Head)>, HistoryError> {
+        let mut step = 1;
+        let mut found = loop {
+            let at = before.saturating_sub(step).max(from);
+            match self.next_read(at).await? {
+                Some(found) if found.0.at < before => break found,
+                _ if at == from => return Ok(None),
+                _ => step *= 4,
+            }
+        };
+        while let Some(later) = self.next_read(found.0.at + 1).await?
+            && later.0.at < before
+        {
+            found = later;
+        }
+        Ok(Some(found))
+    }
+
+    /// The first block in `low..=high` for which `is_far` holds, and the last one before it. It has to hold for all
+    /// behind the first.
+    async fn find(
+        &self,
+        mut low: u64,
+        mut high: u64,
+        is_far: impl Fn(&Head) -> bool + Send,
+    ) -> Result<(Option<(Stored, Head)>, Option<(Stored, Head)>), HistoryError> {
+        let (mut before, mut found) = (None, None);
+        while low <= high {
+            let middle = low + (high - low) / 2;
+            match self.next_read(middle).await? {
+                Some((stored, head)) if stored.at <= high && !is_far(&head) => {
+                    low = stored.at + 1;
+                    before = Some((stored, head));
+                }
+                Some((stored, head)) if stored.at <= high => {
+                    found = Some((stored, head));
+                    if middle == 0 {
+                        break;
+                    }
+                    high = middle - 1;
+                }
+                // None at the middle or behind it.
+                _ if middle == 0 => break,
+                _ => high = middle - 1,
+            }
+        }
+        Ok((found, before))
+    }
+
+    /// What is stored of each epoch, the oldest first.
+    async fn spans(&self) -> Result<Vec<Span>, HistoryError> {
+        let (Some(first), Some(newest)) = (self.next_read(1).await?, self.last_read().await?) else {
+            return Ok(Vec::new());
+        };
+        let known = {
+            let mut begins = self.begins();
+            begins.retain(|at, _| first.0.at < *at);
+            begins.clone()
+        };
+        let mut spans = Vec::new();
+        let mut begin = first;
+        loop {
+            let epoch = begin.1.epoch;
+            let (next, last) = if epoch == newest.1.epoch {
+                (None, newest.clone())
+            } else {
+                let guess = known.iter().find(|(at, of)| begin.0.at < **at && **of != epoch);
+                let found = match guess {
+                    Some((at, _)) => self.find(begin.0.at, *at, |it| it.epoch != epoch).await?,
+                    None => {
+                        let end = newest.0.at;
+                        self.find(begin.0.at, end, |it| it.epoch != epoch).await?
+                    }
+                };
+                (found.0, found.1.unwrap_or_else(|| begin.clone()))
+            };
+            spans.push(Span {
+                epoch,
+                oldest: begin.1.first,
+                head: last.1.last,
+                first: begin.0,
+                last: last.0,
+            });
+            match next {
+                Some(next) => begin = next,
+                None => break,
+            }
+        }
+        let mut begins = self.begins();
+        for span in spans.iter().skip(1) {
+            begins.insert(span.first.at, span.epoch);
+        }
+        Ok(spans)
+    }
+
+    async fn read_now(&self, query: &HistoryQuery) -> Result<HistoryBatch, HistoryError> {
+        let mut batch = HistoryBatch::default();
+        let spans = self.spans().await?;
+        let Some(span) = spans.iter().find(|it| it.epoch == query.epoch) else {
+            return Ok(batch);
+        };
+        let (first, last) = (*query.seqs.start().max(&1), span.head.min(*query.seqs.end()));
+        if last < first {
+            return Ok(batch);
+        }
+        let mut walk = Walk {
+            query,
+            low: first,
+            high: last,
+            bytes: 0,
+            batch: &mut batch,
+        };
+        match query.order {
+            Order::Asc => self.ascend(span, &mut walk).await?,
+            Order::Desc => self.descend(span, &mut walk).await?,
+        }
+        let (low, high) = (walk.low, walk.high);
+        batch.looked_at = match query.order {
+            Order::Asc => (first < low).then(|| first..=low - 1),
+            Order::Desc => (high < last).then(|| high + 1..=last),
+        };
+        Ok(batch)
+    }
+
+    async fn ascend(&self, span: &Span, walk: &mut Walk<'_>) -> Result<(), HistoryError> {
+        let low = walk.low;
+        let hint = self.hint().filter(|(epoch, seq, _)| *epoch == span.epoch && *seq == low);
+        let mut next = match hint {
+            Some((_, _, at)) if span.first.at <= at => self.next_read(at).await?,
+            _ => {
+                let found = self.find(span.first.at, span.last.at, |it| low <= it.last);
+                found.await?.0
+            }
+        };
+        for _ in 0..MAX_BLOCKS {
+            let Some((stored, head)) = next.take() else {
+                break;
+            };
+            if head.epoch != span.epoch || walk.is_done() {
+                break;
+            }
+            let is_whole = walk.take(&stored, &head);
+            self.set_hint(span.epoch, walk.low, stored.at);
+            if !is_whole {
+                return Ok(());
+            }
+            if stored.at == span.last.at {
+                break;
+            }
+            next = self.next_read(stored.at + 1).await?;
+        }
+        // Deleted since, all that is left.
+        if next.is_none() && !walk.is_done() && walk.low <= span.head {
+            let gone = walk.low..=walk.high;
+            walk.pass_missing(gone);
+        }
+        Ok(())
+    }
+
+    async fn descend(&self, span: &Span, walk: &mut Walk<'_>) -> Result<(), HistoryError> {
+        let high = walk.high;
+        let found = self
+            .find(span.first.at, span.last.at, |it| high <= it.last)
+            .await?;
+        let mut next = found.0;
+        for _ in 0..MAX_BLOCKS {
+            let Some((stored, head)) = next.take() else {
+                break;
+            };
+            if walk.is_done() || !walk.take(&stored, &head) {
+                return Ok(());
+            }
+            if stored.at == span.first.at {
+                break;
+            }
+            next = self.previous(stored.at, span.first.at).await?;
+        }
+        if next.is_none() && !walk.is_done() {
+            let gone = walk.low..=walk.high;
+            walk.pass_missing(gone);
+        }
+        Ok(())
+    }
+
+    fn begins(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Epoch>> {
+        self.0.begins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hint(&self) -> Option<(Epoch, u64, u64)> {
+        *self.0.hint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_hint(&self, epoch: Epoch, seq: u64, at: u64) {
+        *self.0.hint.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch, seq, at));
+    }
+}
+
+/// A read on its way through blocks: what is left is `low..=high`.
+struct Walk<'a> {
+    query: &'a HistoryQuery,
+    low: u64,
+    high: u64,
+    bytes: usize,
+    batch: &'a mut HistoryBatch,
+}
+
+impl Walk<'_> {
+    fn is_done(&self) -> bool {
+        self.high < self.low
+    }
+
+    /// These seqs, which are what is left on this side, are missing.
+    fn pass_missing(&mut self, gone: RangeInclusive<u64>) {
+        match self.query.order {
+            Order::Asc => self.low = gone.end() + 1,
+            Order::Desc => self.high = gone.start() - 1,
+        }
+        self.batch.add_missing(gone);
+    }
+
+    /// Takes what the block has of what is left. Whether it was done with all of it.
+    fn take(&mut self, stored: &Stored, head: &Head) -> bool {
+        // What lies between this block and the one before was never stored, or is deleted.
+        match self.query.order {
+            Order::Asc if self.low < head.first => {
+                let end = self.high.min(head.first - 1);
+                self.pass_missing(self.low..=end);
+            }
+            Order::Desc if head.last < self.high => {
+                let start = self.low.max(head.last + 1);
+                self.pass_missing(start..=self.high);
+            }
+            _ => {}
+        }
+        let (first, last) = (self.low.max(head.first), self.high.min(head.last));
+        if last < first {
+            return true;
+        }
+        let block = match stored.decode() {
+            Ok(block) => block,
+            Err(error) => {
+                tracing::warn!(at = stored.at, %error, "a block cannot be read");
+                self.pass_missing(first..=last);
+                return true;
+            }
+        };
+        let mut gaps = block.meta().gaps.clone();
+        if self.query.order == Order::Desc {
+            gaps.reverse();
+        }
+        let mut gaps = gaps.into_iter().peekable();
+        let events = block.events(first..=last, &self.query.filter);
+        let events: Box<dyn Iterator<Item = _>> = match self.query.order {
+            Order::Asc => Box::new(events),
+            Order::Desc => Box::new(events.rev()),
+        };
+        for envelope in events {
+            let seq = envelope.seq();
+            while let Some(gap) = gaps.next_if(|gap| match self.query.order {
+                Order::Asc => *gap.end() < seq,
+                Order::Desc => seq < *gap.start(),
+            }) {
+                self.pass_gap(gap);
+            }
+            if self.query.is_in_time(envelope.ts()) {
+                let limit = self.query.limit;
+                self.bytes += envelope.json().len();
+                let has = self.batch.envelopes.len();
+                if has == limit.events.max(1) || 0 < has && limit.bytes < self.bytes {
+                    return false;
+                }
+                self.batch.envelopes.push(envelope);
+            }
+            match self.query.order {
+                Order::Asc => self.low = seq + 1,
+                Order::Desc => self.high = seq - 1,
+            }
+        }
+        for gap in gaps {
+            self.pass_gap(gap);
+        }
+        match self.query.order {
+            Order::Asc => self.low = last + 1,
+            Order::Desc => self.high = first - 1,
+        }
+        true
+    }
+
+    /// A gap of the block, as far as it is within what is left.
+    fn pass_gap(&mut self, gap: RangeInclusive<u64>) {
+        let (first, last) = (self.low.max(*gap.start()), self.high.min(*gap.end()));
+        if first <= last {
+            self.pass_missing(first..=last);
+        }
+    }
+}
+
+impl History for Blocks {
+    fn bounds(&self) -> BoxFuture<'_, Result<Vec<HistoryBounds>, HistoryError>> {
+        Box::pin(async {
+            let spans = self.spans().await?;
+            Ok(spans
+                .iter()
+                .map(|span| HistoryBounds {
+                    epoch: span.epoch,
+                    oldest: span.oldest,
+                    head: span.head,
+                })
+                .collect())
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        query: &'a HistoryQuery,
+    ) -> BoxFuture<'a, Result<HistoryBatch, HistoryError>> {
+        Box::pin(self.read_now(query))
+    }
+}
