@@ -48,11 +48,6 @@ pub trait Backend: Send + Sync + 'static {
     /// The id of this run of the stream.
     fn epoch(&self) -> Epoch;
 
-    /// Its name, where it is an instance of a fleet.
-    fn instance(&self) -> Option<&str> {
-        None
-    }
-
     /// The oldest seq retained, the newest published, and the memory between them.
     fn retained(&self) -> Retained;
 

@@ -95,7 +95,8 @@ impl Caller {
         if !id.is_empty() {
             headers.insert(REQUEST_ID, id);
         }
-        let body = request.map(|request| serde_json::to_vec(request).expect("our own types serialize"));
+        let body =
+            request.map(|request| serde_json::to_vec(request).expect("our own types serialize"));
         let request = async_nats::Request::new()
             .headers(headers)
             .payload(body.unwrap_or_default().into())
@@ -188,7 +189,9 @@ impl Responder {
             return failed(&ErrorBody::new(ErrorCode::BadRequest, message));
         }
         let operation = header(OPERATION);
-        let operation = Operation::ALL.iter().find(|it| Some(it.as_str()) == operation);
+        let operation = Operation::ALL
+            .iter()
+            .find(|it| Some(it.as_str()) == operation);
         match operation {
             None => {
                 let message = format!("the header {OPERATION} has to be get, put, patch or delete");

@@ -82,7 +82,9 @@ pub enum NatsError {
         source: ClientError,
     },
     /// There are no streams.
-    #[error("the NATS server {url} has no streams of Tapline: an instance with `--nats` creates them when it starts")]
+    #[error(
+        "the NATS server {url} has no streams of Tapline: an instance with `--nats` creates them when it starts"
+    )]
     NoStreams {
         /// The servers.
         url: String,

@@ -59,11 +59,12 @@ impl NatsFleet {
     /// [`NatsError`] where the server cannot be used, or no instance has created the streams yet.
     pub async fn open(options: &NatsOptions, retention: Retention) -> Result<Self, NatsError> {
         let connection = Connection::open(options, "tapline gateway").await?;
-        let partitions = find_partitions(&connection)
-            .await?
-            .ok_or_else(|| NatsError::NoStreams {
-                url: connection.url().to_owned(),
-            })?;
+        let partitions =
+            find_partitions(&connection)
+                .await?
+                .ok_or_else(|| NatsError::NoStreams {
+                    url: connection.url().to_owned(),
+                })?;
         let registry = Registry::default();
         let listening = registry.listen(&connection).await;
         let listening = listening.map_err(|source| NatsError::Unreachable {
@@ -88,8 +89,7 @@ impl NatsFleet {
         }
         // Those that nobody reads from, and that nobody is about to.
         places.retain(|_, place| {
-            1 < Arc::strong_count(place)
-                || place.try_lock().is_ok_and(|it| 0 < it.strong_count())
+            1 < Arc::strong_count(place) || place.try_lock().is_ok_and(|it| 0 < it.strong_count())
         });
         places.entry(name.clone()).or_default().clone()
     }

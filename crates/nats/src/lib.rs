@@ -26,10 +26,10 @@ mod control;
 mod gateway;
 
 pub use connect::Connection;
-pub use gateway::{GATEWAY_RETENTION, Instance, NatsFleet};
-pub use presence::Presence;
 pub use error::{ClientError, NatsError};
+pub use gateway::{GATEWAY_RETENTION, Instance, NatsFleet};
 pub use name::{InstanceName, InstanceNameError, Partitions, stream_name, stream_subject};
 pub use options::{NatsOptions, StreamOptions};
 pub use sink::{NatsSink, SinkOptions};
+pub use presence::Presence;
 pub use streams::{ensure_streams, find_partitions};

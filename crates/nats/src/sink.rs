@@ -14,6 +14,9 @@ use crate::name::InstanceName;
 use crate::options::{NatsOptions, StreamOptions};
 use crate::publish::{Link, Publisher};
 
+/// The name of the sink.
+pub(crate) const NAME: &str = "nats";
+
 /// What a sink is configured with. [`new`](Self::new) gives the defaults; the fields may be changed.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -149,7 +152,7 @@ impl std::fmt::Debug for NatsSink {
 
 impl Sink for NatsSink {
     fn name(&self) -> &str {
-        "nats"
+        NAME
     }
 
     fn resume(&self) -> BoxFuture<'_, Result<Option<Cursor>, SinkError>> {

@@ -36,6 +36,8 @@ pub(crate) trait Site: Send + Sync + 'static {
 pub(crate) struct App<B: Backend> {
     pub(crate) host: Arc<Host>,
     pub(crate) backend: Arc<B>,
+    /// Its name, where it is an instance of a fleet.
+    pub(crate) instance: Option<String>,
     pub(crate) fanout: Fanout<B::Subscription>,
     /// Events that were joined for calls that may come again.
     pub(crate) joins: Views,
@@ -48,12 +50,13 @@ pub(crate) struct App<B: Backend> {
 }
 
 impl<B: Backend> App<B> {
-    pub(crate) fn new(host: Arc<Host>, backend: Arc<B>) -> Self {
+    pub(crate) fn new(host: Arc<Host>, backend: Arc<B>, instance: Option<String>) -> Self {
         Self {
             stopping: host.stopping.child_token(),
             is_over: AtomicBool::new(false),
             host,
             backend,
+            instance,
             fanout: Fanout::default(),
             joins: Views::default(),
             readers: Readers::default(),

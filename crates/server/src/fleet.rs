@@ -70,7 +70,7 @@ impl<F: Fleet> Gateway<F> {
             return Ok(there.app.clone());
         }
         let ended = self.fleet.ended(&backend);
-        let app = Arc::new(App::new(self.host.clone(), backend));
+        let app = Arc::new(App::new(self.host.clone(), backend, Some(name.to_owned())));
         let watched = Arc::downgrade(&app);
         let stopping = app.stopping.clone();
         self.host.spawn(async move {
@@ -148,6 +148,7 @@ impl<F: Fleet> Site for Gateway<F> {
         };
         let Some(rest) = rest else {
             let to = format!("{name}/");
+            *request.uri_mut() = Uri::from_static("/");
             return routes::answer_without(&self.host, request, async |_, _| {
                 let mut answer = empty(StatusCode::PERMANENT_REDIRECT);
                 let to = HeaderValue::try_from(to).map_err(|_| unknown())?;

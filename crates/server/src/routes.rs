@@ -381,7 +381,11 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Failure> {
     Err(failure.with(header::CONNECTION, HeaderValue::from_static("close")))
 }
 
-async fn put<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>, id: &RequestId) -> Result<Whole, Failure> {
+async fn put<B: Backend>(
+    app: &Arc<App<B>>,
+    body: RequestBody<'_>,
+    id: &RequestId,
+) -> Result<Whole, Failure> {
     let request: ConfigRequest = body.json_or_default().await?;
     let (backend, id) = (app.backend.clone(), id.as_str().to_owned());
     let answer = detached(async move { backend.put(&request, &id).await }).await?;
@@ -397,7 +401,11 @@ async fn put<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>, id: &RequestI
     Ok(json(status, state))
 }
 
-async fn patch<B: Backend>(app: &Arc<App<B>>, body: RequestBody<'_>, id: &RequestId) -> Result<Whole, Failure> {
+async fn patch<B: Backend>(
+    app: &Arc<App<B>>,
+    body: RequestBody<'_>,
+    id: &RequestId,
+) -> Result<Whole, Failure> {
     let request: ConfigRequest = body.json_or_default().await?;
     let (backend, id) = (app.backend.clone(), id.as_str().to_owned());
     let state = detached(async move { backend.patch(&request, &id).await }).await?;
@@ -599,7 +607,7 @@ async fn stream<'a, B: Backend>(
     let (mut scope, mut until, mut expires) = (Filter::all(), None, None);
     if let Grant::Ticket(claims) = grant {
         let head = app.backend.retained().head;
-        let (epoch, instance) = (app.backend.epoch(), app.backend.instance());
+        let (epoch, instance) = (app.backend.epoch(), app.instance.as_deref());
         ticket::narrow(&mut query, claims, epoch, head, instance).map_err(AccessError::from)?;
         scope = ticket::filter(claims);
         until = claims.until();
@@ -777,7 +785,7 @@ async fn issue_ticket<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result
         .host
         .options
         .access
-        .issue(&request, &epoch, app.backend.instance())?;
+        .issue(&request, &epoch, app.instance.as_deref())?;
     let mut answer = json(StatusCode::CREATED, &ticket);
     let value = HeaderValue::from_static("no-store");
     answer.headers_mut().insert(header::CACHE_CONTROL, value);

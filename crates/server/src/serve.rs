@@ -141,7 +141,7 @@ pub async fn serve<B: Backend>(
     options: Options,
     shutdown: impl Future<Output = Shutdown> + Send + 'static,
 ) -> io::Result<()> {
-    let app = App::new(Host::new(options), backend);
+    let app = App::new(Host::new(options), backend, None);
     run(listener, Arc::new(app), shutdown).await
 }
 

@@ -145,9 +145,10 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.shared.change(|watched| {
             // Another one may watch the same by now.
-            let is_own = watched.of.get(&self.instance).is_some_and(|it| {
-                std::ptr::eq(it.has_more.as_ptr(), Arc::as_ptr(&self.has_more))
-            });
+            let is_own = watched
+                .of
+                .get(&self.instance)
+                .is_some_and(|it| std::ptr::eq(it.has_more.as_ptr(), Arc::as_ptr(&self.has_more)));
             if is_own {
                 watched.of.remove(&self.instance);
             }

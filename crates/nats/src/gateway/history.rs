@@ -222,7 +222,8 @@ impl Blocks {
 
     /// What is stored of each epoch, the oldest first.
     async fn spans(&self) -> Result<Vec<Span>, HistoryError> {
-        let (Some(first), Some(newest)) = (self.next_read(1).await?, self.last_read().await?) else {
+        let (Some(first), Some(newest)) = (self.next_read(1).await?, self.last_read().await?)
+        else {
             return Ok(Vec::new());
         };
         let known = {
@@ -237,7 +238,9 @@ impl Blocks {
             let (next, last) = if epoch == newest.1.epoch {
                 (None, newest.clone())
             } else {
-                let guess = known.iter().find(|(at, of)| begin.0.at < **at && **of != epoch);
+                let guess = known
+                    .iter()
+                    .find(|(at, of)| begin.0.at < **at && **of != epoch);
                 let found = match guess {
                     Some((at, _)) => self.find(begin.0.at, *at, |it| it.epoch != epoch).await?,
                     None => {
@@ -272,7 +275,10 @@ impl Blocks {
         let Some(span) = spans.iter().find(|it| it.epoch == query.epoch) else {
             return Ok(batch);
         };
-        let (first, last) = (*query.seqs.start().max(&1), span.head.min(*query.seqs.end()));
+        let (first, last) = (
+            *query.seqs.start().max(&1),
+            span.head.min(*query.seqs.end()),
+        );
         if last < first {
             return Ok(batch);
         }
@@ -297,7 +303,9 @@ impl Blocks {
 
     async fn ascend(&self, span: &Span, walk: &mut Walk<'_>) -> Result<(), HistoryError> {
         let low = walk.low;
-        let hint = self.hint().filter(|(epoch, seq, _)| *epoch == span.epoch && *seq == low);
+        let hint = self
+            .hint()
+            .filter(|(epoch, seq, _)| *epoch == span.epoch && *seq == low);
         let mut next = match hint {
             Some((_, _, at)) if span.first.at <= at => self.next_read(at).await?,
             _ => {

@@ -13,8 +13,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tapline_api::{
     ApiError, ApiService, Backend, BackendMetrics, Behind, Epoch, HistoryError, NotReady, Opened,
-    Page, PageQuery, Published, PutAnswer, Retained, Retention, SessionSubscription, SharedEnvelope,
-    StreamQuery, Trace,
+    Page, PageQuery, Published, PutAnswer, Retained, Retention, SessionSubscription,
+    SharedEnvelope, StreamQuery, Trace,
 };
 use tapline_archive::block::DecodedBlock;
 use tapline_events::{EventStream, Filter};
@@ -173,7 +173,11 @@ fn append(
     block: &DecodedBlock,
 ) -> Result<(), Over> {
     let mut changes = head.sessions.iter().peekable();
-    let end = block.meta().gaps.iter().find(|gap| position.seq < *gap.end());
+    let end = block
+        .meta()
+        .gaps
+        .iter()
+        .find(|gap| position.seq < *gap.end());
     let last = end.map_or(head.last, |gap| *gap.start() - 1);
     let missing = Over::Missing { after: last };
     let all = Filter::all();
@@ -219,9 +223,8 @@ fn change_session(ring: &EventStream<SessionState>, change: &SessionChange) {
         start_seq: info.start_seq,
     });
     let next = SessionState::repeated(session, change.after);
-    let is_same = ring.state(|state, _| {
-        state.since() == next.since() && state.session() == next.session()
-    });
+    let is_same =
+        ring.state(|state, _| state.since() == next.since() && state.session() == next.session());
     if !is_same {
         let _ = ring.transition(|_, _| Ok::<_, ()>(next.clone()));
     }
@@ -335,10 +338,6 @@ impl Backend for Instance {
 
     fn epoch(&self) -> Epoch {
         Backend::epoch(&self.api)
-    }
-
-    fn instance(&self) -> Option<&str> {
-        Some(self.name.as_str())
     }
 
     fn retained(&self) -> Retained {

@@ -51,11 +51,14 @@ impl Registry {
             };
             match serde_json::from_slice(&message.payload) {
                 Ok(alive) => self.note(name, alive, Instant::now()),
-                Err(error) => tracing::debug!(instance = %name, %error, "what it says is not understood"),
+                Err(error) => {
+                    tracing::debug!(instance = %name, %error, "what it says is not understood")
+                }
             }
             if FORGOTTEN / 10 < swept.elapsed() {
                 swept = Instant::now();
-                self.heard().retain(|_, heard| heard.when.elapsed() < FORGOTTEN);
+                self.heard()
+                    .retain(|_, heard| heard.when.elapsed() < FORGOTTEN);
             }
         }
     }

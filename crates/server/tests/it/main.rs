@@ -41,3 +41,4 @@ mod http2;
 mod reload;
 mod platform;
 mod document;
+mod fleet;
