@@ -140,6 +140,16 @@ impl Connection {
         *self.is_connected.borrow()
     }
 
+    /// Waits until the connection is there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub async fn connected(&self) {
+        let mut is_connected = self.is_connected.clone();
+        let _ = is_connected.wait_for(|it| *it).await;
+    }
+
     /// Waits until the connection is broken.
     ///
     /// # Cancel safety

@@ -123,7 +123,7 @@ impl NatsFleet {
             name.clone(),
             self.retention,
             blocks,
-            last,
+            last.as_ref(),
             epoch,
             watch,
             caller,

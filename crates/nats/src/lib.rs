@@ -30,6 +30,6 @@ pub use error::{ClientError, NatsError};
 pub use gateway::{GATEWAY_RETENTION, Instance, NatsFleet};
 pub use name::{InstanceName, InstanceNameError, Partitions, stream_name, stream_subject};
 pub use options::{NatsOptions, StreamOptions};
-pub use sink::{NatsSink, SinkOptions};
 pub use presence::Presence;
+pub use sink::{NatsSink, SinkOptions};
 pub use streams::{ensure_streams, find_partitions};

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::datetime::DateTime;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -27,7 +28,16 @@ const QUEUE: usize = 64;
 const MAX_SUBJECTS: usize = 64;
 
 /// The pause after a failure.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How often the server says that the consumer is there, while there are no messages.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// For how long the server is asked for messages at a time.
+const PULL: Duration = Duration::from_secs(30);
+
+/// The server forgets a consumer that has asked for nothing for so long.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 /// The blocks of one partition. It ends when it is dropped.
 pub(crate) struct Follower {
@@ -64,6 +74,14 @@ pub(crate) struct Watch {
     has_more: Arc<AtomicBool>,
     instance: InstanceName,
     shared: Arc<Shared>,
+}
+
+/// The place behind the last block that was delivered.
+#[derive(Clone, Copy)]
+struct Next {
+    /// When the stream was created: another one may have its name by now.
+    of: DateTime,
+    at: u64,
 }
 
 /// What comes of an instance.
@@ -172,20 +190,21 @@ impl Shared {
     }
 
     async fn run(self: Arc<Self>) {
-        // The place behind the last block that was delivered, once one was.
+        // Once one was.
         let mut next = None;
         loop {
             if let Err(error) = self.deliver(&mut next).await {
                 let stream = stream_name(self.partition);
                 let error = with_sources(&*error);
                 tracing::warn!(stream, error, "new blocks cannot be read; trying again");
+                self.connection.connected().await;
                 sleep(PAUSE).await;
             }
         }
     }
 
     /// Delivers blocks until others are to be delivered.
-    async fn deliver(&self, next: &mut Option<u64>) -> Result<(), ClientError> {
+    async fn deliver(&self, next: &mut Option<Next>) -> Result<(), ClientError> {
         let mut changed = self.changed.subscribe();
         let number = *changed.borrow_and_update();
         let subjects: Vec<String> = {
@@ -205,34 +224,47 @@ impl Shared {
             .jetstream()
             .get_stream(stream_name(self.partition))
             .await?;
-        let end = stream.info().await?.state.last_sequence + 1;
-        let start = next.unwrap_or(end);
-        if end < start {
-            // All that is known of places in it is of another stream.
-            self.watched().of.clear();
-            *next = None;
-            return Ok(());
-        }
+        let info = stream.info().await?;
+        let (of, end) = (info.created, info.state.last_sequence + 1);
+        let start = match *next {
+            Some(next) if next.of == of && next.at <= end => next.at,
+            None => end,
+            Some(_) => {
+                // All that is known of places in it is of another stream.
+                self.watched().of.clear();
+                *next = None;
+                return Ok(());
+            }
+        };
         let filter_subjects = match subjects.len() {
             0..=MAX_SUBJECTS => subjects,
             _ => vec![stream_subject(self.partition)],
         };
         let consumer = stream
-            .create_consumer(pull::OrderedConfig {
+            .create_consumer(pull::Config {
                 filter_subjects,
                 deliver_policy: DeliverPolicy::ByStartSequence {
                     start_sequence: start,
                 },
-                ..pull::OrderedConfig::default()
+                ack_policy: AckPolicy::None,
+                max_deliver: 1,
+                inactive_threshold: ABANDONED,
+                memory_storage: true,
+                num_replicas: 1,
+                ..pull::Config::default()
             })
             .await?;
         let name = consumer.cached_info().name.clone();
-        let mut messages = consumer.messages().await?;
-        *next = Some(start);
+        let messages = consumer.stream().heartbeat(HEARTBEAT).expires(PULL);
+        let mut messages = messages.messages().await?;
+        *next = Some(Next { of, at: start });
         self.applied.send_replace(number);
+        let mut delivered = 0;
         let result = loop {
             let message = tokio::select! {
                 changed = changed.changed() => break changed.map_err(ClientError::from),
+                // The server may have forgotten the consumer, and the stream.
+                () = self.connection.disconnected() => break Err("the connection is broken".into()),
                 message = messages.next() => message,
             };
             let message = match message {
@@ -240,35 +272,42 @@ impl Shared {
                 Some(Err(error)) => break Err(error.into()),
                 None => break Err("the consumer has ended".into()),
             };
-            let at = message.info()?.stream_sequence;
-            *next = Some(at + 1);
-            let message = message.message;
-            let Ok(instance) = InstanceName::of_subject(&message.subject) else {
-                continue;
-            };
-            let mut watched = self.watched();
-            let Some(sending) = watched.of.get(&instance) else {
-                continue;
-            };
-            let headers = message.headers.unwrap_or_default();
-            match sending
-                .blocks
-                .try_send(Stored::new(at, headers, message.payload))
-            {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    if let Some(has_more) = sending.has_more.upgrade() {
-                        has_more.store(true, Release);
-                    }
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => {
-                    watched.of.remove(&instance);
-                }
+            let info = message.info()?;
+            let at = info.stream_sequence;
+            if info.consumer_sequence != delivered + 1 {
+                break Err("a message was lost on its way".into());
             }
+            delivered = info.consumer_sequence;
+            *next = Some(Next { of, at: at + 1 });
+            self.pass_on(at, message.message);
         };
         drop(messages);
-        // It would end by itself after a while.
-        let _ = stream.delete_consumer(&name).await;
+        if result.is_ok() {
+            // It would end by itself after a while.
+            let _ = stream.delete_consumer(&name).await;
+        }
         result
+    }
+
+    fn pass_on(&self, at: u64, message: async_nats::Message) {
+        let Ok(instance) = InstanceName::of_subject(&message.subject) else {
+            return;
+        };
+        let mut watched = self.watched();
+        let Some(sending) = watched.of.get(&instance) else {
+            return;
+        };
+        let stored = Stored::new(at, message.headers.unwrap_or_default(), message.payload);
+        match sending.blocks.try_send(stored) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                if let Some(has_more) = sending.has_more.upgrade() {
+                    has_more.store(true, Release);
+                }
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                watched.of.remove(&instance);
+            }
+        }
     }
 }

@@ -76,12 +76,12 @@ impl Instance {
         name: InstanceName,
         retention: Retention,
         blocks: Blocks,
-        last: Option<Stored>,
+        last: Option<&Stored>,
         epoch: Epoch,
         watch: Watch,
         caller: Caller,
     ) -> Result<Self, ApiError> {
-        let (ring, position) = begin(retention, last.as_ref(), epoch)?;
+        let (ring, position) = begin(retention, last, epoch)?;
         let session = TelemetrySession::new(ring.clone());
         let api = ApiService::new(session).with_archive(blocks.clone());
         let (over, is_over) = watch::channel(false);

@@ -52,7 +52,7 @@ impl Registry {
             match serde_json::from_slice(&message.payload) {
                 Ok(alive) => self.note(name, alive, Instant::now()),
                 Err(error) => {
-                    tracing::debug!(instance = %name, %error, "what it says is not understood")
+                    tracing::debug!(instance = %name, %error, "what it says is not understood");
                 }
             }
             if FORGOTTEN / 10 < swept.elapsed() {

@@ -19,3 +19,4 @@ mod partition;
 mod limits;
 mod writers;
 mod access;
+mod gateway;

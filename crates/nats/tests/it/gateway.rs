@@ -1,0 +1,499 @@
+//! Instances read through a gateway: what a client gets is what was published, and an account of what was not stored.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tapline_api::{
+    ApiError, ApiService, Backend, Delivery, Epoch, Fleet, Lost, Opened, PageQuery, PutAnswer,
+    Replay, Retention, SessionSubscription, StreamQuery, Subscription,
+};
+use tapline_events::EventStream;
+use tapline_nats::{GATEWAY_RETENTION, Instance, NatsFleet, NatsOptions, Presence};
+use tapline_oapi::{Category, ConfigRequest, HelloReason};
+use tapline_telemetry::TelemetrySession;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::rig::{PATIENCE, Rig, event, noise, options, stream};
+use crate::server::Server;
+
+/// A gateway that keeps only few events itself.
+const SMALL: Retention = Retention {
+    events: 16,
+    ..GATEWAY_RETENTION
+};
+
+async fn fleet(server: &Server) -> NatsFleet {
+    NatsFleet::open(&server.options(), GATEWAY_RETENTION)
+        .await
+        .unwrap()
+}
+
+/// What a stream delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Got {
+    Event(u64, String),
+    Lost(Lost),
+    Epoch(Epoch),
+}
+
+/// A client of one instance.
+struct Client {
+    instance: Arc<Instance>,
+    subscription: SessionSubscription,
+    hello: tapline_oapi::Hello,
+}
+
+impl Client {
+    async fn open(fleet: &NatsFleet, name: &str, query: &StreamQuery) -> Self {
+        let instance = fleet.open(name).await.unwrap();
+        let Opened {
+            subscription,
+            hello,
+        } = instance.subscribe(query).await.unwrap();
+        Self {
+            instance,
+            subscription,
+            hello,
+        }
+    }
+
+    async fn all(fleet: &NatsFleet, name: &str) -> Self {
+        Self::open(fleet, name, &after("0")).await
+    }
+
+    /// The next things that it gets, at least so many.
+    async fn next(&mut self, count: usize) -> Vec<Got> {
+        let mut got = Vec::new();
+        let read = async {
+            while got.len() < count {
+                self.subscription.read(256, |delivery| {
+                    got.push(match delivery {
+                        Delivery::Envelope { seq, json } => Got::Event(seq, json.to_string()),
+                        Delivery::Lost(lost) => Got::Lost(lost),
+                        Delivery::Epoch(notice) => Got::Epoch(notice.epoch),
+                        Delivery::Session(_) => return ControlFlow::Continue(()),
+                    });
+                    ControlFlow::Continue(())
+                });
+                if got.len() < count {
+                    std::future::poll_fn(|cx| self.subscription.poll_news(cx)).await;
+                }
+            }
+        };
+        let done = timeout(PATIENCE, read).await;
+        assert!(done.is_ok(), "only {} of {count}: {got:?}", got.len());
+        let ledger = self.subscription.ledger();
+        let sum = ledger.delivered + ledger.filtered + ledger.lost;
+        assert_eq!(sum, ledger.position() - ledger.start, "{ledger:?}");
+        got
+    }
+
+    async fn events(&mut self, count: usize) -> Vec<(u64, String)> {
+        let got = self.next(count).await.into_iter();
+        got.map(|it| match it {
+            Got::Event(seq, json) => (seq, json),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    }
+
+    async fn ended(&self, fleet: &NatsFleet) {
+        let ended = timeout(PATIENCE, fleet.ended(&self.instance));
+        ended.await.expect("the instance ends");
+    }
+}
+
+fn after(cursor: &str) -> StreamQuery {
+    StreamQuery {
+        after: Some(cursor.to_owned()),
+        ..StreamQuery::default()
+    }
+}
+
+/// The JSON of these events, as the instance has it.
+fn published(rig: &Rig, seqs: impl IntoIterator<Item = u64>) -> Vec<(u64, String)> {
+    let stream = rig.session.stream();
+    seqs.into_iter()
+        .map(|seq| (seq, stream.envelope(seq).unwrap().json().to_string()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_client_gets_byte_for_byte_what_was_published() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    for n in 0..300 {
+        let data = format!("{{ \"n\" : {n},\n \"text\": \"caf\u{e9} \\u00e9\", \"n\": 1e400 }}");
+        rig.publish(event("step", Category::Control, &data));
+    }
+    rig.settled(300).await;
+    let fleet = fleet(&server).await;
+    let mut client = Client::all(&fleet, "shop").await;
+    assert_eq!(client.events(300).await, published(&rig, 1..=300));
+    // And what follows, without a client of its own in the broker.
+    for n in 0..200 {
+        rig.publish(event("step", Category::Page, &format!("{n}")));
+        if n % 50 == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let mut late = Client::open(&fleet, "shop", &after("250")).await;
+    assert_eq!(client.events(200).await, published(&rig, 301..=500));
+    assert_eq!(late.events(250).await, published(&rig, 251..=500));
+    assert_eq!(client.instance.epoch(), rig.epoch());
+    assert!(Arc::ptr_eq(&client.instance, &late.instance));
+    let jetstream = server.jetstream().await;
+    let mut stream = jetstream.get_stream("tapline-0").await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.consumer_count, 1);
+}
+
+#[tokio::test]
+async fn what_the_gateway_does_not_keep_is_read_from_the_broker() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    let other = Rig::new(options(server.options(), "other"));
+    for n in 0..400 {
+        rig.publish(noise(3000, n));
+        other.publish_some(3);
+        if n % 20 == 0 {
+            rig.settled(n).await;
+        }
+    }
+    rig.settled(400).await;
+    other.settled(1200).await;
+    let small = NatsFleet::open(&server.options(), SMALL).await.unwrap();
+    let mut client = Client::all(&small, "shop").await;
+    assert_eq!(client.hello.lost, Some(0));
+    assert_eq!(client.events(400).await, published(&rig, 1..=400));
+    let mut middle = Client::open(&small, "shop", &after("170")).await;
+    assert_eq!(middle.events(230).await, published(&rig, 171..=400));
+    rig.publish_some(50);
+    assert_eq!(client.events(50).await, published(&rig, 401..=450));
+    assert_eq!(middle.events(50).await, published(&rig, 401..=450));
+
+    let page = |query: &str| {
+        let pairs: Vec<_> = query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap())
+            .collect();
+        PageQuery::from_pairs(pairs).unwrap()
+    };
+    for (query, expected) in [
+        ("after=10&limit=30", (11..=40).collect::<Vec<_>>()),
+        ("order=desc&limit=5", (446..=450).rev().collect()),
+        ("order=desc&limit=400&after=0", (51..=450).rev().collect()),
+        ("after=100&limit=3&category=page", Vec::new()),
+        ("after=100&limit=2&type=noi*", vec![101, 102]),
+    ] {
+        let page = client.instance.page(&page(query)).await.unwrap();
+        let seqs: Vec<_> = page.envelopes.iter().map(|it| it.seq()).collect();
+        assert_eq!(seqs, expected, "{query}");
+        assert_eq!(page.lost, 0, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_was_started_anew_is_another_epoch_in_the_same_stream() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let first = Rig::new(options(server.options(), "shop"));
+    first.publish_some(40);
+    first.settled(40).await;
+    let fleet = fleet(&server).await;
+    let mut client = Client::all(&fleet, "shop").await;
+    assert_eq!(client.events(40).await.len(), 40);
+    first.publish_some(5);
+    first.stop().await;
+    assert_eq!(client.events(5).await, published(&first, 41..=45));
+
+    let mut epochs = vec![first.epoch()];
+    for n in 0..3 {
+        let rig = Rig::new(options(server.options(), "shop"));
+        rig.publish_some(10 + n);
+        rig.stop().await;
+        epochs.push(rig.epoch());
+    }
+    client.ended(&fleet).await;
+    // As a client resumes that has received the first 43.
+    let cursor = format!("43-{}", epochs[0]);
+    let mut client = Client::open(&fleet, "shop", &after(&cursor)).await;
+    assert_eq!(client.hello.reason, HelloReason::Resumed);
+    assert_eq!(client.hello.epoch, epochs[0]);
+    let got = client.next(2 + 3 + 10 + 11 + 12).await;
+    let mut expected = published(&first, 44..=45);
+    let mut seqs: Vec<_> = got
+        .iter()
+        .map(|it| match it {
+            Got::Event(seq, json) if !expected.is_empty() => {
+                let (expected_seq, expected_json) = expected.remove(0);
+                assert_eq!((*seq, json), (expected_seq, &expected_json));
+                format!("{seq}")
+            }
+            Got::Event(seq, _) => format!("{seq}"),
+            Got::Epoch(epoch) => format!("{epoch}"),
+            Got::Lost(lost) => panic!("{lost:?}"),
+        })
+        .collect();
+    let wanted = [44, 45].iter().map(u64::to_string);
+    let mut wanted: Vec<_> = wanted.collect();
+    for (n, epoch) in epochs.iter().enumerate().skip(1) {
+        wanted.push(epoch.to_string());
+        wanted.extend((1..=9 + n).map(|seq| seq.to_string()));
+    }
+    assert_eq!(seqs.drain(..).collect::<Vec<_>>(), wanted);
+}
+
+#[tokio::test]
+async fn what_was_never_stored_is_an_exact_loss() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    // A ring that holds 64 events, and a broker that is away while 500 are published.
+    let rig = Rig::with(options(server.options(), "shop"), stream(64), None);
+    rig.publish_some(50);
+    rig.settled(50).await;
+    let fleet = fleet(&server).await;
+    let mut client = Client::all(&fleet, "shop").await;
+    assert_eq!(client.events(50).await.len(), 50);
+    server.kill();
+    rig.publish_some(500);
+    server.restart();
+    rig.settled(550).await;
+    let head = 550;
+    rig.publish_some(1);
+    rig.settled(head + 1).await;
+    client.ended(&fleet).await;
+    let ledger = client.subscription.ledger();
+    let cursor = format!("{}-{}", ledger.position(), rig.epoch());
+    let mut client = Client::open(&fleet, "shop", &after(&cursor)).await;
+    let mut position = ledger.position();
+    let mut lost = 0;
+    while position < head + 1 {
+        for got in client.next(1).await {
+            match got {
+                Got::Event(seq, _) => {
+                    assert_eq!(seq, position + 1);
+                    position = seq;
+                }
+                Got::Lost(gap) => {
+                    assert_eq!(gap.first, position + 1);
+                    assert_eq!(gap.matching, Some(gap.count()));
+                    lost += gap.count();
+                    position = gap.last;
+                }
+                Got::Epoch(epoch) => panic!("{epoch}"),
+            }
+        }
+    }
+    assert_eq!(lost, rig.status().ledger.lost);
+    assert!(0 < lost);
+}
+
+#[tokio::test]
+async fn a_gateway_outlives_the_broker() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    rig.publish_some(10);
+    rig.settled(10).await;
+    let fleet = fleet(&server).await;
+    let mut client = Client::all(&fleet, "shop").await;
+    assert_eq!(client.events(10).await.len(), 10);
+    for round in 0..2_u64 {
+        server.kill();
+        let down = Instant::now();
+        while fleet.readiness().is_ok() {
+            assert!(down.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        rig.publish_some(100);
+        server.restart();
+        let before = 10 + 100 * round;
+        assert_eq!(
+            client.events(100).await,
+            published(&rig, before + 1..=before + 100)
+        );
+        let same = fleet.open("shop").await.unwrap();
+        assert!(Arc::ptr_eq(&same, &client.instance));
+    }
+    assert!(fleet.readiness().is_ok());
+}
+
+#[tokio::test]
+async fn a_stream_that_was_deleted_begins_anew() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    rig.publish_some(30);
+    rig.settled(30).await;
+    let fleet = fleet(&server).await;
+    let mut client = Client::all(&fleet, "shop").await;
+    assert_eq!(client.events(30).await.len(), 30);
+    server
+        .jetstream()
+        .await
+        .delete_stream("tapline-0")
+        .await
+        .unwrap();
+    rig.publish_some(30);
+    rig.settled(60).await;
+    client.ended(&fleet).await;
+    let cursor = format!("30-{}", rig.epoch());
+    let mut client = Client::open(&fleet, "shop", &after(&cursor)).await;
+    let got = client.events(30).await;
+    assert_eq!(got, published(&rig, 31..=60));
+    // What was deleted is a loss for those who ask for it.
+    let mut all = Client::open(&fleet, "shop", &after(&format!("0-{}", rig.epoch()))).await;
+    assert_eq!(all.hello.reason, HelloReason::Evicted);
+    assert_eq!(all.hello.lost, Some(30));
+    assert_eq!(all.events(30).await, got);
+}
+
+#[tokio::test]
+async fn a_filter_holds_in_the_broker_as_in_memory() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    for n in 0..600_u64 {
+        let category = match n % 3 {
+            0 => Category::Page,
+            _ => Category::Console,
+        };
+        rig.publish(event("step", category, &n.to_string()));
+    }
+    rig.settled(600).await;
+    let small = NatsFleet::open(&server.options(), SMALL).await.unwrap();
+    let query = StreamQuery::from_pairs([("category", "page"), ("after", "0")]).unwrap();
+    let mut client = Client::open(&small, "shop", &query).await;
+    let seqs: Vec<_> = client.events(200).await.iter().map(|it| it.0).collect();
+    assert_eq!(seqs, (0..200).map(|n| 3 * n + 1).collect::<Vec<_>>());
+    let live = StreamQuery {
+        replay: Some(Replay::Live),
+        ..StreamQuery::default()
+    };
+    let mut live = Client::open(&small, "shop", &live).await;
+    rig.publish(event("step", Category::Page, "1"));
+    assert_eq!(live.events(1).await, published(&rig, [601]));
+}
+
+/// An instance with everything that it has beside its sink.
+struct Whole {
+    api: Arc<ApiService>,
+    leave: oneshot::Sender<()>,
+    left: tokio::task::JoinHandle<()>,
+}
+
+fn whole(nats: NatsOptions, name: &str) -> Whole {
+    let stream = EventStream::new(Retention::default()).unwrap();
+    let api = Arc::new(ApiService::new(TelemetrySession::new(stream)));
+    let presence = Presence::new(nats, name.parse().unwrap(), api.clone());
+    let (leave, leaves) = oneshot::channel();
+    let left = tokio::spawn(presence.run(async {
+        let _ = leaves.await;
+    }));
+    Whole { api, leave, left }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn instances_are_listed_while_they_say_that_they_run() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "stored"));
+    rig.publish_some(1);
+    rig.settled(1).await;
+    let one = whole(server.options(), "one");
+    let fleet = fleet(&server).await;
+    // One that was there before the gateway, and one that comes later.
+    let names = || {
+        let all = fleet.instances().into_iter().filter(|it| it.alive);
+        all.map(|it| it.name).collect::<Vec<_>>()
+    };
+    until("one", || names() == ["one"]).await;
+    let two = whole(server.options(), "two");
+    until("two", || names() == ["one", "two"]).await;
+    let _ = two.leave.send(());
+    two.left.await.unwrap();
+    until("two leaves", || names() == ["one"]).await;
+    assert_eq!(fleet.instances().len(), 2);
+    // One that has stored nothing yet can be read from.
+    let instance = fleet.open("one").await.unwrap();
+    assert_eq!(instance.epoch(), one.api.epoch());
+    for unknown in ["three", "a.b", "", "*", ">"] {
+        let refused = fleet.open(unknown).await.err().unwrap();
+        assert!(
+            matches!(refused, ApiError::UnknownInstance(_)),
+            "{unknown}: {refused}"
+        );
+    }
+    // And one that says nothing but has stored something.
+    assert!(fleet.open("stored").await.is_ok());
+}
+
+#[tokio::test]
+async fn the_session_of_an_instance_is_changed_through_the_gateway() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "silent"));
+    rig.publish_some(1);
+    rig.settled(1).await;
+    let one = whole(server.options(), "one");
+    let fleet = fleet(&server).await;
+    until("one", || !fleet.instances().is_empty()).await;
+    let instance = fleet.open("one").await.unwrap();
+    let none = instance.state().await.unwrap_err();
+    assert_eq!(none.code().as_str(), "not_configured");
+    let config = ConfigRequest::default();
+    let PutAnswer::Started(started) = instance.put(&config, "id-1").await.unwrap() else {
+        panic!("a session was there");
+    };
+    assert_eq!(instance.state().await.unwrap(), one.api.state().unwrap());
+    // Asked again, it is the same session; asked with another id, it is replaced.
+    let PutAnswer::Started(again) = instance.put(&config, "id-1").await.unwrap() else {
+        panic!("it was carried out twice");
+    };
+    assert_eq!(again, started);
+    let replaced = instance.put(&config, "id-2").await.unwrap();
+    assert!(matches!(replaced, PutAnswer::Replaced(_)));
+    let ended = instance.delete("id-3").await.unwrap();
+    assert_eq!(ended.session_id, None);
+    assert_eq!(instance.delete("id-3").await.unwrap(), ended);
+    let none = instance.delete("id-4").await.unwrap_err();
+    assert_eq!(none.code().as_str(), "not_configured");
+    assert!(one.api.state().is_err());
+
+    let silent = fleet.open("silent").await.unwrap();
+    let begin = Instant::now();
+    let refused = silent.put(&config, "id-5").await.err().unwrap();
+    assert!(matches!(refused, ApiError::NoAnswer(_)), "{refused}");
+    assert!(begin.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
+async fn a_gateway_without_streams_says_what_creates_them() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let refused = NatsFleet::open(&server.options(), GATEWAY_RETENTION).await;
+    let error = refused.err().unwrap().to_string();
+    assert!(error.contains("creates them when it starts"), "{error}");
+}
