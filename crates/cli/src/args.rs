@@ -17,7 +17,7 @@ use tapline_oapi::{Category, SourceKind};
 use crate::player::Pace;
 use crate::template::Template;
 use crate::units::{self, InvalidNumber};
-pub(crate) use server::{Access, Archive, Dumps, Limits, Server, Streams};
+pub(crate) use server::{Access, Archive, Dumps, Gateway, Limits, Server, Streams};
 
 pub(crate) mod archive;
 pub(crate) mod browser;
@@ -28,7 +28,7 @@ mod otlp;
 pub(crate) mod session;
 
 pub(crate) use browser::{Browser, Redact, Retries};
-pub(crate) use nats::Nats;
+pub(crate) use nats::{Nats, NatsConnection};
 pub(crate) use otlp::Otlp;
 
 /// A live stream of the events of a browser or agent sandbox: serve it, publish into it, follow it.
@@ -58,6 +58,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage; `why`, `diff`, `run`, `wait` and `d
 pub(crate) enum Command {
     /// Run a server: one stream of events, over HTTP and Server-Sent Events
     Serve(Serve),
+    /// Serve many servers that store their events in NATS, from anywhere: the same routes for each, by its name
+    #[command(after_help = GATEWAY_EXAMPLES)]
+    Gateway(Gateway),
     /// Run a server with a demo browser, or with a recording where no browser is installed
     Demo(Demo),
     /// Show a server's session, what is captured, its readers and its sinks
@@ -206,6 +209,16 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) server: Server,
 }
+
+const GATEWAY_EXAMPLES: &str = "\
+Prints `listening on http://ADDR:PORT` (https with TLS) on standard output when it is ready. It keeps nothing: there can be \
+any number of gateways, and a client resumes at any of them.
+
+Examples:
+  tapline serve --start --nats nats://127.0.0.1:4222 --instance shop-1     a server whose events are stored in NATS
+  tapline gateway --nats nats://127.0.0.1:4222 --listen :10002             a gateway to all that do so
+  curl http://127.0.0.1:10002/instances                                    which there are
+  tapline tail --url http://127.0.0.1:10002/instances/shop-1               follows one of them";
 
 const SERVE_EXAMPLES: &str = "\
 Prints `listening on http://ADDR:PORT` (https with TLS) on standard output when it is ready. SIGTERM \

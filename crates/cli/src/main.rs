@@ -12,6 +12,7 @@ mod args;
 mod units;
 
 mod serve;
+mod gateway;
 mod sinks;
 mod demo;
 mod chromium;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
             Command::Doctor(args) => return doctor::run(args).await,
             Command::Wait(args) => return session::wait(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Gateway(args) => gateway::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Status(args) => session::status(args).await,
             Command::Start(args) => session::start(args).await,

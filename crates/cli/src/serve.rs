@@ -9,6 +9,7 @@ use tapline_access::{AccessConfig, TlsFiles};
 use tapline_api::{ApiService, MemoryHistory};
 use tapline_cdp::CdpSource;
 use tapline_events::{CapacityError, EventStream, Retention};
+use tapline_nats::Presence;
 use tapline_oapi::ConfigRequest;
 use tapline_relay::{Relay, RelayOptions};
 use tapline_server::{Options, Shutdown};
@@ -93,7 +94,7 @@ pub(crate) async fn serve(
     setup: Setup,
     welcome: impl FnOnce(&str) -> String,
 ) -> Result<(), Failure> {
-    start_log(&args.log)?;
+    start_log(&args.listen.log)?;
     let retention = Retention {
         events: args.capacity,
         bytes: args.capacity_bytes as u64,
@@ -107,18 +108,14 @@ pub(crate) async fn serve(
         Failure::Usage(format!("--{flag}: {error}"))
     })?;
     let options = options(args.access, &args.streams, &args.limits)?;
-    check(args.listen, &options)?;
-    let listener = listen(args.listen)?;
-    let address = listener.local_addr().map_err(|source| Failure::Listen {
-        address: args.listen,
-        source,
-    })?;
+    let (listener, url) = listen(args.listen.listen, &options)?;
     // From here on a signal starts a graceful shutdown.
     let signal = signals::stop_requested().map_err(Failure::Runtime)?;
     reload::spawn(options.access.clone(), setup.redaction).map_err(Failure::Runtime)?;
 
     let memory = MemoryHistory::new(stream.clone());
     let session = TelemetrySession::new(stream);
+    let instance = args.nats.instance()?;
     let api = sinks::add(
         ApiService::new(session),
         args.archive,
@@ -129,6 +126,13 @@ pub(crate) async fn serve(
     )
     .await?;
     let api = Arc::new((setup.sources)(api));
+    let (leave, leaves) = oneshot::channel::<()>();
+    let presence = instance.map(|(nats, name)| {
+        let presence = Presence::new(nats, name, api.clone());
+        tokio::spawn(presence.run(async {
+            let _ = leaves.await;
+        }))
+    });
     if setup.start {
         api.put(&ConfigRequest::default())
             .await
@@ -147,19 +151,13 @@ pub(crate) async fn serve(
             (Some(tokio::spawn(relay.run(ends))), line)
         }
     };
-    let scheme = if options.access.has_tls() {
-        "https"
-    } else {
-        "http"
-    };
-    let url = format!("{scheme}://{address}");
     // The socket accepts connections already: they wait for the few steps until they are answered.
     print(&format!(
         "listening on {url}\n{relay_line}{}",
         welcome(&url)
     ))?;
 
-    let budget = Budget(args.shutdown_timeout);
+    let budget = Budget(args.listen.shutdown_timeout);
     let producers = api.clone();
     let (sinks_end, sinks_have_ended) = oneshot::channel();
     let shutdown = async move {
@@ -176,6 +174,10 @@ pub(crate) async fn serve(
             // Nothing is published any more. Sinks end while streams get what is left.
             tokio::spawn(async move {
                 producers.shutdown_sinks(end).await;
+                let _ = leave.send(());
+                if let Some(presence) = presence {
+                    let _ = tokio::time::timeout_at(end.into(), presence).await;
+                }
                 let _ = sinks_end.send(());
             });
         })
@@ -238,7 +240,11 @@ fn log_filter(filter: &str) -> Result<Targets, String> {
 }
 
 /// The access rules and limits that the flags describe.
-fn options(access: Access, streams: &Streams, limits: &Limits) -> Result<Options, Failure> {
+pub(crate) fn options(
+    access: Access,
+    streams: &Streams,
+    limits: &Limits,
+) -> Result<Options, Failure> {
     let config = AccessConfig {
         token: token::source(access.token_file.as_deref())?,
         allow_origins: access.allow_origin,
@@ -295,19 +301,32 @@ fn check(address: SocketAddr, options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+/// Listens, unless every client that reaches the address could do everything. Returns the URL, too.
+pub(crate) fn listen(
+    address: SocketAddr,
+    options: &Options,
+) -> Result<(TcpListener, String), Failure> {
+    check(address, options)?;
+    let failed = |source| Failure::Listen { address, source };
+    let listener = bind(address).map_err(failed)?;
+    let scheme = match options.access.has_tls() {
+        true => "https",
+        false => "http",
+    };
+    let url = format!("{scheme}://{}", listener.local_addr().map_err(failed)?);
+    Ok((listener, url))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     /// How many connections may wait to be accepted. After a restart all clients reconnect at once. The
     /// system has a limit of its own, `net.core.somaxconn`, 4,096 by default.
     const BACKLOG: u32 = 4096;
-    let listen = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        // Or a restart would have to wait until the last connections are forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().map_err(|source| Failure::Listen { address, source })
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Or a restart would have to wait until the last connections are forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

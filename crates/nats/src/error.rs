@@ -127,7 +127,10 @@ pub enum NatsError {
 impl NatsError {
     /// Whether the same attempt may succeed later, without a change by hand.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::JetStream { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::JetStream { .. } | Self::NoStreams { .. }
+        )
     }
 }
 

@@ -78,30 +78,38 @@ pub(crate) struct NatsConnection {
 }
 
 impl NatsConnection {
-    pub(crate) fn options(self, urls: &str) -> Result<NatsOptions, Failure> {
+    pub(crate) fn options(&self, urls: &str) -> Result<NatsOptions, Failure> {
         let options = NatsOptions::new(urls);
         let mut options = options.map_err(|error| Failure::Usage(format!("--nats: {error}")))?;
-        options.credentials_file = self.nats_creds;
-        options.ca_file = self.nats_ca_file;
-        options.client_cert = self.nats_cert.zip(self.nats_key);
+        options.credentials_file.clone_from(&self.nats_creds);
+        options.ca_file.clone_from(&self.nats_ca_file);
+        options.client_cert = self.nats_cert.clone().zip(self.nats_key.clone());
         Ok(options)
     }
 }
 
 impl Nats {
+    /// The servers, and the name under which this program is known there. `None` without servers.
+    pub(crate) fn instance(&self) -> Result<Option<(NatsOptions, InstanceName)>, Failure> {
+        let Some(urls) = &self.nats else {
+            return Ok(None);
+        };
+        let instance = match &self.instance {
+            Some(instance) => instance.clone(),
+            None => host_name()?,
+        };
+        Ok(Some((self.connection.options(urls)?, instance)))
+    }
+
     /// The sink, if there is a server. `archive`: where to read what memory has lost.
     pub(crate) fn sink(
         self,
         archive: Option<Arc<dyn History>>,
     ) -> Result<Option<NatsSink>, Failure> {
-        let Some(urls) = self.nats else {
+        let Some((nats, instance)) = self.instance()? else {
             return Ok(None);
         };
-        let instance = match self.instance {
-            Some(instance) => instance,
-            None => host_name()?,
-        };
-        let mut options = SinkOptions::new(self.connection.options(&urls)?, instance);
+        let mut options = SinkOptions::new(nats, instance);
         options.streams.partitions = self.nats_partitions;
         options.streams.replicas = self.nats_replicas;
         options.streams.max_age = self.nats_age;

@@ -1,4 +1,4 @@
-//! The flags that `tapline serve` and `tapline demo` share: the address, access control and limits.
+//! The flags that `tapline serve`, `tapline demo` and `tapline gateway` share: the address, access control and limits.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,18 +7,36 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use tapline_archive::ArchiveOptions;
 
-use super::{Nats, Otlp, capacity, capacity_bytes, not_none};
+use super::{Nats, NatsConnection, Otlp, capacity, capacity_bytes, not_none};
 use crate::units;
 
-/// The flags of every server, whatever its source of events is.
+/// The flags of everything that listens.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
-pub(crate) struct Server {
+pub(crate) struct Listen {
     /// The address to listen on, or `:PORT` or `localhost:PORT` for 127.0.0.1; port 0 takes a free port. An address
     /// other than loopback needs a token
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10001", value_parser = units::address)]
     #[arg(env = "TAPLINE_LISTEN", hide_env_values = true)]
     pub(crate) listen: SocketAddr,
+
+    /// What to log to standard error: off, error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(env = "TAPLINE_LOG", hide_env_values = true)]
+    pub(crate) log: String,
+
+    /// The most time from a SIGTERM or Ctrl-C to the end of the program: for the browser to be detached, for
+    /// streams to receive what is left, and for it to be exported
+    #[arg(long, value_name = "TIME", default_value = "9s", value_parser = units::time)]
+    #[arg(env = "TAPLINE_SHUTDOWN_TIMEOUT", hide_env_values = true)]
+    pub(crate) shutdown_timeout: Duration,
+}
+
+/// The flags of every server of one stream, whatever its source of events is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Server {
+    #[command(flatten)]
+    pub(crate) listen: Listen,
 
     /// Retain at most this many events, rounded up to a power of two; the oldest are dropped first
     #[arg(long, value_name = "EVENTS", default_value = "65536", value_parser = capacity)]
@@ -35,17 +53,6 @@ pub(crate) struct Server {
     #[arg(long, value_name = "EVENTS", default_value = "16Mi", value_parser = units::count)]
     #[arg(env = "TAPLINE_CATEGORY_LOG", hide_env_values = true)]
     pub(crate) category_log: usize,
-
-    /// What to log to standard error: off, error, warn, info, debug, trace, or a tracing filter
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    #[arg(env = "TAPLINE_LOG", hide_env_values = true)]
-    pub(crate) log: String,
-
-    /// The most time from a SIGTERM or Ctrl-C to the end of the program: for the browser to be detached, for
-    /// streams to receive what is left, and for it to be exported
-    #[arg(long, value_name = "TIME", default_value = "9s", value_parser = units::time)]
-    #[arg(env = "TAPLINE_SHUTDOWN_TIMEOUT", hide_env_values = true)]
-    pub(crate) shutdown_timeout: Duration,
 
     #[command(flatten)]
     pub(crate) archive: Archive,
@@ -239,6 +246,41 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = patience)]
     #[arg(env = "TAPLINE_IDLE_TIMEOUT", hide_env_values = true)]
     pub(crate) idle_timeout: Duration,
+}
+
+/// What a gateway listens on, and where the instances are that it serves.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Gateway {
+    /// Serve the instances that store their events in these NATS servers: nats://HOST:PORT or tls://HOST:PORT, those of
+    /// a cluster joined by commas. Needs nats-server 2.12 or later with JetStream
+    #[arg(long, value_name = "URL")]
+    #[arg(env = "TAPLINE_NATS", hide_env_values = true)]
+    pub(crate) nats: String,
+
+    #[command(flatten)]
+    pub(crate) connection: NatsConnection,
+
+    /// Keep at most this many events in memory of each instance that is read from; older ones are read from NATS
+    #[arg(long, value_name = "EVENTS", default_value = "8192", value_parser = capacity)]
+    #[arg(env = "TAPLINE_CAPACITY", hide_env_values = true)]
+    pub(crate) capacity: usize,
+
+    /// Use roughly this much memory for the events of each instance that is read from
+    #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = capacity_bytes)]
+    #[arg(env = "TAPLINE_CAPACITY_BYTES", hide_env_values = true)]
+    pub(crate) capacity_bytes: usize,
+
+    #[command(flatten)]
+    pub(crate) listen: Listen,
+
+    #[command(flatten)]
+    pub(crate) access: Access,
+
+    #[command(flatten)]
+    pub(crate) streams: Streams,
+
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 fn number(text: &str) -> Result<usize, String> {
