@@ -3,6 +3,7 @@
 
 mod server;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use clap::builder::{
 use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
 use tapline_cdp::Endpoint;
 use tapline_client::Cursor;
+use tapline_nats::InstanceName;
 use tapline_oapi::{Category, SourceKind};
 
 use crate::player::Pace;
@@ -331,7 +333,12 @@ pub(crate) struct Remote {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10001")]
     #[arg(env = "TAPLINE_URL", hide_env_values = true)]
-    pub(crate) url: String,
+    url: String,
+
+    /// The server is a gateway, and this is the instance that is meant: short for URL/instances/NAME
+    #[arg(long, value_name = "NAME")]
+    #[arg(env = "TAPLINE_REMOTE_INSTANCE", hide_env_values = true)]
+    instance: Option<InstanceName>,
 
     /// The server's token is in this file; or put the token itself into TAPLINE_TOKEN
     #[arg(long, value_name = "FILE")]
@@ -343,6 +350,16 @@ pub(crate) struct Remote {
     #[arg(long, value_name = "FILE")]
     #[arg(env = "TAPLINE_CA_FILE", hide_env_values = true)]
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl Remote {
+    /// The address of the server, or of the instance behind it.
+    pub(crate) fn url(&self) -> Cow<'_, str> {
+        match &self.instance {
+            Some(name) => format!("{}/instances/{name}", self.url.trim_end_matches('/')).into(),
+            None => (&*self.url).into(),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -83,7 +83,7 @@ pub(crate) async fn run(args: Doctor) -> Result<ExitCode, Failure> {
     checks.push(demo());
     let printed = match args.json {
         true => {
-            let all = serde_json::json!({ "url": args.remote.url, "checks": checks });
+            let all = serde_json::json!({ "url": args.remote.url(), "checks": checks });
             print(&format!("{all}\n"))
         }
         false => write(&checks).map_err(Failure::Output),

@@ -118,7 +118,10 @@ async fn status_of(args: &Run) -> Result<ExitStatus, Failure> {
         source,
     };
     let mut command = Command::new(program);
-    command.args(arguments).env("TAPLINE_URL", &args.remote.url);
+    command
+        .args(arguments)
+        .env("TAPLINE_URL", &*args.remote.url())
+        .env_remove("TAPLINE_REMOTE_INSTANCE");
     let mut child = command.spawn().map_err(not_started)?;
     loop {
         tokio::select! {

@@ -45,8 +45,8 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Option<Token>, Failure> {
 /// A client of the server that was asked for, with the token that was given.
 pub(crate) fn client(remote: &Remote) -> Result<Client, Failure> {
     let client = match &remote.ca_file {
-        Some(file) => Client::with_ca_file(&remote.url, file),
-        None => Client::new(&remote.url),
+        Some(file) => Client::with_ca_file(&remote.url(), file),
+        None => Client::new(&remote.url()),
     };
     let client = client.map_err(|error| match error {
         ClientError::InvalidUrl { .. } => Failure::Usage(error.to_string()),
