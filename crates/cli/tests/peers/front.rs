@@ -30,6 +30,8 @@ pub(crate) struct Front {
 struct State {
     /// Where the program listens.
     program: String,
+    /// Under which path the stream is there: that of an instance, at a gateway.
+    path: String,
     /// The heads of the requests that went to the program's stream.
     asked: Vec<String>,
     /// What came back on the newest of these.
@@ -74,6 +76,12 @@ impl Front {
     /// From now on, the program is this one.
     pub(crate) fn hand_on_to(&self, program: &str) {
         program.clone_into(&mut self.state.0.lock().unwrap().program);
+    }
+
+    /// From now on, the program is a gateway, and what it has under this path.
+    pub(crate) fn hand_on_to_instance(&self, program: &str, path: &str) {
+        self.hand_on_to(program);
+        path.clone_into(&mut self.state.0.lock().unwrap().path);
     }
 
     /// Breaks off the stream on which `text` comes next, right behind it.
@@ -131,13 +139,16 @@ impl Answering {
         let mut body = vec![0; content_length(&head)];
         reader.read_exact(&mut body)?;
         let target = head.split(' ').nth(1).unwrap_or_default();
+        let (program, path) = {
+            let state = self.state.0.lock().unwrap();
+            (state.program.clone(), state.path.clone())
+        };
         match target.split('?').next().unwrap_or_default() {
             "/page" => write_answer(socket, "text/html", PAGE)?,
             "/client" => write_answer(socket, "text/html", CLIENT_PAGE)?,
             "/page.mjs" => write_answer(socket, "text/javascript", CLIENT)?,
             "/ticket" => {
-                let program = self.state.0.lock().unwrap().program.clone();
-                let ticket = ticket(&program, r#"{"expires_in":1}"#);
+                let ticket = ticket(&program, &path, r#"{"expires_in":1}"#);
                 write_answer(socket, "text/plain", &ticket)?;
             }
             "/report" => {
@@ -148,16 +159,17 @@ impl Answering {
                 write_answer(socket, "text/plain", "")?;
             }
             "/browsers/one" => {
-                let program = self.state.0.lock().unwrap().program.clone();
-                let ticket = ticket(&program, "{}");
+                let ticket = ticket(&program, &path, "{}");
                 let browser = json!({
                     "session_id": "one",
-                    "base_url": self.url,
+                    "base_url": format!("{}{path}", self.url),
                     "cdp_ws_url": format!("ws://127.0.0.1/cdp?jwt={ticket}"),
                 });
                 write_answer(socket, "application/json", &browser.to_string())?;
             }
-            "/telemetry/stream" => self.hand_on(socket, &head)?,
+            target if target.strip_prefix(&*path) == Some("/telemetry/stream") => {
+                self.hand_on(socket, &head)?;
+            }
             _ => socket.write_all(
                 b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
             )?,
@@ -231,8 +243,13 @@ pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// A ticket for the program's stream.
-fn ticket(program: &str, request: &str) -> String {
-    let answer = http::ask(program, "POST", "/telemetry/tickets", request);
+fn ticket(program: &str, path: &str, request: &str) -> String {
+    let answer = http::ask(
+        program,
+        "POST",
+        &format!("{path}/telemetry/tickets"),
+        request,
+    );
     let answer: Value = serde_json::from_str(&answer.body).unwrap();
     answer["ticket"].as_str().unwrap().to_owned()
 }

@@ -26,6 +26,7 @@ mod browser;
 mod clients;
 mod document;
 mod examples;
+mod fleet;
 mod generators;
 mod har;
 mod live_page;

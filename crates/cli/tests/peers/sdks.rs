@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::fleet;
 use crate::front::{Front, header};
 use crate::http;
+use crate::nats::{Nats, exported};
 use crate::peer;
 use crate::program::{Running, Server};
 use crate::quick::{QuickServer, is_long_silence};
@@ -141,6 +143,51 @@ fn kernel_yields_what_is_published() {
 #[test]
 fn onkernel_yields_what_is_published() {
     yields_what_is_published(Sdk::Node);
+}
+
+/// Under the path of the service's own control API, with the SDK as it is.
+fn follows_an_instance_at_a_gateway(sdk: Sdk, name: &str) {
+    let Some(nats) = Nats::start(name) else {
+        return;
+    };
+    let server = serve(&[
+        "--nats",
+        &nats.url,
+        "--instance",
+        name,
+        "--nats-bytes",
+        "16MiB",
+    ]);
+    let gateway = fleet::gateway(&nats, "127.0.0.1:0", &[]);
+    server.publish_lines(include_str!("../../data/browser-events.ndjson"));
+    let path = format!("/browsers/{name}");
+    let head = published(&server).last().unwrap()["seq"].as_f64().unwrap();
+    exported(&server, head as u64);
+    let front = Front::alone();
+    front.hand_on_to_instance(gateway.address(), &path);
+    let Some(mut following) = sdk.follow(&front, "", "") else {
+        return;
+    };
+    front.wait_for_answer(|answer| answer.contains("text/event-stream"));
+    // What is stored already, and what follows.
+    server.publish_steps(3);
+    let expected = published(&server);
+    for event in &expected {
+        assert_eq!(yielded(&mut following, 1)[0], *event);
+    }
+    let asked = &front.asked()[0];
+    let stream = format!("GET {path}/telemetry/stream?replay=all&jwt=");
+    assert!(asked.starts_with(&stream), "{asked}");
+}
+
+#[test]
+fn kernel_follows_an_instance_at_a_gateway() {
+    follows_an_instance_at_a_gateway(Sdk::Python, "kernel-sdk");
+}
+
+#[test]
+fn onkernel_follows_an_instance_at_a_gateway() {
+    follows_an_instance_at_a_gateway(Sdk::Node, "onkernel-sdk");
 }
 
 fn resumes_where_it_stopped(sdk: Sdk) {

@@ -1,0 +1,300 @@
+//! Several servers, a NATS server and gateways: what a client gets at a gateway is what it would get at the server.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::front::header;
+use crate::http::ask;
+use crate::nats::{Nats, exported};
+use crate::program::{DEADLINE, Directory, Server, run};
+use crate::wire::{Caller, Follower, in_time};
+
+fn instance(nats: &Nats, name: &str, more: &[&str]) -> Server {
+    let args = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--start",
+        "--instance",
+        name,
+    ];
+    let streams = [
+        "--nats",
+        &nats.url,
+        "--nats-partitions",
+        "2",
+        "--nats-bytes",
+        "64MiB",
+    ];
+    Server::with(&[&args, &streams, more].concat())
+}
+
+pub(crate) fn gateway(nats: &Nats, listen: &str, more: &[&str]) -> Server {
+    let args = ["gateway", "--listen", listen, "--nats", &nats.url];
+    Server::with(&[&args, more].concat())
+}
+
+/// Waits until the gateway lists so many instances that run.
+fn listed(gateway: &Server, count: usize) -> Vec<Value> {
+    let started = Instant::now();
+    loop {
+        let list = ask(gateway.address(), "GET", "/instances", "");
+        let list: Value = serde_json::from_str(&list.body).unwrap();
+        let alive = list["instances"].as_array().unwrap().iter();
+        let alive: Vec<_> = alive.filter(|it| it["alive"] == true).cloned().collect();
+        if alive.len() == count {
+            return alive;
+        }
+        assert!(started.elapsed() < DEADLINE, "{alive:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Follows an instance, at the one gateway or the other, until it has the event with this seq. Each event comes once and in
+/// order, and nothing is lost.
+async fn follow_all(gateways: [String; 2], name: &'static str, last: u64) -> usize {
+    let (mut cursor, mut position, mut opened) = (String::new(), 0, 0);
+    while position < last {
+        let at = format!("{}/instances/{name}", gateways[opened % 2]);
+        opened += 1;
+        let opening = Follower::open(&at, "&replay=all", &cursor);
+        let Ok(Ok(mut follower)) = tokio::time::timeout(DEADLINE, opening).await else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        while position < last
+            && let Ok(Some(frame)) = tokio::time::timeout(DEADLINE, follower.next()).await
+        {
+            assert_ne!(frame.name, "gap", "{name}: {}", frame.data);
+            if frame.name == "hello" {
+                let hello = frame.json();
+                assert_eq!(hello["used"], position, "{name}: {hello}");
+                assert_eq!(hello["lost"], 0, "{name}: {hello}");
+            }
+            if let Some(seq) = frame.seq() {
+                assert_eq!(seq, position + 1, "{name}");
+                position = seq;
+                cursor = frame.id;
+            }
+        }
+    }
+    opened
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_lose_nothing_while_gateways_and_the_broker_are_killed() {
+    const BATCHES: u64 = 60;
+    const LINES: u64 = 25;
+    let Some(mut nats) = Nats::start("fleet-kill") else {
+        return;
+    };
+    let names = ["one", "two", "three"];
+    let instances = names.map(|name| instance(&nats, name, &[]));
+    let first = gateway(&nats, "127.0.0.1:0", &[]);
+    let second = gateway(&nats, "127.0.0.1:0", &[]);
+    listed(&first, 3);
+    let gateways = [first.address().to_owned(), second.address().to_owned()];
+    let last = BATCHES * LINES;
+    let following = names.map(|name| tokio::spawn(follow_all(gateways.clone(), name, last)));
+    let publishing = instances.each_ref().map(|server| {
+        let address = server.address().to_owned();
+        tokio::spawn(async move {
+            let mut caller = in_time(Caller::connect(&address)).await.unwrap();
+            let line = "{\"type\":\"step\",\"category\":\"control\"}\n";
+            for _ in 0..BATCHES {
+                in_time(caller.publish(&line.repeat(LINES as usize)))
+                    .await
+                    .unwrap();
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+    });
+    sleep(Duration::from_millis(500)).await;
+    // kill -9, and another one in its place.
+    drop(first);
+    sleep(Duration::from_millis(300)).await;
+    let first = gateway(&nats, &gateways[0], &[]);
+    sleep(Duration::from_millis(300)).await;
+    drop(second);
+    sleep(Duration::from_millis(300)).await;
+    nats.restart();
+    let _second = gateway(&nats, &gateways[1], &[]);
+    for publishing in publishing {
+        in_time(publishing).await.unwrap();
+    }
+    for following in following {
+        let opened = in_time(following).await.unwrap();
+        assert!(1 < opened, "no gateway was killed under it");
+    }
+    for server in &instances {
+        exported(server, last);
+    }
+    drop(first);
+}
+
+#[test]
+fn an_instance_that_was_killed_is_read_on_and_its_next_run_follows() {
+    let Some(nats) = Nats::start("fleet-restart") else {
+        return;
+    };
+    let archive = Directory::new("fleet-restart-archive");
+    for (name, more) in [
+        ("plain", vec![]),
+        (
+            "archiving",
+            vec!["--archive".to_owned(), archive.path("events")],
+        ),
+    ] {
+        let more: Vec<_> = more.iter().map(String::as_str).collect();
+        let server = instance(&nats, name, &more);
+        let gateway = gateway(&nats, "127.0.0.1:0", &[]);
+        server.publish_steps(40);
+        exported(&server, 40);
+        let at = |path: &str| format!("/instances/{name}/telemetry{path}");
+        let before = ask(gateway.address(), "GET", &at("/events?limit=40"), "");
+        assert_eq!(before.status, 200, "{before:?}");
+        let epoch = header(&before.head, "x-epoch").unwrap().to_owned();
+        // kill -9. What it has stored can be read, its state cannot.
+        drop(server);
+        let silent = ask(gateway.address(), "GET", &at(""), "");
+        assert_eq!(silent.status, 504, "{silent:?}");
+        assert!(silent.body.contains("no_answer"), "{silent:?}");
+        let again = ask(gateway.address(), "GET", &at("/events?limit=40"), "");
+        assert_eq!(again.body, before.body);
+
+        let server = instance(&nats, name, &more);
+        server.publish_steps(3);
+        exported(&server, 3);
+        // A cursor of the run before leads into the next one.
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let followed = runtime.block_on(async {
+            let place = format!("{}/instances/{name}", gateway.address());
+            let mut followed = Vec::new();
+            let mut cursor = format!("38-{epoch}");
+            while followed.len() < 6 {
+                let mut follower = Follower::open_again(&place, "", &cursor).await;
+                while followed.len() < 6
+                    && let Some(frame) = in_time(follower.next()).await
+                {
+                    assert_ne!(frame.name, "gap");
+                    if frame.name == "epoch" {
+                        followed.push(frame.json()["from"].to_string());
+                    }
+                    if let Some(seq) = frame.seq() {
+                        followed.push(seq.to_string());
+                        cursor = frame.id;
+                    }
+                }
+            }
+            followed
+        });
+        let from = format!("\"{epoch}\"");
+        assert_eq!(followed, ["39", "40", &from, "1", "2", "3"], "{name}");
+        server.stop();
+    }
+}
+
+#[test]
+fn the_terminal_reads_an_instance_by_its_name() {
+    let Some(nats) = Nats::start("fleet-terminal") else {
+        return;
+    };
+    let server = instance(&nats, "shop-7", &[]);
+    let gateway = gateway(&nats, "127.0.0.1:0", &[]);
+    server.publish_lines(include_str!("../../data/browser-events.ndjson"));
+    let head: Value =
+        serde_json::from_str(&ask(server.address(), "GET", "/telemetry", "").body).unwrap();
+    exported(&server, head["seq"].as_u64().unwrap());
+    listed(&gateway, 1);
+    for command in [
+        vec!["why", "--utc"],
+        vec!["requests", "--utc"],
+        vec!["export", "--format", "ndjson"],
+        vec!["wait", "--type", "console_*", "--after", "0"],
+    ] {
+        let here = run(&[&*command, &["--url", &server.url]].concat());
+        let there = [&*command, &["--url", &gateway.url, "--instance", "shop-7"]].concat();
+        let there = run(&there);
+        assert_eq!(
+            (there.code, there.out),
+            (here.code, here.out),
+            "{command:?}: {}",
+            there.err
+        );
+    }
+    let status = run(&["status", "--url", &gateway.url, "--instance", "shop-7"]);
+    assert_eq!(status.code, Some(0), "{status:?}");
+    assert!(status.out.contains("/instances/shop-7"), "{}", status.out);
+    let unknown = run(&["status", "--url", &gateway.url, "--instance", "shop-8"]);
+    assert_eq!(unknown.code, Some(1));
+    assert!(
+        unknown.err.contains("no instance `shop-8` is known"),
+        "{}",
+        unknown.err
+    );
+    let refused = run(&[
+        "publish",
+        "--url",
+        &gateway.url,
+        "--instance",
+        "shop-7",
+        "--type",
+        "page_load",
+    ]);
+    assert!(
+        refused.err.contains("publish at the instance"),
+        "{}",
+        refused.err
+    );
+}
+
+/// The rights that `docs/fleet.md` shows: an instance can publish its own events and nothing else.
+#[test]
+fn an_instance_with_the_documented_rights_can_be_no_other_one() {
+    let docs = include_str!("../../../../docs/fleet.md");
+    let config = docs.split("```conf\n").nth(1).expect("it is documented");
+    let config = config.split("```").next().unwrap();
+    let Some(nats) = Nats::start_with("fleet-rights", config) else {
+        return;
+    };
+    let dir = Directory::new("fleet-rights-files");
+    let file = |user: &str| {
+        let path = dir.path(user);
+        fs::write(&path, format!("user: {user}\npassword: change-me\n")).unwrap();
+        path
+    };
+    let (admin, shop) = (file("gateway"), file("shop-1"));
+    // The first one creates the streams.
+    let creator = instance(&nats, "first", &["--nats-creds", &file("operator")]);
+    creator.publish_steps(1);
+    exported(&creator, 1);
+    let own = instance(&nats, "shop-1", &["--nats-creds", &shop]);
+    own.publish_steps(5);
+    exported(&own, 5);
+    let gateway = gateway(&nats, "127.0.0.1:0", &["--nats-creds", &admin]);
+    listed(&gateway, 2);
+    let state = ask(gateway.address(), "GET", "/instances/shop-1/telemetry", "");
+    assert_eq!(state.status, 200, "{state:?}");
+    let page = ask(
+        gateway.address(),
+        "GET",
+        "/instances/shop-1/telemetry/events",
+        "",
+    );
+    assert_eq!(page.body.matches("\"seq\":").count(), 5);
+    let other = instance(&nats, "first", &["--nats-creds", &shop]);
+    other.publish_steps(5);
+    let started = Instant::now();
+    loop {
+        let sinks = ask(other.address(), "GET", "/telemetry/sinks", "").body;
+        if sinks.to_lowercase().contains("permissions violation") {
+            assert!(sinks.contains("\"exported\":0"), "{sinks}");
+            break;
+        }
+        assert!(started.elapsed() < DEADLINE, "{sinks}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
