@@ -497,3 +497,120 @@ async fn a_gateway_without_streams_says_what_creates_them() {
     let error = refused.err().unwrap().to_string();
     assert!(error.contains("creates them when it starts"), "{error}");
 }
+
+/// Publishes a message as it is to where the blocks of an instance are.
+async fn forge(server: &Server, headers: async_nats::HeaderMap, payload: &'static [u8]) {
+    let jetstream = server.jetstream().await;
+    let sent = jetstream.publish_with_headers("tapline.blocks.0.shop", headers, payload.into());
+    sent.await.unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_block_that_cannot_be_read_is_a_loss() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    rig.publish_some(10);
+    rig.stop().await;
+    let fleet = fleet(&server).await;
+    let mut client = Client::all(&fleet, "shop").await;
+    assert_eq!(client.events(10).await.len(), 10);
+    // What a damaged disk may give: the headers of a block of 11 to 15, and nothing behind them.
+    let mut headers = server
+        .stored(&"shop".parse().unwrap(), 1)
+        .await
+        .pop()
+        .unwrap()
+        .1;
+    headers.insert("Tapline-First", "11");
+    headers.insert("Tapline-Last", "15");
+    headers.insert("Nats-Msg-Id", "another");
+    headers.insert("Nats-Expected-Last-Subject-Sequence", "1");
+    forge(&server, headers, b"not a block").await;
+    client.ended(&fleet).await;
+    let cursor = format!("8-{}", rig.epoch());
+    let mut client = Client::open(&fleet, "shop", &after(&cursor)).await;
+    let got = client.next(3).await;
+    assert!(matches!(got[0], Got::Event(9, _)), "{got:?}");
+    assert!(matches!(got[1], Got::Event(10, _)), "{got:?}");
+    let Got::Lost(lost) = got[2] else {
+        panic!("{got:?}");
+    };
+    assert_eq!((lost.first, lost.last, lost.matching), (11, 15, Some(5)));
+}
+
+#[tokio::test]
+async fn a_block_of_a_later_version_is_refused_and_it_is_said_why() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    rig.publish_some(3);
+    rig.stop().await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Tapline-Version", "2");
+    forge(&server, headers, b"what comes later").await;
+    let fleet = fleet(&server).await;
+    let refused = fleet.open("shop").await.err().unwrap();
+    let mut reason = refused.to_string();
+    let mut source = std::error::Error::source(&refused);
+    while let Some(error) = source {
+        reason += &format!(": {error}");
+        source = error.source();
+    }
+    assert!(reason.contains("version 2"), "{reason}");
+    assert!(reason.contains("update"), "{reason}");
+    assert_eq!(refused.code().as_str(), "unavailable");
+}
+
+#[tokio::test]
+async fn a_cluster_of_three_serves_without_one() {
+    let Some(mut servers) = Server::start_cluster(3) else {
+        return;
+    };
+    let urls: Vec<_> = servers.iter().map(Server::url).collect();
+    let nats = NatsOptions::new(&urls.join(",")).unwrap();
+    let mut with_replicas = options(nats.clone(), "shop");
+    with_replicas.streams.replicas = Some(3);
+    with_replicas.nats.request_timeout = Duration::from_secs(2);
+    let rig = Rig::new(with_replicas);
+    rig.publish_some(100);
+    rig.settled(100).await;
+    let fleet = NatsFleet::open(&nats, GATEWAY_RETENTION).await.unwrap();
+    let mut position = 0;
+    let mut client = Client::all(&fleet, "shop").await;
+    let mut opened = 0;
+    for round in 0..3 {
+        // The first round takes away the leader of the stream, or a follower, as it comes.
+        if round == 1 {
+            servers[1].kill();
+        }
+        if round == 2 {
+            servers[1].restart();
+        }
+        rig.publish_some(100);
+        let end = 100 * (round + 2);
+        while position < end {
+            let instance = client.instance.clone();
+            tokio::select! {
+                got = timeout(PATIENCE, client.next(1)) => for got in got.unwrap() {
+                    match got {
+                        Got::Event(seq, _) => {
+                            assert_eq!(seq, position + 1);
+                            position = seq;
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                },
+                () = fleet.ended(&instance) => {
+                    opened += 1;
+                    let cursor = format!("{position}-{}", rig.epoch());
+                    client = Client::open(&fleet, "shop", &after(&cursor)).await;
+                }
+            }
+        }
+    }
+    assert!(opened <= 3, "the instance was opened anew {opened} times");
+    assert_eq!(rig.stop().await.ledger, crate::rig::ledger(400, 0));
+}

@@ -59,6 +59,40 @@ impl Server {
         Some(server)
     }
 
+    /// Servers of one cluster, once it has a leader.
+    #[track_caller]
+    pub(crate) fn start_cluster(count: usize) -> Option<Vec<Self>> {
+        // Ports that were free a moment ago.
+        let listeners: Vec<_> = (0..count)
+            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let ports = listeners.iter().map(|it| it.local_addr().unwrap().port());
+        let ports: Vec<_> = ports.collect();
+        drop(listeners);
+        let routes: Vec<_> = ports
+            .iter()
+            .map(|it| format!("\"nats://127.0.0.1:{it}\""))
+            .collect();
+        let servers: Vec<_> = (0..count)
+            .map(|n| {
+                let (port, routes) = (ports[n], routes.join(","));
+                Self::start_with(&format!(
+                    "server_name: n{n}\n\
+                     cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
+                ))
+            })
+            .collect::<Option<_>>()?;
+        let deadline = Instant::now() + PATIENCE;
+        while !servers
+            .iter()
+            .any(|it| it.log().contains("JetStream cluster new metadata leader"))
+        {
+            assert!(Instant::now() < deadline, "{}", servers[0].log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Some(servers)
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
