@@ -128,6 +128,7 @@ impl NatsFleet {
             watch,
             caller,
         )
+        .await
     }
 }
 

@@ -225,6 +225,19 @@ fn the_terminal_reads_an_instance_by_its_name() {
             there.err
         );
     }
+    // What is joined and counted by default is the same, too: the gateway has read back what the instance has in memory.
+    for path in [
+        "requests?limit=1000",
+        "problems",
+        "navigations",
+        "counts",
+        "events?limit=1000",
+    ] {
+        let here = ask(server.address(), "GET", &format!("/telemetry/{path}"), "");
+        let there = format!("/instances/shop-7/telemetry/{path}");
+        let there = ask(gateway.address(), "GET", &there, "");
+        assert_eq!((there.status, there.body), (200, here.body), "{path}");
+    }
     let status = run(&["status", "--url", &gateway.url, "--instance", "shop-7"]);
     assert_eq!(status.code, Some(0), "{status:?}");
     assert!(status.out.contains("/instances/shop-7"), "{}", status.out);

@@ -134,6 +134,19 @@ impl Blocks {
         }
     }
 
+    /// The first block of this epoch with an event behind that seq, up to this place.
+    pub(crate) async fn first_behind(
+        &self,
+        epoch: Epoch,
+        seq: u64,
+        last: u64,
+    ) -> Result<Option<Stored>, HistoryError> {
+        let found = self
+            .find(1, last, |it| it.epoch == epoch && seq < it.last)
+            .await?;
+        Ok(found.0.map(|(stored, _)| stored))
+    }
+
     /// As [`next`](Self::next), of those whose headers can be read.
     async fn next_read(&self, mut at: u64) -> Result<Option<(Stored, Head)>, HistoryError> {
         while let Some(found) = self.next(at).await? {

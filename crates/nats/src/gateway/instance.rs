@@ -70,9 +70,9 @@ enum Over {
 }
 
 impl Instance {
-    /// Begins with the newest block, or before the first where there is none; `epoch` is what the instance says of
+    /// Begins with the newest blocks, or before the first where there is none; `epoch` is what the instance says of
     /// itself then.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         name: InstanceName,
         retention: Retention,
         blocks: Blocks,
@@ -81,7 +81,7 @@ impl Instance {
         watch: Watch,
         caller: Caller,
     ) -> Result<Self, ApiError> {
-        let (ring, position) = begin(retention, last, epoch)?;
+        let (ring, position) = begin(retention, &blocks, last, epoch).await?;
         let session = TelemetrySession::new(ring.clone());
         let api = ApiService::new(session).with_archive(blocks.clone());
         let (over, is_over) = watch::channel(false);
@@ -124,24 +124,75 @@ impl Drop for Instance {
     }
 }
 
-/// A ring with the events of the newest block that follow its last gap.
-fn begin(
+/// A ring with as many of the newest events as it holds, without a gap, and nothing where there is no block.
+async fn begin(
     retention: Retention,
+    blocks: &Blocks,
     last: Option<&Stored>,
     epoch: Epoch,
 ) -> Result<(EventStream<SessionState>, Position), ApiError> {
-    let resume = |epoch, next| {
-        let stream = EventStream::resume(retention, epoch, next);
-        stream.map_err(|error| ApiError::Broker(error.into()))
-    };
-    let Some(stored) = last else {
+    let Some(last) = last else {
         let position = Position {
             epoch,
             seq: 0,
             at: 0,
         };
-        return Ok((resume(epoch, 1)?, position));
+        return Ok((resume(retention, epoch, 1)?, position));
     };
+    let head = last.head.clone();
+    let head = head.map_err(|error| ApiError::Broker(error.into()))?;
+    let first = head.last.saturating_sub(room(retention, last));
+    let mut next = blocks.first_behind(head.epoch, first, last.at).await?;
+    let mut begun: Option<(EventStream<SessionState>, Position)> = None;
+    while let Some(stored) = next
+        && stored.at <= last.at
+    {
+        let continued = match (&mut begun, stored.head.as_ref(), stored.decode()) {
+            (Some((ring, position)), Ok(head), Ok(block)) if head.epoch == position.epoch => {
+                let is_next = head.first <= position.seq + 1;
+                let continued = is_next && append(ring, position, head, &block).is_ok();
+                position.at = stored.at;
+                continued
+            }
+            _ => false,
+        };
+        if !continued {
+            begun = Some(begin_in(retention, &stored)?);
+        }
+        next = blocks.next(stored.at + 1).await?;
+    }
+    match begun {
+        Some(begun) => Ok(begun),
+        None => begin_in(retention, last),
+    }
+}
+
+fn resume(
+    retention: Retention,
+    epoch: Epoch,
+    next: u64,
+) -> Result<EventStream<SessionState>, ApiError> {
+    let stream = EventStream::resume(retention, epoch, next);
+    stream.map_err(|error| ApiError::Broker(error.into()))
+}
+
+/// About how many events like those of this block are kept.
+fn room(retention: Retention, stored: &Stored) -> u64 {
+    let events = retention.events as u64;
+    match stored.decode() {
+        Ok(block) if 0 < block.meta().count => {
+            let bytes = u64::from(block.meta().raw_len) / block.meta().count;
+            events.min(retention.bytes / bytes.max(1))
+        }
+        _ => 0,
+    }
+}
+
+/// A ring with the events of this block that follow its last gap.
+fn begin_in(
+    retention: Retention,
+    stored: &Stored,
+) -> Result<(EventStream<SessionState>, Position), ApiError> {
     let head = stored.head.clone();
     let head = head.map_err(|error| ApiError::Broker(error.into()))?;
     let mut position = Position {
@@ -153,12 +204,12 @@ fn begin(
         Ok(block) => block,
         Err(error) => {
             tracing::warn!(at = stored.at, %error, "a block cannot be read");
-            return Ok((resume(head.epoch, head.last + 1)?, position));
+            return Ok((resume(retention, head.epoch, head.last + 1)?, position));
         }
     };
     let gap = block.meta().gaps.last();
     let after = gap.map_or(head.first - 1, |gap| *gap.end());
-    let ring = resume(head.epoch, after + 1)?;
+    let ring = resume(retention, head.epoch, after + 1)?;
     position.seq = after;
     // There is no gap behind it.
     let _ = append(&ring, &mut position, &head, &block);
