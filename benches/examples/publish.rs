@@ -1,5 +1,6 @@
 //! Publishes a small shared event as often as the second argument says, for a profiler: into a full session (`session`), into
 //! it in batches of 1,000 (`batch`), or into a full bare ring (`ring`). With `drain` a reader of the full session reads so many.
+//! With `corpus` the events of a browser session are published in turn, and a reader asks for the JSON of each.
 //!
 //! `valgrind --tool=callgrind target/release/examples/publish session 100000`, and the same with 200000. The difference is
 //! what 100,000 cost. `time` with some millions says what it is in time.
@@ -8,7 +9,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tapline_benches::{BATCH, TS, append, full_ring, full_session, small};
+use tapline_benches::{BATCH, TS, append, corpus, full_ring, full_session, small};
 use tapline_events::Item;
 
 fn main() {
@@ -47,12 +48,26 @@ fn main() {
                 read += reader.ledger().delivered;
             }
         }
+        Some("corpus") => {
+            let session = full_session();
+            let events = corpus();
+            let mut reader = session.new_reader(session.seq());
+            for event in events.iter().cycle().take(times as usize) {
+                black_box(session.publish(black_box(event)).is_ok());
+                reader.read(BATCH, |item| {
+                    if let Item::Envelope(envelope) = item {
+                        black_box(envelope.json());
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
+        }
         Some("ring") => {
             let ring = full_ring();
             for _ in 0..times {
                 append(&ring, black_box(&event).clone());
             }
         }
-        _ => panic!("publish session|batch|ring|drain [TIMES]"),
+        _ => panic!("publish session|batch|ring|drain|corpus [TIMES]"),
     }
 }

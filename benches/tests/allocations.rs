@@ -1,4 +1,4 @@
-//! How often a publish allocates, on average over many: a ring that is full evicts and frees as well.
+//! How often a publish allocates, on average over many: a ring that is full evicts and frees as well. And an envelope's JSON.
 //!
 //! Apart from everything else, because the allocator that counts takes the place of the one that the benches measure with.
 #![allow(
@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{Category, CategorySet, Event, PublishRequest, from_json};
 use tapline_telemetry::{PublishError, TelemetryConfig, TelemetrySession};
@@ -72,4 +73,34 @@ fn a_filtered_publish_does_not_allocate() {
     let refused = PublishError::CategoryDisabled(Category::Console);
     let filtered = allocations_of(|| assert_eq!(session.publish(&event).unwrap_err(), refused));
     assert_eq!(filtered, 0.0);
+}
+
+/// The first reader that asks allocates what is before the data, once. No other reader allocates, and the data is not copied.
+#[test]
+fn an_envelopes_json_is_allocated_once() {
+    const DATA: usize = 10_000;
+    let session = session(CategorySet::EMPTY);
+    let data = format!("\"{}\"", "x".repeat(DATA - 2));
+    let mut event = small();
+    event.data = Some(RawValue::from_string(data).unwrap());
+    let event = Arc::new(event);
+    let published: Vec<_> = (0..RETAINED)
+        .map(|_| session.publish(&event).unwrap())
+        .collect();
+    // The buffer of this thread is there from here on.
+    let (first, rest) = published.split_first().unwrap();
+    assert!(DATA < first.json().len());
+    let ask = || {
+        allocation_counter::measure(|| {
+            for envelope in rest {
+                assert!(DATA < envelope.json().len());
+            }
+        })
+    };
+    let (asked, again) = (ask(), ask());
+    let bytes = asked.bytes_total / rest.len() as u64;
+    println!("bytes allocated for the JSON of an envelope with {DATA} bytes of data: {bytes}");
+    assert_eq!(asked.count_total, rest.len() as u64);
+    assert!(bytes < 500, "{bytes}");
+    assert_eq!(again.count_total, 0);
 }

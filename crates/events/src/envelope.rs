@@ -1,5 +1,6 @@
 //! An event with its seq, held in two ways: [`Envelope`] owns it, [`EnvelopeRef`] borrows it for a visit.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -119,22 +120,43 @@ fn json<M: Stamp>(record: &Record<Entry, M>) -> EnvelopeJson<'_> {
     let entry = record.value();
     let head = entry.head.get_or_init(|| {
         let stamp = record.state().metadata();
-        head(record.seq(), entry.ts, &entry.event, stamp)
+        with_head(record.seq(), entry.ts, &entry.event, stamp, |head| {
+            ArcStr::from(head)
+        })
     });
     EnvelopeJson::new(head, &entry.event)
 }
 
-fn head(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> ArcStr {
-    let mut draft = Vec::with_capacity(JSON_FIXED);
-    encode_head(&mut draft, seq, ts, event, stamp);
-    // Not a byte more than it needs: it stays for as long as the event is retained.
-    ArcStr::from(str::from_utf8(&draft).expect("JSON made of strings is UTF-8"))
+/// Shows the head. It is made in a buffer that the thread keeps, so that one to be retained is allocated once, and has not
+/// a byte more than it needs.
+fn with_head<T>(
+    seq: u64,
+    ts: u64,
+    event: &Event,
+    stamp: Option<(&str, &str)>,
+    look: impl FnOnce(&str) -> T,
+) -> T {
+    /// Nearly every head is shorter than a kilobyte. A buffer that had to be larger than this is not kept.
+    const MOST_KEPT: usize = 16 * 1024;
+    thread_local! {
+        static BUFFER: Cell<String> = const { Cell::new(String::new()) };
+    }
+    // A thread that ends may have none any more.
+    let mut head = BUFFER.try_with(Cell::take).unwrap_or_default();
+    head.clear();
+    encode_head(&mut head, seq, ts, event, stamp);
+    let looked = look(&head);
+    if head.capacity() <= MOST_KEPT {
+        let _ = BUFFER.try_with(|buffer| buffer.set(head));
+    }
+    looked
 }
 
 /// How many bytes its JSON has.
 pub(crate) fn json_len(seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) -> usize {
-    let head = head(seq, ts, event, stamp);
-    EnvelopeJson::new(&head, event).len()
+    with_head(seq, ts, event, stamp, |head| {
+        EnvelopeJson::new(head, event).len()
+    })
 }
 
 impl<M> Clone for Envelope<M> {

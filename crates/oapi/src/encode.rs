@@ -46,57 +46,80 @@ pub fn encode_envelope(
     event: &Event,
     stamp: Option<(&str, &str)>,
 ) {
-    encode_head(out, seq, ts, event, stamp);
-    out.extend_from_slice(data(event).as_bytes());
-    out.extend_from_slice(tail(event).as_bytes());
+    head(out, seq, ts, event, stamp);
+    out.put(data(event));
+    out.put(tail(event));
 }
 
 /// Appends what [`encode_envelope`] puts before `data`: all that is not there already as JSON, or as a constant.
 /// [`EnvelopeJson`] is the whole.
 pub fn encode_head(
-    out: &mut Vec<u8>,
+    out: &mut String,
     seq: u64,
     ts: u64,
     event: &Event,
     stamp: Option<(&str, &str)>,
 ) {
-    out.extend_from_slice(b"{\"seq\":");
-    integer(out, seq);
-    out.extend_from_slice(b",\"event\":");
-    event_head(out, ts, event, stamp);
+    head(out, seq, ts, event, stamp);
 }
 
 /// Appends the event alone, `{"ts":…}`: the value of `"event"` in an envelope. Otherwise as
 /// [`encode_envelope`].
 pub fn encode_event(out: &mut Vec<u8>, ts: u64, event: &Event, stamp: Option<(&str, &str)>) {
     event_head(out, ts, event, stamp);
-    out.extend_from_slice(data(event).as_bytes());
+    out.put(data(event));
     // The last brace is the envelope's.
     let tail = tail(event);
-    out.extend_from_slice(&tail.as_bytes()[..tail.len() - 1]);
+    out.put(&tail[..tail.len() - 1]);
 }
 
-fn event_head(out: &mut Vec<u8>, ts: u64, event: &Event, stamp: Option<(&str, &str)>) {
-    out.extend_from_slice(b"{\"ts\":");
+/// What is encoded into: bytes to send, or a text to keep, which then needs no check that it is UTF-8.
+trait Out {
+    fn put(&mut self, text: &str);
+}
+
+impl Out for Vec<u8> {
+    #[inline]
+    fn put(&mut self, text: &str) {
+        self.extend_from_slice(text.as_bytes());
+    }
+}
+
+impl Out for String {
+    #[inline]
+    fn put(&mut self, text: &str) {
+        self.push_str(text);
+    }
+}
+
+fn head(out: &mut impl Out, seq: u64, ts: u64, event: &Event, stamp: Option<(&str, &str)>) {
+    out.put("{\"seq\":");
+    integer(out, seq);
+    out.put(",\"event\":");
+    event_head(out, ts, event, stamp);
+}
+
+fn event_head(out: &mut impl Out, ts: u64, event: &Event, stamp: Option<(&str, &str)>) {
+    out.put("{\"ts\":");
     integer(out, ts);
     match &event.event_type {
         // Our own names need no escape.
         EventType::Known(known) => {
-            out.extend_from_slice(b",\"type\":\"");
-            out.extend_from_slice(known.as_str().as_bytes());
-            out.push(b'"');
+            out.put(",\"type\":\"");
+            out.put(known.as_str());
+            out.put("\"");
         }
         EventType::Custom(name) => {
-            out.extend_from_slice(b",\"type\":");
+            out.put(",\"type\":");
             string(out, name);
         }
     }
-    out.extend_from_slice(b",\"category\":\"");
-    out.extend_from_slice(event.category.as_str().as_bytes());
-    out.extend_from_slice(b"\",\"source\":");
+    out.put(",\"category\":\"");
+    out.put(event.category.as_str());
+    out.put("\",\"source\":");
     source(out, &event.source, stamp);
     if event.data.is_some() {
-        out.extend_from_slice(b",\"data\":");
+        out.put(",\"data\":");
     }
 }
 
@@ -284,25 +307,25 @@ impl fmt::Display for LargestField {
     }
 }
 
-fn source(out: &mut Vec<u8>, source: &Source, stamp: Option<(&str, &str)>) {
-    out.extend_from_slice(b"{\"kind\":\"");
-    out.extend_from_slice(source.kind.as_str().as_bytes());
-    out.push(b'"');
+fn source(out: &mut impl Out, source: &Source, stamp: Option<(&str, &str)>) {
+    out.put("{\"kind\":\"");
+    out.put(source.kind.as_str());
+    out.put("\"");
     if let Some(name) = source.event.as_deref().filter(|name| !name.is_empty()) {
-        out.extend_from_slice(b",\"event\":");
+        out.put(",\"event\":");
         string(out, name);
     }
     if stamp.is_some() || !source.metadata.is_empty() {
-        out.extend_from_slice(b",\"metadata\":{");
+        out.put(",\"metadata\":{");
         metadata(out, &source.metadata, stamp);
-        out.push(b'}');
+        out.put("}");
     }
-    out.push(b'}');
+    out.put("}");
 }
 
 /// Writes the entries in the order of their keys, the stamp included.
 fn metadata(
-    out: &mut Vec<u8>,
+    out: &mut impl Out,
     metadata: &BTreeMap<String, String>,
     mut stamp: Option<(&str, &str)>,
 ) {
@@ -324,34 +347,49 @@ fn metadata(
     }
 }
 
-fn entry(out: &mut Vec<u8>, first: &mut bool, key: &str, value: &str) {
+fn entry(out: &mut impl Out, first: &mut bool, key: &str, value: &str) {
     if !std::mem::take(first) {
-        out.push(b',');
+        out.put(",");
     }
     string(out, key);
-    out.push(b':');
+    out.put(":");
     string(out, value);
 }
 
-fn string(out: &mut Vec<u8>, text: &str) {
+fn string(out: &mut impl Out, text: &str) {
     if needs_escape(text) {
-        serde_json::to_writer(out, text)
-            .expect("a Vec takes every write, and a str is always JSON");
+        out.put(&serde_json::to_string(text).expect("a str is always JSON"));
         return;
     }
-    out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'"');
+    out.put("\"");
+    out.put(text);
+    out.put("\"");
 }
 
 /// JSON escapes quotes, backslashes and control characters below 0x20.
+///
+/// Most strings here have some 10 to 40 bytes. So they are looked at in pieces of 16 or 8 bytes, and the last one overlaps
+/// with the one before: only what is shorter is looked at byte by byte.
 fn needs_escape(text: &str) -> bool {
-    let escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
-    // No early exit and no branch, so that the compiler vectorizes it.
-    text.bytes()
-        .fold(false, |found, byte| found | escaped(byte))
+    /// No early exit and no branch, so that the compiler makes it a few vector instructions where the length is constant.
+    #[inline(always)]
+    fn is_escaped_in(bytes: &[u8]) -> bool {
+        let is_escaped = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+        bytes
+            .iter()
+            .fold(false, |found, byte| found | is_escaped(*byte))
+    }
+    let bytes = text.as_bytes();
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let (pieces, _) = bytes.as_chunks::<16>();
+        return is_escaped_in(last) || pieces.iter().any(|piece| is_escaped_in(piece));
+    }
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) => is_escaped_in(first) | is_escaped_in(last),
+        _ => is_escaped_in(bytes),
+    }
 }
 
-fn integer(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+fn integer(out: &mut impl Out, value: u64) {
+    out.put(itoa::Buffer::new().format(value));
 }

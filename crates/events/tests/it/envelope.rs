@@ -1,8 +1,9 @@
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tapline_events::Item;
+use tapline_events::{EventStream, Item};
 use tapline_oapi::{Envelope as Wire, Event, encode::encode_envelope};
 
 use crate::{TestStamp, append, console, stream};
@@ -121,4 +122,29 @@ fn the_recorded_session_comes_through_byte_for_byte() {
         );
     }
     assert_eq!(stream.head(), 313);
+}
+
+/// A thread-local value may be dropped after the buffer in which heads are made. A panic there would abort the process.
+#[test]
+fn a_thread_that_ends_can_still_ask_for_the_json() {
+    struct AtTheEnd(mpsc::Sender<usize>, EventStream);
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            let envelope = append(&self.1, console());
+            let _ = self.0.send(envelope.json().len());
+        }
+    }
+    thread_local! {
+        static AT_THE_END: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+    }
+    let (sender, received) = mpsc::channel();
+    let stream = stream::<()>(8);
+    thread::spawn(move || {
+        AT_THE_END.set(Some(AtTheEnd(sender, stream.clone())));
+        // The buffer of the thread is there from here on, and is dropped first.
+        append(&stream, console()).json().len()
+    })
+    .join()
+    .unwrap();
+    assert!(0 < received.recv().unwrap());
 }

@@ -36,9 +36,9 @@ fn check(seq: u64, ts: u64, event: &Event, stamp: Stamp<'_>) {
     assert_eq!(str::from_utf8(&out).unwrap(), format!("before{expected}"));
     assert!(expected.len() <= encoded_len_at_most(event, stamp));
 
-    let mut head = Vec::new();
+    let mut head = String::new();
     encode_head(&mut head, seq, ts, event, stamp);
-    let json = EnvelopeJson::new(str::from_utf8(&head).unwrap(), event);
+    let json = EnvelopeJson::new(&head, event);
     for json in [json, EnvelopeJson::from(&*expected)] {
         assert_eq!(
             (json.to_string(), json.len()),
@@ -142,20 +142,31 @@ proptest! {
 #[test]
 fn every_byte_that_needs_an_escape_is_escaped() {
     for byte in 0..=0x7f_u8 {
-        let text = format!("a{}b", char::from(byte));
-        let source = Source {
-            event: Some(text.clone()),
-            ..Source::default()
-        };
-        check(
-            1,
-            1,
-            &Event::custom(&text, Category::Page, None)
-                .unwrap()
-                .with_source(source),
-            Some((&text, &text)),
-        );
+        check_name(&format!("a{}b", char::from(byte)));
     }
+}
+
+/// Strings are looked at in pieces of some bytes: no piece, and no byte of it, may be left out.
+#[test]
+fn an_escape_is_made_wherever_in_a_string_it_is_needed() {
+    for len in 1..=67 {
+        for at in 0..len {
+            let mut text = vec![b'x'; len];
+            text[at] = b'"';
+            check_name(str::from_utf8(&text).unwrap());
+        }
+    }
+}
+
+/// With this text wherever an event may have a name of its own.
+#[track_caller]
+fn check_name(text: &str) {
+    let source = Source {
+        event: Some(text.to_owned()),
+        ..Source::default()
+    };
+    let event = Event::custom(text, Category::Page, None).unwrap();
+    check(1, 1, &event.with_source(source), Some((text, text)));
 }
 
 #[test]
