@@ -65,16 +65,11 @@ where
     }
 }
 
-impl<'r, T, S> Batch<'r, T, S>
+impl<T, S> Batch<'_, T, S>
 where
     T: Send + Sync + 'static,
     S: Clone + Send + Sync + 'static,
 {
-    /// The ring that it appends to.
-    pub fn ring(&self) -> &'r Ring<T, S> {
-        self.ring
-    }
-
     /// Appends `value`, if `decide` allows it, and shows the record: [`RecordRef::keep`] keeps it for longer than until the
     /// next append.
     ///
