@@ -358,13 +358,6 @@ fn a_reader_abandoned_anywhere() {
     });
 }
 
-fn weight(weight: u64) -> Result<Measure, ()> {
-    Ok(Measure {
-        weight: weight as u32,
-        ..Measure::default()
-    })
-}
-
 /// Counts the panics of its `Clone`, which come while a flag is set.
 struct Fragile {
     panics: Arc<AtomicBool>,
@@ -399,7 +392,7 @@ fn an_append_either_panics_or_appends_wherever_a_clone_begins_to_panic() {
         };
         let ring = Arc::new(Ring::bounded(bounds, state.clone()).expect("bounds"));
         let append = |ring: &Ring<u64, Fragile>, value| {
-            let appended = ring.append(value, |_, _, _| weight(value));
+            let appended = ring.append(value, |_, _, _| Ok::<_, ()>(value as u32));
             appended.map_or(0, |record| record.seq())
         };
         for _ in 0..5 {

@@ -45,6 +45,13 @@ impl From<()> for Measure {
     }
 }
 
+/// A weight, of the class 0.
+impl From<u32> for Measure {
+    fn from(weight: u32) -> Self {
+        Self { weight, class: 0 }
+    }
+}
+
 /// The weight of all records up to one, and the class of that one, in a word: 60 bits and 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sum(u64);

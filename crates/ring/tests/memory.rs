@@ -11,7 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tapline_ring::{Bounds, Measure, Ring};
+use tapline_ring::{Bounds, Ring};
 
 #[test]
 fn memory_stays_within_the_bound_by_weight() {
@@ -33,11 +33,8 @@ fn memory_stays_within_the_bound_by_weight() {
     for n in 0..20_000_u64 {
         let weight = [100, 2_000, 50_000, 300_000][n as usize % 4];
         live.fetch_add(weight as usize, Ordering::Relaxed);
-        let measure = Measure {
-            weight: weight as u32,
-            ..Measure::default()
-        };
-        ring.append(Heavy(weight, live.clone()), |_, (), _| Ok::<_, ()>(measure))
+        let heavy = Heavy(weight, live.clone());
+        ring.append(heavy, |_, (), _| Ok::<_, ()>(weight as u32))
             .ok()
             .unwrap();
         most = most.max(live.load(Ordering::Relaxed) as u64);
@@ -107,11 +104,7 @@ fn what_was_evicted_for_its_weight_is_freed_when_all_threads_are_idle() {
     // Twice: the notifier knows of what the very first append retires.
     for appends in [120, 5] {
         for _ in 0..appends {
-            let one = Measure {
-                weight: 1,
-                ..Measure::default()
-            };
-            ring.append(Counted::new(&live), |_, (), _| Ok::<_, ()>(one))
+            ring.append(Counted::new(&live), |_, (), _| Ok::<_, ()>(1_u32))
                 .ok()
                 .unwrap();
         }

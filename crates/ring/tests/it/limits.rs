@@ -81,16 +81,9 @@ fn a_panic_in_a_decision_leaves_the_ring_whole() {
 }
 
 fn append(ring: &Ring<u64>, weight: u64) -> u64 {
-    ring.append(weight, |_, (), _| weighing(weight))
+    ring.append(weight, |_, (), _| Ok::<_, ()>(weight as u32))
         .unwrap()
         .seq()
-}
-
-fn weighing(weight: u64) -> Result<Measure, ()> {
-    Ok(Measure {
-        weight: weight as u32,
-        ..Measure::default()
-    })
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::task::{Context, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tapline_ring::{Bounds, Measure, PerThread, ReadItem, Ring};
+use tapline_ring::{Bounds, PerThread, ReadItem, Ring};
 
 /// A value whose `Drop` counts, and panics where it is asked to. The payload of its panic does, too.
 struct Bomb {
@@ -37,15 +37,8 @@ fn append(ring: &Ring<Bomb>, armed: bool, dropped: &Arc<AtomicUsize>) -> u64 {
     let dropped = dropped.clone();
     let bomb = Bomb { armed, dropped };
     let weight = if armed { 1 } else { 100 };
-    let appended = ring.append(bomb, |_, (), _| weighing(weight));
+    let appended = ring.append(bomb, |_, (), _| Ok::<_, ()>(weight));
     appended.map_or(0, |record| record.seq())
-}
-
-fn weighing(weight: u32) -> Result<Measure, ()> {
-    Ok(Measure {
-        weight,
-        ..Measure::default()
-    })
 }
 
 fn until(what: &str, done: impl Fn() -> bool) {
@@ -189,7 +182,7 @@ fn a_state_whose_clone_panics_appends_nothing_and_its_drop_is_caught() {
     };
     let ring = Arc::new(Ring::bounded(bounds, state.clone()).unwrap());
     let append = |weight| {
-        let appended = ring.append(weight, |_, _, _| weighing(weight));
+        let appended = ring.append(weight, |_, _, _| Ok::<_, ()>(weight));
         appended.map_or(0, |record| record.seq())
     };
     let transition = || ring.transition(|_, _| Ok::<_, ()>(state.clone())).unwrap();

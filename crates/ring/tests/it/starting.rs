@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tapline_ring::{Bounds, CapacityError, MAX_START, Measure, ReadItem, Retained, Ring};
+use tapline_ring::{Bounds, CapacityError, MAX_START, ReadItem, Retained, Ring};
 
 fn bounds(records: usize, weight: u64) -> Bounds {
     Bounds {
@@ -18,10 +18,7 @@ fn ring(start: u64, records: usize, weight: u64) -> Arc<Ring<u64, u64>> {
 fn append(ring: &Ring<u64, u64>, weight: u64) -> u64 {
     let count = |_: &mut u64, count: &mut u64, _| {
         *count += 1;
-        Ok::<_, ()>(Measure {
-            weight: weight as u32,
-            ..Measure::default()
-        })
+        Ok::<_, ()>(weight as u32)
     };
     ring.append(weight, count).unwrap().seq()
 }
