@@ -233,8 +233,8 @@ where
         (claim.head, claim.word.into_raw().addr())
     }
 
-    /// Stores the record with so many references, the ring's own included, unless something has changed since the claim. Nothing in here panics once the
-    /// record is stored.
+    /// Stores the record with so many references, the ring's own included, unless something has changed since the
+    /// claim. Nothing in here panics once the record is stored.
     #[inline(always)]
     pub(crate) fn put<'g>(
         &self,
