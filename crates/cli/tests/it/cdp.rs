@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -29,6 +29,15 @@ pub(crate) fn chromium() -> Option<PathBuf> {
         let _ = writeln!(std::io::stderr(), "skipped: chromium is not here");
     }
     found
+}
+
+/// Waits for what can only be asked for again and again.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < DEADLINE, "this never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A browser that will listen on a free port, and visits a page there.
@@ -192,18 +201,10 @@ fn what_was_recorded_is_replayed_without_its_secrets() {
     let file = directory.path("session.ndjson");
     let mut recording = Running::start(tapline(&["record", "--cdp", &cdp, "--out", &file]));
     recording.err_line_with("connected to the browser");
-    let started = std::time::Instant::now();
-    loop {
+    until("three requests are recorded", || {
         let recorded = std::fs::read_to_string(&file).unwrap_or_default();
-        if recorded.matches("Network.loadingFinished").count() >= 3 {
-            break;
-        }
-        assert!(
-            started.elapsed() < DEADLINE,
-            "the browser should have said something"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        recorded.matches("Network.loadingFinished").count() >= 3
+    });
     recording.signal(Signal::INT);
     let said = recording.end();
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -306,11 +307,9 @@ fn a_line_from_before_a_session_has_the_time_at_which_it_was_logged() {
     let page =
         "data:text/html,<script>console.error('old trouble'); document.title = 'done'</script>";
     let (browser, port) = browser(&chromium, &directory, page);
-    let started = std::time::Instant::now();
-    while !targets(port).is_some_and(|targets| targets.contains("\"done\"")) {
-        assert!(started.elapsed() < DEADLINE, "the page should have loaded");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the page has loaded", || {
+        targets(port).is_some_and(|targets| targets.contains("\"done\""))
+    });
     let cdp = format!("http://127.0.0.1:{port}");
     let server = Server::with(&["serve", "--listen", "127.0.0.1:0", "--cdp", &cdp]);
     let call = |args: &[&str]| run(&[args, &["--url", &server.url]].concat());
