@@ -56,32 +56,6 @@ pub(crate) fn text_of<'a>(
     Some(BodyText { text, bytes })
 }
 
-/// Whether a body of this media type is text. No other body is fetched.
-pub(crate) fn is_text(mime_type: &str) -> bool {
-    let essence = mime_type
-        .split(';')
-        .next()
-        .unwrap_or("")
-        .trim()
-        .to_ascii_lowercase();
-    essence.starts_with("text/")
-        || essence.ends_with("+json")
-        || essence.ends_with("+xml")
-        || matches!(
-            essence.as_str(),
-            "application/json"
-                | "application/ld+json"
-                | "application/xml"
-                | "application/javascript"
-                | "application/x-javascript"
-                | "application/ecmascript"
-                | "application/graphql"
-                | "application/x-ndjson"
-                | "application/yaml"
-                | "application/x-www-form-urlencoded"
-        )
-}
-
 /// The charset that a `Content-Type` names, if it is known.
 fn charset(content_type: &str) -> Option<&'static Encoding> {
     let parameters = content_type.split(';').skip(1);
@@ -139,31 +113,6 @@ fn valid_utf8(bytes: &[u8], is_cut: bool) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::protocol::read;
-
-    #[test]
-    fn text_is_recognised_by_its_media_type() {
-        for text in [
-            "text/html",
-            "text/css; charset=utf-8",
-            "application/json",
-            "application/problem+json",
-            "image/svg+xml",
-            "Application/JavaScript",
-        ] {
-            assert!(is_text(text), "{text}");
-        }
-        for other in [
-            "",
-            "image/png",
-            "application/octet-stream",
-            "font/woff2",
-            "video/mp4",
-            "application/pdf",
-            "application/wasm",
-        ] {
-            assert!(!is_text(other), "{other}");
-        }
-    }
 
     #[track_caller]
     fn check(body: &str, base64: bool, content_type: &str, expected: Option<&str>) {

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use serde_json::json;
+use tapline_oapi::body::{MAX_CAPTURED, is_text};
 use tapline_oapi::data::{
     Context, NetworkIdle, NetworkLoadingFailed, NetworkRequest, NetworkResponse,
     NetworkResponseEnd, ProxyError,
 };
 use tapline_oapi::{Category, KnownType};
 
-use crate::body::{self, BodyText, is_text};
+use crate::body::{self, BodyText};
 use crate::key::Key;
 use crate::outbox::{EndedResponse, Outbox, Purpose};
 use crate::phases::{self, Clocks};
@@ -72,10 +73,6 @@ const MAX_GIVEN_UP: usize = 1000;
 
 /// The most lengths of posted bodies that are remembered until their request is reported.
 const MAX_LENGTHS: usize = 64;
-
-/// The largest response whose body is fetched, in bytes on the network. To cut a body, the browser
-/// has to send all of it.
-const MAX_FETCHED: u32 = 4 * 1024 * 1024;
 
 /// The largest posted body that is fetched, in bytes, for the same reason.
 const MAX_FETCHED_POST: u64 = 1024 * 1024;
@@ -137,8 +134,8 @@ impl Closed {
 pub(crate) fn enable(out: &Outbox) -> serde_json::Value {
     json!({
         "maxPostDataSize": out.options.text_limit,
-        "maxResourceBufferSize": MAX_FETCHED,
-        "maxTotalBufferSize": 8 * MAX_FETCHED,
+        "maxResourceBufferSize": MAX_CAPTURED,
+        "maxTotalBufferSize": 8 * MAX_CAPTURED,
     })
 }
 
@@ -1025,7 +1022,7 @@ impl Requests {
             .map(|_| true);
         let wants_body = has_body
             && response.mime_type.as_deref().is_some_and(is_text)
-            && data_bytes.max(response.encoded_bytes.unwrap_or(0)) <= u64::from(MAX_FETCHED);
+            && data_bytes.max(response.encoded_bytes.unwrap_or(0)) <= u64::from(MAX_CAPTURED);
         let ended = EndedResponse {
             response: Box::new(response),
             ts: end.at.ts,

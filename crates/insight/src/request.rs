@@ -1,6 +1,7 @@
 //! What is used beside the joined types of `tapline-oapi`.
 
 use tapline_oapi::Envelope;
+use tapline_oapi::body::{MAX_CAPTURED, is_text};
 use tapline_oapi::data::NetworkResponse;
 use tapline_oapi::joins::{BodyOmitted, Failure, Place, Request};
 
@@ -25,9 +26,6 @@ pub(crate) fn may_be_corrected(failure: &Failure) -> bool {
     failure.error_text.starts_with("tapline::")
 }
 
-/// The largest body that the source of a browser fetches, in bytes on the network.
-const MOST_FETCHED: u64 = 4 << 20;
-
 /// Why the body of the answer was not captured, if the answer may have one. Only what the events say is claimed.
 pub(crate) fn body_omitted(request: &Request) -> Option<BodyOmitted> {
     let response = request.response.as_ref()?;
@@ -41,17 +39,13 @@ pub(crate) fn body_omitted(request: &Request) -> Option<BodyOmitted> {
         return None;
     }
     let mime_type = response.mime_type.as_deref().unwrap_or_default();
-    let is_no_text = ["image/", "font/", "audio/", "video/"]
-        .iter()
-        .any(|kind| mime_type.starts_with(kind))
-        && !mime_type.contains("xml");
-    Some(if is_no_text {
+    Some(if !mime_type.is_empty() && !is_text(mime_type) {
         BodyOmitted::NotText
     } else if request.failure.is_some() {
         BodyOmitted::BrokenOff
     } else if response.canceled {
         BodyOmitted::NotRead
-    } else if MOST_FETCHED < request.encoded_bytes.unwrap_or(0) {
+    } else if u64::from(MAX_CAPTURED) < request.encoded_bytes.unwrap_or(0) {
         BodyOmitted::TooLarge
     } else {
         // What is known of the answer itself.

@@ -46,6 +46,7 @@ mod event_type;
 mod rest;
 pub mod data;
 
+pub mod body;
 pub mod joins;
 
 mod error;

@@ -510,6 +510,11 @@ fn an_answer_without_its_body_says_why_as_far_as_that_is_known() {
         ),
         (
             finished,
+            json!({"mime_type": "application/wasm"}),
+            Some(BodyOmitted::NotText),
+        ),
+        (
+            finished,
             json!({"mime_type": "image/svg+xml"}),
             Some(BodyOmitted::Unknown),
         ),

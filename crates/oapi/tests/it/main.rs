@@ -12,6 +12,7 @@ mod config;
 mod notice;
 mod reader;
 mod json;
+mod body;
 mod encode;
 mod openapi;
 
