@@ -224,22 +224,9 @@ impl ClassLog {
             return Some([0; CLASSES]);
         }
         let chunk = self.chunk(seq / CHUNK, guard)?;
-        let first = (self.start + 1).saturating_sub(chunk.number * CHUNK);
-        let classes = &chunk.classes[first as usize..=(seq % CHUNK) as usize];
+        let first = (self.start + 1).max(chunk.number * CHUNK);
         let mut counts = chunk.before;
-        // Four at a time, so that one addition need not wait for the one before.
-        let mut lanes = [[0_u16; CLASSES]; 4];
-        for class in classes.chunks(lanes.len()) {
-            for (class, lane) in class.iter().zip(&mut lanes) {
-                // Relaxed [L1]: the load of the record after it came first.
-                lane[class.load(Relaxed) as usize % CLASSES] += 1;
-            }
-        }
-        for lane in lanes {
-            for (count, more) in counts.iter_mut().zip(lane) {
-                *count += u64::from(more);
-            }
-        }
+        chunk.count(first..=seq, &mut counts);
         Some(counts)
     }
 
@@ -256,6 +243,13 @@ impl ClassLog {
         }
         if last < first {
             return Some([0; CLASSES]);
+        }
+        // A reader that can hardly follow loses some at a time, again and again.
+        if last - first < CHUNK / 8 && first / CHUNK == last / CHUNK {
+            let mut counts = [0; CLASSES];
+            self.chunk(first / CHUNK, guard)?
+                .count(first..=last, &mut counts);
+            return Some(counts);
         }
         let before = match first % CHUNK {
             // The chunk before it may be gone, and of the first of all there is none.
@@ -277,6 +271,24 @@ impl Chunk {
             before,
             classes: array::from_fn(|_| AtomicU8::new(0)),
         })
+    }
+
+    /// Adds these, which are in it. The record after the last one is stored.
+    fn count(&self, seqs: RangeInclusive<u64>, counts: &mut ClassCounts) {
+        let (first, last) = (*seqs.start() % CHUNK, *seqs.end() % CHUNK);
+        // Four at a time, so that one addition need not wait for the one before.
+        let mut lanes = [[0_u16; CLASSES]; 4];
+        for class in self.classes[first as usize..=last as usize].chunks(lanes.len()) {
+            for (class, lane) in class.iter().zip(&mut lanes) {
+                // Relaxed [L1]: the load of the record after it came first.
+                lane[class.load(Relaxed) as usize % CLASSES] += 1;
+            }
+        }
+        for lane in lanes {
+            for (count, more) in counts.iter_mut().zip(lane) {
+                *count += u64::from(more);
+            }
+        }
     }
 }
 

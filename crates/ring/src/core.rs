@@ -130,9 +130,17 @@ where
 
     /// How many of these records were of each class, if all of them are in the log.
     pub(crate) fn classes(&self, first: u64, last: u64) -> Option<ClassCounts> {
-        let guard = self.pin();
-        let claim = self.claim(&guard);
-        if first <= self.start || claim.head < last {
+        if first <= self.start {
+            return None;
+        }
+        let tail = self.tail();
+        let guard = self.pin_at(tail);
+        // A loss: the records at the head are left to the producers.
+        if last < tail {
+            return self.log.count(first..=last, &guard);
+        }
+        let claim = self.claim_from(tail, &guard);
+        if claim.head < last {
             return None;
         }
         // An empty range is known, too.
@@ -326,6 +334,19 @@ where
     #[inline]
     pub(crate) fn prefetch(&self, seq: u64) {
         Word::<T, S>::from_raw(self.slot(seq).load(Relaxed)).prefetch();
+    }
+
+    /// The oldest seq that is retained now, for a reader that has found the record `evicted` evicted.
+    ///
+    /// Records are evicted in order, and what is before this one is evicted: for the record of the tail, which is
+    /// stored, or for the weight. Where the tail is behind, this one may be evicted, too. The slots at the head are
+    /// left to the producers: a reader that hardly follows comes here again and again.
+    pub(crate) fn oldest_after(&self, evicted: u64, guard: &Guard<'_, T, S>) -> u64 {
+        let oldest = self.oldest_for(self.tail());
+        match self.find(oldest, guard) {
+            Found::Record(_) if evicted < oldest => oldest,
+            _ => self.oldest(guard),
+        }
     }
 
     /// The oldest seq that is retained now; 0 before the first record.

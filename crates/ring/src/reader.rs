@@ -145,7 +145,7 @@ where
                     break;
                 }
                 Found::Evicted => {
-                    let oldest = core.oldest(&guard);
+                    let oldest = core.oldest_after(self.next, &guard);
                     let lost = Lost {
                         first: self.next,
                         last: oldest - 1,
