@@ -245,7 +245,7 @@ impl ClassLog {
             return Some([0; CLASSES]);
         }
         // A reader that can hardly follow loses some at a time, again and again.
-        if last - first < CHUNK / 8 && first / CHUNK == last / CHUNK {
+        if 8 * (last - first) < CHUNK && first / CHUNK == last / CHUNK {
             let mut counts = [0; CLASSES];
             self.chunk(first / CHUNK, guard)?
                 .count(first..=last, &mut counts);

@@ -142,7 +142,8 @@ fn litmus_tests(order: &Orders) -> Vec<Litmus> {
             name: "[W5]: a reader finds its node queued, and the notifier does not find its waker",
             threads: vec![
                 vec![
-                    Swap("waker", NEW, Release),
+                    // At first its reader is at the waker.
+                    Store("waker", NEW, Release),
                     Swap("queued", NEW, order.queue),
                 ],
                 vec![Swap("queued", 2, order.dequeue), Swap("waker", 2, Acquire)],
@@ -150,6 +151,17 @@ fn litmus_tests(order: &Orders) -> Vec<Litmus> {
             // 2 stands for "not queued" and "taken". The node is queued at first, so the reader, whose
             // exchange comes first, does not push it again.
             never: vec![(1, 0, NEW), (1, 1, OLD)],
+        },
+        Litmus {
+            name: "[K2]: a reader links its node anew, and the notifier finds the new link in the stack that it has taken",
+            threads: vec![
+                vec![
+                    Swap("queued", NEW, order.queue),
+                    Store("link", NEW, Relaxed),
+                ],
+                vec![Load("link", Relaxed), Swap("queued", 2, order.dequeue)],
+            ],
+            never: vec![(0, 0, 2), (1, 0, NEW)],
         },
         Litmus {
             name: "[E1]: a visitor finds a retired record, and its evictor does not see the visitor",
@@ -257,8 +269,12 @@ fn every_weaker_ordering_makes_one_possible() {
         ("ARM", |all| &mut all.arm, read_modify_write),
         ("LOOK_AT_FLAGS", |all| &mut all.look_at_flags, load),
         ("CLEAR_ARMED", |all| &mut all.clear_armed, &[Relaxed]),
-        ("QUEUE", |all| &mut all.queue, &[Relaxed]),
-        ("DEQUEUE", |all| &mut all.dequeue, &[Relaxed]),
+        ("QUEUE", |all| &mut all.queue, &[Acquire, Release, Relaxed]),
+        (
+            "DEQUEUE",
+            |all| &mut all.dequeue,
+            &[Acquire, Release, Relaxed],
+        ),
         ("SCAN_FENCE", |all| &mut all.scan_fence, &[AcqRel]),
         ("SWEEP_FENCE", |all| &mut all.sweep_fence, &[AcqRel]),
     ];

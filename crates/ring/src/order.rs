@@ -6,7 +6,7 @@
 //! `litmus.rs` checks the same constants against the C++20 memory model, and that no weaker ordering
 //! would do. `docs/ring.md` explains the names in brackets.
 
-use std::sync::atomic::Ordering::{self, Acquire, Release, SeqCst};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, SeqCst};
 
 /// Every exchange that changes a slot. [P1], [E1], [W1].
 pub(crate) const CHANGE_SLOT: Ordering = SeqCst;
@@ -31,7 +31,7 @@ pub(crate) const LOOK_AT_FLAGS: Ordering = SeqCst;
 /// The notifier clears the flags before it takes the waiter stack. [W6].
 pub(crate) const CLEAR_ARMED: Ordering = Acquire;
 
-/// A reader marks its wait node as queued, after it has stored its waker. [W5].
-pub(crate) const QUEUE: Ordering = Release;
-/// The notifier marks a wait node as not queued, before it takes the waker. [W5].
-pub(crate) const DEQUEUE: Ordering = Acquire;
+/// A reader marks its wait node as queued, after it has stored its waker and before it writes the link. [W5], [K2].
+pub(crate) const QUEUE: Ordering = AcqRel;
+/// The notifier marks a wait node as not queued, after it has read the link and before it takes the waker. [W5], [K2].
+pub(crate) const DEQUEUE: Ordering = AcqRel;

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use crate::foreign;
 use crate::hand_off::HandOff;
-use crate::order::{ARM, CLEAR_ARMED, DEQUEUE, LOOK_AT_FLAGS, QUEUE};
-use crate::stack::Stack;
-use crate::sync::{AtomicBool, AtomicU32, Mutex, Thread, thread};
+use crate::order::{ARM, CLEAR_ARMED, LOOK_AT_FLAGS};
+use crate::stack::{Linked, NodeStack};
+use crate::sync::{AtomicU32, Mutex, Thread, thread};
 
 /// A reader sleeps, or is about to.
 pub(crate) const ARMED: u32 = 1;
@@ -45,19 +45,14 @@ pub(crate) struct Waiters {
     /// Where a comment gives no reason, an access is `Relaxed`: the flags are one word, so every change
     /// of it sees the change before, and unparking orders what the notifier is asked for.
     flags: AtomicU32,
-    stack: Stack<Arc<WaitNode>>,
+    stack: NodeStack<HandOff<Waker>>,
     /// Nodes of readers that are gone. They may still be on the stack: to use them again bounds how
     /// large the stack becomes while nothing is published.
     free: Mutex<Vec<Arc<WaitNode>>>,
 }
 
 /// Where one reader's waker is stored.
-#[derive(Default)]
-struct WaitNode {
-    waker: HandOff<Waker>,
-    /// Whether the node is on the stack, or is about to be pushed.
-    queued: AtomicBool,
-}
+type WaitNode = Linked<HandOff<Waker>>;
 
 impl Waiters {
     /// To be called after an append or a transition: asks the notifier for what there is to do.
@@ -158,10 +153,10 @@ impl Waiters {
         // that sets the flag after this sets it for the next publisher. Pairs with `register`.
         self.flags.fetch_and(!(ARMED | WAKE), CLEAR_ARMED);
         for node in self.stack.take_all() {
-            // Acquire [W5]: before the waker is taken. A reader that finds its node queued has stored
-            // its waker before this takes it; one that does not pushes it again. Pairs with `register`.
-            node.queued.swap(false, DEQUEUE);
-            if let Some(waker) = node.waker.take() {
+            // [W5]: the node was marked as not queued before. A reader that has found it queued has stored its waker
+            // before this takes it; one that has not pushes it again, also where this finds it at its waker and leaves
+            // that alone.
+            if let Some(waker) = node.item.take() {
                 foreign::call(|| waker.wake());
             }
         }
@@ -243,21 +238,24 @@ impl Waiter {
     }
 
     fn register(&mut self, waiters: &Waiters, notifier: &Thread, waker: &Waker) {
-        let node = self.node.get_or_insert_with(|| waiters.free_node());
-        // A waker's `clone` is foreign and may panic. Then only the old waker is gone, and the caller gets the
-        // panic.
-        let waker = match node.waker.take() {
-            Some(old) if old.will_wake(waker) => old,
-            old => {
-                foreign::drop_caught(old);
-                waker.clone()
+        // A waker's `clone` is foreign and may panic. Then nothing has changed, and the caller gets the panic.
+        let mut waker = waker.clone();
+        let node = loop {
+            let node = self.node.get_or_insert_with(|| waiters.free_node());
+            match node.item.put(waker, Waker::will_wake) {
+                Ok(replaced) => {
+                    foreign::drop_caught(replaced);
+                    break &*node;
+                }
+                // The notifier is taking the old waker. This one needs another node then: nothing waits for it.
+                Err(refused) => {
+                    waker = refused;
+                    self.node = Some(Arc::default());
+                }
             }
         };
-        node.waker.put(waker);
-        // Release [W5]: after the waker is stored; pairs with `wake_all`.
-        if !node.queued.swap(true, QUEUE) {
-            waiters.stack.push(node.clone());
-        }
+        // [W5]: after the waker is stored; pairs with `wake_all`.
+        waiters.stack.push(node);
         // SeqCst [W2]: before the look at the slot; pairs with the load in `notify`.
         // [W6]: after the push; pairs with the clearing in `wake_all`. Always a change of the word,
         // also where the flag is set already, so that the clearing comes before or after it.
@@ -270,7 +268,7 @@ impl Waiter {
 
     fn unregister(&self) {
         if let Some(node) = &self.node {
-            foreign::drop_caught(node.waker.take());
+            foreign::drop_caught(node.item.take());
         }
     }
 
