@@ -390,7 +390,7 @@ impl<M: Stamp> Reader<M> {
         mut look: impl FnMut(&M, u64) -> bool,
     ) -> Poll<()> {
         self.ring.poll_until(cx, |reader| {
-            let ready = reader.is_ready() || reader.ring().state(|stamp, head| look(stamp, head));
+            let ready = reader.is_ready_or(&mut look);
             ready.then_some(())
         })
     }

@@ -106,7 +106,10 @@ where
 
     /// Continues after `position`, forward only: what lies between is neither read nor lost.
     pub fn skip_to(&mut self, position: u64) {
-        self.next = self.next.max(position.saturating_add(1));
+        let next = self.next.max(position.saturating_add(1));
+        // What it has seen is no place to look from any more.
+        self.caught_up &= next == self.next;
+        self.next = next;
     }
 
     /// Shows `visit` what there is, in order, until it has seen `limit` records or breaks; returns how
@@ -192,10 +195,31 @@ where
 
     /// Whether there is something to read, or a loss to report.
     pub fn is_ready(&self) -> bool {
-        !matches!(
-            self.ring.core.find(self.next, &self.ring.core.pin()),
-            Found::NotYet
-        )
+        let guard = self.ring.core.pin_at(self.stored());
+        !matches!(self.ring.core.find(self.next, &guard), Found::NotYet)
+    }
+
+    /// As [`is_ready`](Self::is_ready), or what `look` says of the state in force and of the head, as [`Ring::state`] shows
+    /// them. Costs less than both.
+    pub fn is_ready_or(&self, look: impl FnOnce(&S, u64) -> bool) -> bool {
+        let core = &*self.ring.core;
+        let stored = self.stored();
+        let guard = core.pin_at(stored);
+        if !matches!(core.find(self.next, &guard), Found::NotYet) {
+            return true;
+        }
+        let claim = core.claim_from(stored, &guard);
+        look(claim.state, claim.head)
+    }
+
+    /// A seq that is stored: a reader at the head has seen the newest, and leaves the tail, which every append writes to, to
+    /// the producers.
+    fn stored(&self) -> u64 {
+        if self.caught_up && 0 < self.seen {
+            self.seen
+        } else {
+            self.ring.core.tail()
+        }
     }
 
     /// Waits for the next record or loss, until `deadline` if there is one; `None` when it passes.
