@@ -12,8 +12,8 @@ use crate::error::ApiError;
 ///
 /// # Lifetimes
 ///
-/// A server holds what it has opened while clients read from it, and for a while after the last one. A fleet keeps
-/// nothing of an instance that nobody holds but what lists it.
+/// A server holds what it has opened while clients read from it, and for a while after the last one. Of an
+/// instance that no server holds, a fleet keeps only what lists it.
 pub trait Fleet: Send + Sync + 'static {
     /// An instance.
     type Backend: Backend;

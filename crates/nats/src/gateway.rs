@@ -1,7 +1,7 @@
 //! Many instances, served from what the broker has of them: [`NatsFleet`].
 //!
-//! A gateway keeps nothing that another could not make again: which instances run it hears from them, their events it
-//! reads from the broker. So there can be any number of gateways, and a client that resumes at another one gets what
+//! A gateway keeps nothing that another could not make again: instances report that they run, and their events are
+//! read from the broker. So there can be any number of gateways, and a client that resumes at another one gets what
 //! follows.
 
 mod follow;
@@ -87,7 +87,7 @@ impl NatsFleet {
         if let Some(place) = places.get(name) {
             return place.clone();
         }
-        // Those that nobody reads from, and that nobody is about to.
+        // Those that no client reads from, and no call is about to.
         places.retain(|_, place| {
             1 < Arc::strong_count(place) || place.try_lock().is_ok_and(|it| 0 < it.strong_count())
         });

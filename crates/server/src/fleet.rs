@@ -23,7 +23,7 @@ use crate::page;
 use crate::route::Route;
 use crate::routes::{self, Answer, Client};
 
-/// How long an instance stays open that nobody reads from.
+/// How long an instance stays open that no client reads from.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Under which paths the instances are. The second is that of the control API whose SDKs also work here.
@@ -182,7 +182,7 @@ impl<F: Fleet> Site for Gateway<F> {
                 let find = async || self.instance(&name).await;
                 routes::answer_at(&self.host, client, request, find).await
             }
-            // The page is the same for every instance, and nobody needs to be admitted for it.
+            // The page is the same for every instance, and every caller is admitted.
             _ => {
                 routes::answer_without(&self.host, request, async |route, _| {
                     routes::open(route, &asked).unwrap_or_else(|| Err(unknown()))
@@ -200,7 +200,7 @@ fn unknown() -> Failure {
     )
 }
 
-/// Closes what nobody has read from for a while.
+/// Closes what no client has read from for a while.
 async fn sweep<F: Fleet>(gateway: Weak<Gateway<F>>) {
     loop {
         let Some(host) = gateway.upgrade().map(|it| it.host.clone()) else {

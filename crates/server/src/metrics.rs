@@ -222,30 +222,20 @@ impl Metrics {
             .iter()
             .map(|it| it.head.saturating_sub(it.stored))
             .sum::<u64>();
-        for (name, help, value) in [
-            (
-                "fleet_instances",
-                "Instances that are known.",
-                instances.len() as u64,
-            ),
-            (
-                "fleet_instances_alive",
-                "Instances that say that they run.",
-                alive as u64,
-            ),
-            (
-                "fleet_instances_open",
-                "Instances that are read from here.",
-                open as u64,
-            ),
-            (
-                "fleet_events_not_stored",
-                "Events that instances have published and the broker has not stored, as of their last word.",
-                not_stored,
-            ),
-        ] {
-            text.gauge(name, help).sample([], value);
-        }
+        text.gauge("fleet_instances", "Instances that are known.")
+            .sample([], instances.len());
+        text.gauge(
+            "fleet_instances_alive",
+            "Instances that report that they run.",
+        )
+        .sample([], alive);
+        text.gauge("fleet_instances_open", "Instances that are read from here.")
+            .sample([], open);
+        text.gauge(
+            "fleet_events_not_stored",
+            "Events that instances have published and the broker has not stored, as of their last report.",
+        )
+        .sample([], not_stored);
         self.streams.write(&mut text);
         self.write_calls(&mut text);
         self.connections.write(&mut text);

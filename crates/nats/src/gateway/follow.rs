@@ -214,7 +214,7 @@ impl Shared {
         };
         if subjects.is_empty() {
             self.applied.send_replace(number);
-            // What comes meanwhile is for nobody.
+            // No instance wants what comes meanwhile.
             *next = None;
             changed.changed().await?;
             return Ok(());

@@ -67,7 +67,7 @@ struct Shared {
     /// Where each epoch begins that was come to, by its place in the stream. What is before the first block that is
     /// stored is forgotten.
     begins: Mutex<BTreeMap<u64, Epoch>>,
-    /// Behind which place reading ended last, and at which seq: reading goes on there, mostly.
+    /// Behind which place reading ended last, and at which seq: it continues there, mostly.
     hint: Mutex<Option<(Epoch, u64, u64)>>,
 }
 

@@ -1,7 +1,7 @@
 //! One instance as a gateway serves it: [`Instance`].
 //!
 //! A ring with its newest events, which is fed from the broker, and behind it what the broker has stored. So streams
-//! cost what they cost in the instance itself, and a client cannot tell where it reads.
+//! cost what they cost in the instance itself, and a client sees no difference.
 //!
 //! # Generations
 //!
@@ -141,7 +141,7 @@ async fn begin(
     };
     let head = last.head.clone();
     let head = head.map_err(|error| ApiError::Broker(error.into()))?;
-    let first = head.last.saturating_sub(room(retention, last));
+    let first = head.last.saturating_sub(capacity(retention, last));
     let mut next = blocks.first_behind(head.epoch, first, last.at).await?;
     let mut begun: Option<(EventStream<SessionState>, Position)> = None;
     while let Some(stored) = next
@@ -177,7 +177,7 @@ fn resume(
 }
 
 /// About how many events like those of this block are kept.
-fn room(retention: Retention, stored: &Stored) -> u64 {
+fn capacity(retention: Retention, stored: &Stored) -> u64 {
     let events = retention.events as u64;
     match stored.decode() {
         Ok(block) if 0 < block.meta().count => {

@@ -19,12 +19,12 @@ const SILENCE: Duration = BEAT.saturating_mul(4);
 /// An instance that has said nothing for so long is not listed any more. What it has stored can still be read.
 const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 
-/// The instances that were heard of. A cheap clone.
+/// The instances that have reported. A cheap clone.
 #[derive(Clone, Default)]
-pub(crate) struct Registry(Arc<Mutex<BTreeMap<InstanceName, Heard>>>);
+pub(crate) struct Registry(Arc<Mutex<BTreeMap<InstanceName, Report>>>);
 
-/// What was heard of an instance. It costs a few hundred bytes, whoever reads from the instance.
-struct Heard {
+/// The last report of an instance. It costs a few hundred bytes, however many clients read from the instance.
+struct Report {
     alive: Alive,
     when: Instant,
     events_per_second: f64,
@@ -40,10 +40,10 @@ impl Registry {
         let said = client.subscribe("tapline.alive.*").await?;
         client.publish(CENSUS_SUBJECT, Default::default()).await?;
         client.flush().await?;
-        Ok(tokio::spawn(self.clone().hear(said)))
+        Ok(tokio::spawn(self.clone().receive(said)))
     }
 
-    async fn hear(self, mut said: Subscriber) {
+    async fn receive(self, mut said: Subscriber) {
         let mut swept = Instant::now();
         while let Some(message) = said.next().await {
             let Ok(name) = InstanceName::of_subject(&message.subject) else {
@@ -57,14 +57,14 @@ impl Registry {
             }
             if FORGOTTEN / 10 < swept.elapsed() {
                 swept = Instant::now();
-                self.heard()
-                    .retain(|_, heard| heard.when.elapsed() < FORGOTTEN);
+                self.reports()
+                    .retain(|_, report| report.when.elapsed() < FORGOTTEN);
             }
         }
     }
 
     fn note(&self, name: InstanceName, alive: Alive, when: Instant) {
-        let mut all = self.heard();
+        let mut all = self.reports();
         let before = all.get(&name);
         let events_per_second = match before {
             Some(before) if before.alive.epoch == alive.epoch => {
@@ -78,47 +78,52 @@ impl Registry {
             }
             _ => 0.0,
         };
-        let heard = Heard {
+        let report = Report {
             alive,
             when,
             events_per_second,
         };
-        all.insert(name, heard);
+        all.insert(name, report);
     }
 
     /// The epoch of an instance that runs.
     pub(crate) fn epoch(&self, name: &InstanceName) -> Option<Epoch> {
-        let all = self.heard();
-        let heard = all.get(name)?;
-        heard.is_alive().then_some(heard.alive.epoch)
+        let all = self.reports();
+        let report = all.get(name)?;
+        report.is_alive().then_some(report.alive.epoch)
     }
 
     /// All of them, by their names.
     pub(crate) fn list(&self) -> Vec<InstanceInfo> {
-        let all = self.heard();
-        let instances = all.iter().map(|(name, heard)| InstanceInfo {
+        let all = self.reports();
+        let instances = all.iter().map(|(name, report)| InstanceInfo {
             name: name.to_string(),
-            alive: heard.is_alive(),
-            seen: heard.alive.at,
-            epoch: heard.alive.epoch,
-            head: heard.alive.head,
-            stored: heard.alive.stored,
-            events_per_second: match heard.is_alive() {
-                true => (heard.events_per_second * 10.0).round() / 10.0,
+            alive: report.is_alive(),
+            seen: report.alive.at,
+            epoch: report.alive.epoch,
+            head: report.alive.head,
+            stored: report.alive.stored,
+            events_per_second: match report.is_alive() {
+                true => (report.events_per_second * 10.0).round() / 10.0,
                 false => 0.0,
             },
-            session_id: heard.alive.session.session.as_ref().map(|it| it.id.clone()),
-            version: heard.alive.program.clone(),
+            session_id: report
+                .alive
+                .session
+                .session
+                .as_ref()
+                .map(|it| it.id.clone()),
+            version: report.alive.program.clone(),
         });
         instances.collect()
     }
 
-    fn heard(&self) -> MutexGuard<'_, BTreeMap<InstanceName, Heard>> {
+    fn reports(&self) -> MutexGuard<'_, BTreeMap<InstanceName, Report>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Heard {
+impl Report {
     fn is_alive(&self) -> bool {
         !self.alive.leaving && self.when.elapsed() < SILENCE
     }

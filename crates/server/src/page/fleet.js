@@ -9,7 +9,7 @@ const MAX_ROWS = 500;
 // An instance whose newest event is this far from stored is shown as late, in events.
 const LATE = 10_000;
 
-const COLUMNS = ["instance", "", "events a second", "events", "not stored", "session", "heard from", "version"];
+const COLUMNS = ["instance", "", "events a second", "events", "not stored", "session", "last report", "version"];
 const NUMBERS = new Set([2, 3, 4]);
 
 const state = document.getElementById("state");

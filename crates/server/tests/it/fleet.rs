@@ -24,9 +24,12 @@ use crate::sse::Stream;
 /// Instances in the process.
 #[derive(Default)]
 struct Instances {
-    of: Mutex<HashMap<String, (Arc<ApiService>, watch::Sender<bool>)>>,
+    of: Mutex<HashMap<String, Running>>,
     opened: AtomicUsize,
 }
+
+/// An instance, and whether it is over.
+type Running = (Arc<ApiService>, watch::Sender<bool>);
 
 impl Instances {
     /// Starts an instance, anew where there is one of that name.
@@ -240,7 +243,7 @@ async fn the_pages_need_no_instance() {
 }
 
 #[tokio::test]
-async fn nobody_opens_an_instance_without_the_token() {
+async fn no_caller_opens_an_instance_without_the_token() {
     let gateway = Gateway::start(guarded()).await;
     gateway.instances.start("a").await;
     for target in [
