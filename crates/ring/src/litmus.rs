@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCs
 
 use crate::order::{
     ADD_THREAD, ARM, CHANGE_SLOT, CLEAR_ARMED, DEQUEUE, LOOK_AT_CLOSED, LOOK_AT_FLAGS,
-    LOOK_AT_SLOT, PIN, QUEUE, SCAN_FENCE, SWEEP_FENCE,
+    LOOK_AT_SLOT, PIN, PUSH_NODE, QUEUE, SCAN_FENCE, SWEEP_FENCE, TAKE_NODES,
 };
 
 /// One access, of a location by its name.
@@ -81,6 +81,8 @@ struct Orders {
     arm: Ordering,
     look_at_flags: Ordering,
     clear_armed: Ordering,
+    push_node: Ordering,
+    take_nodes: Ordering,
     queue: Ordering,
     dequeue: Ordering,
     scan_fence: Ordering,
@@ -96,6 +98,8 @@ const SHIPPED: Orders = Orders {
     arm: ARM,
     look_at_flags: LOOK_AT_FLAGS,
     clear_armed: CLEAR_ARMED,
+    push_node: PUSH_NODE,
+    take_nodes: TAKE_NODES,
     queue: QUEUE,
     dequeue: DEQUEUE,
     scan_fence: SCAN_FENCE,
@@ -127,13 +131,12 @@ fn litmus_tests(order: &Orders) -> Vec<Litmus> {
             name: "[W6]: the notifier clears the flag of a reader that it does not find on the stack",
             threads: vec![
                 vec![
-                    // The push is Release for [K1]; here it is enough that it is before the flag.
-                    Swap("stack", NEW, Release),
+                    Swap("stack", NEW, order.push_node),
                     Swap("flags", NEW, order.arm),
                 ],
                 vec![
                     Swap("flags", OLD, order.clear_armed),
-                    Swap("stack", OLD, Acquire),
+                    Swap("stack", OLD, order.take_nodes),
                 ],
             ],
             never: vec![(1, 0, NEW), (1, 1, OLD)],
@@ -150,6 +153,17 @@ fn litmus_tests(order: &Orders) -> Vec<Litmus> {
             ],
             // 2 stands for "not queued" and "taken". The node is queued at first, so the reader, whose
             // exchange comes first, does not push it again.
+            never: vec![(1, 0, NEW), (1, 1, OLD)],
+        },
+        Litmus {
+            name: "[K1]: the notifier takes the node of a reader that has not announced its sleep yet, and not its link",
+            threads: vec![
+                vec![
+                    Store("link", NEW, Relaxed),
+                    Swap("stack", NEW, order.push_node),
+                ],
+                vec![Swap("stack", OLD, order.take_nodes), Load("link", Relaxed)],
+            ],
             never: vec![(1, 0, NEW), (1, 1, OLD)],
         },
         Litmus {
@@ -260,7 +274,7 @@ fn every_weaker_ordering_makes_one_possible() {
     type Field = fn(&mut Orders) -> &mut Ordering;
     let read_modify_write: &[Ordering] = &[AcqRel, Release, Acquire, Relaxed];
     let load: &[Ordering] = &[Acquire, Relaxed];
-    let sites: [(&str, Field, &[Ordering]); 12] = [
+    let sites: [(&str, Field, &[Ordering]); 14] = [
         ("CHANGE_SLOT", |all| &mut all.change_slot, read_modify_write),
         ("LOOK_AT_SLOT", |all| &mut all.look_at_slot, load),
         ("PIN", |all| &mut all.pin, read_modify_write),
@@ -269,6 +283,8 @@ fn every_weaker_ordering_makes_one_possible() {
         ("ARM", |all| &mut all.arm, read_modify_write),
         ("LOOK_AT_FLAGS", |all| &mut all.look_at_flags, load),
         ("CLEAR_ARMED", |all| &mut all.clear_armed, &[Relaxed]),
+        ("PUSH_NODE", |all| &mut all.push_node, &[Relaxed]),
+        ("TAKE_NODES", |all| &mut all.take_nodes, &[Relaxed]),
         ("QUEUE", |all| &mut all.queue, &[Acquire, Release, Relaxed]),
         (
             "DEQUEUE",

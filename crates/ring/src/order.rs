@@ -6,7 +6,7 @@
 //! `litmus.rs` checks the same constants against the C++20 memory model, and that no weaker ordering
 //! would do. `docs/ring.md` explains the names in brackets.
 
-use std::sync::atomic::Ordering::{self, AcqRel, Acquire, SeqCst};
+use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Release, SeqCst};
 
 /// Every exchange that changes a slot. [P1], [E1], [W1].
 pub(crate) const CHANGE_SLOT: Ordering = SeqCst;
@@ -30,6 +30,11 @@ pub(crate) const ARM: Ordering = SeqCst;
 pub(crate) const LOOK_AT_FLAGS: Ordering = SeqCst;
 /// The notifier clears the flags before it takes the waiter stack. [W6].
 pub(crate) const CLEAR_ARMED: Ordering = Acquire;
+
+/// A reader pushes its wait node. [K1].
+pub(crate) const PUSH_NODE: Ordering = Release;
+/// The notifier takes all wait nodes: also of readers that have not announced yet that they are about to sleep. [K1].
+pub(crate) const TAKE_NODES: Ordering = Acquire;
 
 /// A reader marks its wait node as queued, after it has stored its waker and before it writes the link. [W5], [K2].
 pub(crate) const QUEUE: Ordering = AcqRel;

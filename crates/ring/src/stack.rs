@@ -9,7 +9,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::order::{DEQUEUE, QUEUE};
+use crate::order::{DEQUEUE, PUSH_NODE, QUEUE, TAKE_NODES};
 use crate::sync::{AtomicBool, AtomicPtr, UnsafeCell};
 
 pub(crate) struct Stack<T> {
@@ -142,7 +142,7 @@ impl<T> NodeStack<T> {
             // SAFETY: it lives as long as our reference. It was not queued, so [K2] the link is ours until it is stored.
             unsafe { (*node).below.0.with_mut(|link| *link = below) };
             // Release [K1]: the node; pairs with the exchange in `take_all`.
-            match self.top.compare_exchange(below, node, Release, Relaxed) {
+            match self.top.compare_exchange(below, node, PUSH_NODE, Relaxed) {
                 Ok(_) => return,
                 Err(now) => below = now,
             }
@@ -152,7 +152,7 @@ impl<T> NodeStack<T> {
     /// Every node that is on it now, the newest first. What is not iterated over is dropped.
     pub(crate) fn take_all(&self) -> TakeNodes<T> {
         // Acquire [K1]: the nodes; pairs with the exchange in `push`.
-        TakeNodes(self.top.swap(ptr::null_mut(), Acquire))
+        TakeNodes(self.top.swap(ptr::null_mut(), TAKE_NODES))
     }
 }
 
