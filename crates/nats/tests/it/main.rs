@@ -18,5 +18,6 @@ mod once;
 mod partition;
 mod limits;
 mod writers;
+mod cluster;
 mod access;
 mod gateway;

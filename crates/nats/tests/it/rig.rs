@@ -16,7 +16,7 @@ use tapline_telemetry::{TelemetryConfig, TelemetrySession};
 use crate::server::Stored;
 
 /// More than any of these tests needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) struct Rig {
     pub(crate) session: TelemetrySession,
