@@ -1,6 +1,5 @@
 //! A cluster of three servers, of which one is killed at a time.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use tapline_nats::NatsOptions;
@@ -8,27 +7,9 @@ use tapline_nats::NatsOptions;
 use crate::rig::{Rig, contents, ledger, name, options};
 use crate::server::Server;
 
-fn start() -> Option<Vec<Server>> {
-    // Below those that the system gives to sockets without a port, so that none is taken meanwhile.
-    let first = 20_000 + u16::try_from(std::process::id() % 3000).unwrap() * 3;
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let ports: Vec<_> = (first..32_000).filter(is_free).take(3).collect();
-    let routes: Vec<_> = ports
-        .iter()
-        .map(|it| format!("\"nats://127.0.0.1:{it}\""))
-        .collect();
-    let routes = routes.join(", ");
-    let server = |port: &u16| {
-        Server::start_with(&format!(
-            "server_name: s{port}\ncluster {{ name: c, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
-        ))
-    };
-    ports.iter().map(server).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_loses_a_server_at_a_time_has_every_event_once() {
-    let Some(mut servers) = start() else {
+    let Some(mut servers) = Server::start_cluster(3) else {
         return;
     };
     let urls: Vec<_> = servers.iter().map(Server::url).collect();

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,13 +63,12 @@ impl Server {
     /// Servers of one cluster, once it has a leader.
     #[track_caller]
     pub(crate) fn start_cluster(count: usize) -> Option<Vec<Self>> {
-        // Ports that were free a moment ago.
-        let listeners: Vec<_> = (0..count)
-            .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let ports = listeners.iter().map(|it| it.local_addr().unwrap().port());
-        let ports: Vec<_> = ports.collect();
-        drop(listeners);
+        // Below those that the system gives to sockets without a port, so that none is taken meanwhile.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let first = 20_000 + std::process::id() % 3000 * 3 + NEXT.fetch_add(50, Ordering::Relaxed);
+        let first = u16::try_from(first).unwrap();
+        let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        let ports: Vec<_> = (first..32_000).filter(is_free).take(count).collect();
         let routes: Vec<_> = ports
             .iter()
             .map(|it| format!("\"nats://127.0.0.1:{it}\""))
