@@ -58,7 +58,7 @@ pub use backend::{
 };
 pub use causes::{Answered, Cause, Causes, Effect, Trace};
 pub use error::ApiError;
-pub use fleet::Fleet;
+pub use fleet::{Fleet, FleetEvent, FleetItem, FleetQuery, FleetReader};
 pub use history::{
     History, HistoryBatch, HistoryBounds, HistoryCount, HistoryError, HistoryQuery, MemoryHistory,
     Order, ReadLimit, SharedEnvelope,

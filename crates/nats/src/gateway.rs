@@ -4,6 +4,7 @@
 //! read from the broker. So there can be any number of gateways, and a client that resumes at another one gets what
 //! follows.
 
+mod all;
 mod follow;
 mod history;
 mod instance;
@@ -12,7 +13,7 @@ mod registry;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tapline_api::{ApiError, Fleet, NotReady, Retention};
+use tapline_api::{ApiError, Fleet, FleetQuery, FleetReader, NotReady, Retention};
 use tapline_oapi::InstanceInfo;
 use tokio::task::JoinHandle;
 
@@ -22,6 +23,7 @@ use crate::error::NatsError;
 use crate::name::{InstanceName, Partitions};
 use crate::options::NatsOptions;
 use crate::streams::find_partitions;
+use all::AllReader;
 use follow::Follower;
 use history::Blocks;
 pub use instance::Instance;
@@ -94,8 +96,7 @@ impl NatsFleet {
         places.entry(name.clone()).or_default().clone()
     }
 
-    fn follower(&self, name: &InstanceName) -> Arc<Follower> {
-        let partition = self.partitions.of(name);
+    fn follower(&self, partition: u32) -> Arc<Follower> {
         let mut followers = lock(&self.followers);
         let follower = followers.entry(partition).or_insert_with(|| {
             let connection = self.connection.clone();
@@ -112,7 +113,7 @@ impl NatsFleet {
             return Err(ApiError::UnknownInstance(name.to_string()));
         }
         // Everything that is stored from here on is delivered; what was stored before is read.
-        let watch = self.follower(name).watch(name).await;
+        let watch = self.follower(self.partitions.of(name)).watch(name).await;
         let last = blocks.last().await?;
         let epoch = match &last {
             Some(_) => epoch.unwrap_or(tapline_api::Epoch::from_bits(0)),
@@ -162,6 +163,12 @@ impl Fleet for NatsFleet {
 
     fn instances(&self) -> Vec<InstanceInfo> {
         self.registry.list()
+    }
+
+    async fn read(&self, query: &FleetQuery) -> Result<Box<dyn FleetReader>, ApiError> {
+        let follower = |partition| self.follower(partition);
+        let reader = AllReader::open(&self.connection, self.partitions, follower, query).await?;
+        Ok(Box::new(reader))
     }
 
     fn readiness(&self) -> Result<(), NotReady> {

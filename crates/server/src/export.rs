@@ -241,7 +241,7 @@ async fn send<B: Backend>(
 
 /// The file as the body of an answer.
 #[derive(Debug)]
-pub(crate) struct ExportBody(mpsc::Receiver<io::Result<Bytes>>);
+pub(crate) struct ExportBody(pub(crate) mpsc::Receiver<io::Result<Bytes>>);
 
 impl ExportBody {
     pub(crate) fn poll_frame(

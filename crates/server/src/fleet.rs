@@ -3,15 +3,18 @@
 //! `/instances/{id}/telemetry/…` is what an instance has under `/telemetry/…`: the same routes, over the backend of that
 //! name. An instance is opened by the first request for it, and forgotten some time after the last.
 
+mod stream;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use tapline_access::Requirement;
-use tapline_api::Fleet;
+use tapline_api::{Fleet, FleetQuery};
 use tapline_oapi::{ErrorCode, Health, InstanceList};
 use tokio::time::sleep;
 
@@ -89,7 +92,7 @@ impl<F: Fleet> Gateway<F> {
     }
 
     /// What is for no instance.
-    async fn own(&self, route: Route, path: &str) -> Result<Whole, Failure> {
+    async fn own(&self, route: Route, head: &Parts, path: &str) -> Result<Whole, Failure> {
         match route {
             Route::ListInstances => Ok(json(
                 StatusCode::OK,
@@ -97,6 +100,17 @@ impl<F: Fleet> Gateway<F> {
                     instances: self.fleet.instances(),
                 },
             )),
+            Route::StreamFleet => {
+                let pairs = routes::pairs(&head.uri);
+                let pairs = pairs.iter().map(|(name, text)| (&**name, &**text));
+                let mut query = FleetQuery::from_pairs(pairs)?;
+                let id = head.headers.get("last-event-id");
+                if let Some(id) = id.filter(|id| !id.is_empty()) {
+                    query.after = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
+                }
+                let reader = self.fleet.read(&query).await?;
+                stream::begin(&self.host, reader, query.after.as_deref(), query.notices)
+            }
             Route::GetReadiness => {
                 if self.host.is_stopping() {
                     return Err(routes::stopping());
@@ -141,8 +155,8 @@ impl<F: Fleet> Site for Gateway<F> {
     ) -> Answer<F::Backend> {
         let Some((name, rest)) = place(request.uri().path()) else {
             let asked = request.uri().path().to_owned();
-            return routes::answer_without(&self.host, request, async |route, _| {
-                self.own(route, &asked).await
+            return routes::answer_without(&self.host, request, async |route, head| {
+                self.own(route, head, &asked).await
             })
             .await;
         };
@@ -165,7 +179,11 @@ impl<F: Fleet> Site for Gateway<F> {
         *request.uri_mut() = uri;
         match route {
             Ok(
-                Route::GetHealth | Route::GetReadiness | Route::GetMetrics | Route::ListInstances,
+                Route::GetHealth
+                | Route::GetReadiness
+                | Route::GetMetrics
+                | Route::ListInstances
+                | Route::StreamFleet,
             ) => {
                 routes::answer_without(&self.host, request, async |_, _| {
                     Err(Failure::new(

@@ -318,6 +318,7 @@ async fn dispatch<B: Backend>(
         | Route::ShowPage
         | Route::PageFile
         | Route::ListInstances
+        | Route::StreamFleet
         | Route::NotFound => {
             let path = head.uri.path();
             open(route, path).unwrap_or_else(|| Err(not_found(path)))?
@@ -851,7 +852,7 @@ fn method_not_allowed(path: &str, allow: &str) -> Failure {
 }
 
 /// The query's parameters, decoded.
-fn pairs(uri: &Uri) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+pub(crate) fn pairs(uri: &Uri) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect()
 }
 

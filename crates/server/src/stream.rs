@@ -32,6 +32,7 @@ pub(crate) use fanout::Fanout;
 use fanout::{GroupFailed, Joining};
 use feed::Feed;
 use frames::FrameBuffer;
+pub(crate) use frames::write_data;
 use gzip::Gzip;
 
 /// A stream that is about to begin.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::sleep;
 
 use crate::connect::Connection;
@@ -50,6 +50,8 @@ struct Shared {
     partitions: Partitions,
     partition: u32,
     watched: Mutex<Watched>,
+    /// All blocks of the partition, while there are readers of them.
+    all: broadcast::Sender<(InstanceName, Stored)>,
     /// How often `watched` has changed.
     changed: watch::Sender<u64>,
     /// Up to which of these changes the consumer is as asked for.
@@ -101,6 +103,7 @@ impl Follower {
             partitions,
             partition,
             watched: Mutex::default(),
+            all: broadcast::Sender::new(QUEUE),
             changed: watch::Sender::new(0),
             applied: watch::Sender::new(0),
         });
@@ -125,10 +128,23 @@ impl Follower {
             instance: instance.clone(),
             shared: self.shared.clone(),
         };
+        self.applied(change).await;
+        watch
+    }
+
+    /// The blocks of all instances of the partition that are stored once this returns, until one is slow: it misses some
+    /// then.
+    pub(crate) async fn all(&self) -> broadcast::Receiver<(InstanceName, Stored)> {
+        let blocks = self.shared.all.subscribe();
+        let change = self.shared.change(|_| {});
+        self.applied(change).await;
+        blocks
+    }
+
+    async fn applied(&self, change: u64) {
         let mut applied = self.shared.applied.subscribe();
         // Its sender is in what this holds.
         let _ = applied.wait_for(|applied| change <= *applied).await;
-        watch
     }
 }
 
@@ -212,7 +228,8 @@ impl Shared {
             let names = watched.of.keys();
             names.map(|it| it.blocks_subject(self.partitions)).collect()
         };
-        if subjects.is_empty() {
+        let is_all = 0 < self.all.receiver_count();
+        if subjects.is_empty() && !is_all {
             self.applied.send_replace(number);
             // No instance wants what comes meanwhile.
             *next = None;
@@ -237,7 +254,7 @@ impl Shared {
             }
         };
         let filter_subjects = match subjects.len() {
-            0..=MAX_SUBJECTS => subjects,
+            0..=MAX_SUBJECTS if !is_all => subjects,
             _ => vec![stream_subject(self.partition)],
         };
         let consumer = stream
@@ -293,11 +310,13 @@ impl Shared {
         let Ok(instance) = InstanceName::of_subject(&message.subject) else {
             return;
         };
+        let stored = Stored::new(at, message.headers.unwrap_or_default(), message.payload);
+        // An error says that there is no reader of all.
+        let _ = self.all.send((instance.clone(), stored.clone()));
         let mut watched = self.watched();
         let Some(sending) = watched.of.get(&instance) else {
             return;
         };
-        let stored = Stored::new(at, message.headers.unwrap_or_default(), message.payload);
         match sending.blocks.try_send(stored) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {

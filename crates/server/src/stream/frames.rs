@@ -204,7 +204,7 @@ impl FrameBuffer {
 /// together again with `\n`.
 ///
 /// No line break of two characters is in two parts: those are within `data` alone.
-fn write_data<'a>(out: &mut Vec<u8>, parts: impl IntoIterator<Item = &'a str>) {
+pub(crate) fn write_data<'a>(out: &mut Vec<u8>, parts: impl IntoIterator<Item = &'a str>) {
     out.extend_from_slice(b"data: ");
     for part in parts {
         let mut rest = part.as_bytes();

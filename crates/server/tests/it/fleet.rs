@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tapline_access::AccessConfig;
-use tapline_api::{ApiError, ApiService, Backend as _, Epoch, Fleet, NotReady};
+use tapline_api::{
+    ApiError, ApiService, Backend as _, Epoch, Fleet, FleetQuery, FleetReader, NotReady,
+};
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, Event, InstanceInfo, KnownType};
 use tapline_server::{Options, Shutdown, serve_fleet};
@@ -83,6 +85,10 @@ impl Fleet for Instances {
             .collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
+    }
+
+    async fn read(&self, _: &FleetQuery) -> Result<Box<dyn FleetReader>, ApiError> {
+        Err(ApiError::Broker("there is none".into()))
     }
 
     fn readiness(&self) -> Result<(), NotReady> {

@@ -1,0 +1,244 @@
+//! `GET /fleet/stream`: the events of many instances on one connection.
+//!
+//! It is written as the body of an answer, and not by the streams of one backend ([`crate::stream`]): there is nothing to
+//! share, since each event names its instance.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, header};
+use serde::Serialize;
+use tapline_api::{Epoch, FleetEvent, FleetItem, FleetReader};
+use tapline_oapi::{ByeReason, ErrorCode};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::answer::{Body, Failure, Whole};
+use crate::export::ExportBody;
+use crate::host::Host;
+use crate::metrics::RefusalReason;
+use crate::stream::write_data;
+
+/// So many pieces wait for a client that is slow.
+const PIECES: usize = 4;
+
+/// What a notice about an instance has.
+#[derive(Serialize)]
+struct OfInstance<'a> {
+    instance: &'a str,
+    epoch: Epoch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matching: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Epoch>,
+}
+
+#[derive(Serialize)]
+struct Hello<'a> {
+    asked: Option<&'a str>,
+    reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Bye {
+    reason: ByeReason,
+}
+
+/// One of the streams that there may be at once.
+struct Permit(Arc<Host>);
+
+impl Permit {
+    fn acquire(host: &Arc<Host>) -> Option<Self> {
+        let permit = Self(host.clone());
+        let before = host.streams.fetch_add(1, Relaxed);
+        (before < host.options.limits.streams).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Begins the stream.
+pub(super) fn begin(
+    host: &Arc<Host>,
+    reader: Box<dyn FleetReader>,
+    asked: Option<&str>,
+    notices: bool,
+) -> Result<Whole, Failure> {
+    let Some(permit) = Permit::acquire(host) else {
+        host.metrics.connections.refused(RefusalReason::Streams);
+        let most = host.options.limits.streams;
+        let failure = format!("this server has {most} streams open, its limit");
+        return Err(Failure::new(ErrorCode::Unavailable, failure).retry_after(2));
+    };
+    let (pieces, body) = mpsc::channel(PIECES);
+    let mut first = Vec::new();
+    let reason = match (asked, reader.is_evicted()) {
+        (None, _) => "fresh",
+        (Some(_), false) => "resumed",
+        (Some(_), true) => "evicted",
+    };
+    if notices {
+        notice(
+            &mut first,
+            "hello",
+            &reader.cursor(),
+            &Hello { asked, reason },
+        );
+    } else if reader.is_evicted() {
+        first.extend_from_slice(
+            b": gap: some of what follows the cursor is not stored any more, and how much is not known\n",
+        );
+    } else {
+        first.extend_from_slice(b": connected\n");
+    }
+    let writing = Writing {
+        host: host.clone(),
+        reader,
+        notices,
+        pieces,
+    };
+    host.spawn(async move {
+        let _permit = permit;
+        // An error says that the client has left.
+        let _ = writing.run(first.into()).await;
+    });
+    let mut answer = Response::new(Body::Export(ExportBody(body)));
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+        (
+            HeaderName::from_static("x-sse-content-type"),
+            "application/json",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    Ok(answer)
+}
+
+struct Writing {
+    host: Arc<Host>,
+    reader: Box<dyn FleetReader>,
+    notices: bool,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+}
+
+impl Writing {
+    async fn run(mut self, first: Bytes) -> Result<(), mpsc::error::SendError<io::Result<Bytes>>> {
+        self.pieces.send(Ok(first)).await?;
+        loop {
+            let beat = self.host.options.beat.max(Duration::from_millis(1));
+            let mut out = Vec::new();
+            let ended = tokio::select! {
+                biased;
+                () = self.host.stopping.cancelled() => Some(ByeReason::Shutdown),
+                () = self.pieces.closed() => return Ok(()),
+                read = self.reader.next() => match read {
+                    Some(items) => {
+                        for item in &items {
+                            self.write(&mut out, item);
+                        }
+                        None
+                    }
+                    None => Some(ByeReason::Restarted),
+                },
+                () = sleep(beat) => {
+                    match self.notices {
+                        true => notice(&mut out, "beat", &self.reader.cursor(), &()),
+                        false => out.extend_from_slice(b": keep-alive\n"),
+                    }
+                    None
+                }
+            };
+            if let Some(reason) = ended {
+                match self.notices {
+                    true => notice(&mut out, "bye", &self.reader.cursor(), &Bye { reason }),
+                    false => out.extend_from_slice(b": bye: connect again with the last id\n"),
+                }
+            }
+            self.pieces.send(Ok(out.into())).await?;
+            if ended.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, item: &FleetItem) {
+        let FleetItem {
+            instance,
+            epoch,
+            what,
+            cursor,
+        } = item;
+        let of = OfInstance {
+            instance,
+            epoch: *epoch,
+            from: None,
+            to: None,
+            count: None,
+            matching: None,
+            before: None,
+        };
+        match what {
+            FleetEvent::Event(envelope) => {
+                // A name needs no escape.
+                let begin = format!("{{\"instance\":\"{instance}\",\"epoch\":\"{epoch}\",");
+                let json = envelope.json();
+                let mut parts = json.parts().into_iter();
+                let rest = parts.next().unwrap_or_default().strip_prefix('{');
+                out.extend_from_slice(format!("id: {cursor}\n").as_bytes());
+                let parts = [&*begin, rest.unwrap_or_default()].into_iter().chain(parts);
+                write_data(out, parts);
+            }
+            FleetEvent::Lost(lost) if self.notices => {
+                let gap = OfInstance {
+                    from: Some(lost.first),
+                    to: Some(lost.last),
+                    count: Some(lost.count()),
+                    matching: lost.matching,
+                    ..of
+                };
+                notice(out, "gap", cursor, &gap);
+            }
+            FleetEvent::Lost(lost) => {
+                let at_most = if lost.matching.is_none() {
+                    "at most "
+                } else {
+                    ""
+                };
+                let (count, first, last) = (lost.at_most(), lost.first, lost.last);
+                let line =
+                    format!(": gap: {instance}: {at_most}{count} lost, seq {first} to {last}\n");
+                out.extend_from_slice(line.as_bytes());
+            }
+            FleetEvent::Epoch { from } if self.notices => {
+                let before = Some(*from);
+                notice(out, "epoch", cursor, &OfInstance { before, ..of });
+            }
+            FleetEvent::Epoch { from } => {
+                let line = format!(": epoch: {instance}: {from} ends here; {epoch} follows\n");
+                out.extend_from_slice(line.as_bytes());
+            }
+        }
+    }
+}
+
+fn notice(out: &mut Vec<u8>, name: &str, cursor: &str, value: &impl Serialize) {
+    let json = serde_json::to_string(value).expect("our own types serialize");
+    out.extend_from_slice(format!("event: {name}\nid: {cursor}\ndata: {json}\n\n").as_bytes());
+}
