@@ -234,9 +234,16 @@ fn log_filter(filter: &str) -> Result<Targets, String> {
             ));
         }
     }
-    filter
+    let targets: Targets = filter
         .parse()
-        .map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
+        .map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())?;
+    // The client of NATS logs each attempt to connect. What matters of it, the sink logs.
+    let is_noise =
+        !filter.contains("async_nats") && targets.default_level() <= Some(LevelFilter::INFO);
+    Ok(match is_noise {
+        true => targets.with_target("async_nats", LevelFilter::OFF),
+        false => targets,
+    })
 }
 
 /// The access rules and limits that the flags describe.

@@ -36,6 +36,20 @@ impl Connection {
     ///
     /// [`NatsError`] where no server answers, it refuses, or its version is too old.
     pub async fn open(options: &NatsOptions, name: &str) -> Result<Self, NatsError> {
+        Self::connect(options, name, None).await
+    }
+
+    /// As [`open`](Self::open), and where it breaks, the client gives it up.
+    pub(crate) async fn open_once(options: &NatsOptions, name: &str) -> Result<Self, NatsError> {
+        // One attempt at each server is what the first connection takes.
+        Self::connect(options, name, Some(options.servers.len())).await
+    }
+
+    async fn connect(
+        options: &NatsOptions,
+        name: &str,
+        max_reconnects: Option<usize>,
+    ) -> Result<Self, NatsError> {
         let url = options.urls();
         let (connected, is_connected) = watch::channel(true);
         let (errors, last_error) = watch::channel(None);
@@ -54,6 +68,7 @@ impl Connection {
             .connection_timeout(options.connect_timeout)
             .request_timeout(Some(options.request_timeout))
             .ping_interval(PING_INTERVAL)
+            .max_reconnects(max_reconnects)
             .event_callback(move |event| {
                 match event {
                     Event::Connected => _ = connected.send_replace(true),

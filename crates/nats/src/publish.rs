@@ -63,7 +63,7 @@ impl Link {
     /// Connects, and checks or creates the streams.
     pub(crate) async fn open(options: &SinkOptions) -> Result<Self, NatsError> {
         let name = format!("tapline {}", options.instance);
-        let connection = Connection::open(&options.nats, &name).await?;
+        let connection = Connection::open_once(&options.nats, &name).await?;
         let instance = &options.instance;
         let partitions = ensure_streams(&connection, &options.streams, instance).await?;
         let stream_name = stream_name(partitions.of(instance));
