@@ -1,15 +1,17 @@
 //! Instances read through a gateway: what a client gets is what was published, and an account of what was not stored.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tapline_api::{
-    ApiError, ApiService, Backend, Delivery, Epoch, Fleet, Lost, Opened, PageQuery, PutAnswer,
-    Replay, Retention, SessionSubscription, StreamQuery, Subscription,
+    ApiError, ApiService, Backend, Delivery, Epoch, Fleet, FleetEvent, FleetQuery, FleetReader,
+    Lost, Opened, PageQuery, PutAnswer, Replay, Retention, SessionSubscription, StreamQuery,
+    Subscription,
 };
 use tapline_events::EventStream;
-use tapline_nats::{GATEWAY_RETENTION, Instance, NatsFleet, NatsOptions, Presence};
+use tapline_nats::{GATEWAY_RETENTION, Instance, NatsFleet, NatsOptions, Partitions, Presence};
 use tapline_oapi::{Category, ConfigRequest, HelloReason};
 use tapline_telemetry::TelemetrySession;
 use tokio::sync::oneshot;
@@ -384,6 +386,141 @@ async fn a_filter_holds_in_the_broker_as_in_memory() {
     let mut live = Client::open(&small, "shop", &live).await;
     rig.publish(event("step", Category::Page, "1"));
     assert_eq!(live.events(1).await, published(&rig, [601]));
+}
+
+/// What a stream of many instances has delivered, by instance: seqs, and what was lost.
+#[derive(Debug, Default)]
+struct Account {
+    events: BTreeMap<String, Vec<u64>>,
+    lost: BTreeMap<String, u64>,
+    cursors: Vec<String>,
+}
+
+impl Account {
+    /// Reads until it has so many events and lost ones.
+    async fn read(&mut self, reader: &mut dyn FleetReader, count: u64) {
+        let sum = |it: &Self| {
+            let events = it.events.values().map(|it| it.len() as u64).sum::<u64>();
+            events + it.lost.values().sum::<u64>()
+        };
+        while sum(self) < count {
+            let items = timeout(PATIENCE, reader.next()).await;
+            let items = items.unwrap_or_else(|_| panic!("{} of {count}", sum(self)));
+            for item in items.unwrap() {
+                let name = item.instance.to_string();
+                match item.what {
+                    FleetEvent::Event(envelope) => {
+                        self.events.entry(name).or_default().push(envelope.seq());
+                        self.cursors.push(item.cursor);
+                    }
+                    FleetEvent::Lost(lost) => *self.lost.entry(name).or_default() += lost.count(),
+                    FleetEvent::Epoch { .. } => {}
+                }
+            }
+        }
+    }
+}
+
+fn many(pairs: &[(&str, &str)]) -> FleetQuery {
+    FleetQuery::from_pairs(pairs.iter().copied()).unwrap()
+}
+
+#[tokio::test]
+async fn many_instances_come_in_one_stream_that_resumes_at_any_event() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let of = |name: &str| {
+        let mut options = options(server.options(), name);
+        options.streams.partitions = Partitions::new(4);
+        options.streams.max_bytes = Some(16 * 1024 * 1024);
+        Rig::new(options)
+    };
+    let names = ["shop-1", "shop-2", "shop-3", "other"];
+    let rigs = names.map(of);
+    for rig in &rigs {
+        rig.publish_some(20);
+        rig.settled(20).await;
+    }
+    let fleet = fleet(&server).await;
+    let shops = many(&[("instances", "shop-*"), ("replay", "all")]);
+    let mut reader = fleet.read(&shops).await.unwrap();
+    let mut account = Account::default();
+    account.read(&mut *reader, 60).await;
+    for rig in &rigs {
+        rig.publish_some(30);
+        rig.settled(50).await;
+    }
+    let late = of("shop-4");
+    late.publish_some(10);
+    late.settled(10).await;
+    account.read(&mut *reader, 160).await;
+    let all: Vec<u64> = (1..=50).collect();
+    for name in ["shop-1", "shop-2", "shop-3"] {
+        assert_eq!(account.events[name], all, "{name}");
+    }
+    assert_eq!(account.events["shop-4"], all[..10]);
+    assert_eq!(account.events.len(), 4);
+    assert!(account.lost.is_empty(), "{:?}", account.lost);
+    // Another gateway continues behind any of the events, with none twice and none missing.
+    let other = self::fleet(&server).await;
+    for n in [0, 1, 19, 20, 59, 60, 100, 158] {
+        let query = FleetQuery {
+            after: Some(account.cursors[n].clone()),
+            ..shops.clone()
+        };
+        let mut resumed = other.read(&query).await.unwrap();
+        assert!(!resumed.is_evicted());
+        let mut rest = Account::default();
+        rest.read(&mut *resumed, 159 - n as u64).await;
+        let total = |it: &Account| it.events.values().map(Vec::len).sum::<usize>();
+        assert_eq!(total(&rest), 159 - n);
+        for (name, seqs) in &rest.events {
+            let end = &account.events[name][account.events[name].len() - seqs.len()..];
+            assert_eq!(seqs, end, "{name} after {n}");
+        }
+        // What the first gateway and this one have from here on is the same.
+        assert!(rest.lost.is_empty(), "{:?}", rest.lost);
+    }
+    let refused = other.read(&many(&[("after", "12")])).await.err().unwrap();
+    assert_eq!(refused.code().as_str(), "invalid_query");
+}
+
+#[tokio::test]
+async fn each_instance_of_a_stream_has_its_own_losses() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let small = Rig::with(options(server.options(), "small"), stream(64), None);
+    let large = Rig::new(options(server.options(), "large"));
+    for rig in [&small, &large] {
+        rig.publish_some(10);
+        rig.settled(10).await;
+    }
+    let fleet = fleet(&server).await;
+    let mut reader = fleet.read(&many(&[("replay", "all")])).await.unwrap();
+    let mut account = Account::default();
+    account.read(&mut *reader, 20).await;
+    server.kill();
+    for rig in [&small, &large] {
+        rig.publish_some(500);
+    }
+    server.restart();
+    for rig in [&small, &large] {
+        rig.settled(510).await;
+    }
+    account.read(&mut *reader, 1020).await;
+    let lost = small.status().ledger.lost;
+    assert!(0 < lost);
+    assert_eq!(account.lost, BTreeMap::from([("small".to_owned(), lost)]));
+    assert_eq!(account.events["large"], (1..=510).collect::<Vec<_>>());
+    assert_eq!(account.events["small"].len() as u64, 510 - lost);
+    // Under a filter, how many were asked for is not known.
+    let pages = many(&[("replay", "all"), ("category", "page")]);
+    let mut reader = fleet.read(&pages).await.unwrap();
+    let mut account = Account::default();
+    account.read(&mut *reader, lost).await;
+    assert!(account.events.is_empty());
 }
 
 /// An instance with everything that it has beside its sink.
