@@ -173,6 +173,11 @@ impl Follower {
         Self::over(TcpStream::connect(address).await?, path, query, last).await
     }
 
+    /// A stream at another path.
+    pub(crate) async fn open_at(address: &str, target: &str, last: &str) -> io::Result<Self> {
+        Self::ask(TcpStream::connect(address).await?, target, last).await
+    }
+
     /// Tries until it works, as a client does whose server comes back.
     pub(crate) async fn open_again(address: &str, query: &str, last: &str) -> Self {
         in_time(async {
@@ -201,15 +206,18 @@ impl Follower {
             "" => String::new(),
             path => format!("/{path}"),
         };
+        let target = format!("{path}/telemetry/stream?notices=true{query}");
+        Self::ask(socket, &target, last).await
+    }
+
+    async fn ask(socket: TcpStream, target: &str, last: &str) -> io::Result<Self> {
         let host = socket.peer_addr()?;
         let mut socket = BufReader::with_capacity(1024, socket);
         let last = match last {
             "" => String::new(),
             last => format!("last-event-id: {last}\r\n"),
         };
-        let request = format!(
-            "GET {path}/telemetry/stream?notices=true{query} HTTP/1.1\r\nhost: {host}\r\n{last}\r\n"
-        );
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n{last}\r\n");
         socket.write_all(request.as_bytes()).await?;
         match read_head(&mut socket).await? {
             (200, _, chunked) => Ok(Self {

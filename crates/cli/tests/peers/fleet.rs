@@ -1,5 +1,6 @@
 //! Several servers, a NATS server and gateways: what a client gets at a gateway is what it would get at the server.
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,47 @@ async fn follow_all(gateways: [String; 2], name: &'static str, last: u64) -> usi
     opened
 }
 
+/// As [`follow_all`], all instances on one connection: so many events in all.
+async fn follow_fleet(gateways: [String; 2], events: u64) -> usize {
+    let (mut cursor, mut opened, mut seen) = (String::new(), 0, 0);
+    let mut positions = HashMap::<String, u64>::new();
+    while seen < events {
+        let at = &gateways[opened % 2];
+        opened += 1;
+        let opening = Follower::open_at(
+            at,
+            "/fleet/stream?notices=true&replay=all&instances=one,t*",
+            &cursor,
+        );
+        let Ok(Ok(mut follower)) = tokio::time::timeout(DEADLINE, opening).await else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        while seen < events
+            && let Ok(Some(frame)) = tokio::time::timeout(DEADLINE, follower.next()).await
+        {
+            let data = frame.json();
+            match &*frame.name {
+                "" => {
+                    let position = positions
+                        .entry(data["instance"].as_str().unwrap().to_owned())
+                        .or_default();
+                    assert_eq!(data["seq"], *position + 1, "{data}");
+                    *position += 1;
+                    seen += 1;
+                }
+                "hello" if cursor.is_empty() => assert_eq!(data["reason"], "fresh"),
+                "hello" => assert_eq!(data["reason"], "resumed", "{data}"),
+                "gap" | "epoch" => panic!("{} {data}", frame.name),
+                _ => {}
+            }
+            cursor = frame.id;
+        }
+    }
+    assert_eq!(positions.len(), 3);
+    opened
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_lose_nothing_while_gateways_and_the_broker_are_killed() {
     const BATCHES: u64 = 60;
@@ -99,6 +141,7 @@ async fn clients_lose_nothing_while_gateways_and_the_broker_are_killed() {
     let gateways = [first.address().to_owned(), second.address().to_owned()];
     let last = BATCHES * LINES;
     let following = names.map(|name| tokio::spawn(follow_all(gateways.clone(), name, last)));
+    let fleet = tokio::spawn(follow_fleet(gateways.clone(), 3 * last));
     let publishing = instances.each_ref().map(|server| {
         let address = server.address().to_owned();
         tokio::spawn(async move {
@@ -129,6 +172,10 @@ async fn clients_lose_nothing_while_gateways_and_the_broker_are_killed() {
         let opened = in_time(following).await.unwrap();
         assert!(1 < opened, "no gateway was killed under it");
     }
+    assert!(
+        1 < in_time(fleet).await.unwrap(),
+        "no gateway was killed under it"
+    );
     for server in &instances {
         exported(server, last);
     }
