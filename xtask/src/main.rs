@@ -272,6 +272,18 @@ static COMMANDS: &[Command] = &[
         part_of_ci: false,
         run: parts::bench,
     },
+    Command {
+        name: "fleet-sim",
+        what: "simulates a fleet against a NATS server and a gateway (benches/examples/fleet_sim.rs)",
+        details: "Many light instances in one process, and viewers at a gateway. It prints what became of every event. Arguments\n\
+                  after `--` go to the simulation:\n\
+                  cargo xtask fleet-sim -- --help\n\
+                  cargo xtask fleet-sim -- --nats nats://127.0.0.1:4222 --instances 1000 --rate 50\n\n\
+                  docs/fleet.md has what came of it here, and what follows for larger fleets.",
+        flags: &[Flag::Rest],
+        part_of_ci: false,
+        run: parts::fleet_sim,
+    },
 ];
 
 /// Leaves with 0 where all is well, 1 where a check failed, and 2 where the command line was not understood.

@@ -126,6 +126,13 @@ pub(crate) fn bench(options: &Options) -> Outcome {
         .run()
 }
 
+pub(crate) fn fleet_sim(options: &Options) -> Outcome {
+    let arguments = ["--".to_owned()].into_iter().chain(options.rest.clone());
+    Cargo::new("run --package tapline-benches --example fleet_sim --profile bench")
+        .and(&arguments.collect::<Vec<_>>())
+        .run()
+}
+
 /// Fails where a call of `cargo test` would run no test, which cargo counts as success: a renamed test, or a `cfg` that
 /// was not set, would otherwise switch a check off without a word.
 fn expect_tests(call: &Cargo) -> Outcome {
