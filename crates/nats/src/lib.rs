@@ -1,11 +1,14 @@
-//! Stores an event stream in NATS JetStream, in compressed blocks, each event once.
+//! Stores an event stream in NATS JetStream, in compressed blocks, each event once, and serves it from there.
 //!
 //! **What it is.** [`NatsSink`] is a [`Sink`](tapline_api::Sink): it collects the stream into blocks, those of the archive, and publishes
 //! each as a message. A repeated message is recognised, so that the stream holds each event once, or says which are missing.
 //!
+//! [`NatsFleet`] is a [`Fleet`](tapline_api::Fleet): it reads what such sinks have stored, as a gateway does. [`Presence`]
+//! lets gateways see an instance, and ask it.
+//!
 //! **What it is not.** It runs no server, and changes no stream that exists.
 //!
-//! **Start at** [`NatsOptions::new`], then [`NatsSink::new`]. What a message has is in [`message`].
+//! **Start at** [`NatsOptions::new`], then [`NatsSink::new`] or [`NatsFleet::open`]. What a message has is in [`message`].
 //!
 //! **Layer.** 4: it uses the block of `tapline-archive`, and the layers below.
 
