@@ -209,11 +209,12 @@ fn wrong_names(page: &Text, code: &Code) -> Vec<String> {
         {
             let part: String = rest
                 .chars()
-                .take_while(char::is_ascii_alphanumeric)
+                .take_while(|it| it.is_ascii_alphanumeric() || *it == '-')
                 .collect();
+            let part = part.trim_end_matches('-');
             check(
                 "part of xtask",
-                &part,
+                part,
                 part.is_empty() || COMMANDS.iter().any(|command| command.name == part),
             );
         }
