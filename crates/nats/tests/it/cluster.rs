@@ -22,6 +22,7 @@ async fn a_cluster_that_loses_a_server_at_a_time_has_every_event_once() {
     published += 10;
     rig.settled(published).await;
     for server in &mut servers {
+        server.is_replicated().await;
         for _ in 0..10 {
             rig.publish_some(20);
             published += 20;

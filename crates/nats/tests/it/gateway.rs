@@ -721,6 +721,7 @@ async fn a_cluster_of_three_serves_without_one() {
     for round in 0..3 {
         // The first round takes away the leader of the stream, or a follower, as it comes.
         if round == 1 {
+            servers[1].is_replicated().await;
             servers[1].kill();
         }
         if round == 2 {

@@ -93,6 +93,26 @@ impl Server {
         Some(servers)
     }
 
+    /// Waits until all three servers have what the first stream has: until then the next one cannot be taken away
+    /// without an end of the service.
+    pub(crate) async fn is_replicated(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let jetstream = self.jetstream().await;
+            let cluster = match jetstream.get_stream(stream_name(0)).await {
+                Ok(stream) => stream.cached_info().cluster.clone(),
+                Err(_) => None,
+            };
+            let replicas = cluster.as_ref().map_or(&[][..], |it| &it.replicas);
+            let current = replicas.iter().filter(|it| it.current && !it.offline);
+            if current.count() == 2 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{cluster:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
