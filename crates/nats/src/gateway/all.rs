@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
+use async_nats::jetstream::stream::Stream;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use tapline_api::{
@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use crate::connect::Connection;
 use crate::error::with_sources;
 use crate::gateway::follow::Follower;
-use crate::gateway::history::Stored;
+use crate::gateway::history::{Stored, next_message};
 use crate::name::{InstanceName, Partitions, stream_name, stream_subject};
 
 /// So many blocks wait between the partitions and the client.
@@ -152,7 +152,7 @@ impl AllReader {
             let live = follower.all().await;
             let stream = connection
                 .jetstream()
-                .get_stream(stream_name(partition))
+                .get_stream_no_info(stream_name(partition))
                 .await;
             let stream = stream.map_err(|error| broker(error.into()))?;
             let state = stream
@@ -241,7 +241,7 @@ impl FleetReader for AllReader {
 /// The blocks of one partition.
 struct Reading {
     partition: u32,
-    stream: Stream,
+    stream: Stream<()>,
     subject: String,
     /// The place of the last block that was read.
     at: u64,
@@ -279,18 +279,15 @@ impl Reading {
     /// Reads what is stored behind the position.
     async fn catch_up(&mut self) -> Result<(), Closed> {
         loop {
-            let next = self
-                .stream
-                .direct_get_next_for_subject(&self.subject, Some(self.at + 1));
-            match next.await {
-                Ok(message) => {
+            match next_message(&self.stream, &self.subject, self.at + 1).await {
+                Ok(Some(message)) => {
                     let stored = Stored::new(message.sequence, message.headers, message.payload);
                     match InstanceName::of_subject(&message.subject) {
                         Ok(instance) => self.pass(instance, stored).await?,
                         Err(_) => self.at = stored.at,
                     }
                 }
-                Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(()),
+                Ok(None) => return Ok(()),
                 Err(error) => {
                     let (partition, error) = (self.partition, with_sources(&error));
                     tracing::warn!(

@@ -219,17 +219,24 @@ impl Shared {
         }
     }
 
+    /// Of which blocks are to be delivered, in order.
+    fn subjects(&self) -> Vec<String> {
+        let watched = self.watched();
+        if 0 < self.all.receiver_count() || MAX_SUBJECTS < watched.of.len() {
+            return vec![stream_subject(self.partition)];
+        }
+        let names = watched.of.keys();
+        let mut subjects: Vec<_> = names.map(|it| it.blocks_subject(self.partitions)).collect();
+        subjects.sort_unstable();
+        subjects
+    }
+
     /// Delivers blocks until others are to be delivered.
     async fn deliver(&self, next: &mut Option<Next>) -> Result<(), ClientError> {
         let mut changed = self.changed.subscribe();
         let number = *changed.borrow_and_update();
-        let subjects: Vec<String> = {
-            let watched = self.watched();
-            let names = watched.of.keys();
-            names.map(|it| it.blocks_subject(self.partitions)).collect()
-        };
-        let is_all = 0 < self.all.receiver_count();
-        if subjects.is_empty() && !is_all {
+        let subjects = self.subjects();
+        if subjects.is_empty() {
             self.applied.send_replace(number);
             // No instance wants what comes meanwhile.
             *next = None;
@@ -253,13 +260,9 @@ impl Shared {
                 return Ok(());
             }
         };
-        let filter_subjects = match subjects.len() {
-            0..=MAX_SUBJECTS if !is_all => subjects,
-            _ => vec![stream_subject(self.partition)],
-        };
-        let consumer = stream
+        let mut consumer = stream
             .create_consumer(pull::Config {
-                filter_subjects,
+                filter_subjects: subjects.clone(),
                 deliver_policy: DeliverPolicy::ByStartSequence {
                     start_sequence: start,
                 },
@@ -279,7 +282,18 @@ impl Shared {
         let mut delivered = 0;
         let result = loop {
             let message = tokio::select! {
-                changed = changed.changed() => break changed.map_err(ClientError::from),
+                seen = changed.changed() => {
+                    // Before the look at what is watched: a change after it is seen next.
+                    let number = *changed.borrow_and_update();
+                    match seen {
+                        Ok(()) if self.subjects() == subjects => {
+                            self.applied.send_replace(number);
+                            continue;
+                        }
+                        Ok(()) => break Ok(()),
+                        Err(error) => break Err(error.into()),
+                    }
+                }
                 // The server may have forgotten the consumer, and the stream.
                 () = self.connection.disconnected() => break Err("the connection is broken".into()),
                 message = messages.next() => message,
@@ -300,6 +314,13 @@ impl Shared {
         };
         drop(messages);
         if result.is_ok() {
+            // What is delivered next need not begin at the last block of these instances: that may be long ago, and the
+            // others have stored much since.
+            let end = stream.info().await?.state.last_sequence + 1;
+            let consumer = consumer.info().await?;
+            if consumer.num_pending == 0 && consumer.delivered.consumer_sequence == delivered {
+                *next = Some(Next { of, at: end });
+            }
             // It would end by itself after a while.
             let _ = stream.delete_consumer(&name).await;
         }

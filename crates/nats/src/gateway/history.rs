@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
 use tapline_api::{
     BoxFuture, History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, Order,
@@ -52,6 +53,32 @@ impl Stored {
     pub(crate) fn decode(&self) -> Result<DecodedBlock, MessageError> {
         let Raw { headers, payload } = &*self.message;
         message::decode(headers, payload).map(|(_, block)| block)
+    }
+}
+
+/// The first message of this subject, in which `*` stands for any token, at that place or behind it.
+///
+/// Any server that has the stream may answer, and one of them may lack the newest messages. So where there is none, the
+/// leader of the stream is asked.
+pub(crate) async fn next_message(
+    stream: &Stream<()>,
+    subject: &str,
+    at: u64,
+) -> Result<Option<StreamMessage>, HistoryError> {
+    let at = at.max(1);
+    match stream.direct_get_next_for_subject(subject, Some(at)).await {
+        Ok(message) => return Ok(Some(message)),
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
+        Err(error) => return Err(HistoryError::new(error)),
+    }
+    let asked = stream
+        .raw_message_builder()
+        .sequence(at)
+        .next_by_subject(subject);
+    match asked.send().await {
+        Ok(message) => Ok(Some(message)),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(HistoryError::new(error)),
     }
 }
 
@@ -100,20 +127,11 @@ impl Blocks {
 
     /// The first block at that place or behind it.
     pub(crate) async fn next(&self, at: u64) -> Result<Option<Stored>, HistoryError> {
-        let got = self
-            .0
-            .stream
-            .direct_get_next_for_subject(&self.0.subject, Some(at.max(1)))
-            .await;
-        match got {
-            Ok(message) => Ok(Some(Stored::new(
-                message.sequence,
-                message.headers,
-                message.payload,
-            ))),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(HistoryError::new(error)),
-        }
+        let Shared {
+            stream, subject, ..
+        } = &*self.0;
+        let found = next_message(stream, subject, at).await?;
+        Ok(found.map(|it| Stored::new(it.sequence, it.headers, it.payload)))
     }
 
     /// The newest block, as the leader of the stream has it.

@@ -163,6 +163,7 @@ async fn begin(
     }
     match begun {
         Some(begun) => Ok(begun),
+        // Deleted meanwhile.
         None => begin_in(retention, last),
     }
 }

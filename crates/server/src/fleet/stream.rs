@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use crate::answer::{Body, Failure, Whole};
 use crate::export::ExportBody;
 use crate::host::Host;
-use crate::metrics::RefusalReason;
+use crate::metrics::{RefusalReason, StreamEnd};
 use crate::stream::write_data;
 
 /// So many pieces wait for a client that is slow.
@@ -59,6 +59,7 @@ struct Permit(Arc<Host>);
 impl Permit {
     fn acquire(host: &Arc<Host>) -> Option<Self> {
         let permit = Self(host.clone());
+        host.metrics.streams.opened();
         let before = host.streams.fetch_add(1, Relaxed);
         (before < host.options.limits.streams).then_some(permit)
     }
@@ -67,6 +68,10 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Relaxed);
+        self.0.metrics.streams.ended(match self.0.is_stopping() {
+            true => StreamEnd::Shutdown,
+            false => StreamEnd::Client,
+        });
     }
 }
 
