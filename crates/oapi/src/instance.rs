@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::cursor::Epoch;
 
 /// The instances of a fleet that a gateway knows.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InstanceList {
     /// In the order of their names.
@@ -40,5 +40,3 @@ pub struct InstanceInfo {
     #[cfg_attr(feature = "openapi", schema(example = "0.1.0"))]
     pub version: String,
 }
-
-impl Eq for InstanceInfo {}

@@ -63,10 +63,57 @@ pub fn document() -> OpenApi {
     document
 }
 
+/// The document of a gateway: the operations of an instance behind its name, and those of the gateway itself.
+#[must_use]
+pub fn gateway_document() -> OpenApi {
+    let mut document = document();
+    let name = ParameterBuilder::new()
+        .name("instance")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("The name of the instance"))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .build();
+    for (path, mut item) in std::mem::take(&mut document.paths.paths) {
+        let path = if path.starts_with("/telemetry") {
+            let parameters = item.parameters.get_or_insert_default();
+            parameters.push(name.clone().into());
+            format!("/instances/{{instance}}{path}")
+        } else {
+            path
+        };
+        document.paths.paths.insert(path, item);
+    }
+    let own = GatewayDocument::openapi();
+    for (path, mut item) in own.paths.paths {
+        item.get.iter_mut().for_each(add_common);
+        document.paths.paths.insert(path, item);
+    }
+    let components = document.components.get_or_insert_default();
+    components
+        .schemas
+        .extend(own.components.unwrap_or_default().schemas);
+    document
+        .tags
+        .get_or_insert_default()
+        .extend(own.tags.unwrap_or_default());
+    document
+}
+
 /// The document as JSON, pretty, with a line break at the end: the content of `openapi.json`.
 #[must_use]
 pub fn document_json() -> String {
-    let mut json = document()
+    pretty(&document())
+}
+
+/// As [`document_json`], of a gateway.
+#[must_use]
+pub fn gateway_document_json() -> String {
+    pretty(&gateway_document())
+}
+
+fn pretty(document: &OpenApi) -> String {
+    let mut json = document
         .to_pretty_json()
         .expect("the document is maps of strings, all of it JSON");
     json.push('\n');
@@ -130,6 +177,14 @@ pub fn document_json() -> String {
     )),
 )]
 struct Document;
+
+/// What a gateway has of its own.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    tags((name = "fleet", description = "The instances of a gateway")),
+    paths(operations::list_instances, operations::stream_fleet),
+)]
+struct GatewayDocument;
 
 /// An answer that any request may get.
 struct Common {

@@ -128,6 +128,7 @@ impl<F: Fleet> Gateway<F> {
                     .render_fleet(&self.fleet.instances(), self.open().len()),
             )),
             Route::ShowPage => Ok(routes::page_file(&page::FLEET)),
+            Route::GetOpenapi => Ok(routes::gateway_document()),
             route => routes::open(route, path).unwrap_or_else(|| {
                 Err(Failure::new(
                     ErrorCode::NotFound,

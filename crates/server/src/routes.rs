@@ -617,17 +617,7 @@ async fn stream<'a, B: Backend>(
     drop(turn);
     let mut answer = Response::new(());
     let headers = answer.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-        (
-            HeaderName::from_static("x-sse-content-type"),
-            "application/json",
-        ),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    mark_as_stream(headers);
     headers.insert("x-epoch", shown(app.backend.epoch()));
     if head.method == Method::HEAD {
         return Ok(Answer::Whole(answer.map(|()| Default::default())));
@@ -672,6 +662,21 @@ async fn stream<'a, B: Backend>(
         permit,
     };
     Ok(Answer::Stream(answer, Box::new(opening)))
+}
+
+/// The headers of every stream: no proxy is to hold it back or to keep it.
+pub(crate) fn mark_as_stream(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+        (
+            HeaderName::from_static("x-sse-content-type"),
+            "application/json",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 /// The first event after a place that matches, or nothing within the time.
@@ -811,6 +816,11 @@ pub(crate) fn stopping() -> Failure {
 
 fn document() -> Whole {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document_json().into());
+    text(StatusCode::OK, DOCUMENT.clone())
+}
+
+pub(crate) fn gateway_document() -> Whole {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::gateway_document_json().into());
     text(StatusCode::OK, DOCUMENT.clone())
 }
 

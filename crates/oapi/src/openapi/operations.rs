@@ -10,8 +10,9 @@ use crate::category::Category;
 use crate::config::{ConfigRequest, State};
 use crate::counts::EventCounts;
 use crate::error::ErrorBody;
-use crate::event::{Envelope, PublishRequest};
+use crate::event::{Envelope, Event, PublishRequest};
 use crate::health::Health;
+use crate::instance::InstanceList;
 use crate::joins::{Navigation, Problem, ProblemKind, RequestDetail, RequestItem};
 use crate::reader::{OnLag, ReaderList, ReaderPatch, ReaderPatched};
 use crate::sink::SinkList;
@@ -622,6 +623,31 @@ struct EventStatuses(String);
 )]
 fn list_sinks() {}
 
+/// List the instances
+///
+/// Those that have reported to a gateway within the last ten minutes.
+#[utoipa::path(
+    get, path = "/instances", tag = "fleet",
+    responses((status = 200, description = "The instances, by their names.", body = InstanceList)),
+)]
+fn list_instances() {}
+
+/// Follow many instances
+///
+/// Server-Sent Events, each an event of one instance. The id of a frame is one cursor for all instances: a client that
+/// resumes with it, at this gateway or another, is sent what follows. With `notices=true` the stream also sends `hello`,
+/// `gap`, `epoch`, `beat` and `bye`; otherwise losses are comments.
+#[utoipa::path(
+    get, path = "/fleet/stream", tag = "fleet",
+    params(StreamHeaders, FleetQuery),
+    responses(
+        (status = 200, description = "The stream. The schema is that of the `data` of one frame.",
+            content((OfInstance = "text/event-stream"))),
+        BadQuery,
+    ),
+)]
+fn stream_fleet() {}
+
 /// Make a ticket
 ///
 /// For a client that must not have the token, or cannot send headers: a secret that opens streams for a
@@ -777,6 +803,44 @@ struct StreamQuery {
     /// after the newest event, or end the stream.
     #[param(inline)]
     overtaken: Option<OnLag>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct FleetQuery {
+    /// Only instances with these names; `*` matches any characters. Joined by commas. All, if it is absent.
+    #[param(example = "shop-*,till-1")]
+    instances: Option<String>,
+    /// As the header `Last-Event-ID`, which is used instead of it.
+    #[param(rename = "lastEventId")]
+    last_event_id: Option<String>,
+    /// Begin after this: the id of a frame.
+    after: Option<String>,
+    /// Begin with everything that is stored (`all`), or with new events only (`live`, the default).
+    #[param(inline)]
+    replay: Option<Replay>,
+    /// Only events of these categories: repeated, or joined by commas.
+    category: Option<Vec<Category>>,
+    /// Only events of these types; `*` matches any characters. Repeated, or joined by commas. With
+    /// `category` as well, both must match.
+    #[param(inline, max_items = 100, example = json!(["page_*", "network_response"]))]
+    r#type: Option<Vec<Types>>,
+    /// Whether the stream also sends notices.
+    #[param(default = false)]
+    notices: Option<bool>,
+}
+
+/// An event of an instance.
+#[derive(ToSchema)]
+struct OfInstance {
+    /// The name of the instance.
+    instance: String,
+    /// The epoch of its seqs.
+    epoch: String,
+    /// Its sequence number.
+    #[schema(minimum = 1)]
+    seq: u64,
+    event: Event,
 }
 
 #[derive(IntoParams)]

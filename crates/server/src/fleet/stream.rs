@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::Response;
 use serde::Serialize;
 use tapline_api::{Epoch, FleetEvent, FleetItem, FleetReader};
 use tapline_oapi::{ByeReason, ErrorCode};
@@ -20,6 +20,7 @@ use crate::answer::{Body, Failure, Whole};
 use crate::export::ExportBody;
 use crate::host::Host;
 use crate::metrics::{RefusalReason, StreamEnd};
+use crate::routes::mark_as_stream;
 use crate::stream::write_data;
 
 /// So many pieces wait for a client that is slow.
@@ -121,18 +122,7 @@ pub(super) fn begin(
         let _ = writing.run(first.into()).await;
     });
     let mut answer = Response::new(Body::Export(ExportBody(body)));
-    let headers = answer.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-        (
-            HeaderName::from_static("x-sse-content-type"),
-            "application/json",
-        ),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    mark_as_stream(answer.headers_mut());
     Ok(answer)
 }
 

@@ -217,6 +217,10 @@ async fn what_is_for_no_instance_says_where_it_is() {
     assert_eq!(wrong.status(), 405);
     let state = gateway.call(&get("/instances/a/telemetry")).await;
     assert_eq!(state.status(), 200);
+    let document = gateway.call(&get("/openapi.json")).await.json();
+    assert!(document["paths"]["/instances"]["get"].is_object());
+    assert!(document["paths"]["/instances/{instance}/telemetry/stream"].is_object());
+    assert!(document["paths"].get("/telemetry/stream").is_none());
     let list = gateway.call(&get("/instances")).await.json();
     assert_eq!(list["instances"][0]["name"], json!("a"));
     let metrics = gateway.call(&get("/metrics")).await;
