@@ -52,10 +52,12 @@ mod search;
 mod text;
 mod error;
 mod deadline;
+mod backoff;
 
 pub use backend::{
     Backend, BackendMetrics, Delivery, EncodedEnvelope, NotReady, Opened, Subscription,
 };
+pub use backoff::Backoff;
 pub use causes::{Answered, Cause, Causes, Effect, Trace};
 pub use error::ApiError;
 pub use fleet::{Fleet, FleetEvent, FleetItem, FleetQuery, FleetReader};

@@ -16,7 +16,7 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
-use tapline_api::{History, Progress, ReadLimit, SinkError, StopSignal};
+use tapline_api::{Backoff, History, Progress, ReadLimit, SinkError, StopSignal};
 use tapline_events::{Cursor, Epoch};
 
 use crate::batch::{Batch, Encoded, Encoder, Entry};
@@ -24,7 +24,7 @@ use crate::connect::Connection;
 use crate::error::{NatsError, with_sources};
 use crate::message::Head;
 use crate::name::stream_name;
-use crate::pause::Backoff;
+use crate::pause::pause;
 use crate::refill::Refill;
 use crate::sink::SinkOptions;
 use crate::streams::{HINT, ensure_streams};
@@ -173,7 +173,7 @@ impl<'a> Publisher<'a> {
         while let Err(error) = self.look().await {
             self.report.error(&error);
             self.link = None;
-            self.backoff.wait(&self.stop).await;
+            pause(&mut self.backoff, &self.stop).await;
         }
         self.stored
     }
@@ -347,12 +347,12 @@ impl<'a> Publisher<'a> {
         self.failures += 1;
         // The first attempt to cure it is at once.
         if 1 < self.failures {
-            self.backoff.wait(&self.stop).await;
+            pause(&mut self.backoff, &self.stop).await;
         }
         match fault {
             Fault::Again => {
                 if self.failures == 1 {
-                    self.backoff.wait(&self.stop).await;
+                    pause(&mut self.backoff, &self.stop).await;
                 }
                 return;
             }

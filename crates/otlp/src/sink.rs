@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tapline_access::{TlsConnector, client_tls};
 use tapline_api::{
-    BoxFuture, Progress, ReadLimit, Sink, SinkError, SinkItem, SinkReader, StopSignal,
+    Backoff, BoxFuture, Progress, ReadLimit, Sink, SinkError, SinkItem, SinkReader, StopSignal,
 };
 use tapline_oapi::Epoch;
 use tokio::task::JoinSet;
@@ -19,7 +19,6 @@ use crate::answer::Verdict;
 use crate::batch::{Batch, Frame};
 use crate::headers;
 use crate::options::{OtlpError, OtlpOptions};
-use crate::pause::Backoff;
 use crate::record::{Mapping, Stamps};
 use crate::send::{Sender, Signal, gzip};
 use crate::span_sender::SpanSender;
@@ -319,6 +318,7 @@ impl Exporter<'_> {
                         self.report.error(&refusal);
                         let pause = self.backoff.next();
                         match after {
+                            // On top of what is asked for, so that not all clients come back at the same moment.
                             Some(after) => {
                                 sleep(after + pause).await;
                                 continue;

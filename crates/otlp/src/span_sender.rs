@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use tapline_api::{Settled, StopSignal};
+use tapline_api::{Backoff, Settled, StopSignal};
 
 use crate::answer::Verdict;
 use crate::batch::Frame;
-use crate::pause::Backoff;
 use crate::send::{Sender, Signal};
 use crate::sink::{Report, body, wait};
 use crate::spans::Waiting;
