@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use tapline_access::Requirement;
 use tapline_api::{Fleet, FleetQuery};
-use tapline_oapi::{ErrorCode, Health, InstanceList};
+use tapline_oapi::{ErrorCode, InstanceList};
 use tokio::time::sleep;
 
 use crate::answer::{Failure, Whole, empty, json};
@@ -112,14 +112,7 @@ impl<F: Fleet> Gateway<F> {
                 stream::begin(&self.host, reader, query.after.as_deref(), query.notices)
             }
             Route::GetReadiness => {
-                if self.host.is_stopping() {
-                    return Err(routes::stopping());
-                }
-                let ready = self.fleet.readiness();
-                ready.map_err(|reason| {
-                    Failure::new(ErrorCode::Unavailable, reason.to_string()).retry_after(1)
-                })?;
-                Ok(json(StatusCode::OK, &Health::ok()))
+                routes::readiness(self.host.is_stopping(), || self.fleet.readiness())
             }
             Route::GetMetrics => Ok(routes::typed(
                 metrics::CONTENT_TYPE,

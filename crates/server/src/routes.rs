@@ -20,8 +20,9 @@ use http::{
 use hyper::body::Incoming;
 use tapline_access::{AccessError, Grant, is_ticket};
 use tapline_api::{
-    ApiError, Backend, Delivery, EncodedEnvelope, Epoch, Filter, Missing, Page, PageQuery,
-    Published, PutAnswer, QueryError, ReaderLedger, StreamQuery, Subscription, Trace, WaitQuery,
+    ApiError, Backend, Delivery, EncodedEnvelope, Epoch, Filter, Missing, NotReady, Page,
+    PageQuery, Published, PutAnswer, QueryError, ReaderLedger, StreamQuery, Subscription, Trace,
+    WaitQuery,
 };
 use tapline_oapi::{
     BatchResult, ConfigRequest, ErrorCode, Health, PublishRequest, ReaderKind, ReaderPatch,
@@ -39,7 +40,7 @@ use crate::counts;
 use crate::export;
 use crate::host::Host;
 use crate::joins;
-use crate::metrics::{self, Call, RefusalReason};
+use crate::metrics::{self, Call};
 use crate::pace::{Pace, Turns};
 use crate::page::{self, Asset};
 use crate::readers::{PatchError, ReaderAccount, ReaderSpec};
@@ -108,12 +109,7 @@ pub(crate) async fn answer_without<B: Backend>(
     );
     let handled = catch_panic(async {
         found?;
-        check_framing(&head.headers)?;
-        let access = &host.options.access;
-        access.check(&head.headers)?;
-        if head.method == Method::OPTIONS
-            && let Some(preflight) = cors::preflight(access, &head.headers)
-        {
+        if let Some(preflight) = check(host, &head)? {
             return Ok(Answer::Whole(preflight));
         }
         let route = routed(route, head.uri.path())?.0;
@@ -256,17 +252,13 @@ async fn dispatch<B: Backend>(
     body: Incoming,
     request_id: &RequestId,
 ) -> Result<Answer<B>, Failure> {
-    check_framing(&head.headers)?;
-    let access = &app.host.options.access;
-    access.check(&head.headers)?;
-    if head.method == Method::OPTIONS
-        && let Some(preflight) = cors::preflight(access, &head.headers)
-    {
+    if let Some(preflight) = check(&app.host, head)? {
         return Ok(Answer::Whole(preflight));
     }
     let (route, id) = routed(found, head.uri.path())?;
     let pairs = pairs(&head.uri);
     let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
+    let access = &app.host.options.access;
     let grant = access.admit(&head.headers, query(), route.requirement())?;
 
     let body = RequestBody {
@@ -308,7 +300,7 @@ async fn dispatch<B: Backend>(
         ),
         Route::PatchReader => patch_reader(app, id.unwrap_or_default(), body).await?,
         Route::IssueTicket => issue_ticket(app, body).await?,
-        Route::GetReadiness => readiness(app)?,
+        Route::GetReadiness => readiness(app.stopping.is_cancelled(), || app.backend.readiness())?,
         Route::GetMetrics => {
             let metrics = app.host.metrics.render(&*app.backend);
             typed(metrics::CONTENT_TYPE, metrics)
@@ -325,6 +317,18 @@ async fn dispatch<B: Backend>(
         }
     };
     Ok(Answer::Whole(whole))
+}
+
+/// Checks what every request has to hold, whatever it asks for. Gives the answer if it only asks, for a browser, what it may
+/// ask.
+fn check(host: &Host, head: &Parts) -> Result<Option<Whole>, Failure> {
+    check_framing(&head.headers)?;
+    let access = &host.options.access;
+    access.check(&head.headers)?;
+    Ok(match head.method {
+        Method::OPTIONS => cors::preflight(access, &head.headers),
+        _ => None,
+    })
 }
 
 /// The route, or why there is none.
@@ -625,12 +629,7 @@ async fn stream<'a, B: Backend>(
     if app.stopping.is_cancelled() {
         return Err(stopping());
     }
-    let Some(permit) = StreamPermit::acquire(app) else {
-        app.host.metrics.connections.refused(RefusalReason::Streams);
-        let most = app.host.options.limits.streams;
-        let failure = format!("this server has {most} streams open, its limit");
-        return Err(Failure::new(ErrorCode::Unavailable, failure).retry_after(2));
-    };
+    let permit = StreamPermit::acquire(&app.host)?;
     let gzip = app.host.options.compress && accepts_gzip(&head.headers);
     if app.host.options.compress {
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
@@ -653,6 +652,7 @@ async fn stream<'a, B: Backend>(
     let date = httpdate::HttpDate::from(std::time::SystemTime::now());
     headers.insert(header::DATE, shown(date));
     let opening = Opening {
+        app: app.clone(),
         opened,
         notices: query.notices,
         until,
@@ -799,15 +799,20 @@ async fn issue_ticket<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result
 }
 
 /// Whether requests should be sent here.
-fn readiness<B: Backend>(app: &App<B>) -> Result<Whole, Failure> {
-    if app.stopping.is_cancelled() {
+pub(crate) fn readiness(
+    is_stopping: bool,
+    ready: impl FnOnce() -> Result<(), NotReady>,
+) -> Result<Whole, Failure> {
+    if is_stopping {
         return Err(stopping());
     }
-    if let Err(reason) = app.backend.readiness() {
-        let failure = Failure::new(ErrorCode::Unavailable, reason.to_string());
-        return Err(failure.retry_after(1));
+    match ready() {
+        Ok(()) => Ok(json(StatusCode::OK, &Health::ok())),
+        Err(reason) => {
+            let failure = Failure::new(ErrorCode::Unavailable, reason.to_string());
+            Err(failure.retry_after(1))
+        }
     }
-    Ok(json(StatusCode::OK, &Health::ok()))
 }
 
 pub(crate) fn stopping() -> Failure {

@@ -17,14 +17,15 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tapline_api::{Backend, Cursor, Opened, Subscription};
-use tapline_oapi::{Bye, ByeReason, Notice};
+use tapline_oapi::{Bye, ByeReason, ErrorCode, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::answer::Failure;
 use crate::app::App;
 use crate::host::{ConnectionPermit, Host};
-use crate::metrics::{CloseReason, StreamEnd};
+use crate::metrics::{CloseReason, RefusalReason, StreamEnd};
 use crate::pace::Pace;
 use crate::readers::{FilterChange, ReaderAccount, RegisteredReader};
 use crate::socket::Socket;
@@ -37,6 +38,7 @@ use gzip::Gzip;
 
 /// A stream that is about to begin.
 pub(crate) struct Opening<B: Backend> {
+    pub(crate) app: Arc<App<B>>,
     pub(crate) opened: Opened<B::Subscription>,
     pub(crate) notices: bool,
     /// The last seq that it may send.
@@ -45,38 +47,48 @@ pub(crate) struct Opening<B: Backend> {
     pub(crate) expires: Option<Instant>,
     pub(crate) gzip: bool,
     pub(crate) reader: RegisteredReader,
-    pub(crate) permit: StreamPermit<B>,
+    pub(crate) permit: StreamPermit,
 }
 
 /// One of the streams that there may be at once. Given back when it is dropped, which also counts the end of
 /// a stream that has begun.
-pub(crate) struct StreamPermit<B: Backend> {
-    app: Arc<App<B>>,
+pub(crate) struct StreamPermit {
+    host: Arc<Host>,
     begun: bool,
     end: Option<StreamEnd>,
 }
 
-impl<B: Backend> StreamPermit<B> {
-    /// `None` where there are as many streams as there may be.
-    pub(crate) fn acquire(app: &Arc<App<B>>) -> Option<Self> {
+impl StreamPermit {
+    /// Fails where there are as many streams as there may be.
+    pub(crate) fn acquire(host: &Arc<Host>) -> Result<Self, Failure> {
         let permit = Self {
-            app: app.clone(),
+            host: host.clone(),
             begun: false,
             end: None,
         };
-        let before = app.host.streams.fetch_add(1, Relaxed);
-        (before < app.host.options.limits.streams).then_some(permit)
+        let most = host.options.limits.streams;
+        if host.streams.fetch_add(1, Relaxed) < most {
+            return Ok(permit);
+        }
+        host.metrics.connections.refused(RefusalReason::Streams);
+        let failure = format!("this server has {most} streams open, its limit");
+        Err(Failure::new(ErrorCode::Unavailable, failure).retry_after(2))
     }
 
-    fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.begun = true;
-        self.app.host.metrics.streams.opened();
+        self.host.metrics.streams.opened();
+    }
+
+    /// Gives it back after a stream that has ended so.
+    pub(crate) fn end(mut self, end: StreamEnd) {
+        self.end = Some(end);
     }
 }
 
-impl<B: Backend> Drop for StreamPermit<B> {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
-        self.app.host.streams.fetch_sub(1, Relaxed);
+        self.host.streams.fetch_sub(1, Relaxed);
         if self.begun {
             let end = self.end.unwrap_or(if std::thread::panicking() {
                 StreamEnd::Failed
@@ -84,7 +96,7 @@ impl<B: Backend> Drop for StreamPermit<B> {
                 // Its task was cancelled, which only the end of the server does.
                 StreamEnd::Shutdown
             });
-            self.app.host.metrics.streams.ended(end);
+            self.host.metrics.streams.ended(end);
         }
     }
 }
@@ -98,10 +110,12 @@ pub(crate) async fn run<B: Backend>(
     opening: Opening<B>,
     permit: Option<ConnectionPermit>,
 ) {
-    let app = opening.permit.app.clone();
-    limit_buffers(&socket, app.host.options.limits.stall);
+    limit_buffers(&socket, opening.app.host.options.limits.stall);
     let Opening {
-        opened, notices, ..
+        app,
+        opened,
+        notices,
+        ..
     } = opening;
     let Opened {
         subscription,
@@ -178,7 +192,7 @@ struct Stream<B: Backend> {
     gzip: Option<Gzip>,
     reader: Arc<RegisteredReader>,
     notices: bool,
-    permit: StreamPermit<B>,
+    permit: StreamPermit,
     /// After which seq the stream ends, and why, where that is known.
     last: Option<(u64, ByeReason)>,
     expires: Option<Instant>,

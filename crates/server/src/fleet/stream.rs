@@ -5,23 +5,22 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use serde::Serialize;
 use tapline_api::{Epoch, FleetEvent, FleetItem, FleetReader};
-use tapline_oapi::{ByeReason, ErrorCode};
+use tapline_oapi::ByeReason;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::answer::{Body, Failure, Whole};
 use crate::export::ExportBody;
 use crate::host::Host;
-use crate::metrics::{RefusalReason, StreamEnd};
+use crate::metrics::StreamEnd;
 use crate::routes::mark_as_stream;
-use crate::stream::write_data;
+use crate::stream::{StreamPermit, write_data};
 
 /// So many pieces wait for a client that is slow.
 const PIECES: usize = 4;
@@ -54,28 +53,6 @@ struct Bye {
     reason: ByeReason,
 }
 
-/// One of the streams that there may be at once.
-struct Permit(Arc<Host>);
-
-impl Permit {
-    fn acquire(host: &Arc<Host>) -> Option<Self> {
-        let permit = Self(host.clone());
-        host.metrics.streams.opened();
-        let before = host.streams.fetch_add(1, Relaxed);
-        (before < host.options.limits.streams).then_some(permit)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Relaxed);
-        self.0.metrics.streams.ended(match self.0.is_stopping() {
-            true => StreamEnd::Shutdown,
-            false => StreamEnd::Client,
-        });
-    }
-}
-
 /// Begins the stream.
 pub(super) fn begin(
     host: &Arc<Host>,
@@ -83,12 +60,8 @@ pub(super) fn begin(
     asked: Option<&str>,
     notices: bool,
 ) -> Result<Whole, Failure> {
-    let Some(permit) = Permit::acquire(host) else {
-        host.metrics.connections.refused(RefusalReason::Streams);
-        let most = host.options.limits.streams;
-        let failure = format!("this server has {most} streams open, its limit");
-        return Err(Failure::new(ErrorCode::Unavailable, failure).retry_after(2));
-    };
+    let mut permit = StreamPermit::acquire(host)?;
+    permit.begin();
     let (pieces, body) = mpsc::channel(PIECES);
     let mut first = Vec::new();
     let reason = match (asked, reader.is_evicted()) {
@@ -117,9 +90,8 @@ pub(super) fn begin(
         pieces,
     };
     host.spawn(async move {
-        let _permit = permit;
-        // An error says that the client has left.
-        let _ = writing.run(first.into()).await;
+        let end = writing.run(first.into()).await;
+        permit.end(end);
     });
     let mut answer = Response::new(Body::Export(ExportBody(body)));
     mark_as_stream(answer.headers_mut());
@@ -134,15 +106,17 @@ struct Writing {
 }
 
 impl Writing {
-    async fn run(mut self, first: Bytes) -> Result<(), mpsc::error::SendError<io::Result<Bytes>>> {
-        self.pieces.send(Ok(first)).await?;
+    async fn run(mut self, first: Bytes) -> StreamEnd {
+        if self.pieces.send(Ok(first)).await.is_err() {
+            return StreamEnd::Client;
+        }
         loop {
             let beat = self.host.options.beat.max(Duration::from_millis(1));
             let mut out = Vec::new();
             let ended = tokio::select! {
                 biased;
                 () = self.host.stopping.cancelled() => Some(ByeReason::Shutdown),
-                () = self.pieces.closed() => return Ok(()),
+                () = self.pieces.closed() => return StreamEnd::Client,
                 read = self.reader.next() => match read {
                     Some(items) => {
                         for item in &items {
@@ -166,9 +140,11 @@ impl Writing {
                     false => out.extend_from_slice(b": bye: connect again with the last id\n"),
                 }
             }
-            self.pieces.send(Ok(out.into())).await?;
-            if ended.is_some() {
-                return Ok(());
+            if self.pieces.send(Ok(out.into())).await.is_err() {
+                return StreamEnd::Client;
+            }
+            if let Some(reason) = ended {
+                return reason.into();
             }
         }
     }
