@@ -12,11 +12,11 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use tapline_api::{
-    ApiError, ApiService, Backend, BackendMetrics, Behind, Epoch, HistoryError, NotReady, Opened,
-    Page, PageQuery, Published, PutAnswer, Retained, Retention, SessionSubscription,
-    SharedEnvelope, StreamQuery, Trace,
+    ApiError, ApiService, Backend, BackendMetrics, Behind, Epoch, HistoryError, Opened, Page,
+    PageQuery, Published, PutAnswer, Retained, Retention, SessionSubscription, SharedEnvelope,
+    StreamQuery, Trace,
 };
-use tapline_archive::block::DecodedBlock;
+use tapline_archive::block::{DecodedBlock, Meta};
 use tapline_events::{EventStream, Filter};
 use tapline_oapi::data::PlatformApiCall;
 use tapline_oapi::{
@@ -180,9 +180,9 @@ fn resume(
 /// About how many events like those of this block are kept.
 fn capacity(retention: Retention, stored: &Stored) -> u64 {
     let events = retention.events as u64;
-    match stored.decode() {
-        Ok(block) if 0 < block.meta().count => {
-            let bytes = u64::from(block.meta().raw_len) / block.meta().count;
+    match Meta::read(&stored.message.payload) {
+        Ok(meta) if 0 < meta.count => {
+            let bytes = u64::from(meta.raw_len) / meta.count;
             events.min(retention.bytes / bytes.max(1))
         }
         _ => 0,
@@ -468,10 +468,6 @@ impl Backend for Instance {
 
     fn metrics(&self) -> BackendMetrics {
         self.api.metrics()
-    }
-
-    fn readiness(&self) -> Result<(), NotReady> {
-        Ok(())
     }
 }
 

@@ -63,6 +63,16 @@ async fn an_acknowledgement_that_is_lost_repeats_nothing() {
     contents(&stored, rig.epoch()).expect_all(1..=35);
 }
 
+/// An instance that has stored five events, through the proxy.
+async fn behind(proxy: &Proxy) -> Rig {
+    let mut options = options(proxy.options(), "shop");
+    options.streams.max_bytes = None;
+    let rig = Rig::new(options);
+    rig.publish_some(5);
+    rig.settled(5).await;
+    rig
+}
+
 /// The stream forgets the ids of messages after a tenth of a second.
 async fn forgets_ids(server: &Server) {
     let metadata = [("tapline.version", "1"), ("tapline.partitions", "1")];
@@ -86,11 +96,7 @@ async fn a_message_that_was_on_its_way_for_long_repeats_nothing() {
     };
     forgets_ids(&server).await;
     let proxy = Proxy::new(server.port).await;
-    let mut options = options(proxy.options(), "shop");
-    options.streams.max_bytes = None;
-    let rig = Rig::new(options);
-    rig.publish_some(5);
-    rig.settled(5).await;
+    let rig = behind(&proxy).await;
     let held = async |blocks: usize| {
         while proxy.held() < blocks {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -101,9 +107,7 @@ async fn a_message_that_was_on_its_way_for_long_repeats_nothing() {
     held(2).await;
     // The first attempt is stored, the sink still waits for the second, and the server does not know the id any more.
     proxy.let_one_through();
-    while server.stored(&name("shop"), 1).await.len() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    server.has_stored(&name("shop"), 2).await;
     rig.publish_some(5);
     tokio::time::sleep(Duration::from_millis(250)).await;
     proxy.hold(false);
@@ -122,16 +126,10 @@ async fn an_acknowledgement_that_was_lost_long_ago_repeats_nothing() {
     };
     forgets_ids(&server).await;
     let proxy = Proxy::new(server.port).await;
-    let mut options = options(proxy.options(), "shop");
-    options.streams.max_bytes = None;
-    let rig = Rig::new(options);
-    rig.publish_some(5);
-    rig.settled(5).await;
+    let rig = behind(&proxy).await;
     proxy.lose_acks();
     rig.publish_some(5);
-    while server.stored(&name("shop"), 1).await.len() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    server.has_stored(&name("shop"), 2).await;
     // The time-out of the acknowledgement is five times the window.
     rig.publish_some(5);
     rig.reported("timed out").await;

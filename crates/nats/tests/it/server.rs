@@ -156,6 +156,15 @@ impl Server {
         jetstream::new(async_nats::connect(self.url()).await.unwrap())
     }
 
+    /// Waits until so many messages of an instance are stored in its only stream.
+    pub(crate) async fn has_stored(&self, instance: &InstanceName, messages: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.stored(instance, 1).await.len() < messages {
+            assert!(Instant::now() < deadline, "{messages} messages");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// All messages of an instance, the oldest first.
     pub(crate) async fn stored(&self, instance: &InstanceName, partitions: u32) -> Vec<Stored> {
         let partitions = Partitions::new(partitions).unwrap();
