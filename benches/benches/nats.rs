@@ -21,8 +21,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::push::OrderedConfig;
 use futures_util::StreamExt;
-use rustix::time::{ClockId, clock_gettime};
 use tapline_api::{Filter, SinkHandle};
+use tapline_benches::harness::clock::of_process;
 use tapline_benches::{RETAINED, SESSION_ID, corpus, small};
 use tapline_events::{EventStream, Retention};
 use tapline_nats::{Connection, NatsOptions, NatsSink, Partitions, SinkOptions, message};
@@ -270,9 +270,4 @@ fn installed() -> Option<PathBuf> {
     let path = "peers/nats/bin/nats-server";
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
     Some(target.join(path)).filter(|path| path.exists())
-}
-
-fn of_process() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::try_from(time).expect("the clock does not run backwards")
 }

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use rustix::time::{ClockId, clock_gettime};
 use tapline_api::SinkHandle;
+use tapline_benches::harness::clock::of_process;
 use tapline_benches::{SESSION_ID, small};
 use tapline_events::{EventStream, Retention};
 use tapline_nats::{NatsOptions, NatsSink, Partitions, SinkOptions};
@@ -173,7 +173,7 @@ async fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
         );
     }
 
-    let (cpu, start) = (processor(), Instant::now());
+    let (cpu, start) = (of_process(), Instant::now());
     let mut ticks = interval(Duration::from_millis(10));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut published = 0_u64;
@@ -207,7 +207,7 @@ async fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     );
     println!(
         "processor time of the instances and viewers: {:.1?}",
-        processor() - cpu
+        of_process() - cpu
     );
 
     let mut missing = 0;
@@ -261,11 +261,6 @@ fn event() -> Event {
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |it| it.as_micros() as u64)
-}
-
-fn processor() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 async fn until(mut holds: impl FnMut() -> bool) {

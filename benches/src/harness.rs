@@ -13,7 +13,7 @@
 
 mod aims;
 mod cell;
-mod clock;
+pub mod clock;
 mod fixture;
 mod histogram;
 mod machine;

@@ -31,7 +31,7 @@ pub(super) fn of_thread() -> Duration {
 }
 
 /// The CPU time that all threads of the process have used.
-pub(super) fn of_process() -> Duration {
+pub fn of_process() -> Duration {
     read(ClockId::ProcessCPUTime)
 }
 
