@@ -9,6 +9,7 @@ use tapline_oapi::{Ticket, TicketRequest};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{AccessConfig, LoadError, Stamp, TokenSource};
+use crate::instance_tokens::{InstanceNames, InstanceTokens};
 use crate::origin::{Forbidden, Origins};
 use crate::ticket::{Claims, IssueError, TicketError, Tickets};
 use crate::tls::Tls;
@@ -27,6 +28,8 @@ use crate::token::{self, NotBearer, SealedToken, Token};
 pub struct Access {
     config: AccessConfig,
     secrets: ArcSwap<Secrets>,
+    /// `None` if there are none.
+    instance_tokens: ArcSwapOption<InstanceTokens>,
     origins: ArcSwap<Origins>,
     /// `None` without TLS, which cannot be switched on or off at run time.
     tls: ArcSwapOption<Tls>,
@@ -62,12 +65,24 @@ pub enum Requirement {
 }
 
 /// What an admitted caller may do.
-#[derive(Debug)]
-pub enum Grant {
-    /// Everything that the route offers.
-    Full,
-    /// What the ticket permits: the caller of [`Access::admit`] applies the claims.
-    Ticket(Claims),
+///
+/// The caller of [`Access::admit`] applies it: access does not know which instance is asked for, or what is in a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The only instances of a fleet that the token opens. `None` is for all of them, and for a server that is none.
+    pub instances: Option<InstanceNames>,
+    /// What the ticket permits, where one was sent. `None` permits everything that the route offers.
+    pub ticket: Option<Claims>,
+}
+
+impl Grant {
+    /// Everything that the route offers, at every instance.
+    pub fn everything() -> Self {
+        Self {
+            instances: None,
+            ticket: None,
+        }
+    }
 }
 
 impl AccessConfig {
@@ -87,6 +102,7 @@ impl Access {
         let stamps = config.stamps();
         Ok(Self {
             secrets: ArcSwap::from_pointee(Secrets::new(config.read_token()?.as_ref())),
+            instance_tokens: ArcSwapOption::from_pointee(config.read_instance_tokens()?),
             origins: ArcSwap::from_pointee(config.read_origins()?),
             tls: ArcSwapOption::from_pointee(config.read_tls()?),
             stamps: Mutex::new(stamps),
@@ -140,8 +156,9 @@ impl Access {
         query: impl IntoIterator<Item = (&'a str, &'a str)>,
         requirement: Requirement,
     ) -> Result<Grant, AccessError> {
+        let mut grant = Grant::everything();
         if requirement == Requirement::Open {
-            return Ok(Grant::Full);
+            return Ok(grant);
         }
         let secrets = self.secrets.load();
         let mut tickets = query.into_iter().filter(|(name, _)| is_ticket(name));
@@ -150,7 +167,11 @@ impl Access {
         if let Some(token) = &secrets.token {
             match token::bearer(headers)? {
                 Some(sent) if token.matches(sent) => {}
-                Some(_) => return Err(AccessError::WrongToken),
+                Some(sent) => {
+                    let tokens = self.instance_tokens.load();
+                    let names = tokens.as_ref().and_then(|tokens| tokens.find(sent));
+                    grant.instances = Some(names.ok_or(AccessError::WrongToken)?);
+                }
                 None if ticket.is_none() => return Err(AccessError::NoToken(requirement)),
                 None if requirement != Requirement::TokenOrTicket => {
                     return Err(AccessError::TicketElsewhere);
@@ -164,9 +185,10 @@ impl Access {
                 if tickets.next().is_some() {
                     return Err(AccessError::SeveralTickets);
                 }
-                Ok(Grant::Ticket(secrets.tickets.verify(ticket)?))
+                grant.ticket = Some(secrets.tickets.verify(ticket)?);
+                Ok(grant)
             }
-            _ => Ok(Grant::Full),
+            _ => Ok(grant),
         }
     }
 
@@ -228,6 +250,10 @@ impl Access {
             let result = self.reload_token();
             reloads.push(Reload::new(Reloadable::Token, result));
         }
+        if self.config.instance_tokens.is_some() {
+            let result = self.reload_instance_tokens();
+            reloads.push(Reload::new(Reloadable::InstanceTokens, result));
+        }
         if self.config.allow_file.is_some() {
             let result = self.reload_origins();
             reloads.push(Reload::new(Reloadable::AllowList, result));
@@ -248,6 +274,17 @@ impl Access {
         };
         Ok(Reloaded::of(same, || {
             self.secrets.store(Secrets::new(token.as_ref()).into());
+        }))
+    }
+
+    fn reload_instance_tokens(&self) -> Result<Reloaded, LoadError> {
+        let (Some(path), Some(old)) = (&self.config.instance_tokens, &*self.instance_tokens.load())
+        else {
+            return Ok(Reloaded::Unchanged);
+        };
+        let tokens = old.read_again(path)?;
+        Ok(Reloaded::of(old.is_same(&tokens), || {
+            self.instance_tokens.store(Some(tokens.into()));
         }))
     }
 
@@ -318,6 +355,8 @@ impl Reload {
 pub enum Reloadable {
     /// The token, from a file.
     Token,
+    /// The tokens that open some instances.
+    InstanceTokens,
     /// The allowed origins and hosts, from a file.
     AllowList,
     /// The TLS certificate and its key.
@@ -328,6 +367,7 @@ impl fmt::Display for Reloadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Token => "token",
+            Self::InstanceTokens => "instance tokens",
             Self::AllowList => "allow-list",
             Self::Certificate => "TLS certificate",
         })
@@ -369,6 +409,9 @@ pub enum AccessError {
     /// The token is not the one that is set.
     #[error("header `authorization`: wrong token")]
     WrongToken,
+    /// The token opens other instances of the fleet. Status 403.
+    #[error("the token is for other instances")]
+    OtherInstance,
     /// A ticket was sent to a route that accepts none.
     #[error("a ticket is valid for `GET /telemetry/stream` only; this needs the token")]
     TicketElsewhere,
@@ -381,10 +424,11 @@ pub enum AccessError {
 }
 
 impl AccessError {
-    /// The value of `www-authenticate` in the answer, which has status 401.
+    /// The value of `www-authenticate` in the answer, which has status 401 if nothing else is said.
     pub fn challenge(&self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::NoToken(_) => "Bearer",
+            Self::OtherInstance => r#"Bearer error="insufficient_scope""#,
             _ => r#"Bearer error="invalid_token""#,
         })
     }
@@ -439,7 +483,7 @@ mod tests {
                 Requirement::TokenOrTicket,
             ] {
                 let pass = access.admit(&headers(sent), [], requirement);
-                assert!(matches!(pass, Ok(Grant::Full)), "{sent:?} {requirement:?}");
+                assert_eq!(pass, Ok(Grant::everything()), "{sent:?} {requirement:?}");
             }
         }
     }
@@ -451,7 +495,7 @@ mod tests {
         for sent in [right.clone(), right.replacen("Bearer ", "bEARER   ", 1)] {
             for requirement in [Requirement::Token, Requirement::TokenOrTicket] {
                 let pass = access.admit(&headers(&[&sent]), [], requirement);
-                assert!(matches!(pass, Ok(Grant::Full)), "{sent} {requirement:?}");
+                assert_eq!(pass, Ok(Grant::everything()), "{sent} {requirement:?}");
             }
         }
         for (sent, expected) in [
@@ -479,7 +523,7 @@ mod tests {
     #[test]
     fn an_open_route_ignores_credentials() {
         let pass = guarded().admit(&headers(&["Bearer wrong"]), [], Requirement::Open);
-        assert!(matches!(pass, Ok(Grant::Full)));
+        assert_eq!(pass, Ok(Grant::everything()));
     }
 
     #[test]
@@ -517,7 +561,7 @@ mod tests {
         for name in ["ticket", "jwt"] {
             let query = [("notices", "true"), (name, &*ticket)];
             let pass = admit(&[], &query, Requirement::TokenOrTicket);
-            assert!(matches!(pass, Ok(Grant::Ticket(_))), "{pass:?}");
+            assert!(pass.unwrap().ticket.is_some());
             let refused = admit(&[], &query, Requirement::Token)
                 .map(drop)
                 .unwrap_err();
@@ -526,7 +570,7 @@ mod tests {
         let query = [("ticket", &*ticket)];
         let right = format!("Bearer {SECRET}");
         let pass = admit(&[&right], &query, Requirement::TokenOrTicket);
-        assert!(matches!(pass, Ok(Grant::Ticket(_))), "{pass:?}");
+        assert!(pass.unwrap().ticket.is_some());
         let refused = admit(&["Bearer wrong"], &query, Requirement::TokenOrTicket);
         assert_eq!(refused.map(drop).unwrap_err(), AccessError::WrongToken);
         let twice = [("ticket", &*ticket), ("jwt", &*ticket)];
@@ -552,7 +596,7 @@ mod tests {
             [("jwt", &*ticket)],
             Requirement::TokenOrTicket,
         );
-        assert!(matches!(pass, Ok(Grant::Ticket(_))), "{pass:?}");
+        assert!(pass.unwrap().ticket.is_some());
         let refused = access.admit(
             &HeaderMap::new(),
             [("jwt", "x.y.AAAA")],
@@ -604,6 +648,62 @@ mod tests {
         assert!(!admits("the-first-token-there-is"));
         let refused = AccessError::Ticket(TicketError::Signature);
         assert_eq!(redeem().map(drop), Err(refused));
+    }
+
+    #[test]
+    fn an_instance_token_opens_its_instances_until_its_line_is_deleted() {
+        let scratch = Scratch::new();
+        let file = scratch.write("tokens", "shop-*,till-1 secret-of-the-shops\n");
+        let token = Token::from_variable("TAPLINE_TOKEN", SECRET).unwrap();
+        let config = AccessConfig {
+            token: Some(TokenSource::Fixed(token)),
+            instance_tokens: Some(file),
+            ..AccessConfig::default()
+        };
+        let access = config.load().unwrap();
+        let admit = |token: &str, query: &[(&str, &str)]| {
+            let sent = headers(&[&format!("Bearer {token}")]);
+            access.admit(&sent, query.iter().copied(), Requirement::TokenOrTicket)
+        };
+        let names = |grant: Grant| grant.instances.map(|names| names.join(","));
+        assert_eq!(admit(SECRET, &[]), Ok(Grant::everything()));
+        assert_eq!(
+            admit("secret-of-the-tills", &[]),
+            Err(AccessError::WrongToken)
+        );
+        let grant = admit("secret-of-the-shops", &[]).unwrap();
+        assert_eq!(names(grant).unwrap(), "shop-*,till-1");
+
+        // A ticket restricts further, and does not replace what the token is for.
+        let request = TicketRequest::default();
+        let ticket = access.issue(&request, EPOCH, Some("other")).unwrap().ticket;
+        let grant = admit("secret-of-the-shops", &[("ticket", &ticket)]).unwrap();
+        assert!(grant.ticket.is_some());
+        assert_eq!(names(grant).unwrap(), "shop-*,till-1");
+
+        assert_eq!(only(access.reload()), Ok(Reloaded::Unchanged));
+        scratch.write("tokens", "till-1 short\n");
+        let error = only(access.reload()).unwrap_err();
+        assert!(error.contains("line 1: the token holds fewer"), "{error}");
+        assert!(admit("secret-of-the-shops", &[]).is_ok());
+        scratch.write("tokens", "shop-* secret-of-the-tills\n");
+        assert_eq!(only(access.reload()), Ok(Reloaded::Changed));
+        assert_eq!(
+            admit("secret-of-the-shops", &[]),
+            Err(AccessError::WrongToken)
+        );
+        assert!(admit("secret-of-the-tills", &[]).is_ok());
+    }
+
+    #[test]
+    fn instance_tokens_need_the_token() {
+        let scratch = Scratch::new();
+        let config = AccessConfig {
+            instance_tokens: Some(scratch.write("tokens", "a secret-of-instance-a\n")),
+            ..AccessConfig::default()
+        };
+        let error = config.load().unwrap_err().to_string();
+        assert!(error.contains("--token-file"), "{error}");
     }
 
     #[test]

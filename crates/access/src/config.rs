@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::instance_tokens::{InstanceTokens, InstanceTokensError};
 use crate::origin::{Entry, OriginError, Origins};
 use crate::tls::{Tls, TlsError, TlsFiles};
 use crate::token::{Token, TokenError};
@@ -16,6 +17,10 @@ use crate::token::{Token, TokenError};
 pub struct AccessConfig {
     /// What a caller must send. `None` lets every caller pass.
     pub token: Option<TokenSource>,
+    /// A file with further tokens, which open some instances of a fleet each. A line is `shop-*,till-1 TOKEN`: names, in
+    /// which `*` stands for any characters, at most 100, and the token; empty lines and lines that begin with `#` are
+    /// ignored. At most 16 MiB. Needs `token`.
+    pub instance_tokens: Option<PathBuf>,
     /// The origins whose pages may call, such as `https://app.example`. `*` allows every origin and
     /// needs a token.
     pub allow_origins: Vec<String>,
@@ -46,6 +51,16 @@ impl AccessConfig {
         })
     }
 
+    pub(crate) fn read_instance_tokens(
+        &self,
+    ) -> Result<Option<InstanceTokens>, InstanceTokensError> {
+        match (&self.instance_tokens, &self.token) {
+            (None, _) => Ok(None),
+            (Some(_), None) => Err(InstanceTokensError::NoToken),
+            (Some(path), Some(_)) => InstanceTokens::read(path).map(Some),
+        }
+    }
+
     pub(crate) fn read_origins(&self) -> Result<Origins, AllowListError> {
         let of_flag = |flag: &str, values: &[String]| -> Vec<Entry> {
             let entry = |value: &String| Entry {
@@ -73,7 +88,8 @@ impl AccessConfig {
             _ => None,
         };
         let tls = self.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
-        let files = token.into_iter().chain(&self.allow_file).chain(tls);
+        let files = token.into_iter().chain(&self.instance_tokens);
+        let files = files.chain(&self.allow_file).chain(tls);
         files.map(|path| Stamp::of(path)).collect()
     }
 }
@@ -110,6 +126,9 @@ pub enum LoadError {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The tokens of instances.
+    #[error(transparent)]
+    InstanceTokens(#[from] InstanceTokensError),
     /// An allow-list.
     #[error(transparent)]
     AllowList(#[from] AllowListError),

@@ -53,7 +53,7 @@ impl Token {
         Self::new(value.as_bytes(), || format!("variable {name}"))
     }
 
-    fn new(bytes: &[u8], place: impl FnOnce() -> String) -> Result<Self, TokenError> {
+    pub(crate) fn new(bytes: &[u8], place: impl FnOnce() -> String) -> Result<Self, TokenError> {
         let text = str::from_utf8(bytes).ok();
         let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
         let fault = match (bytes.len(), text) {

@@ -62,6 +62,8 @@ pub trait Fleet: Send + Sync + 'static {
 pub struct FleetQuery {
     /// The names of the instances, in which `*` stands for any characters. All, if there is none.
     pub instances: Vec<TypePattern>,
+    /// Of these only such, since the caller may read no others. `None` permits all.
+    pub permitted: Option<Vec<TypePattern>>,
     /// Only such events.
     pub filter: Filter,
     /// The cursor to resume after, as it was sent.
@@ -127,7 +129,9 @@ impl FleetQuery {
 
     /// Whether it asks for this instance.
     pub fn has(&self, instance: &str) -> bool {
-        self.instances.is_empty() || self.instances.iter().any(|it| it.matches(instance))
+        let is_in = |names: &[TypePattern]| names.iter().any(|it| it.matches(instance));
+        (self.instances.is_empty() || is_in(&self.instances))
+            && self.permitted.as_deref().is_none_or(is_in)
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tapline_access::{AllowListError, LoadError, TokenError};
+use tapline_access::{AllowListError, InstanceTokensError, LoadError, TokenError};
 use tapline_api::ApiError;
 use tapline_archive::ArchiveError;
 use tapline_cdp::RecordingError;
@@ -108,11 +108,14 @@ pub(crate) enum Failure {
     Runtime(#[source] io::Error),
 }
 
-/// A malformed entry of a flag is wrong usage.
+/// A malformed entry of a flag is wrong usage, and a flag that needs another one.
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::AllowList(AllowListError::Entry(entry)) => Self::Usage(entry.to_string()),
+            LoadError::InstanceTokens(error @ InstanceTokensError::NoToken) => {
+                Self::Usage(error.to_string())
+            }
             error => Self::Access(error),
         }
     }

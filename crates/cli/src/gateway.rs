@@ -24,7 +24,12 @@ pub(crate) async fn run(args: Gateway) -> Result<(), Failure> {
         bytes: args.capacity_bytes as u64,
         ..GATEWAY_RETENTION
     };
-    let options = serve::options(args.access, &args.streams, &args.limits)?;
+    let options = serve::options(
+        args.access,
+        args.instance_tokens,
+        &args.streams,
+        &args.limits,
+    )?;
     let (listener, url) = serve::listen(args.listen.listen, &options)?;
     // From here on a signal starts a graceful shutdown.
     let signal = signals::stop_requested().map_err(Failure::Runtime)?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -107,7 +108,7 @@ pub(crate) async fn serve(
         };
         Failure::Usage(format!("--{flag}: {error}"))
     })?;
-    let options = options(args.access, &args.streams, &args.limits)?;
+    let options = options(args.access, None, &args.streams, &args.limits)?;
     let (listener, url) = listen(args.listen.listen, &options)?;
     // From here on a signal starts a graceful shutdown.
     let signal = signals::stop_requested().map_err(Failure::Runtime)?;
@@ -249,11 +250,13 @@ fn log_filter(filter: &str) -> Result<Targets, String> {
 /// The access rules and limits that the flags describe.
 pub(crate) fn options(
     access: Access,
+    instance_tokens: Option<PathBuf>,
     streams: &Streams,
     limits: &Limits,
 ) -> Result<Options, Failure> {
     let config = AccessConfig {
         token: token::source(access.token_file.as_deref())?,
+        instance_tokens,
         allow_origins: access.allow_origin,
         hosts: access.host,
         allow_file: access.allow_file,

@@ -173,8 +173,11 @@ impl From<Forbidden> for Failure {
 impl From<AccessError> for Failure {
     fn from(error: AccessError) -> Self {
         let challenge = error.challenge();
-        Self::new(ErrorCode::Unauthorized, error.to_string())
-            .with(header::WWW_AUTHENTICATE, challenge)
+        let code = match error {
+            AccessError::OtherInstance => ErrorCode::Forbidden,
+            _ => ErrorCode::Unauthorized,
+        };
+        Self::new(code, error.to_string()).with(header::WWW_AUTHENTICATE, challenge)
     }
 }
 

@@ -92,6 +92,7 @@ impl<B: Backend> Site for App<B> {
     }
 
     async fn answer(self: &Arc<Self>, client: Client<'_>, request: Request<Incoming>) -> Answer<B> {
-        routes::answer(self, client, request).await
+        let find = async || Ok(self.clone());
+        routes::answer(&self.host, self.instance.as_deref(), client, request, find).await
     }
 }

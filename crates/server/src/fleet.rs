@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
-use tapline_access::Requirement;
+use tapline_access::{Grant, Requirement};
 use tapline_api::{Fleet, FleetQuery};
 use tapline_oapi::{ErrorCode, InstanceList};
 use tokio::time::sleep;
@@ -25,6 +25,7 @@ use crate::metrics;
 use crate::page;
 use crate::route::Route;
 use crate::routes::{self, Answer, Client};
+use crate::scope;
 
 /// How long an instance stays open that no client reads from.
 const IDLE: Duration = Duration::from_secs(30);
@@ -92,14 +93,19 @@ impl<F: Fleet> Gateway<F> {
     }
 
     /// What is for no instance.
-    async fn own(&self, route: Route, head: &Parts, path: &str) -> Result<Whole, Failure> {
+    async fn own(
+        &self,
+        route: Route,
+        head: &Parts,
+        grant: &Grant,
+        path: &str,
+    ) -> Result<Whole, Failure> {
         match route {
-            Route::ListInstances => Ok(json(
-                StatusCode::OK,
-                &InstanceList {
-                    instances: self.fleet.instances(),
-                },
-            )),
+            Route::ListInstances => {
+                let mut instances = self.fleet.instances();
+                instances.retain(|it| scope::check_instance(grant, Some(&it.name)).is_ok());
+                Ok(json(StatusCode::OK, &InstanceList { instances }))
+            }
             Route::StreamFleet => {
                 let pairs = routes::pairs(&head.uri);
                 let pairs = pairs.iter().map(|(name, text)| (&**name, &**text));
@@ -108,18 +114,19 @@ impl<F: Fleet> Gateway<F> {
                 if let Some(id) = id.filter(|id| !id.is_empty()) {
                     query.after = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
                 }
+                query.permitted = scope::instances(grant);
                 let reader = self.fleet.read(&query).await?;
                 stream::begin(&self.host, reader, query.after.as_deref(), query.notices)
             }
             Route::GetReadiness => {
                 routes::readiness(self.host.is_stopping(), || self.fleet.readiness())
             }
-            Route::GetMetrics => Ok(routes::typed(
-                metrics::CONTENT_TYPE,
-                self.host
-                    .metrics
-                    .render_fleet(&self.fleet.instances(), self.open().len()),
-            )),
+            Route::GetMetrics => {
+                scope::check_instance(grant, None)?;
+                let open = self.open().len();
+                let metrics = self.host.metrics.render_fleet(&self.fleet.instances(), open);
+                Ok(routes::typed(metrics::CONTENT_TYPE, metrics))
+            }
             Route::ShowPage => Ok(routes::page_file(&page::FLEET)),
             Route::GetOpenapi => Ok(routes::gateway_document()),
             route => routes::open(route, path).unwrap_or_else(|| {
@@ -149,15 +156,15 @@ impl<F: Fleet> Site for Gateway<F> {
     ) -> Answer<F::Backend> {
         let Some((name, rest)) = place(request.uri().path()) else {
             let asked = request.uri().path().to_owned();
-            return routes::answer_without(&self.host, request, async |route, head| {
-                self.own(route, head, &asked).await
+            return routes::answer_without(&self.host, request, async |route, head, grant| {
+                self.own(route, head, grant, &asked).await
             })
             .await;
         };
         let Some(rest) = rest else {
             let to = format!("{name}/");
             *request.uri_mut() = Uri::from_static("/");
-            return routes::answer_without(&self.host, request, async |_, _| {
+            return routes::answer_without(&self.host, request, async |_, _, _| {
                 let mut answer = empty(StatusCode::PERMANENT_REDIRECT);
                 let to = HeaderValue::try_from(to).map_err(|_| unknown())?;
                 answer.headers_mut().insert(header::LOCATION, to);
@@ -167,7 +174,8 @@ impl<F: Fleet> Site for Gateway<F> {
         };
         let (name, asked) = (name.to_owned(), rest.to_owned());
         let Some(uri) = with_path(request.uri(), rest) else {
-            return routes::answer_without(&self.host, request, async |_, _| Err(unknown())).await;
+            return routes::answer_without(&self.host, request, async |_, _, _| Err(unknown()))
+                .await;
         };
         let route = Route::find(request.method(), rest).map(|(route, _)| route);
         *request.uri_mut() = uri;
@@ -179,7 +187,7 @@ impl<F: Fleet> Site for Gateway<F> {
                 | Route::ListInstances
                 | Route::StreamFleet,
             ) => {
-                routes::answer_without(&self.host, request, async |_, _| {
+                routes::answer_without(&self.host, request, async |_, _, _| {
                     Err(Failure::new(
                         ErrorCode::NotFound,
                         format!("`{asked}` is of the gateway itself, not of an instance"),
@@ -187,16 +195,13 @@ impl<F: Fleet> Site for Gateway<F> {
                 })
                 .await
             }
-            Ok(route)
-                if route.requirement() != Requirement::Open
-                    && *request.method() != Method::OPTIONS =>
-            {
+            Ok(route) if route.requirement() != Requirement::Open => {
                 let find = async || self.instance(&name).await;
-                routes::answer_at(&self.host, client, request, find).await
+                routes::answer(&self.host, Some(&name), client, request, find).await
             }
             // The page is the same for every instance, and every caller is admitted.
             _ => {
-                routes::answer_without(&self.host, request, async |route, _| {
+                routes::answer_without(&self.host, request, async |route, _, _| {
                     routes::open(route, &asked).unwrap_or_else(|| Err(unknown()))
                 })
                 .await

@@ -38,7 +38,7 @@ mod socket;
 mod route;
 mod routes;
 mod readers;
-mod ticket;
+mod scope;
 mod cors;
 mod calls;
 mod body;

@@ -45,9 +45,10 @@ use crate::pace::{Pace, Turns};
 use crate::page::{self, Asset};
 use crate::readers::{PatchError, ReaderAccount, ReaderSpec};
 use crate::route::{Route, Unrouted};
+use crate::scope;
 use crate::socket::{self, SocketState};
 use crate::stream::{Opening, StreamPermit};
-use crate::ticket;
+
 use crate::view;
 
 /// What comes of a request.
@@ -66,27 +67,36 @@ pub(crate) struct Client<'a> {
     pub(crate) tcp: Option<&'a TcpStream>,
 }
 
-/// Answers a request, whatever it is.
+/// Answers a request for a backend, which is looked for once the caller is admitted to it. `instance` is its name, where it is
+/// one of a fleet.
 pub(crate) async fn answer<B: Backend>(
-    app: &Arc<App<B>>,
+    host: &Host,
+    instance: Option<&str>,
     client: Client<'_>,
     request: Request<Incoming>,
+    find: impl AsyncFnOnce() -> Result<Arc<App<B>>, Failure>,
 ) -> Answer<B> {
     let (mut head, body) = request.into_parts();
-    let host = find_host(&mut head);
+    set_host(&mut head);
     let found = Route::find(&head.method, head.uri.path());
-    let route = found.as_ref().map_or(Route::NotFound, |(route, _)| *route);
-    let exchange = Exchange::begin(&app.host, route, &head);
-    // It becomes an event only where calls are captured before and after it.
-    let may_be_event = route.is_platform_call() && calls::are_captured(&*app.backend);
-
+    let exchange = Exchange::begin(host, &found, &head);
+    // What the call becomes an event of: calls are captured there before and after it.
+    let mut captures = None;
     let handled = catch_panic(async {
-        host?;
-        dispatch(app, client, found, &head, body, &exchange.id).await
+        let (route, grant) = match admit(host, found, &head)? {
+            Admission::Preflight(answer) => return Ok(Answer::Whole(answer)),
+            Admission::Admitted { route, grant } => (route, grant),
+        };
+        scope::check_instance(&grant, instance)?;
+        let app = find().await?;
+        if route.0.is_platform_call() && calls::are_captured(&*app.backend) {
+            captures = Some(app.clone());
+        }
+        dispatch(&app, client, route, &head, body, &grant, &exchange.id).await
     })
     .await;
-    exchange.end(&head, handled, |id, status, took| {
-        if may_be_event {
+    exchange.end(&head, handled, |route, id, status, took| {
+        if let Some(app) = captures {
             let trace = calls::trace_of(&head.headers);
             calls::publish(&*app.backend, route, id, status, took, trace.as_ref());
         }
@@ -97,80 +107,54 @@ pub(crate) async fn answer<B: Backend>(
 pub(crate) async fn answer_without<B: Backend>(
     host: &Host,
     request: Request<Incoming>,
-    handle: impl AsyncFnOnce(Route, &Parts) -> Result<Whole, Failure>,
+    handle: impl AsyncFnOnce(Route, &Parts, &Grant) -> Result<Whole, Failure>,
 ) -> Answer<B> {
     let (mut head, _) = request.into_parts();
-    let found = find_host(&mut head);
-    let route = Route::find(&head.method, head.uri.path());
-    let exchange = Exchange::begin(
-        host,
-        route.as_ref().map_or(Route::NotFound, |it| it.0),
-        &head,
-    );
+    set_host(&mut head);
+    let found = Route::find(&head.method, head.uri.path());
+    let exchange = Exchange::begin(host, &found, &head);
     let handled = catch_panic(async {
-        found?;
-        if let Some(preflight) = check(host, &head)? {
-            return Ok(Answer::Whole(preflight));
-        }
-        let route = routed(route, head.uri.path())?.0;
-        admit(host, route, &head)?;
-        Ok(Answer::Whole(handle(route, &head).await?))
+        Ok(Answer::Whole(match admit(host, found, &head)? {
+            Admission::Preflight(answer) => answer,
+            Admission::Admitted { route, grant, .. } => handle(route.0, &head, &grant).await?,
+        }))
     })
     .await;
-    exchange.end(&head, handled, |_, _, _| {})
-}
-
-/// Answers a request for a backend that is looked for once its caller is admitted.
-pub(crate) async fn answer_at<B: Backend>(
-    host: &Host,
-    client: Client<'_>,
-    request: Request<Incoming>,
-    find: impl AsyncFnOnce() -> Result<Arc<App<B>>, Failure>,
-) -> Answer<B> {
-    let (mut head, body) = request.into_parts();
-    let found = catch_panic(async {
-        find_host(&mut head)?;
-        host.options.access.check(&head.headers)?;
-        let (route, _) = routed(Route::find(&head.method, head.uri.path()), head.uri.path())?;
-        admit(host, route, &head)?;
-        find().await
-    })
-    .await;
-    match found {
-        Ok(app) => answer(&app, client, Request::from_parts(head, body)).await,
-        Err(failure) => {
-            let route = Route::find(&head.method, head.uri.path());
-            let route = route.map_or(Route::NotFound, |(route, _)| route);
-            Exchange::begin(host, route, &head).end(&head, Err(failure), |_, _, _| {})
-        }
-    }
+    exchange.end(&head, handled, |_, _, _, _| {})
 }
 
 /// A request that is being answered: where it is counted, and its id.
 struct Exchange<'a> {
     host: &'a Host,
+    route: Route,
     call: Call<'a>,
     id: RequestId,
 }
 
 impl<'a> Exchange<'a> {
-    fn begin(host: &'a Host, route: Route, head: &Parts) -> Self {
+    fn begin(host: &'a Host, found: &Found<'_>, head: &Parts) -> Self {
+        let route = found.as_ref().map_or(Route::NotFound, |(route, _)| *route);
         Self {
             host,
+            route,
             call: host.metrics.call(route),
             id: RequestId::of(&head.headers),
         }
     }
 
-    /// The answer as it is sent. `admitted` is called with what is known of a call that was not refused: otherwise every
-    /// client could put events into the stream.
+    /// The answer as it is sent. `publish` makes the event of the call.
     fn end<B: Backend>(
         self,
         head: &Parts,
         handled: Result<Answer<B>, Failure>,
-        admitted: impl FnOnce(&RequestId, StatusCode, Duration),
+        publish: impl FnOnce(Route, &RequestId, StatusCode, Duration),
     ) -> Answer<B> {
-        let Self { host, call, id } = self;
+        let Self {
+            host,
+            route,
+            call,
+            id,
+        } = self;
         let mut answer = match handled {
             Ok(answer) => answer,
             Err(failure) => Answer::Whole(failure.into_response(&id)),
@@ -185,9 +169,7 @@ impl<'a> Exchange<'a> {
         if origin.is_some() || matches!(head.method, Method::GET | Method::HEAD) {
             cors::decorate(&host.options.access, origin, headers);
         }
-        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            admitted(&id, status, call.elapsed());
-        }
+        publish(route, &id, status, call.elapsed());
         tracing::debug!(
             request_id = id.as_str(),
             method = head.method.as_str(),
@@ -204,22 +186,21 @@ impl<'a> Exchange<'a> {
 /// Makes `host` what the request was sent to.
 ///
 /// A target with a host of its own (`GET http://host/path`, or HTTP/2) takes the place of the header, whatever
-/// that says: RFC 9112, section 3.2.2. Two headers stay, to be refused.
-fn find_host(head: &mut Parts) -> Result<(), Failure> {
-    let given = head.headers.get_all(header::HOST).iter().take(2).count();
-    if given == 0 && head.version == Version::HTTP_11 {
-        return Err(Failure::new(
-            ErrorCode::BadRequest,
-            "header `host`: missing; HTTP/1.1 requires it",
-        ));
-    }
-    if given < 2
+/// that says: RFC 9112, section 3.2.2. Where the header is missing although HTTP/1.1 requires it, and where there are two, they
+/// stay so, to be refused.
+fn set_host(head: &mut Parts) {
+    let mut given = head.headers.get_all(header::HOST).iter();
+    let is_right = match (given.next(), given.next()) {
+        (None, _) => head.version != Version::HTTP_11,
+        (Some(_), None) => true,
+        (Some(_), Some(_)) => false,
+    };
+    if is_right
         && let Some(authority) = head.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         head.headers.insert(header::HOST, host);
     }
-    Ok(())
 }
 
 /// A panic of a handler ends its request with 500, and nothing else.
@@ -243,24 +224,18 @@ fn failed(panic: &(dyn Any + Send)) -> Failure {
     Failure::new(ErrorCode::Internal, "the server failed to answer").caused_by(cause)
 }
 
-/// Checks whether the request is admitted, and handles it.
+/// Handles a request that was admitted.
 async fn dispatch<B: Backend>(
     app: &Arc<App<B>>,
     client: Client<'_>,
-    found: Result<(Route, Option<&str>), Unrouted>,
+    (route, id): (Route, Option<&str>),
     head: &Parts,
     body: Incoming,
+    grant: &Grant,
     request_id: &RequestId,
 ) -> Result<Answer<B>, Failure> {
-    if let Some(preflight) = check(&app.host, head)? {
-        return Ok(Answer::Whole(preflight));
-    }
-    let (route, id) = routed(found, head.uri.path())?;
     let pairs = pairs(&head.uri);
     let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
-    let access = &app.host.options.access;
-    let grant = access.admit(&head.headers, query(), route.requirement())?;
-
     let body = RequestBody {
         limits: &app.host.options.limits,
         state: client.state,
@@ -275,7 +250,7 @@ async fn dispatch<B: Backend>(
         Route::DeleteTelemetry => delete(app, request_id).await?,
         Route::PublishEvents => publish(app, body).await?,
         Route::ReadEvents => read_page(app, query()).await?,
-        Route::StreamEvents => return stream(app, client, head, query(), &grant).await,
+        Route::StreamEvents => return stream(app, client, head, query(), grant).await,
         Route::WaitForEvent => wait(app, client, query()).await?,
         Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
         Route::ExportEvents => export::export(app, query()).await?,
@@ -319,32 +294,45 @@ async fn dispatch<B: Backend>(
     Ok(Answer::Whole(whole))
 }
 
-/// Checks what every request has to hold, whatever it asks for. Gives the answer if it only asks, for a browser, what it may
-/// ask.
-fn check(host: &Host, head: &Parts) -> Result<Option<Whole>, Failure> {
+/// What [`Route::find`] gives: the route, and the id in its path.
+type Found<'a> = Result<(Route, Option<&'a str>), Unrouted>;
+
+/// A request that may be handled.
+enum Admission<'a> {
+    /// A browser only asks what a page may ask: this is the answer.
+    Preflight(Whole),
+    /// The caller may call this route, as far as the grant permits it.
+    Admitted {
+        route: (Route, Option<&'a str>),
+        grant: Grant,
+    },
+}
+
+/// Checks what every request has to hold, whatever it asks for, and whether the caller may ask for it.
+fn admit<'a>(host: &Host, found: Found<'a>, head: &Parts) -> Result<Admission<'a>, Failure> {
+    if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
+        return Err(Failure::new(
+            ErrorCode::BadRequest,
+            "header `host`: missing; HTTP/1.1 requires it",
+        ));
+    }
     check_framing(&head.headers)?;
     let access = &host.options.access;
     access.check(&head.headers)?;
-    Ok(match head.method {
-        Method::OPTIONS => cors::preflight(access, &head.headers),
-        _ => None,
-    })
-}
-
-/// The route, or why there is none.
-fn routed<T>(found: Result<T, Unrouted>, path: &str) -> Result<T, Failure> {
-    found.map_err(|unrouted| match unrouted {
+    if head.method == Method::OPTIONS
+        && let Some(preflight) = cors::preflight(access, &head.headers)
+    {
+        return Ok(Admission::Preflight(preflight));
+    }
+    let path = head.uri.path();
+    let route = found.map_err(|unrouted| match unrouted {
         Unrouted::NotFound => not_found(path),
         Unrouted::MethodNotAllowed { allow } => method_not_allowed(path, &allow),
-    })
-}
-
-/// Checks whether the caller may call this route.
-fn admit(host: &Host, route: Route, head: &Parts) -> Result<Grant, AccessError> {
+    })?;
     let pairs = pairs(&head.uri);
     let query = pairs.iter().map(|(name, text)| (&**name, &**text));
-    let access = &host.options.access;
-    access.admit(&head.headers, query, route.requirement())
+    let grant = access.admit(&head.headers, query, route.0.requirement())?;
+    Ok(Admission::Admitted { route, grant })
 }
 
 /// The answer of a route that asks no backend; `None` for the others.
@@ -610,11 +598,11 @@ async fn stream<'a, B: Backend>(
     }
     let asked = query.filter.clone();
     let (mut scope, mut until, mut expires) = (Filter::all(), None, None);
-    if let Grant::Ticket(claims) = grant {
+    if let Some(claims) = &grant.ticket {
         let head = app.backend.retained().head;
-        let (epoch, instance) = (app.backend.epoch(), app.instance.as_deref());
-        ticket::narrow(&mut query, claims, epoch, head, instance).map_err(AccessError::from)?;
-        scope = ticket::filter(claims);
+        let epoch = app.backend.epoch();
+        scope::narrow(&mut query, claims, epoch, head).map_err(AccessError::from)?;
+        scope = scope::filter(claims);
         until = claims.until();
         expires = Some(Instant::now() + claims.time_left());
     }

@@ -276,6 +276,16 @@ pub(crate) struct Gateway {
     #[command(flatten)]
     pub(crate) access: Access,
 
+    /// Accept also the tokens in this file, each for some instances: a line is `shop-*,till-1 TOKEN`. Needs the token that
+    /// opens everything, and is read again as its file is
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Access control and TLS (docs/security.md)"
+    )]
+    #[arg(env = "TAPLINE_INSTANCE_TOKENS", hide_env_values = true)]
+    pub(crate) instance_tokens: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) streams: Streams,
 

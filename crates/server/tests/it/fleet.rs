@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::http::{Answer, Connection, Request, get, in_time, request};
+use crate::reload::Files;
 use crate::server::{TOKEN, token};
 use crate::sse::Stream;
 
@@ -28,6 +29,8 @@ use crate::sse::Stream;
 struct Instances {
     of: Mutex<HashMap<String, Running>>,
     opened: AtomicUsize,
+    /// What the last stream of many instances was asked for.
+    read: Mutex<Option<FleetQuery>>,
 }
 
 /// An instance, and whether it is over.
@@ -87,7 +90,8 @@ impl Fleet for Instances {
         all
     }
 
-    async fn read(&self, _: &FleetQuery) -> Result<Box<dyn FleetReader>, ApiError> {
+    async fn read(&self, query: &FleetQuery) -> Result<Box<dyn FleetReader>, ApiError> {
+        *self.read.lock().unwrap() = Some(query.clone());
         Err(ApiError::Broker("there is none".into()))
     }
 
@@ -275,6 +279,79 @@ async fn no_caller_opens_an_instance_without_the_token() {
         .call(&get("/instances/a/telemetry").token(TOKEN))
         .await;
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn an_instance_token_opens_the_instances_that_it_names() {
+    const SHOPS: &str = "secret-of-the-shops";
+    let files = Files::new("instance-tokens");
+    let file = files.write("tokens", &format!("shop-*,till-1 {SHOPS}\n"));
+    let access = AccessConfig {
+        token: Some(token()),
+        instance_tokens: Some(file),
+        ..AccessConfig::default()
+    };
+    let gateway = Gateway::start(Options {
+        access: access.load().unwrap().into(),
+        ..Options::default()
+    })
+    .await;
+    for name in ["shop-1", "shop-2", "till-1", "till-12", "other"] {
+        publish(&*gateway.instances.start(name).await);
+    }
+    let call = async |target: &str| gateway.call(&get(target).token(SHOPS)).await;
+
+    for (name, expected) in [
+        ("shop-1", 200),
+        ("till-1", 200),
+        ("till-12", 403),
+        ("other", 403),
+        // Whether there is one is not said.
+        ("shop-3", 404),
+        ("another", 403),
+    ] {
+        for route in ["", "/events", "/stream", "/problems"] {
+            let method = if route == "/stream" { "HEAD" } else { "GET" };
+            let target = request(method, &format!("/instances/{name}/telemetry{route}"));
+            let answer = gateway.call(&target.token(SHOPS)).await;
+            assert_eq!(answer.status(), expected, "{name}{route}");
+        }
+    }
+    let refused = call("/browsers/other/telemetry").await;
+    assert_eq!(
+        refused.json()["message"],
+        "the token is for other instances"
+    );
+    let challenge = refused.header("www-authenticate");
+    assert_eq!(challenge, Some(r#"Bearer error="insufficient_scope""#));
+
+    let stop = |name: &str| request("DELETE", &format!("/instances/{name}/telemetry"));
+    let refused = gateway.call(&stop("other").token(SHOPS)).await;
+    assert_eq!(refused.status(), 403);
+    let stopped = gateway.call(&stop("shop-2").token(SHOPS)).await;
+    assert_eq!(stopped.status(), 200);
+
+    // What is for no instance has only those.
+    let list = call("/instances").await.json();
+    let names = list["instances"].as_array().unwrap().iter();
+    let names: Vec<_> = names.map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["shop-1", "shop-2", "till-1"]);
+    assert_eq!(call("/metrics").await.status(), 403);
+    call("/fleet/stream?instances=*").await;
+    let asked = gateway.instances.read.lock().unwrap().take().unwrap();
+    let has = ["shop-1", "till-1", "till-12", "other"].map(|name| asked.has(name));
+    assert_eq!(has, [true, true, false, false]);
+
+    // A ticket that it makes is for one of them.
+    let ask = |name: &str| {
+        let target = format!("/instances/{name}/telemetry/tickets");
+        request("POST", &target).token(SHOPS).json("{}")
+    };
+    assert_eq!(gateway.call(&ask("other")).await.status(), 403);
+    let made = gateway.call(&ask("till-1")).await.json();
+    let ticket = made["ticket"].as_str().unwrap();
+    let target = format!("/instances/till-1/telemetry/stream?replay=all&ticket={ticket}");
+    assert_eq!(gateway.stream(&target).await.seqs(1).await.len(), 1);
 }
 
 #[tokio::test]

@@ -1,10 +1,35 @@
-//! Applies the claims of a ticket to a query.
+//! Applies what a caller may do to what it asks for: the instances of its token, and the claims of its ticket.
 
-use tapline_access::{Claims, TicketError};
+use tapline_access::{AccessError, Claims, Grant, TicketError};
 use tapline_api::{Cursor, Epoch, Filter, Replay, StreamQuery, TypePattern};
 
+/// Whether the caller may ask for this instance of a fleet; `None` is a server that is no instance, and what is for no
+/// instance.
+///
+/// # Errors
+///
+/// [`AccessError`] if the token or the ticket is for other instances.
+pub(crate) fn check_instance(grant: &Grant, instance: Option<&str>) -> Result<(), AccessError> {
+    let is_for = |pattern: &TypePattern| instance.is_some_and(|name| pattern.matches(name));
+    if let Some(names) = instances(grant)
+        && !names.iter().any(is_for)
+    {
+        return Err(AccessError::OtherInstance);
+    }
+    match grant.ticket.as_ref().and_then(Claims::instance) {
+        Some(name) if !is_for(&TypePattern::new(name)) => Err(TicketError::OtherInstance.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The only instances that the caller's token is for; `None` is for all.
+pub(crate) fn instances(grant: &Grant) -> Option<Vec<TypePattern>> {
+    let names = grant.instances.as_ref()?;
+    Some(names.iter().map(|name| TypePattern::new(name)).collect())
+}
+
 /// Removes from `query` what the ticket does not permit. `query` is complete: it includes the
-/// `Last-Event-ID`, where one was sent; `epoch` and `head` are the stream's, and `instance` is its name in a fleet.
+/// `Last-Event-ID`, where one was sent; `epoch` and `head` are the stream's.
 ///
 /// With a range, a stream begins at the ticket's `after`, unless a cursor asks for a later position or
 /// `replay=live` for the head. A cursor that is no position in this stream also begins there: otherwise it
@@ -12,19 +37,13 @@ use tapline_api::{Cursor, Epoch, Filter, Replay, StreamQuery, TypePattern};
 ///
 /// # Errors
 ///
-/// [`TicketError`] where the ticket is for another instance, or its range is of another epoch or begins after the head.
+/// [`TicketError`] where its range is of another epoch or begins after the head.
 pub(crate) fn narrow(
     query: &mut StreamQuery,
     claims: &Claims,
     epoch: Epoch,
     head: u64,
-    instance: Option<&str>,
 ) -> Result<(), TicketError> {
-    if let Some(pattern) = claims.instance()
-        && !instance.is_some_and(|name| TypePattern::new(pattern).matches(name))
-    {
-        return Err(TicketError::OtherInstance);
-    }
     query.filter = query.filter.narrowed(&filter(claims));
     if claims.epoch().is_some_and(|of| of != epoch.to_string()) {
         return Err(TicketError::OtherEpoch);
@@ -79,14 +98,11 @@ mod tests {
         let ticket = access.issue(&request, EPOCH, None).unwrap().ticket;
         let query = [("ticket", &*ticket)];
         let grant = access.admit(&Default::default(), query, Requirement::TokenOrTicket);
-        match grant.unwrap() {
-            Grant::Ticket(claims) => claims,
-            Grant::Full => unreachable!("a ticket was sent"),
-        }
+        grant.unwrap().ticket.unwrap()
     }
 
     fn narrow(claims: &Claims, query: &mut StreamQuery, head: u64) -> Result<(), TicketError> {
-        super::narrow(query, claims, EPOCH.parse().unwrap(), head, None)
+        super::narrow(query, claims, EPOCH.parse().unwrap(), head)
     }
 
     fn query(pairs: &[(&str, &str)]) -> StreamQuery {
@@ -99,30 +115,39 @@ mod tests {
             let claims = claims(range);
             assert_eq!(narrow(&claims, &mut query(&[]), 20), Ok(()));
             let other = "0000000000000001".parse().unwrap();
-            let refused = super::narrow(&mut query(&[]), &claims, other, 20, None);
+            let refused = super::narrow(&mut query(&[]), &claims, other, 20);
             assert_eq!(refused, Err(TicketError::OtherEpoch));
         }
     }
 
     #[test]
-    fn a_ticket_is_for_the_instances_that_it_names() {
-        for (ticket, instance, is_for) in [
-            (r#"{"exp":1}"#, None, true),
-            (r#"{"exp":1}"#, Some("a-1"), true),
-            (r#"{"exp":1,"instance":"a-1"}"#, Some("a-1"), true),
-            (r#"{"exp":1,"instance":"a-*"}"#, Some("a-1"), true),
-            (r#"{"exp":1,"instance":"a-1"}"#, Some("a-12"), false),
-            (r#"{"exp":1,"instance":"*"}"#, None, false),
+    fn a_token_and_a_ticket_are_for_the_instances_that_they_name() {
+        let refused_token = Err(AccessError::OtherInstance);
+        let refused_ticket = Err(AccessError::Ticket(TicketError::OtherInstance));
+        for (token, ticket, instance, expected) in [
+            (None, None, None, Ok(())),
+            (None, None, Some("a-1"), Ok(())),
+            (None, Some("a-1"), Some("a-1"), Ok(())),
+            (None, Some("a-*"), Some("a-1"), Ok(())),
+            (None, Some("a-1"), Some("a-12"), refused_ticket.clone()),
+            (None, Some("*"), None, refused_ticket.clone()),
+            (Some("b,a-*"), None, Some("a-1"), Ok(())),
+            (Some("b,a-*"), None, Some("b"), Ok(())),
+            (Some("b,a-*"), None, Some("b-1"), refused_token.clone()),
+            (Some("*"), None, None, refused_token.clone()),
+            // Each of both has to permit it.
+            (Some("b"), Some("a-1"), Some("a-1"), refused_token),
+            (Some("a-*"), Some("b"), Some("a-1"), refused_ticket),
         ] {
-            let claims: Claims = serde_json::from_str(ticket).unwrap();
-            let epoch = EPOCH.parse().unwrap();
-            let narrowed = super::narrow(&mut query(&[]), &claims, epoch, 0, instance);
-            let expected = if is_for {
-                Ok(())
-            } else {
-                Err(TicketError::OtherInstance)
+            let grant = Grant {
+                instances: token.map(|names| names.split(',').map(str::to_owned).collect()),
+                ticket: ticket.map(|name| {
+                    let claims = format!(r#"{{"exp":1,"instance":"{name}"}}"#);
+                    serde_json::from_str(&claims).unwrap()
+                }),
             };
-            assert_eq!(narrowed, expected, "{ticket} {instance:?}");
+            let checked = check_instance(&grant, instance);
+            assert_eq!(checked, expected, "{grant:?} {instance:?}");
         }
     }
 
