@@ -37,3 +37,8 @@ pub use options::ArchiveOptions;
 pub use recorder::{FlightRecorder, RecorderOptions};
 pub use sink::ArchiveSink;
 pub use store::ArchiveCounts;
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

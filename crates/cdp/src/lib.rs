@@ -83,3 +83,8 @@ pub use record::{Recorded, Recording, RecordingError, record};
 pub use redact::{REDACTED, Redaction, SharedRedaction};
 pub use source::CdpSource;
 pub use time::Time;
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

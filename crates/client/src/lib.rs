@@ -59,3 +59,8 @@ pub use page::{EventPage, PageGap, PageOptions, PageOrder};
 pub use probe::Probe;
 pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use wait::{WaitOptions, Waited};
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

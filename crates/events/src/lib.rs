@@ -46,3 +46,8 @@ pub use stamp::Stamp;
 pub use stream::{AppendError, Batch, Behind, EventStream, IntoEvent, Retention};
 pub use tapline_oapi::{Cursor, CursorError, Epoch};
 pub use tapline_ring::{CapacityError, Retained};
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

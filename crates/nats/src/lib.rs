@@ -36,3 +36,8 @@ pub use options::{NatsOptions, StreamOptions};
 pub use presence::Presence;
 pub use sink::{NatsSink, SinkOptions};
 pub use streams::{ensure_streams, find_partitions};
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -94,3 +94,8 @@ pub use notice::{
 pub use reader::{OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched};
 pub use sink::{SinkInfo, SinkList, SinkSpans};
 pub use ticket::{Ticket, TicketRequest};
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -44,3 +44,8 @@ pub use endpoint::EndpointError;
 pub use headers::HeadersError;
 pub use options::{MAX_REQUEST_BYTES, MIN_REQUEST_BYTES, OtlpError, OtlpOptions};
 pub use sink::OtlpSink;
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -40,3 +40,8 @@ mod frames;
 mod command;
 
 pub use relay::{CommandUrls, Counters, RedactUrl, Relay, RelayCounts, RelayError, RelayOptions};
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -66,3 +66,8 @@ pub use record::{Kept, Measure, Record, RecordRef};
 pub use ring::{Rejected, Retained, Ring, Unread};
 #[cfg(loom)]
 pub use sync::let_time_pass;
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

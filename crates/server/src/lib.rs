@@ -58,3 +58,8 @@ mod document;
 pub use document::serve_document;
 pub use serve::{Limits, Options, Shutdown, serve, serve_fleet};
 pub use standalone::{Standalone, standalone};
+
+/// The example of the project's README is compiled, and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -46,3 +46,8 @@ pub use session::{
     Batch, EmptyId, Envelope, EnvelopeRef, Inactive, PublishError, Reader, TelemetrySession,
 };
 pub use state::{Session, SessionState, TelemetryConfig};
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

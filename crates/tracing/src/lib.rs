@@ -110,3 +110,13 @@ pub use record::PRODUCER_LOST;
 pub use record::{LOG_RECORD, SPAN_END, SPAN_START};
 pub use tapline_insight::Sanitizer;
 pub use tapline_oapi::Category;
+
+/// Its examples are compiled, and run where they can be.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// As in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/tracing.md")]
+struct Page;
