@@ -367,7 +367,7 @@ impl fmt::Display for Reloadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Token => "token",
-            Self::InstanceTokens => "instance tokens",
+            Self::InstanceTokens => "file of instance tokens",
             Self::AllowList => "allow-list",
             Self::Certificate => "TLS certificate",
         })
