@@ -193,8 +193,8 @@ impl Access {
     }
 
     /// Issues a ticket that is valid from now on. `epoch` is the stream's; a ticket with a range of seqs
-    /// is of that epoch. `instance` is the name of the only instance of a fleet that it is for; `None` at a server that
-    /// is none.
+    /// is of that epoch. `instance` has the only instances of a fleet that it is for: names, joined by commas, in which `*`
+    /// stands for any characters; `None` at a server that is none.
     ///
     /// # Errors
     ///
@@ -413,7 +413,7 @@ pub enum AccessError {
     #[error("the token is for other instances")]
     OtherInstance,
     /// A ticket was sent to a route that accepts none.
-    #[error("a ticket is valid for `GET /telemetry/stream` only; this needs the token")]
+    #[error("a ticket opens streams only; this needs the token")]
     TicketElsewhere,
     /// Two tickets were sent.
     #[error("query parameter `ticket`: sent more than once")]

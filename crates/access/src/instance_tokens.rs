@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crypto::hmac;
-use tapline_oapi::check_pattern;
+use tapline_oapi::check_instance_name;
 
 use crate::token::{Token, TokenError, random_key, warn_if_others_can_read};
 
@@ -102,12 +102,7 @@ fn parse_names(text: &str) -> Result<InstanceNames, String> {
         return Err(format!("more than {most} names for one token"));
     }
     for name in &names {
-        if name.is_empty() {
-            return Err(format!(
-                "`{text}` has an empty name; `*` is for all instances"
-            ));
-        }
-        check_pattern(name).map_err(|error| format!("`{name}`: {error}"))?;
+        check_instance_name(name)?;
     }
     Ok(names.into())
 }
@@ -178,10 +173,7 @@ mod tests {
                 "a hunter2hunter2 hunter2\n",
                 "line 1: the token holds a space",
             ),
-            (
-                "a,,b hunter2hunter2hunter2\n",
-                "line 1: `a,,b` has an empty name",
-            ),
+            ("a,,b hunter2hunter2hunter2\n", "line 1: a name is empty"),
             (
                 "a hunter2hunter2hunter2\nb hunter2hunter2hunter2\n",
                 "line 2: the token is in a line before",

@@ -28,7 +28,9 @@ use crypto::hmac;
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use tapline_oapi::{CategorySet, Ticket, TicketRequest, check_pattern, from_json};
+use tapline_oapi::{
+    CategorySet, Ticket, TicketRequest, check_instance_name, check_pattern, from_json,
+};
 
 use crate::token::{Token, random_key};
 
@@ -64,7 +66,8 @@ impl Tickets {
         Self { key }
     }
 
-    /// Issues a ticket that is valid from now on, for this instance of a fleet if there is one. `epoch` is the current
+    /// Issues a ticket that is valid from now on, for these instances of a fleet if there are any: names, joined by
+    /// commas. `epoch` is the current
     /// epoch of the stream; it goes into a ticket with a range.
     pub(crate) fn issue(
         &self,
@@ -211,10 +214,10 @@ impl Claims {
         self.epoch.as_deref()
     }
 
-    /// The instances of a fleet that may be read: a name, in which `*` stands for any characters. `None` permits all. A
+    /// The instances of a fleet that may be read: names, in which `*` stands for any characters. `None` permits all. A
     /// server that is no instance of a fleet is none of them.
-    pub fn instance(&self) -> Option<&str> {
-        self.instance.as_deref()
+    pub fn instances(&self) -> Option<impl Iterator<Item = &str>> {
+        Some(self.instance.as_deref()?.split(','))
     }
 
     /// Whether the claims are consistent. An empty list is an error: it could mean nothing or everything.
@@ -237,8 +240,8 @@ impl Claims {
                 return Err(format!("field `type`: holds more than {MAX_TYPES} types"));
             }
         }
-        if let Some(pattern) = &self.instance {
-            check_pattern(pattern).map_err(|error| format!("field `instance`: {error}"))?;
+        for name in self.instances().into_iter().flatten() {
+            check_instance_name(name).map_err(|error| format!("field `instance`: {error}"))?;
         }
         if let (Some(after), Some(until)) = (self.after, self.until)
             && until < after
@@ -291,6 +294,9 @@ pub enum TicketError {
     /// It is for other instances of a fleet.
     #[error("the ticket is for another instance")]
     OtherInstance,
+    /// It has a range of seqs, which are of one instance, and a stream of many was asked for.
+    #[error("the ticket has a range of seqs, and opens only the stream of one instance")]
+    Ranged,
     /// Its range begins at a seq that the stream has not reached.
     #[error("the ticket begins after seq {after}, but the newest event is {head}")]
     Ahead {
@@ -399,7 +405,8 @@ mod tests {
             .issue_at(&TicketRequest::default(), EPOCH, Some("sandbox-1"), NOW)
             .unwrap();
         let claims = tickets().verify_at(&ticket.ticket, NOW).unwrap();
-        assert_eq!(claims.instance(), Some("sandbox-1"));
+        let names: Vec<_> = claims.instances().unwrap().collect();
+        assert_eq!(names, ["sandbox-1"]);
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub trait Fleet: Send + Sync + 'static {
 pub struct FleetQuery {
     /// The names of the instances, in which `*` stands for any characters. All, if there is none.
     pub instances: Vec<TypePattern>,
-    /// Of these only such, since the caller may read no others. `None` permits all.
-    pub permitted: Option<Vec<TypePattern>>,
+    /// Of these only such that each of these lists has a name for: what the caller may read.
+    pub permitted: Vec<Vec<TypePattern>>,
     /// Only such events.
     pub filter: Filter,
     /// The cursor to resume after, as it was sent.
@@ -131,7 +131,7 @@ impl FleetQuery {
     pub fn has(&self, instance: &str) -> bool {
         let is_in = |names: &[TypePattern]| names.iter().any(|it| it.matches(instance));
         (self.instances.is_empty() || is_in(&self.instances))
-            && self.permitted.as_deref().is_none_or(is_in)
+            && self.permitted.iter().all(|names| is_in(names))
     }
 }
 

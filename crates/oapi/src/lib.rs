@@ -93,7 +93,7 @@ pub use notice::{
 };
 pub use reader::{OnLag, ReaderInfo, ReaderKind, ReaderList, ReaderPatch, ReaderPatched};
 pub use sink::{SinkInfo, SinkList, SinkSpans};
-pub use ticket::{Ticket, TicketRequest};
+pub use ticket::{FleetTicketRequest, Ticket, TicketRequest, check_instance_name};
 
 /// Its examples are compiled, and run where they can be.
 #[cfg(doctest)]

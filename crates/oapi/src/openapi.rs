@@ -86,7 +86,8 @@ pub fn gateway_document() -> OpenApi {
     }
     let own = GatewayDocument::openapi();
     for (path, mut item) in own.paths.paths {
-        item.get.iter_mut().for_each(add_common);
+        let operations = item.get.iter_mut().chain(&mut item.post);
+        operations.for_each(add_common);
         document.paths.paths.insert(path, item);
     }
     let components = document.components.get_or_insert_default();
@@ -182,7 +183,7 @@ struct Document;
 #[derive(utoipa::OpenApi)]
 #[openapi(
     tags((name = "fleet", description = "The instances of a gateway")),
-    paths(operations::list_instances, operations::stream_fleet),
+    paths(operations::list_instances, operations::stream_fleet, operations::create_fleet_ticket),
 )]
 struct GatewayDocument;
 

@@ -9,13 +9,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
-use tapline_access::{Grant, Requirement};
+use tapline_access::{AccessError, Claims, Requirement, is_ticket};
 use tapline_api::{Fleet, FleetQuery};
-use tapline_oapi::{ErrorCode, InstanceList};
+use tapline_oapi::{ErrorCode, FleetTicketRequest, InstanceList};
 use tokio::time::sleep;
 
 use crate::answer::{Failure, Whole, empty, json};
@@ -24,7 +23,7 @@ use crate::host::Host;
 use crate::metrics;
 use crate::page;
 use crate::route::Route;
-use crate::routes::{self, Answer, Client};
+use crate::routes::{self, Answer, Asked, Client};
 use crate::scope;
 
 /// How long an instance stays open that no client reads from.
@@ -93,13 +92,15 @@ impl<F: Fleet> Gateway<F> {
     }
 
     /// What is for no instance.
-    async fn own(
-        &self,
-        route: Route,
-        head: &Parts,
-        grant: &Grant,
-        path: &str,
-    ) -> Result<Whole, Failure> {
+    async fn own(&self, asked: Asked<'_>) -> Result<Whole, Failure> {
+        let Asked {
+            route,
+            head,
+            grant,
+            body,
+            ..
+        } = asked;
+        let (grant, path) = (&grant, head.uri.path());
         match route {
             Route::ListInstances => {
                 let mut instances = self.fleet.instances();
@@ -109,14 +110,24 @@ impl<F: Fleet> Gateway<F> {
             Route::StreamFleet => {
                 let pairs = routes::pairs(&head.uri);
                 let pairs = pairs.iter().map(|(name, text)| (&**name, &**text));
+                let pairs = pairs.filter(|(name, _)| !is_ticket(name));
                 let mut query = FleetQuery::from_pairs(pairs)?;
                 let id = head.headers.get("last-event-id");
                 if let Some(id) = id.filter(|id| !id.is_empty()) {
                     query.after = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
                 }
-                query.permitted = scope::instances(grant);
+                scope::narrow_fleet(&mut query, grant).map_err(AccessError::from)?;
+                let expires = grant.ticket.as_ref().map(Claims::time_left);
                 let reader = self.fleet.read(&query).await?;
-                stream::begin(&self.host, reader, query.after.as_deref(), query.notices)
+                stream::begin(&self.host, reader, &query, expires)
+            }
+            Route::IssueForFleet => {
+                let request: FleetTicketRequest = body.json().await?;
+                scope::check_names(grant, &request.instances)?;
+                let access = &self.host.options.access;
+                let names = request.instances.join(",");
+                let ticket = access.issue(&request.of_each(), "", Some(&names))?;
+                Ok(routes::ticket(&ticket))
             }
             Route::GetReadiness => {
                 routes::readiness(self.host.is_stopping(), || self.fleet.readiness())
@@ -155,16 +166,13 @@ impl<F: Fleet> Site for Gateway<F> {
         mut request: Request<Incoming>,
     ) -> Answer<F::Backend> {
         let Some((name, rest)) = place(request.uri().path()) else {
-            let asked = request.uri().path().to_owned();
-            return routes::answer_without(&self.host, request, async |route, head, grant| {
-                self.own(route, head, grant, &asked).await
-            })
-            .await;
+            let handle = async |asked: Asked<'_>| self.own(asked).await;
+            return routes::answer_without(&self.host, client, request, handle).await;
         };
         let Some(rest) = rest else {
             let to = format!("{name}/");
             *request.uri_mut() = Uri::from_static("/");
-            return routes::answer_without(&self.host, request, async |_, _, _| {
+            return routes::answer_without(&self.host, client, request, async |_| {
                 let mut answer = empty(StatusCode::PERMANENT_REDIRECT);
                 let to = HeaderValue::try_from(to).map_err(|_| unknown())?;
                 answer.headers_mut().insert(header::LOCATION, to);
@@ -174,7 +182,7 @@ impl<F: Fleet> Site for Gateway<F> {
         };
         let (name, asked) = (name.to_owned(), rest.to_owned());
         let Some(uri) = with_path(request.uri(), rest) else {
-            return routes::answer_without(&self.host, request, async |_, _, _| Err(unknown()))
+            return routes::answer_without(&self.host, client, request, async |_| Err(unknown()))
                 .await;
         };
         let route = Route::find(request.method(), rest).map(|(route, _)| route);
@@ -185,9 +193,10 @@ impl<F: Fleet> Site for Gateway<F> {
                 | Route::GetReadiness
                 | Route::GetMetrics
                 | Route::ListInstances
-                | Route::StreamFleet,
+                | Route::StreamFleet
+                | Route::IssueForFleet,
             ) => {
-                routes::answer_without(&self.host, request, async |_, _, _| {
+                routes::answer_without(&self.host, client, request, async |_| {
                     Err(Failure::new(
                         ErrorCode::NotFound,
                         format!("`{asked}` is of the gateway itself, not of an instance"),
@@ -201,8 +210,8 @@ impl<F: Fleet> Site for Gateway<F> {
             }
             // The page is the same for every instance, and every caller is admitted.
             _ => {
-                routes::answer_without(&self.host, request, async |route, _, _| {
-                    routes::open(route, &asked).unwrap_or_else(|| Err(unknown()))
+                routes::answer_without(&self.host, client, request, async |it| {
+                    routes::open(it.route, &asked).unwrap_or_else(|| Err(unknown()))
                 })
                 .await
             }

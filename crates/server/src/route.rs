@@ -92,7 +92,8 @@ routes! {
     ViewFile        POST   "/telemetry/view"         "view_file"          Token          Described  Silent;
     IssueTicket     POST   "/telemetry/tickets"      "create_ticket"      Token          Described  Event;
     ListInstances   GET    "/instances"              "list_instances"     Token          Gateway    Silent;
-    StreamFleet     GET    "/fleet/stream"           "stream_fleet"       Token          Gateway    Silent;
+    StreamFleet     GET    "/fleet/stream"           "stream_fleet"       TokenOrTicket  Gateway    Silent;
+    IssueForFleet   POST   "/fleet/tickets"          "create_fleet_ticket" Token         Gateway    Silent;
     GetHealth       GET    "/healthz"                "get_health"         Open           Described  Silent;
     GetReadiness    GET    "/readyz"                 "get_readiness"      Open           Described  Silent;
     GetMetrics      GET    "/metrics"                "get_metrics"        Token          Described  Silent;

@@ -26,7 +26,7 @@ use tapline_api::{
 };
 use tapline_oapi::{
     BatchResult, ConfigRequest, ErrorCode, Health, PublishRequest, ReaderKind, ReaderPatch,
-    SinkList, from_json, openapi,
+    SinkList, Ticket, from_json, openapi,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -83,16 +83,16 @@ pub(crate) async fn answer<B: Backend>(
     // What the call becomes an event of: calls are captured there before and after it.
     let mut captures = None;
     let handled = catch_panic(async {
-        let (route, grant) = match admit(host, found, &head)? {
+        let asked = match exchange.admit(found, client, &head, body)? {
             Admission::Preflight(answer) => return Ok(Answer::Whole(answer)),
-            Admission::Admitted { route, grant } => (route, grant),
+            Admission::Asked(asked) => asked,
         };
-        scope::check_instance(&grant, instance)?;
+        scope::check_instance(&asked.grant, instance)?;
         let app = find().await?;
-        if route.0.is_platform_call() && calls::are_captured(&*app.backend) {
+        if asked.route.is_platform_call() && calls::are_captured(&*app.backend) {
             captures = Some(app.clone());
         }
-        dispatch(&app, client, route, &head, body, &grant, &exchange.id).await
+        dispatch(&app, client, asked).await
     })
     .await;
     exchange.end(&head, handled, |route, id, status, took| {
@@ -106,21 +106,46 @@ pub(crate) async fn answer<B: Backend>(
 /// Answers a request that is for no backend.
 pub(crate) async fn answer_without<B: Backend>(
     host: &Host,
+    client: Client<'_>,
     request: Request<Incoming>,
-    handle: impl AsyncFnOnce(Route, &Parts, &Grant) -> Result<Whole, Failure>,
+    handle: impl AsyncFnOnce(Asked<'_>) -> Result<Whole, Failure>,
 ) -> Answer<B> {
-    let (mut head, _) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     set_host(&mut head);
     let found = Route::find(&head.method, head.uri.path());
     let exchange = Exchange::begin(host, &found, &head);
     let handled = catch_panic(async {
-        Ok(Answer::Whole(match admit(host, found, &head)? {
-            Admission::Preflight(answer) => answer,
-            Admission::Admitted { route, grant, .. } => handle(route.0, &head, &grant).await?,
-        }))
+        Ok(Answer::Whole(
+            match exchange.admit(found, client, &head, body)? {
+                Admission::Preflight(answer) => answer,
+                Admission::Asked(asked) => handle(asked).await?,
+            },
+        ))
     })
     .await;
     exchange.end(&head, handled, |_, _, _, _| {})
+}
+
+/// What [`Route::find`] gives: the route, and the id in its path.
+type Found<'a> = Result<(Route, Option<&'a str>), Unrouted>;
+
+/// What comes of the checks that every request has to pass.
+enum Admission<'a> {
+    /// A browser only asks what a page may ask: this is the answer.
+    Preflight(Whole),
+    /// It is to be handled.
+    Asked(Asked<'a>),
+}
+
+/// A request of a caller who may make it, as far as the grant permits it.
+pub(crate) struct Asked<'a> {
+    pub(crate) route: Route,
+    /// The id in its path.
+    id: Option<&'a str>,
+    pub(crate) head: &'a Parts,
+    pub(crate) grant: Grant,
+    pub(crate) body: RequestBody<'a>,
+    request_id: &'a RequestId,
 }
 
 /// A request that is being answered: where it is counted, and its id.
@@ -140,6 +165,55 @@ impl<'a> Exchange<'a> {
             call: host.metrics.call(route),
             id: RequestId::of(&head.headers),
         }
+    }
+
+    /// Checks what every request has to hold, whatever it asks for, and whether the caller may ask for it.
+    fn admit<'b>(
+        &'b self,
+        found: Found<'b>,
+        client: Client<'b>,
+        head: &'b Parts,
+        body: Incoming,
+    ) -> Result<Admission<'b>, Failure> {
+        if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
+            return Err(Failure::new(
+                ErrorCode::BadRequest,
+                "header `host`: missing; HTTP/1.1 requires it",
+            ));
+        }
+        check_framing(&head.headers)?;
+        let options = &self.host.options;
+        options.access.check(&head.headers)?;
+        if head.method == Method::OPTIONS
+            && let Some(preflight) = cors::preflight(&options.access, &head.headers)
+        {
+            return Ok(Admission::Preflight(preflight));
+        }
+        let path = head.uri.path();
+        let (route, id) = found.map_err(|unrouted| match unrouted {
+            Unrouted::NotFound => not_found(path),
+            Unrouted::MethodNotAllowed { allow } => method_not_allowed(path, &allow),
+        })?;
+        let pairs = pairs(&head.uri);
+        let query = pairs.iter().map(|(name, text)| (&**name, &**text));
+        let grant = options
+            .access
+            .admit(&head.headers, query, route.requirement())?;
+        let is_http2 = head.version == Version::HTTP_2;
+        Ok(Admission::Asked(Asked {
+            route,
+            id,
+            head,
+            grant,
+            body: RequestBody {
+                limits: &options.limits,
+                state: client.state,
+                headers: &head.headers,
+                body,
+                time: is_http2.then_some(options.limits.body_total_time),
+            },
+            request_id: &self.id,
+        }))
     }
 
     /// The answer as it is sent. `publish` makes the event of the call.
@@ -228,21 +302,18 @@ fn failed(panic: &(dyn Any + Send)) -> Failure {
 async fn dispatch<B: Backend>(
     app: &Arc<App<B>>,
     client: Client<'_>,
-    (route, id): (Route, Option<&str>),
-    head: &Parts,
-    body: Incoming,
-    grant: &Grant,
-    request_id: &RequestId,
+    asked: Asked<'_>,
 ) -> Result<Answer<B>, Failure> {
+    let Asked {
+        route,
+        id,
+        head,
+        grant,
+        body,
+        request_id,
+    } = asked;
     let pairs = pairs(&head.uri);
     let query = || pairs.iter().map(|(name, text)| (&**name, &**text));
-    let body = RequestBody {
-        limits: &app.host.options.limits,
-        state: client.state,
-        headers: &head.headers,
-        body,
-        time: (head.version == Version::HTTP_2).then_some(app.host.options.limits.body_total_time),
-    };
     let whole = match route {
         Route::GetTelemetry => json(StatusCode::OK, &app.backend.state().await?),
         Route::PutTelemetry => put(app, body, request_id).await?,
@@ -250,7 +321,7 @@ async fn dispatch<B: Backend>(
         Route::DeleteTelemetry => delete(app, request_id).await?,
         Route::PublishEvents => publish(app, body).await?,
         Route::ReadEvents => read_page(app, query()).await?,
-        Route::StreamEvents => return stream(app, client, head, query(), grant).await,
+        Route::StreamEvents => return stream(app, client, head, query(), &grant).await,
         Route::WaitForEvent => wait(app, client, query()).await?,
         Route::ListReaders => json(StatusCode::OK, &app.readers.list(&*app.backend)),
         Route::ExportEvents => export::export(app, query()).await?,
@@ -286,53 +357,13 @@ async fn dispatch<B: Backend>(
         | Route::PageFile
         | Route::ListInstances
         | Route::StreamFleet
+        | Route::IssueForFleet
         | Route::NotFound => {
             let path = head.uri.path();
             open(route, path).unwrap_or_else(|| Err(not_found(path)))?
         }
     };
     Ok(Answer::Whole(whole))
-}
-
-/// What [`Route::find`] gives: the route, and the id in its path.
-type Found<'a> = Result<(Route, Option<&'a str>), Unrouted>;
-
-/// A request that may be handled.
-enum Admission<'a> {
-    /// A browser only asks what a page may ask: this is the answer.
-    Preflight(Whole),
-    /// The caller may call this route, as far as the grant permits it.
-    Admitted {
-        route: (Route, Option<&'a str>),
-        grant: Grant,
-    },
-}
-
-/// Checks what every request has to hold, whatever it asks for, and whether the caller may ask for it.
-fn admit<'a>(host: &Host, found: Found<'a>, head: &Parts) -> Result<Admission<'a>, Failure> {
-    if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
-        return Err(Failure::new(
-            ErrorCode::BadRequest,
-            "header `host`: missing; HTTP/1.1 requires it",
-        ));
-    }
-    check_framing(&head.headers)?;
-    let access = &host.options.access;
-    access.check(&head.headers)?;
-    if head.method == Method::OPTIONS
-        && let Some(preflight) = cors::preflight(access, &head.headers)
-    {
-        return Ok(Admission::Preflight(preflight));
-    }
-    let path = head.uri.path();
-    let route = found.map_err(|unrouted| match unrouted {
-        Unrouted::NotFound => not_found(path),
-        Unrouted::MethodNotAllowed { allow } => method_not_allowed(path, &allow),
-    })?;
-    let pairs = pairs(&head.uri);
-    let query = pairs.iter().map(|(name, text)| (&**name, &**text));
-    let grant = access.admit(&head.headers, query, route.0.requirement())?;
-    Ok(Admission::Admitted { route, grant })
 }
 
 /// The answer of a route that asks no backend; `None` for the others.
@@ -775,15 +806,17 @@ async fn patch_reader<B: Backend>(
 async fn issue_ticket<B: Backend>(app: &App<B>, body: RequestBody<'_>) -> Result<Whole, Failure> {
     let request = body.json_or_default().await?;
     let epoch = app.backend.epoch().to_string();
-    let ticket = app
-        .host
-        .options
-        .access
-        .issue(&request, &epoch, app.instance.as_deref())?;
-    let mut answer = json(StatusCode::CREATED, &ticket);
+    let access = &app.host.options.access;
+    let issued = access.issue(&request, &epoch, app.instance.as_deref())?;
+    Ok(ticket(&issued))
+}
+
+/// The answer with a ticket.
+pub(crate) fn ticket(ticket: &Ticket) -> Whole {
+    let mut answer = json(StatusCode::CREATED, ticket);
     let value = HeaderValue::from_static("no-store");
     answer.headers_mut().insert(header::CACHE_CONTROL, value);
-    Ok(answer)
+    answer
 }
 
 /// Whether requests should be sent here.

@@ -1,7 +1,7 @@
 //! Applies what a caller may do to what it asks for: the instances of its token, and the claims of its ticket.
 
 use tapline_access::{AccessError, Claims, Grant, TicketError};
-use tapline_api::{Cursor, Epoch, Filter, Replay, StreamQuery, TypePattern};
+use tapline_api::{Cursor, Epoch, Filter, FleetQuery, Replay, StreamQuery, TypePattern};
 
 /// Whether the caller may ask for this instance of a fleet; `None` is a server that is no instance, and what is for no
 /// instance.
@@ -16,14 +16,56 @@ pub(crate) fn check_instance(grant: &Grant, instance: Option<&str>) -> Result<()
     {
         return Err(AccessError::OtherInstance);
     }
-    match grant.ticket.as_ref().and_then(Claims::instance) {
-        Some(name) if !is_for(&TypePattern::new(name)) => Err(TicketError::OtherInstance.into()),
-        _ => Ok(()),
+    let of_ticket = grant.ticket.as_ref().and_then(Claims::instances);
+    if let Some(mut names) = of_ticket
+        && !names.any(|name| is_for(&TypePattern::new(name)))
+    {
+        return Err(TicketError::OtherInstance.into());
+    }
+    Ok(())
+}
+
+/// Whether the caller may use every instance that one of these names stands for.
+///
+/// # Errors
+///
+/// [`AccessError`] if its token is for other instances.
+pub(crate) fn check_names(grant: &Grant, names: &[String]) -> Result<(), AccessError> {
+    let Some(permitted) = instances(grant) else {
+        return Ok(());
+    };
+    // What stands for any characters is matched only by what does so, too, if it is a character that no pattern has.
+    let all_of = |name: &String| name.replace('*', "\0");
+    let is_within = |name: &String| permitted.iter().any(|it| it.matches(&all_of(name)));
+    match names.iter().all(is_within) {
+        true => Ok(()),
+        false => Err(AccessError::OtherInstance),
     }
 }
 
+/// Removes from `query`, for a stream of many instances, what the caller may not read.
+///
+/// # Errors
+///
+/// [`TicketError`] where the ticket has a range of seqs: it is of one instance.
+pub(crate) fn narrow_fleet(query: &mut FleetQuery, grant: &Grant) -> Result<(), TicketError> {
+    query.permitted.extend(instances(grant));
+    let Some(claims) = &grant.ticket else {
+        return Ok(());
+    };
+    if claims.after().is_some() || claims.until().is_some() {
+        return Err(TicketError::Ranged);
+    }
+    let of_ticket = claims.instances();
+    query
+        .permitted
+        .extend(of_ticket.map(|names| names.map(TypePattern::new).collect()));
+    query.filter = query.filter.narrowed(&filter(claims));
+    Ok(())
+}
+
 /// The only instances that the caller's token is for; `None` is for all.
-pub(crate) fn instances(grant: &Grant) -> Option<Vec<TypePattern>> {
+fn instances(grant: &Grant) -> Option<Vec<TypePattern>> {
     let names = grant.instances.as_ref()?;
     Some(names.iter().map(|name| TypePattern::new(name)).collect())
 }
@@ -130,6 +172,7 @@ mod tests {
             (None, Some("a-1"), Some("a-1"), Ok(())),
             (None, Some("a-*"), Some("a-1"), Ok(())),
             (None, Some("a-1"), Some("a-12"), refused_ticket.clone()),
+            (None, Some("b,a-*"), Some("a-1"), Ok(())),
             (None, Some("*"), None, refused_ticket.clone()),
             (Some("b,a-*"), None, Some("a-1"), Ok(())),
             (Some("b,a-*"), None, Some("b"), Ok(())),
@@ -149,6 +192,62 @@ mod tests {
             let checked = check_instance(&grant, instance);
             assert_eq!(checked, expected, "{grant:?} {instance:?}");
         }
+    }
+
+    #[test]
+    fn names_are_within_those_of_the_token_if_all_that_they_stand_for_are() {
+        for (token, asked, is_within) in [
+            ("shop-*,till-1", "shop-1", true),
+            ("shop-*,till-1", "shop-*", true),
+            ("shop-*,till-1", "shop-1*", true),
+            ("shop-*,till-1", "shop-*-eu", true),
+            ("shop-*,till-1", "till-1", true),
+            ("shop-*,till-1", "till-12", false),
+            ("shop-*,till-1", "till-*", false),
+            ("shop-*,till-1", "shop*", false),
+            ("shop-*,till-1", "*", false),
+            ("*-eu", "shop-*-eu", true),
+            ("*-eu", "shop-*", false),
+            ("a*b*c", "a*c", false),
+            ("a*b*c", "ab*c", true),
+            ("*", "*", true),
+        ] {
+            let grant = Grant {
+                instances: Some(token.split(',').map(str::to_owned).collect()),
+                ticket: None,
+            };
+            let checked = check_names(&grant, &[asked.to_owned()]);
+            assert_eq!(checked.is_ok(), is_within, "{token} {asked}");
+        }
+        let names = ["*".to_owned()];
+        assert_eq!(check_names(&Grant::everything(), &names), Ok(()));
+    }
+
+    #[test]
+    fn a_stream_of_many_has_what_the_token_and_the_ticket_permit() {
+        let narrowed = |token: Option<&str>, ticket: &str| {
+            let grant = Grant {
+                instances: token.map(|names| names.split(',').map(str::to_owned).collect()),
+                ticket: Some(serde_json::from_str(ticket).unwrap()),
+            };
+            let mut query = FleetQuery::from_pairs([("instances", "a*,b*")]).unwrap();
+            narrow_fleet(&mut query, &grant).map(|()| query)
+        };
+        let has = |query: &FleetQuery| ["a-1", "a-2", "b", "c"].map(|name| query.has(name));
+        let all = narrowed(None, r#"{"exp":1}"#).unwrap();
+        assert_eq!(has(&all), [true, true, true, false]);
+        let ticket = r#"{"exp":1,"instance":"a-1,c","category":["page"]}"#;
+        let some = narrowed(None, ticket).unwrap();
+        assert_eq!(has(&some), [true, false, false, false]);
+        let page = tapline_oapi::Category::Page;
+        assert_eq!(
+            some.filter.categories,
+            Some(tapline_oapi::CategorySet::of(&[page]))
+        );
+        let both = narrowed(Some("a-2,b"), r#"{"exp":1,"instance":"a-*"}"#).unwrap();
+        assert_eq!(has(&both), [false, true, false, false]);
+        let ranged = narrowed(None, r#"{"exp":1,"after":3,"epoch":"00000000c0ffee00"}"#);
+        assert_eq!(ranged.map(drop), Err(TicketError::Ranged));
     }
 
     #[test]

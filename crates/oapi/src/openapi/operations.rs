@@ -16,7 +16,7 @@ use crate::instance::InstanceList;
 use crate::joins::{Navigation, Problem, ProblemKind, RequestDetail, RequestItem};
 use crate::reader::{OnLag, ReaderList, ReaderPatch, ReaderPatched};
 use crate::sink::SinkList;
-use crate::ticket::{Ticket, TicketRequest};
+use crate::ticket::{FleetTicketRequest, Ticket, TicketRequest};
 
 /// The state of the telemetry
 ///
@@ -640,6 +640,7 @@ fn list_instances() {}
 #[utoipa::path(
     get, path = "/fleet/stream", tag = "fleet",
     params(StreamHeaders, FleetQuery),
+    security((), ("bearer" = []), ("ticket" = []), ("jwt" = [])),
     responses(
         (status = 200, description = "The stream. The schema is that of the `data` of one frame.",
             content((OfInstance = "text/event-stream"))),
@@ -647,6 +648,22 @@ fn list_instances() {}
     ),
 )]
 fn stream_fleet() {}
+
+/// Make a ticket for some instances
+///
+/// It opens `GET /fleet/stream` with the events of these instances, and `GET /instances/{instance}/telemetry/stream` of
+/// each.
+#[utoipa::path(
+    post, path = "/fleet/tickets", tag = "fleet",
+    request_body(content = FleetTicketRequest, description = "What the ticket allows.",
+        example = json!({"instances": ["shop-*"], "category": ["page"], "expires_in": 60})),
+    responses(
+        (status = 201, description = "The ticket.", body = Ticket,
+            example = json!({"ticket": "c2VjcmV0", "expires_at": "2026-11-22T12:10:18Z"})),
+        BadBody,
+    ),
+)]
+fn create_fleet_ticket() {}
 
 /// Make a ticket
 ///

@@ -3,6 +3,7 @@
 //! It is written as the body of an answer, and not by the streams of one backend ([`crate::stream`]): there is nothing to
 //! share, since each event names its instance.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use serde::Serialize;
-use tapline_api::{Epoch, FleetEvent, FleetItem, FleetReader};
+use tapline_api::{Epoch, FleetEvent, FleetItem, FleetQuery, FleetReader};
 use tapline_oapi::ByeReason;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::answer::{Body, Failure, Whole};
 use crate::export::ExportBody;
@@ -53,13 +54,14 @@ struct Bye {
     reason: ByeReason,
 }
 
-/// Begins the stream.
+/// Begins the stream. `expires` is the time after which it ends.
 pub(super) fn begin(
     host: &Arc<Host>,
     reader: Box<dyn FleetReader>,
-    asked: Option<&str>,
-    notices: bool,
+    query: &FleetQuery,
+    expires: Option<Duration>,
 ) -> Result<Whole, Failure> {
+    let (asked, notices) = (query.after.as_deref(), query.notices);
     let mut permit = StreamPermit::acquire(host)?;
     permit.begin();
     let (pieces, body) = mpsc::channel(PIECES);
@@ -87,6 +89,7 @@ pub(super) fn begin(
         host: host.clone(),
         reader,
         notices,
+        expires: expires.map(|time| Instant::now() + time),
         pieces,
     };
     host.spawn(async move {
@@ -102,6 +105,8 @@ struct Writing {
     host: Arc<Host>,
     reader: Box<dyn FleetReader>,
     notices: bool,
+    /// When the ticket that opened it expires.
+    expires: Option<Instant>,
     pieces: mpsc::Sender<io::Result<Bytes>>,
 }
 
@@ -116,6 +121,7 @@ impl Writing {
             let ended = tokio::select! {
                 biased;
                 () = self.host.stopping.cancelled() => Some(ByeReason::Shutdown),
+                () = expired(self.expires) => Some(ByeReason::Expired),
                 () = self.pieces.closed() => return StreamEnd::Client,
                 read = self.reader.next() => match read {
                     Some(items) => {
@@ -206,6 +212,13 @@ impl Writing {
                 out.extend_from_slice(line.as_bytes());
             }
         }
+    }
+}
+
+async fn expired(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tapline_access::AccessConfig;
 use tapline_api::{
-    ApiError, ApiService, Backend as _, Epoch, Fleet, FleetQuery, FleetReader, NotReady,
+    ApiError, ApiService, Backend as _, BoxFuture, Epoch, Fleet, FleetItem, FleetQuery,
+    FleetReader, NotReady,
 };
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, Event, InstanceInfo, KnownType};
@@ -92,7 +93,7 @@ impl Fleet for Instances {
 
     async fn read(&self, query: &FleetQuery) -> Result<Box<dyn FleetReader>, ApiError> {
         *self.read.lock().unwrap() = Some(query.clone());
-        Err(ApiError::Broker("there is none".into()))
+        Ok(Box::new(Quiet))
     }
 
     fn readiness(&self) -> Result<(), NotReady> {
@@ -100,6 +101,23 @@ impl Fleet for Instances {
             true => Err(NotReady("nothing to serve".into())),
             false => Ok(()),
         }
+    }
+}
+
+/// A stream in which nothing happens.
+struct Quiet;
+
+impl FleetReader for Quiet {
+    fn next(&mut self) -> BoxFuture<'_, Option<Vec<FleetItem>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn cursor(&self) -> String {
+        "here".to_owned()
+    }
+
+    fn is_evicted(&self) -> bool {
+        false
     }
 }
 
@@ -337,7 +355,8 @@ async fn an_instance_token_opens_the_instances_that_it_names() {
     let names: Vec<_> = names.map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["shop-1", "shop-2", "till-1"]);
     assert_eq!(call("/metrics").await.status(), 403);
-    call("/fleet/stream?instances=*").await;
+    let stream = get("/fleet/stream?instances=*").token(SHOPS);
+    Stream::over(Connection::open(gateway.addr).await, &stream).await;
     let asked = gateway.instances.read.lock().unwrap().take().unwrap();
     let has = ["shop-1", "till-1", "till-12", "other"].map(|name| asked.has(name));
     assert_eq!(has, [true, true, false, false]);
@@ -348,6 +367,12 @@ async fn an_instance_token_opens_the_instances_that_it_names() {
         request("POST", &target).token(SHOPS).json("{}")
     };
     assert_eq!(gateway.call(&ask("other")).await.status(), 403);
+    let ask_fleet = |names: &str| {
+        let body = format!(r#"{{"instances":["till-1","{names}"]}}"#);
+        request("POST", "/fleet/tickets").token(SHOPS).json(body)
+    };
+    assert_eq!(gateway.call(&ask_fleet("till-*")).await.status(), 403);
+    assert_eq!(gateway.call(&ask_fleet("shop-*")).await.status(), 201);
     let made = gateway.call(&ask("till-1")).await.json();
     let ticket = made["ticket"].as_str().unwrap();
     let target = format!("/instances/till-1/telemetry/stream?replay=all&ticket={ticket}");
@@ -373,6 +398,58 @@ async fn a_ticket_is_for_one_instance() {
     assert_eq!(refused.status(), 401);
     let message = refused.json()["message"].to_string();
     assert!(message.contains("for another instance"), "{message}");
+}
+
+#[tokio::test]
+async fn a_ticket_for_several_instances_opens_their_stream_until_it_expires() {
+    let gateway = Gateway::start(guarded()).await;
+    for name in ["a-1", "b"] {
+        publish(&*gateway.instances.start(name).await);
+    }
+    let ask = |body: &str| request("POST", "/fleet/tickets").token(TOKEN).json(body);
+    for (body, expected) in [
+        ("{}", "instances"),
+        (r#"{"instances":[]}"#, "1 to 100 names"),
+        (r#"{"instances":["a,b"]}"#, "a comma"),
+        (r#"{"instances":["a"],"after":3}"#, "after"),
+        (r#"{"instances":["a"],"expires_in":0}"#, "1 to 3600"),
+    ] {
+        let refused = gateway.call(&ask(body)).await;
+        assert_eq!(refused.status(), 400, "{body}");
+        let message = refused.json()["message"].to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    let made = ask(r#"{"instances":["a-*","c"],"category":["page"],"expires_in":1}"#);
+    let made = gateway.call(&made).await;
+    assert_eq!(made.status(), 201);
+    assert_eq!(made.header("cache-control"), Some("no-store"));
+    let made = made.json();
+    let ticket = made["ticket"].as_str().unwrap();
+
+    let target = format!("/fleet/stream?notices=true&ticket={ticket}");
+    let mut stream = gateway.stream(&target).await;
+    let asked = gateway.instances.read.lock().unwrap().take().unwrap();
+    assert_eq!(
+        ["a-1", "b", "c"].map(|name| asked.has(name)),
+        [true, false, true]
+    );
+    assert!(asked.filter.categories.is_some());
+    let one = |name: &str| format!("/instances/{name}/telemetry/stream?replay=all&ticket={ticket}");
+    let mut of_one = gateway.stream(&one("a-1")).await;
+    assert_eq!(of_one.seqs(1).await.len(), 1);
+    assert_eq!(gateway.call(&get(&one("b"))).await.status(), 401);
+    // It opens nothing else.
+    let list = gateway
+        .call(&get(&format!("/instances?ticket={ticket}")))
+        .await;
+    assert_eq!(list.status(), 401);
+
+    let rest = stream.rest().await;
+    let bye = rest.last().unwrap();
+    assert_eq!(
+        (bye.name(), bye.json()),
+        ("bye", json!({"reason": "expired"}))
+    );
 }
 
 #[tokio::test]
