@@ -14,8 +14,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use tapline_access::Requirement;
-use tapline_api::{Fleet, FleetQuery};
-use tapline_oapi::{ErrorCode, InstanceList};
+use tapline_api::{Fleet, FleetQuery, InstanceQuery};
+use tapline_oapi::ErrorCode;
 use tokio::time::sleep;
 
 use crate::answer::{Failure, Whole, empty, json};
@@ -93,16 +93,19 @@ impl<F: Fleet> Gateway<F> {
 
     /// What is for no instance.
     async fn own(&self, route: Route, head: &Parts, path: &str) -> Result<Whole, Failure> {
+        let pairs = routes::pairs(&head.uri);
+        let pairs = pairs.iter().map(|(name, text)| (&**name, &**text));
         match route {
-            Route::ListInstances => Ok(json(
-                StatusCode::OK,
-                &InstanceList {
-                    instances: self.fleet.instances(),
-                },
-            )),
+            Route::ListInstances => {
+                let query = InstanceQuery::from_pairs(pairs)?;
+                // The names of all instances are compared.
+                let _turn = self.host.turns.take_for_search().await;
+                let part = self.fleet.instances(&query);
+                let mut answer = json(StatusCode::OK, &part.list);
+                routes::say_what_follows(answer.headers_mut(), part.next_offset);
+                Ok(answer)
+            }
             Route::StreamFleet => {
-                let pairs = routes::pairs(&head.uri);
-                let pairs = pairs.iter().map(|(name, text)| (&**name, &**text));
                 let mut query = FleetQuery::from_pairs(pairs)?;
                 let id = head.headers.get("last-event-id");
                 if let Some(id) = id.filter(|id| !id.is_empty()) {
@@ -114,12 +117,15 @@ impl<F: Fleet> Gateway<F> {
             Route::GetReadiness => {
                 routes::readiness(self.host.is_stopping(), || self.fleet.readiness())
             }
-            Route::GetMetrics => Ok(routes::typed(
-                metrics::CONTENT_TYPE,
-                self.host
-                    .metrics
-                    .render_fleet(&self.fleet.instances(), self.open().len()),
-            )),
+            Route::GetMetrics => {
+                let totals = self.fleet.instances(&InstanceQuery {
+                    limit: 0,
+                    ..InstanceQuery::default()
+                });
+                let open = self.open().len();
+                let text = self.host.metrics.render_fleet(&totals.list, open);
+                Ok(routes::typed(metrics::CONTENT_TYPE, text))
+            }
             Route::ShowPage => Ok(routes::page_file(&page::FLEET)),
             Route::GetOpenapi => Ok(routes::gateway_document()),
             route => routes::open(route, path).unwrap_or_else(|| {
