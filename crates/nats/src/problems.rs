@@ -175,3 +175,140 @@ fn describe(problem: &Problem) -> NewestProblem {
         text: one_line(&problem.text, MAX_TEXT),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+    use tapline_events::{EventStream, Retention};
+    use tapline_oapi::{ConfigRequest, Event, KnownType};
+    use tapline_telemetry::TelemetrySession;
+
+    use super::*;
+
+    /// A service that retains so many events, with a session.
+    async fn service(events: usize) -> ApiService {
+        let retention = Retention {
+            events,
+            ..Retention::default()
+        };
+        let session = TelemetrySession::new(EventStream::new(retention).unwrap());
+        let api = ApiService::new(session);
+        api.put(&ConfigRequest::default()).await.unwrap();
+        api
+    }
+
+    fn publish(api: &ApiService, known: KnownType, data: &serde_json::Value) {
+        let event = Event::known(known, Some(to_raw_value(data).unwrap()));
+        api.publisher().publish(event).unwrap();
+    }
+
+    /// A request that is answered with this status.
+    fn answered(api: &ApiService, id: usize, status: u16) {
+        let request = json!({"request_id": format!("{id}"), "url": format!("http://shop/{id}"), "method": "GET",
+            "document_url": "http://shop/", "headers": {}, "initiator_type": "parser"});
+        publish(api, KnownType::NetworkRequest, &request);
+        let answer = json!({"request_id": format!("{id}"), "url": format!("http://shop/{id}"), "method": "GET",
+            "status": status, "headers": {}, "duration_ms": 12});
+        publish(api, KnownType::NetworkResponse, &answer);
+    }
+
+    /// Counts until everything up to the head was read.
+    async fn count(counter: &ProblemCounter, api: &ApiService) -> InstanceProblems {
+        let head = api.snapshot().1;
+        let read = async {
+            while counter.lock().insight.position() < head {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = counter.run(api) => {}
+            () = read => {}
+        }
+        counter.report()
+    }
+
+    #[tokio::test]
+    async fn problems_are_counted_once_also_when_they_are_not_kept() {
+        let api = service(65_536).await;
+        let counter = ProblemCounter::new();
+        assert_eq!(counter.report(), InstanceProblems::default());
+        for id in 0..KEPT.problems * 3 {
+            answered(&api, id, if id % 2 == 0 { 404 } else { 200 });
+        }
+        let found = count(&counter, &api).await;
+        assert_eq!(
+            (found.count, found.not_read),
+            (KEPT.problems as u64 * 3 / 2, 0)
+        );
+        let newest = found.newest.unwrap();
+        assert_eq!(newest.kind, "http_error");
+        assert_eq!(newest.text, "GET http://shop/766 answered 404 after 12 ms");
+        assert!(0 < newest.ts);
+        assert_eq!(counter.lock().insight.problems().len(), KEPT.problems);
+    }
+
+    #[tokio::test]
+    async fn a_problem_that_was_taken_back_does_not_count() {
+        let api = service(1024).await;
+        let exception = |id: u64| json!({"text": format!("Uncaught {id}"), "exception_id": id});
+        publish(&api, KnownType::ConsoleError, &exception(1));
+        publish(&api, KnownType::ConsoleError, &exception(2));
+        let handled = json!({"level": "log", "text": "handled", "exception_id": 2});
+        publish(&api, KnownType::ConsoleLog, &handled);
+        let found = count(&ProblemCounter::new(), &api).await;
+        assert_eq!(found.count, 1);
+        assert_eq!(found.newest.unwrap().text, "Uncaught 1");
+    }
+
+    #[tokio::test]
+    async fn what_was_evicted_before_it_was_read_is_no_problem_but_is_reported() {
+        let api = service(64).await;
+        answered(&api, 1, 500);
+        let counter = ProblemCounter::new();
+        assert_eq!(count(&counter, &api).await.count, 1);
+        // The reader resumes where the stream is then, as one that was too slow does.
+        let query = StreamQuery {
+            after: Some("2".to_owned()),
+            overtaken: Some(OnLag::Oldest),
+            ..StreamQuery::default()
+        };
+        let mut late = api.subscribe(&query).await.subscription;
+        for id in 2..102 {
+            answered(&api, id, 500);
+        }
+        while !counter.read(&mut late, Instant::now()) {}
+        let found = counter.report();
+        assert_eq!(found.not_read, 200 - 64);
+        assert_eq!(found.count, 1 + 32);
+    }
+
+    #[tokio::test]
+    async fn the_text_of_a_problem_is_one_line_that_is_cut() {
+        let api = service(1024).await;
+        let text = format!("first\nsecond {}", "ü".repeat(MAX_TEXT));
+        publish(
+            &api,
+            KnownType::ConsoleError,
+            &json!({"level": "error", "text": text}),
+        );
+        let newest = count(&ProblemCounter::new(), &api).await.newest.unwrap();
+        assert!(newest.text.starts_with("first second ü"), "{}", newest.text);
+        assert_eq!(newest.text.chars().count(), MAX_TEXT + 1);
+        assert!(newest.text.ends_with('…'));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_reader_pauses_for_most_of_the_time() {
+        let api = service(65_536).await;
+        for id in 0..1_000 {
+            answered(&api, id, 404);
+        }
+        let (worked, passed) = (Instant::now(), tokio::time::Instant::now());
+        let found = count(&ProblemCounter::new(), &api).await;
+        assert_eq!(found.count, 1_000);
+        // The clock of the pauses stands still while the reader works.
+        let (worked, paused) = (worked.elapsed(), passed.elapsed());
+        assert!(worked * (PAUSES / 2) < paused, "{worked:?} {paused:?}");
+    }
+}

@@ -231,7 +231,7 @@ mod tests {
         ("b-1", 2.5, true),
         ("b-2", 7.0, true),
         ("c", 2.5, true),
-        ("d-u", 0.0, false),
+        ("d-uu", 0.0, false),
         ("e", 0.04, true),
     ];
 
@@ -291,13 +291,13 @@ mod tests {
     fn the_largest_figure_comes_first_and_equal_ones_by_name() {
         assert_eq!(
             names(&part("order=name")),
-            ["a", "b-1", "b-2", "c", "d-u", "e"]
+            ["a", "b-1", "b-2", "c", "d-uu", "e"]
         );
         assert_eq!(
             names(&part("order=rate")),
-            ["b-2", "b-1", "c", "a", "d-u", "e"]
+            ["b-2", "b-1", "c", "a", "d-uu", "e"]
         );
-        assert_eq!(names(&part("order=lag&limit=3")), ["d-u", "b-1", "b-2"]);
+        assert_eq!(names(&part("order=lag&limit=3")), ["d-uu", "b-1", "b-2"]);
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn instances_are_chosen_by_whether_they_run() {
-        assert_eq!(names(&part("alive=false")), ["a", "d-u"]);
+        assert_eq!(names(&part("alive=false")), ["a", "d-uu"]);
         assert_eq!(names(&part("alive=true&name=*-*")), ["b-1", "b-2"]);
     }
 
