@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tapline_api::Filter;
@@ -44,6 +46,36 @@ impl Nats {
         let port = self.url.rsplit(':').next().unwrap().parse().unwrap();
         self.running = None;
         self.running = Some(spawn(&program, &self.dir, port).0);
+    }
+
+    /// Reports, every two seconds until `done`, that instances run of which there is nothing else. Each has a name and the fields
+    /// that it reports beside those that every instance reports.
+    pub(crate) fn report(&self, instances: &[(String, String)], done: &AtomicBool) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let options = NatsOptions::new(&self.url).unwrap();
+            let connection = Connection::open(&options, "test").await.unwrap();
+            let mut head = 0;
+            while !done.load(Relaxed) {
+                head += 10;
+                for (name, fields) in instances {
+                    let json = format!(
+                        r#"{{"version":1,"program":"0.1.0","at":{},"epoch":"00000000000000aa","session":{{"after":0}},
+                            "head":{head},{fields}}}"#,
+                        jiff::Timestamp::now().as_microsecond(),
+                    );
+                    let subject = format!("tapline.alive.{name}");
+                    let sent = connection.client().publish(subject, json.into());
+                    sent.await.unwrap();
+                }
+                connection.client().flush().await.unwrap();
+                for _ in 0..20 {
+                    if !done.load(Relaxed) {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            }
+        });
     }
 
     /// The epoch and the seqs of each message of an instance in the first of `partitions` streams.
