@@ -2,7 +2,7 @@
 // instance.
 
 import { button, make } from "./dom.js";
-import { count, duration, events } from "./text.js";
+import { count, events } from "./text.js";
 
 const POLL_MS = 2000;
 // A gateway that has not answered for so long is one that cannot be reached.
@@ -14,15 +14,16 @@ const PART = 100;
 // An instance of which so many events are not stored is behind.
 const LATE = 10_000;
 
-// `order` is what the server calls the order that a click on the head of the column chooses.
+// `order` is what the server calls the order that a click on the head of the column chooses. What is `wide` is left out where
+// there is little space.
 const COLUMNS = [
   { title: "instance", order: "name" },
   { title: "state" },
-  { title: "events a second", order: "rate", number: true },
-  { title: "not stored", order: "lag", number: true },
-  { title: "problems", order: "problems" },
-  { title: "last event", order: "last" },
-  { title: "session" },
+  { title: "events a second", order: "rate", name: "number wide" },
+  { title: "not stored", order: "lag", name: "number wide" },
+  { title: "problems", order: "problems", name: "problems" },
+  { title: "last event", order: "last", name: "last" },
+  { title: "session", name: "wide" },
 ];
 const ORDERS = COLUMNS.flatMap(({ order }) => order || []);
 const STATES = [["", "all"], ["true", "running"], ["false", "silent"]];
@@ -33,7 +34,7 @@ const search = make("input", { type: "search", placeholder: "name, such as shop 
 const alive = make("select", { "aria-label": "Which instances" }, STATES.map(([value, label]) => make("option", { value }, label)));
 const token = make("input", { type: "password", placeholder: "token", "aria-label": "Token", autocomplete: "off", hidden: true });
 const enter = button("Use token", () => poll(), { hidden: true });
-const heads = COLUMNS.map(({ title, order, number }) => make("th", { scope: "col", class: number && "number" },
+const heads = COLUMNS.map(({ title, order, name }) => make("th", { scope: "col", class: name },
   order ? button(title, () => choose({ order }), { "data-order": order }) : title));
 const body = make("tbody");
 const table = make("table", { hidden: true }, make("thead", {}, make("tr", {}, heads)), body);
@@ -126,7 +127,7 @@ async function poll() {
 function fail(error) {
   const isReached = !["TypeError", "TimeoutError", "AbortError", "SyntaxError"].includes(error.name);
   const reason = isReached ? error.message : "The gateway cannot be reached.";
-  say("failed", answeredAt ? `${reason} The list is ${duration(Date.now() - answeredAt)} old.` : reason);
+  say("failed", answeredAt ? `${reason} The list is ${ago(answeredAt * 1000)} old.` : reason);
   main.dataset.stale = String(answeredAt > 0);
   if (!answeredAt) empty.textContent = "";
 }
@@ -140,7 +141,7 @@ function draw(list) {
   const { instances, total } = list;
   const isChosen = query.name !== "" || query.alive !== "";
   const first = (offsets.length - 1) * PART + 1;
-  say("live", `${count(list.alive)} of ${count(total)} ${isChosen ? "that match " : ""}running`
+  say("live", total === 0 ? "no instances" : `${count(list.alive)} of ${count(total)} ${isChosen ? "that match " : ""}running`
     + (list.not_stored > 0 ? `, ${events(list.not_stored)} not stored` : ""));
   main.dataset.stale = "false";
   heads.forEach((head, n) => {
@@ -169,8 +170,7 @@ function draw(list) {
 
 function add(name) {
   const link = make("a", { href: `instances/${encodeURIComponent(name)}/` }, name);
-  const cells = COLUMNS.map(({ order, number }, n) =>
-    make("td", { class: number ? "number" : order === "problems" && "problems" }, n === 0 && link));
+  const cells = COLUMNS.map((column, n) => make("td", { class: column.name }, n === 0 && link));
   const row = make("tr", {
     onclick(event) {
       if (event.target !== link && getSelection().isCollapsed) link.click();
@@ -216,7 +216,12 @@ function write(cell, text) {
   if (cell.textContent !== text) cell.textContent = text;
 }
 
-const ago = (micros) => duration(Math.max(0, Date.now() - micros / 1000));
+// How long ago that is, in the largest unit that fits. A clock that is ahead is now.
+function ago(micros) {
+  const seconds = Math.max(0, Date.now() / 1000 - micros / 1_000_000);
+  const [unit, length] = [["d", 86_400], ["h", 3600], ["min", 60]].find(([, length]) => length <= seconds) || ["s", 1];
+  return `${count(Math.floor(seconds / length))} ${unit}`;
+}
 
 const refresh = () => isAsking || document.hidden || poll();
 document.addEventListener("visibilitychange", refresh);
