@@ -111,7 +111,7 @@ impl ProblemCounter {
         let mut counted = self.lock();
         while !is_over() {
             let read = subscription.read(MAX_EVENTS, |delivery| {
-                counted.take(delivery);
+                counted.take(&delivery);
                 match is_over() {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
@@ -130,7 +130,7 @@ impl ProblemCounter {
 }
 
 impl Counted {
-    fn take(&mut self, delivery: Delivery<'_>) {
+    fn take(&mut self, delivery: &Delivery<'_>) {
         match delivery {
             Delivery::Envelope { json, .. } => {
                 match serde_json::from_str::<Envelope>(&json.whole()) {
