@@ -98,14 +98,16 @@ impl Registry {
     pub(crate) fn epoch(&self, name: &InstanceName) -> Option<Epoch> {
         let all = self.reports();
         let report = all.get(name)?;
-        report.is_alive().then_some(report.info.epoch)
+        report.is_alive(Instant::now()).then_some(report.info.epoch)
     }
 
     /// Those that are asked for.
     pub(crate) fn list(&self, query: &InstanceQuery) -> InstancePart {
         let all = self.reports();
-        let all = all.values().map(|report| (report.summary(), report));
-        query.select(all, |report| report.describe())
+        // Read once: to look at the clock takes longer than all else that is done with an instance.
+        let now = Instant::now();
+        let all = all.values().map(|report| (report.summary(now), report));
+        query.select(all, |report| report.describe(now))
     }
 
     fn reports(&self) -> MutexGuard<'_, Reports> {
@@ -135,30 +137,30 @@ impl Report {
         }
     }
 
-    fn is_alive(&self) -> bool {
-        !self.leaving && self.when.elapsed() < SILENCE
+    fn is_alive(&self, now: Instant) -> bool {
+        !self.leaving && now.duration_since(self.when) < SILENCE
     }
 
     /// One that does not run publishes nothing.
-    fn events_per_second(&self) -> f64 {
-        match self.is_alive() {
+    fn events_per_second(&self, now: Instant) -> f64 {
+        match self.is_alive(now) {
             true => self.info.events_per_second,
             false => 0.0,
         }
     }
 
-    fn summary(&self) -> InstanceSummary<'_> {
+    fn summary(&self, now: Instant) -> InstanceSummary<'_> {
         InstanceSummary {
-            alive: self.is_alive(),
-            events_per_second: self.events_per_second(),
+            alive: self.is_alive(now),
+            events_per_second: self.events_per_second(now),
             ..InstanceSummary::from(&self.info)
         }
     }
 
-    fn describe(&self) -> InstanceInfo {
+    fn describe(&self, now: Instant) -> InstanceInfo {
         InstanceInfo {
-            alive: self.is_alive(),
-            events_per_second: self.events_per_second(),
+            alive: self.is_alive(now),
+            events_per_second: self.events_per_second(now),
             ..self.info.clone()
         }
     }
