@@ -70,13 +70,15 @@ const CRATES: &[Crate] = &[
             "tapline-access",
         ]),
     ),
-    // A message is a block of the archive, with the state of the session as the stream carries it.
+    // A message is a block of the archive, with the state of the session as the stream carries it. An instance reports how
+    // many problems it has.
     Crate::on(
         4,
         "tapline-nats",
         Sees::Only(&[
             "tapline-oapi",
             "tapline-events",
+            "tapline-insight",
             "tapline-telemetry",
             "tapline-api",
             "tapline-archive",

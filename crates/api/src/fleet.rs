@@ -1,10 +1,9 @@
 //! Many backends under one server: [`Fleet`], and one stream of many: [`FleetReader`].
 
+mod list;
+
 use std::future::Future;
 use std::sync::Arc;
-
-use tapline_events::{Epoch, Filter, Lost, TypePattern};
-use tapline_oapi::InstanceInfo;
 
 use crate::backend::{Backend, NotReady};
 use crate::error::ApiError;
@@ -12,6 +11,8 @@ use crate::history::SharedEnvelope;
 use crate::query::{self, QueryError};
 use crate::source::BoxFuture;
 use crate::subscribe::Replay;
+pub use list::{InstanceOffset, InstanceOrder, InstancePart, InstanceQuery, InstanceSummary};
+use tapline_events::{Epoch, Filter, Lost, TypePattern};
 
 /// What a gateway serves: instances, each a [`Backend`], by their names.
 ///
@@ -36,8 +37,8 @@ pub trait Fleet: Send + Sync + 'static {
     /// [`open`](Self::open) gives from then on.
     fn ended(&self, backend: &Self::Backend) -> impl Future<Output = ()> + Send + 'static;
 
-    /// The instances that are known now, in the order of their names.
-    fn instances(&self) -> Vec<InstanceInfo>;
+    /// The instances that are known now, as far as `query` asks for them.
+    fn instances(&self, query: &InstanceQuery) -> InstancePart;
 
     /// One stream of the events of many instances, those that come later included.
     ///
@@ -92,19 +93,12 @@ impl FleetQuery {
             "type",
             "notices",
         ];
-        const MOST: usize = 100;
         let mut asked = Self::default();
         let mut notices = None;
         let mut last_event_id = None;
         for (name, text) in pairs {
             match name {
-                "instances" => {
-                    let names = text.split(',').filter(|name| !name.is_empty());
-                    asked.instances.extend(names.map(TypePattern::new));
-                    if MOST < asked.instances.len() {
-                        return Err(QueryError::new(name, format!("more than {MOST} names")));
-                    }
-                }
+                "instances" => add_names(&mut asked.instances, name, text)?,
                 "lastEventId" => last_event_id = Some(text).filter(|text| !text.is_empty()),
                 "after" => query::once(&mut asked.after, name, text.to_owned())?,
                 "replay" => {
@@ -129,10 +123,28 @@ impl FleetQuery {
 
     /// Whether it asks for this instance.
     pub fn has(&self, instance: &str) -> bool {
-        let is_in = |names: &[TypePattern]| names.iter().any(|it| it.matches(instance));
-        (self.instances.is_empty() || is_in(&self.instances))
-            && self.permitted.iter().all(|names| is_in(names))
+        has_name(&self.instances, &self.permitted, instance)
     }
+}
+
+/// Adds the names of the parameter `parameter`, joined by commas.
+fn add_names(names: &mut Vec<TypePattern>, parameter: &str, text: &str) -> Result<(), QueryError> {
+    const MOST: usize = 100;
+    let added = text.split(',').filter(|name| !name.is_empty());
+    names.extend(added.map(TypePattern::new));
+    match names.len() <= MOST {
+        true => Ok(()),
+        false => Err(QueryError::new(
+            parameter,
+            format!("more than {MOST} names"),
+        )),
+    }
+}
+
+/// Whether the instance is among those that are asked for, if there are any, and among those of each list of permitted ones.
+fn has_name(asked: &[TypePattern], permitted: &[Vec<TypePattern>], instance: &str) -> bool {
+    let is_in = |names: &[TypePattern]| names.iter().any(|it| it.matches(instance));
+    (asked.is_empty() || is_in(asked)) && permitted.iter().all(|names| is_in(names))
 }
 
 /// Reads the events of many instances. Those of one come in the order of their seqs; between instances there is no order.

@@ -60,7 +60,10 @@ pub use backend::{
 pub use backoff::Backoff;
 pub use causes::{Answered, Cause, Causes, Effect, Trace};
 pub use error::ApiError;
-pub use fleet::{Fleet, FleetEvent, FleetItem, FleetQuery, FleetReader};
+pub use fleet::{
+    Fleet, FleetEvent, FleetItem, FleetQuery, FleetReader, InstanceOffset, InstanceOrder,
+    InstancePart, InstanceQuery, InstanceSummary,
+};
 pub use history::{
     History, HistoryBatch, HistoryBounds, HistoryCount, HistoryError, HistoryQuery, MemoryHistory,
     Order, ReadLimit, SharedEnvelope,

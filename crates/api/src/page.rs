@@ -158,7 +158,7 @@ impl PageQuery {
         let (mut limit, mut order) = (None, None);
         for (name, text) in pairs {
             match name {
-                "limit" => query::once(&mut limit, name, query::number(name, text)?)?,
+                "limit" => query::once(&mut limit, name, query::limit(name, text, MAX_LIMIT)?)?,
                 "after" => query::once(&mut asked.after, name, query::cursor(name, text)?)?,
                 "offset" => query::once(&mut asked.offset, name, query::offset(name, text)?)?,
                 "order" => {
@@ -174,12 +174,6 @@ impl PageQuery {
         }
         asked.limit = limit.unwrap_or(asked.limit);
         asked.order = order.unwrap_or_default();
-        if asked.limit == 0 || asked.limit > MAX_LIMIT {
-            return Err(QueryError::new(
-                "limit",
-                format!("{} is not from 1 to {MAX_LIMIT}", asked.limit),
-            ));
-        }
         Ok(asked)
     }
 

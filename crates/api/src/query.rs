@@ -69,6 +69,17 @@ pub(crate) fn number(name: &str, text: &str) -> Result<u64, QueryError> {
     ))
 }
 
+/// How many items an answer may have: 1 to `most`.
+pub(crate) fn limit(name: &str, text: &str, most: u64) -> Result<u64, QueryError> {
+    match number(name, text)? {
+        limit if 1 <= limit && limit <= most => Ok(limit),
+        limit => Err(QueryError::new(
+            name,
+            format!("{limit} is not from 1 to {most}"),
+        )),
+    }
+}
+
 pub(crate) fn choice<T: Copy>(
     name: &str,
     text: &str,

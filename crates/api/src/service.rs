@@ -12,7 +12,7 @@ use tapline_oapi::{
     BrowserConfig, CategorySet, CdpControlConfig, ConfigRequest, Epoch, ExportConfig, State,
     StateConfig, StorageConfig,
 };
-use tapline_telemetry::{SessionState, TelemetryConfig, TelemetrySession};
+use tapline_telemetry::{Envelope, SessionState, TelemetryConfig, TelemetrySession};
 
 use crate::causes::Causes;
 use crate::deadline::before;
@@ -175,6 +175,12 @@ impl ApiService {
     /// The session in force and the head, as of one moment.
     pub fn snapshot(&self) -> (SessionState, u64) {
         self.session.snapshot()
+    }
+
+    /// The newest event. `None` before the first one of this run.
+    pub fn newest(&self) -> Option<Envelope> {
+        let stream = self.session.stream();
+        stream.envelope(stream.head())
     }
 
     pub(crate) fn session(&self) -> &Arc<TelemetrySession> {

@@ -13,8 +13,9 @@ mod registry;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tapline_api::{ApiError, Fleet, FleetQuery, FleetReader, NotReady, Retention};
-use tapline_oapi::InstanceInfo;
+use tapline_api::{
+    ApiError, Fleet, FleetQuery, FleetReader, InstancePart, InstanceQuery, NotReady, Retention,
+};
 use tokio::task::JoinHandle;
 
 use crate::connect::Connection;
@@ -161,8 +162,8 @@ impl Fleet for NatsFleet {
         backend.ended()
     }
 
-    fn instances(&self) -> Vec<InstanceInfo> {
-        self.registry.list()
+    fn instances(&self, query: &InstanceQuery) -> InstancePart {
+        self.registry.list(query)
     }
 
     async fn read(&self, query: &FleetQuery) -> Result<Box<dyn FleetReader>, ApiError> {

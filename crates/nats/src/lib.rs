@@ -10,7 +10,7 @@
 //!
 //! **Start at** [`NatsOptions::new`], then [`NatsSink::new`] or [`NatsFleet::open`]. What a message has is in [`message`].
 //!
-//! **Layer.** 4: it uses the block of `tapline-archive`, and the layers below.
+//! **Layer.** 4: it uses the block of `tapline-archive`, the problems of `tapline-insight`, and the layers below.
 
 mod options;
 mod error;
@@ -25,6 +25,7 @@ mod batch;
 mod publish;
 mod pause;
 mod presence;
+mod problems;
 mod control;
 mod gateway;
 

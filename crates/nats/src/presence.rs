@@ -1,7 +1,8 @@
 //! What an instance says of itself, and what it answers: [`Presence`].
 //!
 //! Every two seconds an instance publishes where it is, so that gateways list it. A gateway that starts asks all to say
-//! so at once. Nothing of this is stored.
+//! so at once. Nothing of this is stored. Versions understand each other: a field that one does not know is ignored, and those
+//! that version 0.1.0 did not have are optional.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tapline_api::{ApiService, Backend as _};
 use tapline_events::Epoch;
+use tapline_oapi::{InstanceProblems, LastEvent};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::connect::Connection;
@@ -19,6 +21,7 @@ use crate::error::NatsError;
 use crate::message::{SessionChange, VERSION};
 use crate::name::InstanceName;
 use crate::options::NatsOptions;
+use crate::problems::ProblemCounter;
 use crate::sink;
 
 /// How often an instance says that it runs.
@@ -45,6 +48,12 @@ pub(crate) struct Alive {
     pub(crate) stored: u64,
     /// The session that runs now.
     pub(crate) session: SessionChange,
+    /// The newest event of this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_event: Option<LastEvent>,
+    /// The problems of this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) problems: Option<InstanceProblems>,
     /// Whether this is the last that it says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) leaving: bool,
@@ -55,6 +64,7 @@ pub struct Presence {
     options: NatsOptions,
     instance: InstanceName,
     api: Arc<ApiService>,
+    problems: ProblemCounter,
 }
 
 impl Presence {
@@ -64,6 +74,7 @@ impl Presence {
             options,
             instance,
             api,
+            problems: ProblemCounter::new(),
         }
     }
 
@@ -74,6 +85,13 @@ impl Presence {
     ///
     /// Dropped, the instance says nothing more, and gateways notice after some seconds.
     pub async fn run(self, stopping: impl Future<Output = ()> + Send) {
+        tokio::select! {
+            () = self.report(stopping) => {}
+            () = self.problems.run(&self.api) => {}
+        }
+    }
+
+    async fn report(&self, stopping: impl Future<Output = ()> + Send) {
         let responder = Arc::new(Responder::new(self.api.clone()));
         let mut stopping = std::pin::pin!(stopping);
         loop {
@@ -150,6 +168,13 @@ impl Presence {
             head,
             stored: sink.map_or(0, |it| it.position),
             session: SessionChange::of(&state),
+            last_event: self.api.newest().map(|it| LastEvent {
+                seq: it.seq(),
+                ts: it.ts(),
+                event_type: it.event().event_type.to_string(),
+                category: it.event().category.as_str().to_owned(),
+            }),
+            problems: Some(self.problems.report()),
             leaving,
         };
         let json = serde_json::to_vec(&alive).expect("our own types serialize");

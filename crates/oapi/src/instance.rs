@@ -4,12 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::cursor::Epoch;
 
-/// The instances of a fleet that a gateway knows.
+/// A part of the instances that a gateway knows, and totals of all that match the query.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InstanceList {
-    /// In the order of their names.
+    /// The instances of this part, in the order that was asked for.
     pub instances: Vec<InstanceInfo>,
+    /// How many instances match, in all parts.
+    pub total: u64,
+    /// How many of these run.
+    pub alive: u64,
+    /// How many events the instances that match have published and the broker has not stored, as of their last reports.
+    pub not_stored: u64,
 }
 
 /// An instance of a fleet: a Tapline that sends its events to the broker.
@@ -32,6 +38,14 @@ pub struct InstanceInfo {
     pub stored: u64,
     /// How many events it publishes a second, as of the last seconds.
     pub events_per_second: f64,
+    /// The newest event. Absent before the first one, and if the instance has a version that does not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub last_event: Option<LastEvent>,
+    /// The problems of this run. Absent if the instance has a version that does not report them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub problems: Option<InstanceProblems>,
     /// The id of the running session. Absent if none is running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -39,4 +53,54 @@ pub struct InstanceInfo {
     /// The version of its program.
     #[cfg_attr(feature = "openapi", schema(example = "0.1.0"))]
     pub version: String,
+}
+
+/// The newest event of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LastEvent {
+    /// Its sequence number.
+    pub seq: u64,
+    /// When it happened, in microseconds since the Unix epoch.
+    pub ts: u64,
+    /// Its type.
+    #[serde(rename = "type")]
+    #[cfg_attr(feature = "openapi", schema(example = "network_response"))]
+    pub event_type: String,
+    /// Its category. An instance of a later version can have categories that this document does not name.
+    #[cfg_attr(feature = "openapi", schema(example = "network"))]
+    pub category: String,
+}
+
+/// The problems of an instance since its start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct InstanceProblems {
+    /// How many there are, without those that were withdrawn. There are at least so many if events were `not_read`.
+    pub count: u64,
+    /// How many events at most were evicted from memory before they were searched for problems: the count takes a tenth of a
+    /// processor core at most.
+    #[serde(default)]
+    pub not_read: u64,
+    /// The newest problem. Absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub newest: Option<NewestProblem>,
+}
+
+/// The newest problem of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewestProblem {
+    /// When it happened, in microseconds since the Unix epoch.
+    pub ts: u64,
+    /// Its kind, as in the list of problems. An instance of a later version can have kinds that this document does not name.
+    #[cfg_attr(feature = "openapi", schema(example = "http_error"))]
+    pub kind: String,
+    /// What happened, in one line: as in the list of problems, up to 200 characters.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "GET http://shop.example/app.js answered 404 after 12 ms")
+    )]
+    pub text: String,
 }

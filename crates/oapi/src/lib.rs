@@ -86,7 +86,7 @@ pub use event_type::{
     UnknownType, check_pattern,
 };
 pub use health::Health;
-pub use instance::{InstanceInfo, InstanceList};
+pub use instance::{InstanceInfo, InstanceList, InstanceProblems, LastEvent, NewestProblem};
 pub use json::{JsonError, from_json, from_json_line};
 pub use notice::{
     Beat, Bye, ByeReason, EpochNotice, FilterNotice, Gap, Hello, HelloReason, Notice, SessionNotice,

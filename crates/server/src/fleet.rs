@@ -13,8 +13,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use tapline_access::{AccessError, Claims, Requirement, is_ticket};
-use tapline_api::{Fleet, FleetQuery};
-use tapline_oapi::{ErrorCode, FleetTicketRequest, InstanceList};
+use tapline_api::{Fleet, FleetQuery, InstanceQuery};
+use tapline_oapi::{ErrorCode, FleetTicketRequest};
 use tokio::time::sleep;
 
 use crate::answer::{Failure, Whole, empty, json};
@@ -101,15 +101,20 @@ impl<F: Fleet> Gateway<F> {
             ..
         } = asked;
         let (grant, path) = (&grant, head.uri.path());
+        let pairs = routes::pairs(&head.uri);
+        let pairs = pairs.iter().map(|(name, text)| (&**name, &**text));
         match route {
             Route::ListInstances => {
-                let mut instances = self.fleet.instances();
-                instances.retain(|it| scope::check_instance(grant, Some(&it.name)).is_ok());
-                Ok(json(StatusCode::OK, &InstanceList { instances }))
+                let mut query = InstanceQuery::from_pairs(pairs)?;
+                query.permitted.extend(scope::instances(grant));
+                // The names of all instances are compared.
+                let _turn = self.host.turns.take_for_search().await;
+                let part = self.fleet.instances(&query);
+                let mut answer = json(StatusCode::OK, &part.list);
+                routes::say_what_follows(answer.headers_mut(), part.next_offset);
+                Ok(answer)
             }
             Route::StreamFleet => {
-                let pairs = routes::pairs(&head.uri);
-                let pairs = pairs.iter().map(|(name, text)| (&**name, &**text));
                 let pairs = pairs.filter(|(name, _)| !is_ticket(name));
                 let mut query = FleetQuery::from_pairs(pairs)?;
                 let id = head.headers.get("last-event-id");
@@ -134,9 +139,13 @@ impl<F: Fleet> Gateway<F> {
             }
             Route::GetMetrics => {
                 scope::check_instance(grant, None)?;
+                let totals = self.fleet.instances(&InstanceQuery {
+                    limit: 0,
+                    ..InstanceQuery::default()
+                });
                 let open = self.open().len();
-                let metrics = self.host.metrics.render_fleet(&self.fleet.instances(), open);
-                Ok(routes::typed(metrics::CONTENT_TYPE, metrics))
+                let text = self.host.metrics.render_fleet(&totals.list, open);
+                Ok(routes::typed(metrics::CONTENT_TYPE, text))
             }
             Route::ShowPage => Ok(routes::page_file(&page::FLEET)),
             Route::GetOpenapi => Ok(routes::gateway_document()),

@@ -20,7 +20,7 @@ use crate::body::short;
 use crate::joins::query::{JoinQuery, Kind, Range};
 use crate::joins::view::{Dropped, View};
 use crate::pace::Pace;
-use crate::routes::shown;
+use crate::routes::{say_what_follows, shown};
 
 pub(crate) use crate::joins::view::Views;
 
@@ -175,10 +175,8 @@ where
 
     let mut answer = text(StatusCode::OK, body);
     let headers = answer.headers_mut();
-    headers.insert("x-has-more", shown(has_more));
-    if let Some(last) = behind.filter(|_| has_more) {
-        headers.insert("x-next-offset", shown(view.offset(last, present)));
-    }
+    let last = behind.filter(|_| has_more);
+    say_what_follows(headers, last.map(|last| view.offset(last, present)));
     headers.insert("x-cursor", shown(view.cursor(present)));
     headers.insert("x-complete", shown(view.is_complete));
     headers.insert("x-lost", view.insight.tally().lost.into());

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use tapline_api::{Backend, BackendMetrics, Counts, Epoch};
-use tapline_oapi::{ByeReason, Category, InstanceInfo, SinkInfo};
+use tapline_oapi::{ByeReason, Category, InstanceList, SinkInfo};
 
 use crate::route::Route;
 
@@ -214,28 +214,23 @@ impl Metrics {
         text.0
     }
 
-    /// As [`render`](Self::render), at a gateway, where so many instances are open.
-    pub(crate) fn render_fleet(&self, instances: &[InstanceInfo], open: usize) -> String {
+    /// As [`render`](Self::render), at a gateway with these instances, of which so many are open.
+    pub(crate) fn render_fleet(&self, all: &InstanceList, open: usize) -> String {
         let mut text = Text::default();
-        let alive = instances.iter().filter(|it| it.alive).count();
-        let not_stored = instances
-            .iter()
-            .map(|it| it.head.saturating_sub(it.stored))
-            .sum::<u64>();
         text.gauge("fleet_instances", "Instances that are known.")
-            .sample([], instances.len());
+            .sample([], all.total);
         text.gauge(
             "fleet_instances_alive",
             "Instances that report that they run.",
         )
-        .sample([], alive);
+        .sample([], all.alive);
         text.gauge("fleet_instances_open", "Instances that are read from here.")
             .sample([], open);
         text.gauge(
             "fleet_events_not_stored",
             "Events that instances have published and the broker has not stored, as of their last report.",
         )
-        .sample([], not_stored);
+        .sample([], all.not_stored);
         self.streams.write(&mut text);
         self.write_calls(&mut text);
         self.connections.write(&mut text);

@@ -539,10 +539,7 @@ async fn read_page<'a, B: Backend>(
 
     let mut answer = text(StatusCode::OK, body);
     let headers = answer.headers_mut();
-    headers.insert("x-has-more", shown(next_offset.is_some()));
-    if let Some(offset) = next_offset {
-        headers.insert("x-next-offset", shown(offset));
-    }
+    say_what_follows(headers, next_offset);
     headers.insert("x-head", retained.head.into());
     headers.insert("x-oldest", retained.oldest.into());
     headers.insert("x-epoch", shown(epoch));
@@ -890,6 +887,14 @@ fn method_not_allowed(path: &str, allow: &str) -> Failure {
 /// The query's parameters, decoded.
 pub(crate) fn pairs(uri: &Uri) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect()
+}
+
+/// Adds whether there is more behind this answer, and the `offset` for it.
+pub(crate) fn say_what_follows(headers: &mut HeaderMap, next_offset: Option<impl Display>) {
+    headers.insert("x-has-more", shown(next_offset.is_some()));
+    if let Some(offset) = next_offset {
+        headers.insert("x-next-offset", shown(offset));
+    }
 }
 
 /// A header's value of digits and letters.

@@ -65,7 +65,7 @@ pub(crate) fn narrow_fleet(query: &mut FleetQuery, grant: &Grant) -> Result<(), 
 }
 
 /// The only instances that the caller's token is for; `None` is for all.
-fn instances(grant: &Grant) -> Option<Vec<TypePattern>> {
+pub(crate) fn instances(grant: &Grant) -> Option<Vec<TypePattern>> {
     let names = grant.instances.as_ref()?;
     Some(names.iter().map(|name| TypePattern::new(name)).collect())
 }

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::front::header;
 use crate::http::ask;
+use crate::live_page;
 use crate::nats::{Nats, exported};
 use crate::program::{DEADLINE, Directory, Server, run};
 use crate::wire::{Caller, Follower, in_time};
@@ -357,4 +358,87 @@ fn an_instance_with_the_documented_rights_can_be_no_other_one() {
         assert!(started.elapsed() < DEADLINE, "{sinks}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// What went wrong in a shop, one event a line: a request that failed, one that was answered with an error, an exception that is
+/// handled later, and a line of the console.
+const WRONG: &str = r#"{"type":"network_request","data":{"request_id":"1","url":"http://shop/a","method":"GET","document_url":"http://shop/","headers":{},"initiator_type":"parser"}}
+{"type":"network_loading_failed","data":{"request_id":"1","url":"http://shop/a","error_text":"net::ERR_FAILED","canceled":false}}
+{"type":"network_request","data":{"request_id":"2","url":"http://shop/b","method":"GET","document_url":"http://shop/","headers":{},"initiator_type":"parser"}}
+{"type":"network_response","data":{"request_id":"2","url":"http://shop/b","method":"GET","status":503,"headers":{},"duration_ms":12}}
+{"type":"console_error","data":{"text":"Uncaught (in promise) late","exception_id":1}}
+{"type":"console_log","data":{"level":"log","text":"handled","exception_id":1}}
+{"type":"console_error","data":{"level":"error","text":"the basket is empty"}}
+"#;
+
+#[test]
+fn the_list_of_instances_has_as_many_problems_as_the_list_of_the_instance() {
+    let Some(nats) = Nats::start("fleet-problems") else {
+        return;
+    };
+    let one = instance(&nats, "shop-7", &[]);
+    let gateway = gateway(&nats, "127.0.0.1:0", &[]);
+    let events = one.publish_lines(WRONG);
+    assert_eq!(events.code, Some(0), "{events:?}");
+    let problems = ask(one.address(), "GET", "/telemetry/problems", "");
+    let problems: Vec<Value> = serde_json::from_str(&problems.body).unwrap();
+    assert_eq!(problems.len(), 4);
+    let real: Vec<_> = problems
+        .iter()
+        .filter(|it| it.get("withdrawn").is_none())
+        .collect();
+    let started = Instant::now();
+    let found = loop {
+        let found = listed(&gateway, 1).remove(0);
+        if found["problems"]["count"] == real.len() {
+            break found;
+        }
+        assert!(started.elapsed() < DEADLINE, "{found}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let newest = real.last().unwrap();
+    for field in ["kind", "ts", "text"] {
+        assert_eq!(found["problems"]["newest"][field], newest[field], "{field}");
+    }
+    assert_eq!(found["problems"]["not_read"], 0);
+    assert_eq!(found["last_event"]["seq"], found["head"]);
+    assert_eq!(found["last_event"]["type"], "console_error");
+}
+
+#[test]
+fn the_page_of_a_fleet_lists_thousands_of_instances() {
+    let Some(nats) = Nats::start("fleet-page") else {
+        return;
+    };
+    // It creates the streams.
+    drop(instance(&nats, "first", &[]));
+    let gateway = gateway(&nats, "127.0.0.1:0", &[]);
+    listed(&gateway, 0);
+    live_page::check_on(
+        &gateway,
+        "a_fleet_without_instances_says_how_to_start_one",
+        &[],
+        |_| vec![],
+    );
+
+    let shop = instance(&nats, "shop-7", &[]);
+    assert_eq!(shop.publish_lines(WRONG).code, Some(0));
+    let others: Vec<_> = (0..5000)
+        .map(|n| {
+            let text = "GET http://shop.example/api/basket?user=17&items=all failed with net::ERR_CONNECTION_REFUSED after 12 ms";
+            let problems = match n % 7 {
+                0 => format!(r#""problems":{{"count":{n},"not_read":{},"newest":{{"ts":1,"kind":"request_failed","text":"{text}"}}}}"#, n % 2),
+                _ => r#""problems":{"count":0,"not_read":0}"#.to_owned(),
+            };
+            let last = r#""last_event":{"seq":1,"ts":1795349358733796,"type":"network_response","category":"network"}"#;
+            (format!("till-{n:04}"), format!(r#""stored":0,{problems},{last}"#))
+        })
+        .collect();
+    let _reports = nats.report(others);
+    live_page::check_on(
+        &gateway,
+        "a_fleet_is_searched_sorted_and_read_in_parts",
+        &[],
+        |_| vec![],
+    );
 }

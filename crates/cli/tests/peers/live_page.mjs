@@ -800,7 +800,105 @@ const cases = {
       await close(phone);
     }
   },
+
+  async a_fleet_without_instances_says_how_to_start_one() {
+    const page = await open();
+    await page.getByText("tapline serve --nats URL --instance NAME").waitFor();
+    await untilState(page, "^no instances$");
+    await hasNoViolations(page, "no instances");
+    await picture(page, "fleet-none");
+    await page.getByRole("searchbox").fill("nothing");
+    await page.getByText("No instance matches").waitFor();
+    await page.reload();
+    await page.getByText("No instance matches").waitFor();
+    await close(page);
+  },
+
+  async a_fleet_is_searched_sorted_and_read_in_parts() {
+    for (const [size, options] of [["desk", {}], ["dark", { colorScheme: "dark" }], ["phone", { viewport: PHONE }]]) {
+      const page = await open(`${server}/#order=problems`, options);
+      await page.getByText(/of 5,00\d$/).waitFor();
+      await hasNoViolations(page, `the page of a fleet, ${size}`);
+      await picture(page, `fleet-${size}`);
+      await close(page);
+    }
+    const page = await open();
+    const range = (text) => page.getByText(text, { exact: true }).waitFor();
+    await untilState(page, "^5,001 of 5,001 running");
+    await range("1 to 100 of 5,001");
+    assert.equal((await instances(page)).length, 100);
+    const previous = page.getByRole("button", { name: "Previous" });
+    const next = page.getByRole("button", { name: "Next" });
+    assert(await previous.isDisabled());
+
+    // Parts.
+    await next.click();
+    await range("101 to 200 of 5,001");
+    assert.deepEqual((await instances(page)).slice(0, 2), ["till-0099", "till-0100"]);
+    await previous.click();
+    await range("1 to 100 of 5,001");
+    assert.deepEqual((await instances(page)).slice(0, 3), ["shop-7", "till-0000", "till-0001"]);
+    // It asks for these and no more, again and again.
+    const parts = page.asked.filter((url) => url.includes("/instances?"));
+    assert(parts.every((url) => url.includes("limit=100")), `${parts}`);
+
+    // Orders.
+    const sorted = (name) => page.getByRole("columnheader", { name }).getAttribute("aria-sort");
+    assert.equal(await sorted("instance"), "ascending");
+    await page.getByRole("button", { name: "problems" }).click();
+    await page.getByRole("row", { name: /^till-4998/ }).waitFor();
+    assert.deepEqual((await instances(page)).slice(0, 2), ["till-4998", "till-4991"]);
+    assert.deepEqual([await sorted("instance"), await sorted("problems")], [null, "descending"]);
+    assert.match(await page.getByRole("row", { name: /^till-4991/ }).textContent(), /at least 4,991: GET http/);
+    assert.match(await page.getByRole("row", { name: /^till-4998/ }).textContent(), /runs.*4,998: GET http.*network_response, /);
+
+    // A search, which a reload keeps.
+    await page.keyboard.press("/");
+    await page.keyboard.type("shop");
+    await untilState(page, "^1 of 1 that match running");
+    await page.reload();
+    await untilState(page, "^1 of 1 that match running");
+    assert.deepEqual(await instances(page), ["shop-7"]);
+    const shop = await page.getByRole("row", { name: /^shop-7/ }).textContent();
+    assert.match(shop, /3: the basket is empty/);
+    assert.match(shop, /console_error, \d/);
+    assert(await page.getByRole("button", { name: "Next" }).isHidden());
+    await page.getByRole("searchbox").fill("till-00*,nothing");
+    await untilState(page, "^100 of 100 that match");
+
+    // The focus stays where it is while rows change their places.
+    await page.getByRole("link", { name: "till-0000" }).focus();
+    await page.getByRole("button", { name: "instance" }).evaluate((button) => button.click());
+    await until(page, () => document.querySelector("#fleet tbody a").textContent === "till-0000");
+    await page.getByRole("button", { name: "problems" }).evaluate((button) => button.click());
+    await until(page, () => document.querySelector("#fleet tbody a").textContent === "till-0098");
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), "till-0000");
+
+    await page.getByRole("searchbox").fill("shop");
+    await untilState(page, "^1 of 1 that match running");
+    await page.getByRole("link", { name: "shop-7" }).focus();
+    // A gateway that does not answer, and then the keyboard opens an instance.
+    await page.context().setOffline(true);
+    await untilState(page, "The gateway cannot be reached. The list is ");
+    assert.equal(await page.locator("#fleet").getAttribute("data-stale"), "true");
+    await picture(page, "fleet-stale");
+    await page.context().setOffline(false);
+    await untilState(page, "^1 of 1 that match running");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(`${server}/instances/shop-7/`);
+    await sees(page, "the basket is empty");
+    await page.goBack();
+    await untilState(page, "^1 of 1 that match running");
+    // A click anywhere in the row, too.
+    await page.getByText("console_error, ").click();
+    await page.waitForURL(`${server}/instances/shop-7/`);
+    await close(page);
+  },
 };
+
+// The names of the instances on the page of a fleet.
+const instances = (page) => page.locator("#fleet tbody td:first-child").allTextContents();
+const untilState = (page, pattern) => until(page, (pattern) => new RegExp(pattern).test(document.getElementById("state").textContent), pattern);
 
 // What every row says, by scrolling through all of them.
 async function allRows(page) {

@@ -36,7 +36,7 @@ fn check(case: &str, events: &[&str], arguments: impl Fn(&Server) -> Vec<String>
 }
 
 #[track_caller]
-fn check_on(
+pub(crate) fn check_on(
     server: &Server,
     case: &str,
     events: &[&str],

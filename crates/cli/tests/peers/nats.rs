@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tapline_api::Filter;
@@ -46,6 +49,18 @@ impl Nats {
         self.running = Some(spawn(&program, &self.dir, port).0);
     }
 
+    /// Reports every two seconds that instances run of which there is nothing else. Each has a name, and the fields that it
+    /// reports beside those that every instance reports.
+    pub(crate) fn report(&self, instances: Vec<(String, String)>) -> Reports {
+        let done = Arc::new(AtomicBool::new(false));
+        let (url, until) = (self.url.clone(), done.clone());
+        let thread = std::thread::spawn(move || report(&url, &instances, &until));
+        Reports {
+            done,
+            thread: Some(thread),
+        }
+    }
+
     /// The epoch and the seqs of each message of an instance in the first of `partitions` streams.
     fn stored(&self, instance: &str, partitions: u32) -> Vec<(String, Vec<u64>)> {
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -72,6 +87,47 @@ impl Nats {
             stored
         })
     }
+}
+
+/// Reports until it is dropped.
+pub(crate) struct Reports {
+    done: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        self.done.store(true, Relaxed);
+        let thread = self.thread.take().unwrap();
+        assert!(thread.join().is_ok() || std::thread::panicking());
+    }
+}
+
+fn report(url: &str, instances: &[(String, String)], done: &AtomicBool) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let options = NatsOptions::new(url).unwrap();
+        let connection = Connection::open(&options, "test").await.unwrap();
+        let client = connection.client();
+        let mut head = 0;
+        while !done.load(Relaxed) {
+            head += 10;
+            let at = jiff::Timestamp::now().as_microsecond();
+            for (name, fields) in instances {
+                let json = format!(
+                    r#"{{"version":1,"program":"0.1.0","at":{at},"epoch":"00000000000000aa","session":{{"after":0}},
+                        "head":{head},{fields}}}"#,
+                );
+                let subject = format!("tapline.alive.{name}");
+                client.publish(subject, json.into()).await.unwrap();
+            }
+            client.flush().await.unwrap();
+            let reported = Instant::now();
+            while !done.load(Relaxed) && reported.elapsed() < Duration::from_secs(2) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
 }
 
 fn spawn(program: &PathBuf, dir: &Directory, port: i32) -> (Running, u16) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
 use futures_util::StreamExt;
+use tapline_api::{InstancePart, InstanceQuery, InstanceSummary};
 use tapline_events::Epoch;
 use tapline_oapi::InstanceInfo;
 
@@ -19,15 +20,22 @@ const SILENCE: Duration = BEAT.saturating_mul(4);
 /// An instance that has said nothing for so long is not listed any more. What it has stored can still be read.
 const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 
+/// The largest report that is taken, in bytes: it bounds what an instance can make a gateway keep. Usual ones have 700.
+const MAX_REPORT: usize = 8 * 1024;
+
 /// The instances that have reported. A cheap clone.
 #[derive(Clone, Default)]
-pub(crate) struct Registry(Arc<Mutex<BTreeMap<InstanceName, Report>>>);
+pub(crate) struct Registry(Arc<Mutex<Reports>>);
 
-/// The last report of an instance. It costs a few hundred bytes, however many clients read from the instance.
+/// In boxes, since some nodes of the tree are half empty.
+type Reports = BTreeMap<InstanceName, Box<Report>>;
+
+/// What is kept of an instance. It costs a few hundred bytes, however many clients read from the instance.
 struct Report {
-    alive: Alive,
+    /// As of the last report, with the rate between the last two.
+    info: InstanceInfo,
     when: Instant,
-    events_per_second: f64,
+    leaving: bool,
 }
 
 impl Registry {
@@ -49,10 +57,14 @@ impl Registry {
             let Ok(name) = InstanceName::of_subject(&message.subject) else {
                 continue;
             };
+            if MAX_REPORT < message.payload.len() {
+                tracing::debug!(instance = %name, "its report is too large");
+                continue;
+            }
             match serde_json::from_slice(&message.payload) {
                 Ok(alive) => self.note(name, alive, Instant::now()),
                 Err(error) => {
-                    tracing::debug!(instance = %name, %error, "what it says is not understood");
+                    tracing::debug!(instance = %name, %error, "its report is not understood");
                 }
             }
             if FORGOTTEN / 10 < swept.elapsed() {
@@ -67,65 +79,90 @@ impl Registry {
         let mut all = self.reports();
         let before = all.get(&name);
         let events_per_second = match before {
-            Some(before) if before.alive.epoch == alive.epoch => {
+            Some(before) if before.info.epoch == alive.epoch => {
                 let time = when.duration_since(before.when).as_secs_f64();
-                let events = alive.head.saturating_sub(before.alive.head) as f64;
+                let events = alive.head.saturating_sub(before.info.head) as f64;
                 match time < BEAT.as_secs_f64() / 2.0 {
                     // It was asked in between: too short for a rate.
-                    true => before.events_per_second,
-                    false => events / time,
+                    true => before.info.events_per_second,
+                    false => (events / time * 10.0).round() / 10.0,
                 }
             }
             _ => 0.0,
         };
-        let report = Report {
-            alive,
-            when,
-            events_per_second,
-        };
-        all.insert(name, report);
+        let report = Report::new(&name, alive, when, events_per_second);
+        all.insert(name, Box::new(report));
     }
 
     /// The epoch of an instance that runs.
     pub(crate) fn epoch(&self, name: &InstanceName) -> Option<Epoch> {
         let all = self.reports();
         let report = all.get(name)?;
-        report.is_alive().then_some(report.alive.epoch)
+        report.is_alive(Instant::now()).then_some(report.info.epoch)
     }
 
-    /// All of them, by their names.
-    pub(crate) fn list(&self) -> Vec<InstanceInfo> {
+    /// Those that are asked for.
+    pub(crate) fn list(&self, query: &InstanceQuery) -> InstancePart {
         let all = self.reports();
-        let instances = all.iter().map(|(name, report)| InstanceInfo {
-            name: name.to_string(),
-            alive: report.is_alive(),
-            seen: report.alive.at,
-            epoch: report.alive.epoch,
-            head: report.alive.head,
-            stored: report.alive.stored,
-            events_per_second: match report.is_alive() {
-                true => (report.events_per_second * 10.0).round() / 10.0,
-                false => 0.0,
-            },
-            session_id: report
-                .alive
-                .session
-                .session
-                .as_ref()
-                .map(|it| it.id.clone()),
-            version: report.alive.program.clone(),
-        });
-        instances.collect()
+        // Read once: to look at the clock takes longer than all else that is done with an instance.
+        let now = Instant::now();
+        let all = all.values().map(|report| (report.summary(now), report));
+        query.select(all, |report| report.describe(now))
     }
 
-    fn reports(&self) -> MutexGuard<'_, BTreeMap<InstanceName, Report>> {
+    fn reports(&self) -> MutexGuard<'_, Reports> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Report {
-    fn is_alive(&self) -> bool {
-        !self.alive.leaving && self.when.elapsed() < SILENCE
+    /// Of the report that has come now, which says that the instance runs unless it leaves.
+    fn new(name: &InstanceName, alive: Alive, when: Instant, events_per_second: f64) -> Self {
+        Self {
+            leaving: alive.leaving,
+            when,
+            info: InstanceInfo {
+                name: name.to_string(),
+                alive: true,
+                seen: alive.at,
+                epoch: alive.epoch,
+                head: alive.head,
+                stored: alive.stored,
+                events_per_second,
+                last_event: alive.last_event,
+                problems: alive.problems,
+                session_id: alive.session.session.map(|it| it.id),
+                version: alive.program,
+            },
+        }
+    }
+
+    fn is_alive(&self, now: Instant) -> bool {
+        !self.leaving && now.duration_since(self.when) < SILENCE
+    }
+
+    /// One that does not run publishes nothing.
+    fn events_per_second(&self, now: Instant) -> f64 {
+        match self.is_alive(now) {
+            true => self.info.events_per_second,
+            false => 0.0,
+        }
+    }
+
+    fn summary(&self, now: Instant) -> InstanceSummary<'_> {
+        InstanceSummary {
+            alive: self.is_alive(now),
+            events_per_second: self.events_per_second(now),
+            ..InstanceSummary::from(&self.info)
+        }
+    }
+
+    fn describe(&self, now: Instant) -> InstanceInfo {
+        InstanceInfo {
+            alive: self.is_alive(now),
+            events_per_second: self.events_per_second(now),
+            ..self.info.clone()
+        }
     }
 }
 
@@ -146,8 +183,14 @@ mod tests {
                 after: 0,
                 session: None,
             },
+            last_event: None,
+            problems: None,
             leaving: false,
         }
+    }
+
+    fn listed(registry: &Registry) -> Vec<InstanceInfo> {
+        registry.list(&InstanceQuery::default()).list.instances
     }
 
     #[test]
@@ -156,15 +199,15 @@ mod tests {
         let name = InstanceName::new("a").unwrap();
         let now = Instant::now();
         registry.note(name.clone(), alive(10), now - BEAT);
-        assert_eq!(registry.list()[0].events_per_second, 0.0);
+        assert_eq!(listed(&registry)[0].events_per_second, 0.0);
         registry.note(name.clone(), alive(110), now);
-        assert_eq!(registry.list()[0].events_per_second, 50.0);
+        assert_eq!(listed(&registry)[0].events_per_second, 50.0);
         let leaving = Alive {
             leaving: true,
             ..alive(110)
         };
         registry.note(name.clone(), leaving, now);
-        let left = &registry.list()[0];
+        let left = &listed(&registry)[0];
         assert!(!left.alive && left.events_per_second == 0.0);
         assert_eq!(registry.epoch(&name), None);
     }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use tapline_api::{
     ApiError, ApiService, Backend, Delivery, Epoch, Fleet, FleetEvent, FleetQuery, FleetReader,
-    Lost, Opened, PageQuery, PutAnswer, Replay, Retention, SessionSubscription, StreamQuery,
-    Subscription,
+    InstanceQuery, Lost, Opened, PageQuery, PutAnswer, Replay, Retention, SessionSubscription,
+    StreamQuery, Subscription,
 };
 use tapline_events::EventStream;
 use tapline_nats::{GATEWAY_RETENTION, Instance, NatsFleet, NatsOptions, Partitions, Presence};
-use tapline_oapi::{Category, ConfigRequest, HelloReason};
+use tapline_oapi::{
+    Category, ConfigRequest, Event, HelloReason, InstanceInfo, InstanceList, KnownType,
+};
 use tapline_telemetry::TelemetrySession;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -549,6 +551,155 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// What a query asks for: its parameters as in an address.
+fn list(fleet: &NatsFleet, query: &str) -> (InstanceList, Option<String>) {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let part = fleet.instances(&InstanceQuery::from_pairs(pairs).unwrap());
+    (part.list, part.next_offset.map(|it| it.to_string()))
+}
+
+fn listed(fleet: &NatsFleet, query: &str) -> Vec<InstanceInfo> {
+    list(fleet, query).0.instances
+}
+
+fn names(fleet: &NatsFleet, query: &str) -> Vec<String> {
+    let all = listed(fleet, query).into_iter();
+    all.map(|it| it.name).collect()
+}
+
+/// Sends a report as it is.
+async fn report(server: &Server, name: &str, json: String) {
+    let client = server.client().await;
+    let subject = format!("tapline.alive.{name}");
+    client.publish(subject, json.into()).await.unwrap();
+    client.flush().await.unwrap();
+}
+
+/// Gateways that find streams.
+async fn with_streams(server: &Server) -> NatsFleet {
+    let rig = Rig::new(options(server.options(), "stored"));
+    rig.publish_some(1);
+    rig.settled(1).await;
+    fleet(server).await
+}
+
+#[tokio::test]
+async fn an_instance_reports_its_newest_event_and_its_problems() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let fleet = with_streams(&server).await;
+    let one = whole(server.options(), "one");
+    until("one", || names(&fleet, "") == ["one"]).await;
+    let info = || listed(&fleet, "").remove(0);
+    let fresh = info();
+    assert_eq!(fresh.last_event, None);
+    assert_eq!(fresh.problems, Some(Default::default()));
+
+    one.api.put(&ConfigRequest::default()).await.unwrap();
+    let publish = |event| one.api.publisher().publish(event).unwrap();
+    let data = r#"{"level":"error","text":"no such item"}"#.to_owned();
+    let data = serde_json::value::RawValue::from_string(data).unwrap();
+    publish(Event::known(KnownType::ConsoleError, Some(data)));
+    let last = publish(event("basket_opened", Category::Page, "{}"));
+    // A session that does not capture a category publishes nothing of it.
+    let without = r#"{"browser":{"page":{"enabled":false}}}"#;
+    let without = serde_json::from_str(without).unwrap();
+    one.api.patch(&without).await.unwrap();
+    let filtered = event("basket_closed", Category::Page, "{}");
+    assert!(one.api.publisher().publish(filtered).is_err());
+
+    until("a problem", || info().problems.unwrap().count == 1).await;
+    let problems = info().problems.unwrap();
+    assert_eq!(problems.not_read, 0);
+    let newest = problems.newest.unwrap();
+    assert_eq!(
+        (&*newest.kind, &*newest.text),
+        ("console_error", "no such item")
+    );
+    until("the event", || info().last_event.is_some()).await;
+    let reported = info().last_event.unwrap();
+    assert_eq!((reported.seq, reported.ts), (last.seq(), last.ts()));
+    assert_eq!(reported.event_type, "basket_opened");
+    assert_eq!(reported.category, "page");
+    assert_eq!(info().head, last.seq());
+}
+
+#[tokio::test]
+async fn reports_of_older_and_of_newer_versions_are_understood() {
+    const OLD: &str = r#"{"version":1,"program":"0.1.0","at":7,"epoch":"00000000000000aa","head":9,"stored":4,"session":{"after":0}"#;
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let fleet = with_streams(&server).await;
+    report(&server, "old", format!("{OLD}}}")).await;
+    let newer = r#","last_event":{"seq":9,"ts":5,"type":"a","category":"holograms","later":1},
+        "problems":{"count":3,"newest":{"ts":4,"kind":"burnt","text":"t","later":[]},"later":{}},"later":"x"}"#;
+    report(&server, "newer", format!("{OLD}{newer}")).await;
+    let large = format!("{OLD},\"later\":\"{}\"}}", "x".repeat(10_000));
+    report(&server, "large", large).await;
+    report(&server, "wrong", "{}".to_owned()).await;
+    report(&server, "z", format!("{OLD}}}")).await;
+    until("the last one", || {
+        names(&fleet, "").contains(&"z".to_owned())
+    })
+    .await;
+    assert_eq!(names(&fleet, ""), ["newer", "old", "z"]);
+    let [newer, old] = [0, 1].map(|n| listed(&fleet, "").remove(n));
+    assert_eq!(
+        (old.head, old.stored, old.last_event, old.problems),
+        (9, 4, None, None)
+    );
+    assert_eq!(newer.last_event.unwrap().category, "holograms");
+    let problems = newer.problems.unwrap();
+    assert_eq!((problems.count, problems.not_read), (3, 0));
+    assert_eq!(problems.newest.unwrap().kind, "burnt");
+}
+
+#[tokio::test]
+async fn instances_are_listed_in_parts_by_name_and_by_their_figures() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let fleet = with_streams(&server).await;
+    // The lag grows with the name, and problems and times fall.
+    for n in 0..25 {
+        let json = format!(
+            r#"{{"version":1,"program":"0.1.0","at":7,"epoch":"00000000000000aa","head":100,"stored":{},
+                "session":{{"after":0}},"problems":{{"count":{}}},"leaving":{},
+                "last_event":{{"seq":100,"ts":{},"type":"a","category":"page"}}}}"#,
+            100 - n,
+            100 - n,
+            n < 5,
+            1000 - n,
+        );
+        report(&server, &format!("shop-{n:02}"), json).await;
+    }
+    until("all of them", || list(&fleet, "limit=1").0.total == 25).await;
+    let first = |query: &str| names(&fleet, &format!("{query}&limit=2"));
+    assert_eq!(first("order=name"), ["shop-00", "shop-01"]);
+    assert_eq!(first("order=lag"), ["shop-24", "shop-23"]);
+    assert_eq!(first("order=problems"), ["shop-00", "shop-01"]);
+    assert_eq!(first("order=last"), ["shop-00", "shop-01"]);
+    assert_eq!(first("order=lag&alive=false"), ["shop-04", "shop-03"]);
+    assert_eq!(names(&fleet, "name=*-07,shop-1*").len(), 11);
+    let (totals, next) = list(&fleet, "name=shop-0*&limit=3");
+    assert_eq!((totals.total, totals.alive, totals.not_stored), (10, 5, 45));
+    assert_eq!(next.as_deref(), Some("0-shop-02"));
+    // The parts are the whole list, also if other instances come and go meanwhile.
+    let whole = names(&fleet, "order=lag");
+    let mut parts = first("order=lag");
+    let mut offset = list(&fleet, "order=lag&limit=2").1;
+    report(&server, "zzz", r#"{"version":1,"program":"0.1.0","at":7,"epoch":"00000000000000aa","head":500,"stored":0,"session":{"after":0}}"#.to_owned()).await;
+    until("another one", || list(&fleet, "limit=1").0.total == 26).await;
+    while let Some(at) = offset {
+        let (part, next) = list(&fleet, &format!("order=lag&limit=2&offset={at}"));
+        parts.extend(part.instances.into_iter().map(|it| it.name));
+        offset = next;
+    }
+    assert_eq!(parts, whole);
+}
+
 #[tokio::test]
 async fn instances_are_listed_while_they_say_that_they_run() {
     let Some(server) = Server::start() else {
@@ -560,17 +711,14 @@ async fn instances_are_listed_while_they_say_that_they_run() {
     let one = whole(server.options(), "one");
     let fleet = fleet(&server).await;
     // One that was there before the gateway, and one that comes later.
-    let names = || {
-        let all = fleet.instances().into_iter().filter(|it| it.alive);
-        all.map(|it| it.name).collect::<Vec<_>>()
-    };
+    let names = || names(&fleet, "alive=true");
     until("one", || names() == ["one"]).await;
     let two = whole(server.options(), "two");
     until("two", || names() == ["one", "two"]).await;
     let _ = two.leave.send(());
     two.left.await.unwrap();
     until("two leaves", || names() == ["one"]).await;
-    assert_eq!(fleet.instances().len(), 2);
+    assert_eq!(list(&fleet, "").0.total, 2);
     // One that has stored nothing yet can be read from.
     let instance = fleet.open("one").await.unwrap();
     assert_eq!(instance.epoch(), one.api.epoch());
@@ -595,7 +743,7 @@ async fn the_session_of_an_instance_is_changed_through_the_gateway() {
     rig.settled(1).await;
     let one = whole(server.options(), "one");
     let fleet = fleet(&server).await;
-    until("one", || !fleet.instances().is_empty()).await;
+    until("one", || !listed(&fleet, "").is_empty()).await;
     let instance = fleet.open("one").await.unwrap();
     let none = instance.state().await.unwrap_err();
     assert_eq!(none.code().as_str(), "not_configured");

@@ -152,8 +152,12 @@ impl Server {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
+    pub(crate) async fn client(&self) -> async_nats::Client {
+        async_nats::connect(self.url()).await.unwrap()
+    }
+
     pub(crate) async fn jetstream(&self) -> Context {
-        jetstream::new(async_nats::connect(self.url()).await.unwrap())
+        jetstream::new(self.client().await)
     }
 
     /// Waits until so many messages of an instance are stored in its only stream.

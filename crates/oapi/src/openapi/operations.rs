@@ -625,10 +625,18 @@ fn list_sinks() {}
 
 /// List the instances
 ///
-/// Those that have reported to a gateway within the last ten minutes.
+/// Those that have reported to a gateway within the last ten minutes, a part of them at a time. An instance reports every two
+/// seconds, so the figures are those of the last seconds.
 #[utoipa::path(
     get, path = "/instances", tag = "fleet",
-    responses((status = 200, description = "The instances, by their names.", body = InstanceList)),
+    params(InstanceQuery),
+    responses(
+        (status = 200, description = "A part of the instances; empty if none matches.", body = InstanceList, headers(
+            ("X-Has-More" = bool, description = "Whether there are more instances after this part"),
+            ("X-Next-Offset" = String, description = "The `offset` of the next part; absent if there is none"),
+        )),
+        BadQuery,
+    ),
 )]
 fn list_instances() {}
 
@@ -846,6 +854,43 @@ struct FleetQuery {
     #[param(default = false)]
     notices: Option<bool>,
 }
+
+/// Which instances.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct InstanceQuery {
+    /// Only instances with these names; `*` matches any characters. Joined by commas. All, if it is absent.
+    #[param(example = "shop-*,till-1")]
+    name: Option<String>,
+    /// Only instances that run, or only those that do not.
+    alive: Option<bool>,
+    /// Which come first: by `name`, or those with the most events a second (`rate`), with the most `problems`, with the most events
+    /// that are not stored (`lag`), or with the newest event (`last`). Equal ones are in the order of their names.
+    #[param(inline)]
+    order: Option<InstanceOrder>,
+    /// How many instances at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u16>,
+    /// Begin where the part before ended: its `X-Next-Offset`. Everything else as for that part.
+    #[param(inline, example = "0-shop-17")]
+    offset: Option<InstanceOffset>,
+}
+
+/// The order of a list of instances.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", default = "name")]
+enum InstanceOrder {
+    Name,
+    Rate,
+    Problems,
+    Lag,
+    Last,
+}
+
+/// Where a part of a list of instances ended.
+#[derive(ToSchema)]
+#[schema(pattern = "^[0-9]{1,20}-.*$")]
+struct InstanceOffset(String);
 
 /// An event of an instance.
 #[derive(ToSchema)]

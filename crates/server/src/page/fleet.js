@@ -1,83 +1,229 @@
-// The page of a gateway: its instances, as `GET /instances` has them. A name opens the page of that instance.
+// The page of a gateway: its instances, a part of them at a time, as `GET /instances` has them. A row opens the page of its
+// instance.
 
 import { button, make } from "./dom.js";
-import { count, duration, events as number } from "./text.js";
+import { count, events } from "./text.js";
 
 const POLL_MS = 2000;
-// So many rows are drawn; a search finds the others.
-const MAX_ROWS = 500;
-// An instance whose newest event is this far from stored is shown as late, in events.
+// A gateway that has not answered for so long is one that cannot be reached.
+const PATIENCE_MS = 10_000;
+// After the last key of a search.
+const TYPING_MS = 250;
+// How many rows there are. Only these are asked for again.
+const PART = 100;
+// An instance of which so many events are not stored is behind.
 const LATE = 10_000;
 
-const COLUMNS = ["instance", "", "events a second", "events", "not stored", "session", "last report", "version"];
-const NUMBERS = new Set([2, 3, 4]);
+// `order` is what the server calls the order that a click on the head of the column chooses. What is `wide` is left out where
+// there is little space.
+const COLUMNS = [
+  { title: "instance", order: "name" },
+  { title: "state" },
+  { title: "events a second", order: "rate", name: "number wide" },
+  { title: "not stored", order: "lag", name: "number wide" },
+  { title: "problems", order: "problems", name: "problems" },
+  { title: "last event", order: "last", name: "last" },
+  { title: "session", name: "wide" },
+];
+const ORDERS = COLUMNS.flatMap(({ order }) => order || []);
+const STATES = [["", "all"], ["true", "running"], ["false", "silent"]];
 
 const state = document.getElementById("state");
-const form = document.getElementById("search");
-const search = make("input", { type: "search", placeholder: "name", "aria-label": "Search by name", autocomplete: "off" });
+const main = document.getElementById("fleet");
+const search = make("input", { type: "search", placeholder: "name, such as shop or till-*", "aria-label": "Search by name", autocomplete: "off", spellcheck: "false" });
+const alive = make("select", { "aria-label": "Which instances" }, STATES.map(([value, label]) => make("option", { value }, label)));
 const token = make("input", { type: "password", placeholder: "token", "aria-label": "Token", autocomplete: "off", hidden: true });
 const enter = button("Use token", () => poll(), { hidden: true });
+const heads = COLUMNS.map(({ title, order, name }) => make("th", { scope: "col", class: name },
+  order ? button(title, () => choose({ order }), { "data-order": order }) : title));
 const body = make("tbody");
-const head = make("tr", {}, COLUMNS.map((title, n) => make("th", { scope: "col", class: NUMBERS.has(n) ? "number" : null }, title)));
-form.append(search, token, enter);
-document.getElementById("fleet").append(make("table", {}, make("thead", {}, head), body));
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  poll();
-});
-search.addEventListener("input", draw);
+const table = make("table", { hidden: true }, make("thead", {}, make("tr", {}, heads)), body);
+const empty = make("p", { class: "empty" }, "Loading …");
+const range = make("span", { class: "note" });
+const back = button("Previous", () => turn(-1));
+const next = button("Next", () => turn(1));
+const pager = make("nav", { class: "view-bar", "aria-label": "Parts of the list", hidden: true }, back, next, range);
+document.getElementById("search").append(search, alive, token, enter);
+main.append(table, empty, pager);
 
-let instances = [];
+// What is asked for. It is in the address, so that a reload and the way back from an instance find it again.
+let query = { name: "", order: "name", alive: "", ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
+if (!ORDERS.includes(query.order)) query.order = "name";
+if (!STATES.some(([value]) => value === query.alive)) query.alive = "";
+// The offset of each part up to the one that is shown; the first part has none.
+let offsets = [""];
+let nextOffset = "";
+let asked = 0;
 let isAsking = false;
+let answeredAt = 0;
+const rows = new Map();
+
+search.value = query.name;
+alive.value = query.alive;
+let typing = 0;
+search.addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => choose({ name: search.value.trim() }), TYPING_MS);
+});
+alive.addEventListener("change", () => choose({ alive: alive.value }));
+document.getElementById("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  choose({ name: search.value.trim() });
+});
+document.addEventListener("keydown", (key) => {
+  if (key.key !== "/" || key.ctrlKey || key.metaKey || key.altKey || key.target.matches("input, select")) return;
+  key.preventDefault();
+  search.focus();
+  search.select();
+});
+
+function choose(changes) {
+  clearTimeout(typing);
+  query = { ...query, ...changes };
+  const kept = Object.entries(query).filter(([name, value]) => value !== "" && !(name === "order" && value === "name"));
+  history.replaceState(null, "", `#${new URLSearchParams(kept)}`);
+  offsets = [""];
+  poll();
+}
+
+function turn(by) {
+  offsets = by < 0 ? offsets.slice(0, -1) : [...offsets, nextOffset];
+  main.scrollTop = 0;
+  poll();
+}
+
+// Text without a star is looked for anywhere in the name.
+const pattern = (text) => (text === "" || /[*,]/.test(text) ? text : `*${text}*`);
 
 async function poll() {
-  if (isAsking) return;
+  const mine = ++asked;
   isAsking = true;
   try {
+    const parameters = { name: pattern(query.name), order: query.order, alive: query.alive, offset: offsets.at(-1), limit: PART };
+    const given = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
     const headers = token.value ? { authorization: `Bearer ${token.value}` } : {};
-    const answer = await fetch("instances", { headers, cache: "no-store" });
+    const answer = await fetch(`instances?${given}`, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    const list = await answer.json();
+    if (mine !== asked) return;
     const needsToken = answer.status === 401;
     token.hidden = enter.hidden = !needsToken && !token.value;
-    if (!answer.ok) throw new Error(needsToken ? "this gateway needs its token" : `the gateway answered ${answer.status}`);
-    ({ instances } = await answer.json());
-    draw();
+    if (!answer.ok) throw new Error(needsToken ? "This gateway needs its token." : `The gateway answers ${answer.status}: ${list.message}`);
+    // All instances of this part are gone.
+    if (list.instances.length === 0 && offsets.length > 1) {
+      offsets = [""];
+      poll();
+      return;
+    }
+    answeredAt = Date.now();
+    nextOffset = answer.headers.get("x-next-offset") || "";
+    draw(list);
   } catch (error) {
-    state.textContent = error.message;
-    state.dataset.state = "failed";
+    if (mine === asked) fail(error);
   } finally {
-    isAsking = false;
+    if (mine === asked) isAsking = false;
   }
 }
 
-function draw() {
-  const asked = search.value.trim().toLowerCase();
-  const found = instances.filter(({ name }) => name.toLowerCase().includes(asked));
-  const alive = instances.filter((one) => one.alive).length;
-  const hidden = found.length - MAX_ROWS;
-  state.dataset.state = "live";
-  state.textContent = `${count(alive)} of ${count(instances.length)} running`
-    + (asked ? `, ${count(found.length)} found` : "")
-    + (hidden > 0 ? `, the first ${count(MAX_ROWS)} shown` : "");
-  body.replaceChildren(...found.slice(0, MAX_ROWS).map(row));
+function fail(error) {
+  const isReached = !["TypeError", "TimeoutError", "AbortError", "SyntaxError"].includes(error.name);
+  const reason = isReached ? error.message : "The gateway cannot be reached.";
+  say("failed", answeredAt ? `${reason} The list is ${ago(answeredAt * 1000)} old.` : reason);
+  main.dataset.stale = String(answeredAt > 0);
+  if (!answeredAt) empty.textContent = "";
 }
 
-function row(one) {
+function say(kind, text) {
+  state.dataset.state = kind;
+  if (state.textContent !== text) state.textContent = text;
+}
+
+function draw(list) {
+  const { instances, total } = list;
+  const isChosen = query.name !== "" || query.alive !== "";
+  const first = (offsets.length - 1) * PART + 1;
+  say("live", total === 0 ? "no instances" : `${count(list.alive)} of ${count(total)} ${isChosen ? "that match " : ""}running`
+    + (list.not_stored > 0 ? `, ${events(list.not_stored)} not stored` : ""));
+  main.dataset.stale = "false";
+  heads.forEach((head, n) => {
+    if (COLUMNS[n].order !== query.order) head.removeAttribute("aria-sort");
+    else head.setAttribute("aria-sort", query.order === "name" ? "ascending" : "descending");
+  });
+  table.hidden = instances.length === 0;
+  empty.hidden = instances.length > 0;
+  empty.textContent = isChosen
+    ? "No instance matches."
+    : "No instance has reported in the last ten minutes. Start one with: tapline serve --nats URL --instance NAME";
+  pager.hidden = total <= PART;
+  range.textContent = `${count(first)} to ${count(first + instances.length - 1)} of ${count(total)}`;
+  back.disabled = offsets.length === 1;
+  next.disabled = nextOffset === "";
+
+  const names = new Set(instances.map(({ name }) => name));
+  for (const name of rows.keys()) if (!names.has(name)) rows.delete(name);
+  const shown = instances.map((one) => update(rows.get(one.name) || add(one.name), one));
+  if (shown.length === body.children.length && shown.every((row, n) => row === body.children[n])) return;
+  const focused = body.contains(document.activeElement) ? document.activeElement : null;
+  body.replaceChildren(...shown);
+  // An element that is moved loses the focus.
+  if (focused?.isConnected) focused.focus({ preventScroll: true });
+}
+
+function add(name) {
+  const link = make("a", { href: `instances/${encodeURIComponent(name)}/` }, name);
+  const cells = COLUMNS.map((column, n) => make("td", { class: column.name }, n === 0 && link));
+  const row = make("tr", {
+    onclick(event) {
+      if (event.target !== link && getSelection().isCollapsed) link.click();
+    },
+  }, cells);
+  rows.set(name, row);
+  return row;
+}
+
+// Writes what has changed: a text that is selected stays selected.
+function update(row, one) {
+  const [, runs, rate, lag, problems, last, session] = row.children;
   const behind = Math.max(0, one.head - one.stored);
-  const cells = [
-    make("a", { href: `instances/${encodeURIComponent(one.name)}/` }, one.name),
-    one.alive ? "runs" : "silent",
-    one.events_per_second.toFixed(one.events_per_second < 10 ? 1 : 0),
-    count(one.head),
-    count(behind),
-    one.session_id || "none",
-    `${duration(Math.max(0, Date.now() - one.seen / 1000))} ago`,
-    one.version,
-  ];
-  const title = one.alive ? null : `stored up to seq ${count(one.stored)}: ${number(one.stored)}`;
-  return make("tr", { "data-alive": String(one.alive), title }, cells.map((cell, n) => make("td", {
-    class: [NUMBERS.has(n) && "number", n === 4 && behind > LATE && "late"].filter(Boolean).join(" ") || null,
-  }, cell)));
+  row.dataset.alive = String(one.alive);
+  write(runs, one.alive ? "runs" : `silent for ${ago(one.seen)}`);
+  runs.title = `last report ${ago(one.seen)} ago, version ${one.version}`;
+  write(rate, one.events_per_second.toFixed(0 < one.events_per_second && one.events_per_second < 10 ? 1 : 0));
+  rate.title = `${events(one.head)} in all`;
+  write(lag, count(behind));
+  lag.classList.toggle("late", LATE <= behind);
+  drawProblems(problems, one.problems);
+  write(last, one.last_event ? `${one.last_event.type}, ${ago(one.last_event.ts)} ago` : "none");
+  write(session, one.session_id || "none");
+  return row;
 }
 
+function drawProblems(cell, problems) {
+  cell.classList.toggle("bad", problems?.count > 0);
+  if (!problems) {
+    write(cell, "not reported");
+    return;
+  }
+  const { not_read: unread, newest } = problems;
+  const most = unread > 0 ? `at least ${count(problems.count)}` : count(problems.count);
+  write(cell, newest ? `${most}: ${newest.text}` : most);
+  cell.title = [
+    newest && `${newest.kind}, ${ago(newest.ts)} ago: ${newest.text}`,
+    unread > 0 && `${events(unread)} were not searched for problems`,
+  ].filter(Boolean).join("\n");
+}
+
+function write(cell, text) {
+  if (cell.textContent !== text) cell.textContent = text;
+}
+
+// How long ago that is, in the largest unit that fits. A clock that is ahead is now.
+function ago(micros) {
+  const seconds = Math.max(0, Date.now() / 1000 - micros / 1_000_000);
+  const [unit, length] = [["d", 86_400], ["h", 3600], ["min", 60]].find(([, length]) => length <= seconds) || ["s", 1];
+  return `${count(Math.floor(seconds / length))} ${unit}`;
+}
+
+const refresh = () => isAsking || document.hidden || poll();
+document.addEventListener("visibilitychange", refresh);
+setInterval(refresh, POLL_MS);
 poll();
-setInterval(poll, POLL_MS);

@@ -11,7 +11,7 @@ use serde_json::json;
 use tapline_access::AccessConfig;
 use tapline_api::{
     ApiError, ApiService, Backend as _, BoxFuture, Epoch, Fleet, FleetItem, FleetQuery,
-    FleetReader, NotReady,
+    FleetReader, InstancePart, InstanceQuery, NotReady,
 };
 use tapline_events::{EventStream, Retention};
 use tapline_oapi::{ConfigRequest, Event, InstanceInfo, KnownType};
@@ -71,9 +71,9 @@ impl Fleet for Instances {
         }
     }
 
-    fn instances(&self) -> Vec<InstanceInfo> {
+    fn instances(&self, query: &InstanceQuery) -> InstancePart {
         let of = self.of.lock().unwrap();
-        let mut all: Vec<_> = of
+        let all: Vec<_> = of
             .iter()
             .map(|(name, (api, _))| InstanceInfo {
                 name: name.clone(),
@@ -83,12 +83,13 @@ impl Fleet for Instances {
                 head: api.retained().head,
                 stored: 0,
                 events_per_second: 0.5,
+                last_event: None,
+                problems: None,
                 session_id: None,
                 version: "0".into(),
             })
             .collect();
-        all.sort_by(|one, other| one.name.cmp(&other.name));
-        all
+        query.select(all.iter().map(|it| (it.into(), it)), InstanceInfo::clone)
     }
 
     async fn read(&self, query: &FleetQuery) -> Result<Box<dyn FleetReader>, ApiError> {
@@ -252,6 +253,55 @@ async fn what_is_for_no_instance_says_where_it_is() {
             .text()
             .contains("\ntapline_fleet_instances_open 1\n")
     );
+}
+
+#[tokio::test]
+async fn instances_are_listed_in_parts() {
+    let gateway = Gateway::start(Options::default()).await;
+    for name in ["a", "b-1", "b-2", "b-3", "c"] {
+        gateway.instances.start(name).await;
+    }
+    for _ in 0..3 {
+        publish(&*gateway.instances.start("b-2").await);
+    }
+    let first = gateway
+        .call(&get("/instances?name=b-*,d&order=lag&limit=2"))
+        .await;
+    assert_eq!(first.status(), 200);
+    assert_eq!(first.header("x-has-more"), Some("true"));
+    let list = first.json();
+    let names = |list: &serde_json::Value| {
+        let all = list["instances"].as_array().unwrap().iter();
+        all.map(|it| it["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&list), ["b-2", "b-1"]);
+    assert_eq!((&list["total"], &list["alive"]), (&json!(3), &json!(3)));
+    assert_eq!(list["not_stored"], json!(1));
+    let offset = first.header("x-next-offset").unwrap();
+    let rest = format!("/instances?name=b-*,d&order=lag&limit=2&offset={offset}");
+    let rest = gateway.call(&get(&rest)).await;
+    assert_eq!(names(&rest.json()), ["b-3"]);
+    assert_eq!(rest.header("x-has-more"), Some("false"));
+    assert_eq!(rest.header("x-next-offset"), None);
+
+    for (query, field) in [
+        ("instances=a", "instances"),
+        ("alive=1", "alive"),
+        ("order=desc", "order"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=1&limit=1", "limit"),
+        ("offset=b", "offset"),
+    ] {
+        let refused = gateway.call(&get(&format!("/instances?{query}"))).await;
+        assert_eq!(refused.status(), 400, "{query}");
+        let message = refused.json()["message"].to_string();
+        assert!(
+            message.contains(&format!("query parameter `{field}`")),
+            "{message}"
+        );
+    }
 }
 
 #[tokio::test]
