@@ -92,7 +92,14 @@ fn main() {
             for delay in DISTANCES.0 {
                 let url = distant(&server.url, Duration::from_millis(delay));
                 let name = format!("{name}-{delay}");
-                let it = median(&server, &url, &name, workload, events, rounds.min(DISTANCES.1));
+                let it = median(
+                    &server,
+                    &url,
+                    &name,
+                    workload,
+                    events,
+                    rounds.min(DISTANCES.1),
+                );
                 println!(
                     "{:<8} {delay:>13} {:>11.0} {:>14.1}",
                     name.split('-').next().unwrap_or_default(),

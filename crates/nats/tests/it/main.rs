@@ -15,6 +15,7 @@ mod streams;
 mod round_trip;
 mod conformance;
 mod once;
+mod batches;
 mod partition;
 mod limits;
 mod writers;
