@@ -21,4 +21,5 @@ mod limits;
 mod writers;
 mod cluster;
 mod access;
+mod credentials;
 mod gateway;
