@@ -27,7 +27,8 @@ pub struct SinkOptions {
     pub instance: InstanceName,
     /// What the streams are to be like.
     pub streams: StreamOptions,
-    /// How long an event may wait for others to share a message with. 20 ms by default.
+    /// How long an event may wait for others to share a message with, at most [`MAX_LINGER`](Self::MAX_LINGER). 20 ms by
+    /// default.
     pub linger: Duration,
     /// The bound of the first pause after a failed attempt. Each bound is twice the one before, and the pause
     /// is a random part of it. 100 ms by default.
@@ -37,6 +38,9 @@ pub struct SinkOptions {
 }
 
 impl SinkOptions {
+    /// The longest [`linger`](Self::linger).
+    pub const MAX_LINGER: Duration = Duration::from_secs(60);
+
     /// Stores the stream of this instance with these servers.
     pub fn new(nats: NatsOptions, instance: InstanceName) -> Self {
         Self {
@@ -57,7 +61,7 @@ impl SinkOptions {
                 "the first pause has to be above 0, and not above the last one",
             ),
             (
-                self.linger <= Duration::from_secs(60),
+                self.linger <= Self::MAX_LINGER,
                 "an event may wait for others for at most 60 s",
             ),
             (
