@@ -11,7 +11,10 @@
 //! **Distance.** The throughput again, with a proxy before the server that delivers each byte some time later, in both
 //! directions, without a bound of bytes. **Measured:** what a round trip costs.
 //!
-//! With the names of some of these three, as in `-- distance`, only they run.
+//! **Refill.** As after a long partition: the archive has a million events that memory has lost, and the server is 20 ms
+//! away. **Measured:** until all of them are stored.
+//!
+//! With the names of some of these four, as in `-- distance`, only they run.
 //!
 //! It needs a server: `crates/nats/tests/install.sh` installs it.
 
@@ -26,7 +29,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::push::OrderedConfig;
 use futures_util::StreamExt;
-use tapline_api::{Filter, SinkHandle};
+use tapline_api::{Filter, History, SinkHandle};
+use tapline_archive::{ArchiveOptions, ArchiveSink};
 use tapline_benches::harness::clock::of_process;
 use tapline_benches::{RETAINED, SESSION_ID, corpus, small};
 use tapline_events::{EventStream, Retention};
@@ -44,6 +48,9 @@ const ROUNDS: usize = 7;
 /// How long and how fast events are published where the latency is measured.
 const LATENCY: (Duration, u32) = (Duration::from_secs(10), 1000);
 
+/// For these times an event waits for others, in milliseconds. The default is among them.
+const LINGERS: [u64; 3] = [5, 20, 100];
+
 /// How much later a byte arrives, each way, in milliseconds, and medians of how many rounds.
 const DISTANCES: ([u64; 4], usize) = ([0, 1, 10, 40], 3);
 
@@ -59,7 +66,7 @@ fn main() {
         true => (1000, 1, (Duration::from_millis(200), LATENCY.1)),
         false => (RETAINED, ROUNDS, LATENCY),
     };
-    let parts = ["throughput", "latency", "distance"];
+    let parts = ["throughput", "latency", "distance", "refill"];
     let named: Vec<_> = env::args().filter(|it| parts.contains(&&**it)).collect();
     let runs = |part: &str| named.is_empty() || named.iter().any(|it| it == part);
     let corpus = corpus();
@@ -81,10 +88,26 @@ fn main() {
         }
     }
     if runs("latency") {
-        println!("\nworkload    events/s    p50 ms    p99 ms    max ms   events a message");
+        println!(
+            "\nworkload   linger ms    events/s    p50 ms    p99 ms    max ms   events a message"
+        );
         for (name, workload) in workloads {
-            latencies(&server, name, workload, latency);
+            for linger in LINGERS {
+                latencies(&server, name, workload, linger, latency);
+            }
         }
+    }
+    if runs("refill") {
+        let events = match is_test {
+            true => 10_000,
+            false => 1_000_000,
+        };
+        let url = distant(&server.url, Duration::from_millis(20));
+        let took = refill(&url, workloads[1].1, events).as_secs_f64();
+        println!(
+            "\nsmall events from the archive, 20 ms each way: {events} in {took:.2} s, {:.0} events/s",
+            events as f64 / took
+        );
     }
     if runs("distance") {
         println!("\nworkload   ms each way    events/s   MB/s of JSON");
@@ -148,12 +171,18 @@ fn session(events: usize) -> TelemetrySession {
     session
 }
 
-fn sink(url: &str, instance: &str) -> NatsSink {
+fn sink(
+    url: &str,
+    instance: &str,
+    archive: Option<Arc<dyn History>>,
+    change: impl FnOnce(&mut SinkOptions),
+) -> NatsSink {
     let instance = instance.parse().expect("it is a name");
     let nats = NatsOptions::new(url).expect("it is a URL");
     let mut options = SinkOptions::new(nats, instance);
     options.streams.partitions = Partitions::new(1);
-    NatsSink::new(options, None).expect("the options are in range")
+    change(&mut options);
+    NatsSink::new(options, archive).expect("the options are in range")
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -172,7 +201,7 @@ fn throughput(
     events: usize,
 ) -> Measured {
     let session = session(events);
-    let sink = sink(url, instance);
+    let sink = sink(url, instance, None, |_| {});
     let runtime = runtime();
     let prepared = runtime.block_on(sink.prepare());
     prepared.expect("the server answers");
@@ -201,17 +230,66 @@ fn throughput(
     measured
 }
 
-fn latencies(server: &Server, name: &str, workload: &[Arc<Event>], (time, rate): (Duration, u32)) {
+/// From the archive to the acknowledgement of the last event.
+fn refill(url: &str, workload: &[Arc<Event>], events: usize) -> Duration {
+    let session = session(4096);
+    let runtime = runtime();
+    let dir = env::temp_dir().join(format!("tapline-bench-refill-{}", std::process::id()));
+    let archive = ArchiveSink::open(ArchiveOptions::new(&dir)).expect("the folder is new");
+    let history = Arc::new(archive.archive());
+    let sink = sink(url, "refill", Some(history), |_| {});
+    let prepared = runtime.block_on(sink.prepare());
+    prepared.expect("the server answers");
+    let (handle, task) = SinkHandle::new(session.stream().clone(), sink);
+    handle.on();
+    let (archiving, archive_task) = SinkHandle::new(session.stream().clone(), archive);
+    runtime.spawn(archive_task);
+    archiving.on();
+    for (n, event) in (0..events).zip(workload.iter().cycle()) {
+        let published = session.publish(event.clone());
+        published.expect("everything is captured");
+        // No more than the ring holds is before the archive.
+        while n % 1024 == 0 && archiving.status().position + 2048 < n as u64 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(100);
+    runtime.block_on(archiving.shutdown(deadline));
+    assert_eq!(archiving.status().ledger.lost, 0);
+    let ended = handle.shutdown(deadline);
+    let began = Instant::now();
+    runtime.block_on(async {
+        let task = tokio::spawn(task);
+        ended.await;
+        task.await.expect("the sink does not panic");
+    });
+    let took = began.elapsed();
+    let status = handle.status();
+    assert_eq!(status.position, events as u64, "{status:?}");
+    let _ = fs::remove_dir_all(dir);
+    took
+}
+
+fn latencies(
+    server: &Server,
+    name: &str,
+    workload: &[Arc<Event>],
+    linger: u64,
+    (time, rate): (Duration, u32),
+) {
     let session = session(RETAINED);
     let runtime = runtime();
-    let sink = sink(&server.url, &format!("latency-{name}"));
+    let instance = format!("latency-{name}-{linger}");
+    let sink = sink(&server.url, &instance, None, |it| {
+        it.linger = Duration::from_millis(linger);
+    });
     let prepared = runtime.block_on(sink.prepare());
     prepared.expect("the server answers");
     let (handle, task) = SinkHandle::new(session.stream().clone(), sink);
     handle.on();
     runtime.spawn(task);
     let events = (time.as_secs_f64() * f64::from(rate)) as usize;
-    let subject = format!("tapline.blocks.0.latency-{name}");
+    let subject = format!("tapline.blocks.0.{instance}");
     let options = NatsOptions::new(&server.url).expect("it is a URL");
     let reading = runtime.spawn(async move {
         let connection = Connection::open(&options, "reader").await;
@@ -259,7 +337,7 @@ fn latencies(server: &Server, name: &str, workload: &[Arc<Event>], (time, rate):
     took.sort_unstable();
     let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize] as f64 / 1e3;
     println!(
-        "{name:<8} {rate:>11} {:>9.1} {:>9.1} {:>9.1} {:>18.1}",
+        "{name:<8} {linger:>11} {rate:>11} {:>9.1} {:>9.1} {:>9.1} {:>18.1}",
         at(0.5),
         at(0.99),
         at(1.0),

@@ -184,14 +184,21 @@ impl Block {
         Self::of(self.before, entries)
     }
 
+    /// What is from an archive is recovered: it belongs to the gap that comes next, or is settled with it.
     pub(crate) fn settle(&self, progress: &Progress) -> Result<(), NotPending> {
-        let mut settled = self.entries.iter().filter_map(|it| it.settles).peekable();
-        while let Some(what) = settled.next() {
-            let mut items = 1;
-            while settled.next_if_eq(&what).is_some() {
-                items += 1;
+        let is_archived = |it: &Entry| matches!(it.content, Content::Archived(_));
+        let is_same = |a: &Entry, b: &Entry| {
+            a.settles == b.settles && is_archived(a) == is_archived(b)
+                // A gap ends with an entry of the archive.
+                && !(is_archived(a) && a.settles.is_some())
+        };
+        for run in self.entries.chunk_by(is_same) {
+            if is_archived(&run[0]) {
+                progress.recover(run.len() as u64);
             }
-            progress.settle(what, items)?;
+            if let Some(settled) = run[0].settles {
+                progress.settle(settled, run.len())?;
+            }
         }
         Ok(())
     }

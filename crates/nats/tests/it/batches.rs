@@ -43,6 +43,8 @@ fn large(rig: &Rig, events: usize) {
 async fn behind(proxy: &Proxy, publish: impl FnOnce(&Rig)) -> Rig {
     let mut options = options(proxy.options(), "shop");
     options.streams.max_bytes = None;
+    // Longer than a block is held.
+    options.nats.request_timeout = Duration::from_secs(3);
     let rig = Rig::new(options);
     rig.publish_some(5);
     rig.settled(5).await;
@@ -280,7 +282,10 @@ async fn what_memory_has_lost_is_read_from_the_archive_and_stored_in_batches() {
     proxy.mend();
     let status = rig.stop().await;
     archiving.shutdown(Instant::now() + PATIENCE).await;
-    assert!(0 < status.ledger.lost, "{status:?}");
+    let ledger = status.ledger;
+    assert!(0 < ledger.recovered, "{ledger:?}");
+    assert_eq!(ledger.exported + ledger.recovered, EVENTS);
+    assert_eq!(ledger.lost, 0);
     let stored = server.stored(&name("shop"), 1).await;
     contents(&stored, rig.epoch()).expect_all(1..=EVENTS);
     assert!(!batches(&stored).is_empty());
