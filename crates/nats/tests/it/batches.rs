@@ -174,10 +174,9 @@ async fn blocks_are_stored_one_by_one_where_too_many_batches_are_open() {
         headers.insert("Nats-Batch-Id", format!("open-{n}"));
         headers.insert("Nats-Batch-Sequence", "1");
         let subject = "tapline.blocks.0.another";
-        let sent = client.publish_with_headers(subject, headers, "".into());
-        sent.await.unwrap();
+        let answer = client.request_with_headers(subject, headers, "".into());
+        assert_eq!(answer.await.unwrap().payload, "");
     }
-    client.flush().await.unwrap();
     proxy.hold(false);
     proxy.let_one_through();
     let status = rig.stop().await;
