@@ -150,7 +150,7 @@ impl Operator {
             "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
         });
         let of_system = json!({"type": "account", "version": 2, "limits": unlimited});
-        let mut limits = unlimited.clone();
+        let mut limits = unlimited;
         for limit in ["mem_storage", "disk_storage", "streams", "consumer"] {
             limits[limit] = (-1).into();
         }
