@@ -13,7 +13,9 @@
 //!
 //! The reader counts what it hands out, and the [`Progress`] handle counts what the sink says became of it, in
 //! the order of reading and never more than was read. So [`SinkLedger`] closes at every moment, whatever the
-//! sink does: read = exported + excluded + rejected + failed + pending.
+//! sink does: read = exported + excluded + rejected + failed + pending. What was evicted before is not part of it: it is
+//! lost, or was recovered from elsewhere, once its gap is settled. So read + recovered + lost is what was published in
+//! the windows.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -127,7 +129,10 @@ pub struct SinkLedger {
     pub failed: u64,
     /// Not settled yet.
     pub pending: u64,
-    /// Evicted before the sink read them; not part of `read`. At most, where it is not known exactly.
+    /// Evicted before the sink read them, recovered from elsewhere, such as an archive, and arrived. Not part of `read`.
+    pub recovered: u64,
+    /// Evicted before the sink read them, and not recovered; not part of `read`. Counted once the gap is settled. At most,
+    /// where it is not known exactly.
     pub lost: u64,
 }
 
@@ -180,6 +185,7 @@ impl From<SinkStatus> for SinkInfo {
             rejected: ledger.rejected,
             failed: ledger.failed,
             pending: ledger.pending,
+            recovered: ledger.recovered,
             lost: ledger.lost,
             spans: status.spans.map(|it| SinkSpans {
                 made: it.made,
@@ -233,6 +239,20 @@ impl Progress {
             state.settle_next(settled);
         }
         Ok(())
+    }
+
+    /// Counts events of the gap that is the next item to be settled: the sink has them from elsewhere, and they have
+    /// arrived. They are not lost. Where the next item is no gap, nothing changes; more than the gap has are not counted.
+    pub fn recover(&self, events: u64) {
+        let Some(mut state) = self.of_run() else {
+            return;
+        };
+        if let Some(Pending {
+            lost: Some(lost), ..
+        }) = state.pending.front()
+        {
+            state.pending_recovered = (state.pending_recovered + events).min(*lost);
+        }
     }
 
     /// Counts spans that were made of what was read. They are pending until they are settled, and have failed where
@@ -603,9 +623,10 @@ struct State {
     read_to: u64,
     /// In the order of reading.
     pending: VecDeque<Pending>,
-    /// Of these, how many are events, and how many events were lost with the others.
+    /// Of these, how many are events. The others are gaps.
     pending_events: u64,
-    pending_lost: u64,
+    /// How many events of the gap that is the first item are recovered.
+    pending_recovered: u64,
     /// But for `read` and `pending`, which follow from the others.
     settled: SinkLedger,
     spans: SpanLedger,
@@ -661,7 +682,7 @@ impl State {
         SinkLedger {
             read: settled.exported + settled.excluded + settled.rejected + settled.failed + pending,
             pending,
-            lost: settled.lost + self.pending_lost,
+            recovered: settled.recovered + self.pending_recovered,
             ..settled
         }
     }
@@ -670,7 +691,7 @@ impl State {
         self.fail_spans();
         // What was not settled is read again.
         self.pending.clear();
-        (self.pending_events, self.pending_lost) = (0, 0);
+        (self.pending_events, self.pending_recovered) = (0, 0);
         self.read_to = self.position;
         self.run += 1;
         (self.run, self.position)
@@ -687,7 +708,6 @@ impl State {
                     }
                 }
                 SinkItem::Gap(gap) => {
-                    self.pending_lost += lost;
                     Pending {
                         seq: gap.last,
                         // A reader comes to at most one gap at a time.
@@ -706,12 +726,15 @@ impl State {
         let Some(item) = self.pending.pop_front() else {
             return;
         };
-        match item.lost {
-            Some(lost) => self.pending_lost -= lost,
-            None => self.pending_events -= 1,
+        if item.lost.is_none() {
+            self.pending_events -= 1;
         }
         match (item.lost, settled) {
-            (Some(lost), _) => self.settled.lost += lost,
+            (Some(lost), _) => {
+                let recovered = std::mem::take(&mut self.pending_recovered);
+                self.settled.recovered += recovered;
+                self.settled.lost += lost - recovered;
+            }
             (None, Settled::Exported) => self.settled.exported += 1,
             (None, Settled::Excluded) => self.settled.excluded += 1,
             (None, Settled::Rejected) => self.settled.rejected += 1,

@@ -765,6 +765,26 @@ mod tests {
     }
 
     #[test]
+    fn the_linger_of_nats_has_a_range() {
+        let parsed = |time: &str| {
+            let flags = ["serve", "--nats", "nats://127.0.0.1", "--nats-linger", time];
+            let args = Args::command().try_get_matches_from([&["tapline"][..], &flags].concat());
+            args.map(|_| ()).map_err(|error| error.to_string())
+        };
+        for time in ["0ms", "20ms", "60s"] {
+            assert_eq!(parsed(time), Ok(()));
+        }
+        for (time, expected) in [
+            ("61s", "it must be from 0ms to 60s"),
+            ("20", "expected a time such as"),
+        ] {
+            let error = parsed(time).unwrap_err();
+            assert!(error.contains("'--nats-linger <TIME>'"), "{error}");
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn every_flag_has_a_variable() {
         for command in Args::command().get_subcommands() {
             // A command to run, after `--`, is several words: no variable holds them.

@@ -187,6 +187,7 @@ fn sink_line(sink: &SinkInfo) -> String {
         (sink.rejected, "rejected"),
         (sink.failed, "failed"),
         (sink.pending, "pending"),
+        (sink.recovered, "recovered from the archive"),
         (sink.lost, "lost"),
     ] {
         if 0 < count {

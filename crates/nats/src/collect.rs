@@ -1,4 +1,4 @@
-//! From the reader to batches: [`Collector`]. It reads an archive for what the ring has lost.
+//! From the reader to blocks: [`Collector`]. It reads an archive for what the ring has lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use tapline_events::Epoch;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::batch::{Batch, Content, Encoded, Entry};
+use crate::block::{Block, Content, Encoded, Entry};
 use crate::refill::Refill;
 
 /// What is read without a break.
 const MAX_EVENTS: usize = 1024;
 
-/// How often the ring is looked at while a batch is small: reading each event as it comes costs a wake-up each.
+/// How often the ring is looked at while a block is small: reading each event as it comes costs a wake-up each.
 const SLICE: Duration = Duration::from_millis(2);
 
 pub(crate) struct Collector {
@@ -24,10 +24,10 @@ pub(crate) struct Collector {
     progress: Progress,
     archive: Option<Arc<dyn History>>,
     linger: Duration,
-    /// Read, and not in a batch yet.
+    /// Read, and not in a block yet.
     items: VecDeque<SinkItem>,
     refill: Option<Refill>,
-    open: Batch,
+    open: Block,
     /// The last read has given as much as it may: there is more in the ring.
     is_behind: bool,
 }
@@ -46,14 +46,14 @@ impl Collector {
             linger,
             items: VecDeque::new(),
             refill: None,
-            open: Batch::default(),
+            open: Block::default(),
             is_behind: false,
         }
     }
 
-    /// The next batch: what comes within the linger time, or until a message can be given to `next`, but no more than
-    /// fits. `None` once the reader has ended.
-    pub(crate) async fn next(&mut self, next: &Sender<Encoded>) -> Option<Batch> {
+    /// The next block: what comes within the linger time, or while a message waits in `next`, but no more than fits.
+    /// `None` once the reader has ended.
+    pub(crate) async fn next(&mut self, next: &Sender<Encoded>) -> Option<Block> {
         while self.open.is_empty() {
             if !self.more().await {
                 return None;
@@ -70,14 +70,15 @@ impl Collector {
         while !self.is_complete() && !has_ended {
             tokio::select! {
                 biased;
-                _ = next.reserve() => break,
+                // All of it is free: no message waits. Only full ones are put behind others.
+                _ = next.reserve_many(next.max_capacity()) => break,
                 more = self.more_after_a_slice() => has_ended = !more,
             }
         }
         Some(self.open.take())
     }
 
-    /// The batch is full, or what was read does not fit into it.
+    /// The block is full, or what was read does not fit into it.
     fn is_complete(&self) -> bool {
         self.open.is_full() || (self.refill.is_none() && !self.items.is_empty())
     }
@@ -90,7 +91,7 @@ impl Collector {
         self.more().await
     }
 
-    /// Adds to the open batch, or to what is to be added next. Says whether there may be more.
+    /// Adds to the open block, or to what is to be added next. Says whether there may be more.
     ///
     /// # Cancel safety
     ///

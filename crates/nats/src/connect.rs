@@ -1,10 +1,12 @@
 //! A connection to a server that has what is needed: [`Connection`].
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::rustls::{AlertDescription, Error as TlsError};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::watch;
 
 use crate::error::{ClientError, NatsError};
@@ -78,24 +80,20 @@ impl Connection {
                 }
                 async {}
             });
-        let client = with
-            .connect(options.servers.clone())
-            .await
-            .map_err(|source| {
-                let url = url.clone();
-                match source.kind() {
-                    ConnectErrorKind::Dns | ConnectErrorKind::TimedOut | ConnectErrorKind::Io => {
-                        NatsError::Unreachable {
-                            url,
-                            source: source.into(),
-                        }
-                    }
-                    _ => NatsError::Refused {
-                        url,
+        let client =
+            with.connect(options.servers.clone())
+                .await
+                .map_err(|source| match refusal(&source, options) {
+                    Some(hint) => NatsError::Refused {
+                        url: url.clone(),
+                        hint,
                         source: source.into(),
                     },
-                }
-            })?;
+                    None => NatsError::Unreachable {
+                        url: url.clone(),
+                        source: source.into(),
+                    },
+                })?;
         let found = client.server_info().version;
         if !is_sufficient(&found) {
             return Err(NatsError::Version { url, found });
@@ -174,6 +172,64 @@ impl Connection {
         let mut is_connected = self.is_connected.clone();
         let _ = is_connected.wait_for(|it| !it).await;
     }
+}
+
+/// What to do about it; `None` where no server has answered.
+fn refusal(error: &ConnectError, options: &NatsOptions) -> Option<String> {
+    let of_file = || {
+        let path = options.credentials_file.as_ref()?;
+        Some(path.display())
+    };
+    let hint = match error.kind() {
+        ConnectErrorKind::AuthorizationViolation => match (of_file(), &options.client_cert) {
+            (Some(path), _) => {
+                return Some(format!(
+                    "it does not accept the credentials in {path}; correct them, or add this user at the server"
+                ));
+            }
+            (None, Some(_)) => {
+                "it knows no user with the certificate of this client; add the user at the server, or pass credentials \
+                 with --nats-creds"
+            }
+            (None, None) => {
+                "it needs credentials; put them into a file, and pass it with --nats-creds"
+            }
+        },
+        ConnectErrorKind::Authentication => {
+            return Some(match of_file() {
+                Some(path) => format!(
+                    "the key in {path} is not valid; it has to be the seed of a user, which begins with SU"
+                ),
+                None => "the key of the user is not valid".to_owned(),
+            });
+        }
+        ConnectErrorKind::Tls => {
+            "the files for TLS cannot be used; correct --nats-ca-file, or --nats-cert and --nats-key, which have to belong \
+             together"
+        }
+        _ => match tls_error(error)? {
+            TlsError::InvalidCertificate(_) => {
+                "its certificate is not trusted; pass the certificate of its authority with --nats-ca-file"
+            }
+            TlsError::AlertReceived(AlertDescription::CertificateRequired) => {
+                "it needs a certificate of this client; pass --nats-cert and --nats-key"
+            }
+            TlsError::AlertReceived(_) => {
+                "it does not accept the certificate of this client; correct --nats-cert and --nats-key"
+            }
+            _ => "TLS with it fails; correct the URL, or the certificate of the server",
+        },
+    };
+    Some(hint.to_owned())
+}
+
+/// The client calls it an error of the socket.
+fn tls_error(error: &ConnectError) -> Option<&TlsError> {
+    let source = std::error::Error::source(error)?;
+    source
+        .downcast_ref::<io::Error>()?
+        .get_ref()?
+        .downcast_ref()
 }
 
 fn is_sufficient(version: &str) -> bool {

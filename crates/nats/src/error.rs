@@ -41,10 +41,12 @@ pub enum NatsError {
         reason: String,
     },
     /// The server does not accept the credentials, or TLS to it cannot be used.
-    #[error("the NATS server {url} cannot be used")]
+    #[error("the NATS server {url} cannot be used: {hint}")]
     Refused {
         /// The servers.
         url: String,
+        /// The likely reason, and what to do.
+        hint: String,
         /// What the client says.
         source: ClientError,
     },

@@ -21,7 +21,7 @@ mod streams;
 mod sink;
 mod collect;
 mod refill;
-mod batch;
+mod block;
 mod publish;
 mod pause;
 mod presence;

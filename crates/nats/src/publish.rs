@@ -6,20 +6,34 @@
 //! acknowledgement is lost, the same message is published again, and the server either recognises its id, or refuses it
 //! because the condition does not hold any more. Then the last message of the subject says what is stored. It is asked of
 //! the stream's leader: a direct get may answer with an older one.
+//!
+//! # Batches
+//!
+//! The condition of a message is known once the one before it is acknowledged, so a message costs a round trip. Where
+//! several wait, they go as one atomic batch: the server stores all of them or none, on a condition that the first one has,
+//! and acknowledges the last one. So a batch is like one message, and a batch of one is one.
+//!
+//! A batch that was not accepted is not sent again: what it has goes message by message, and each has its own error. So
+//! nothing depends on batches, neither on a stream that allows them nor on a server that has memory for one more. Nor on
+//! their being whole: what is stored of one would be its beginning, and the last message says where that ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::header::{
+    NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
+    NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use tapline_api::{Backoff, History, Progress, ReadLimit, SinkError, StopSignal};
 use tapline_events::{Cursor, Epoch};
+use tokio::sync::mpsc::{self, Receiver};
 
-use crate::batch::{Batch, Encoded, Encoder, Entry};
+use crate::block::{Block, Encoded, Encoder, Entry};
 use crate::connect::Connection;
 use crate::error::{NatsError, with_sources};
 use crate::message::Head;
@@ -32,12 +46,22 @@ use crate::streams::{HINT, ensure_streams};
 /// How often the same error is logged again.
 const LOG_AGAIN: Duration = Duration::from_secs(60);
 
+/// The most messages of a batch. While it is on its way, so many wait behind it: of full blocks that is 4 MiB of NDJSON
+/// each. Twice as many are hardly faster (`benches/runs/2026-11-27-nats-batches-2core`).
+pub(crate) const MAX_BATCH: usize = 16;
+
+/// The most bytes of their payloads: as many as one message may have by default. So a slow connection needs no longer for
+/// a batch than for the largest message.
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+
 /// A connection, and the stream of this instance.
 pub(crate) struct Link {
     connection: Connection,
     stream: Stream<()>,
     stream_name: String,
     subject: String,
+    /// Until the server says that the stream does not allow them.
+    allows_batches: bool,
 }
 
 /// The last message of the subject of this instance.
@@ -79,6 +103,7 @@ impl Link {
             subject: instance.blocks_subject(partitions),
             stream_name,
             connection,
+            allows_batches: true,
         })
     }
 
@@ -109,9 +134,41 @@ impl Link {
             last: head.last,
         }))
     }
+
+    /// Publishes these messages, all or none, if the last message of the subject is the expected one. Gives the place
+    /// of the last one in the stream.
+    async fn publish(&self, messages: &[Encoded], expected: u64) -> Result<u64, PublishError> {
+        let (client, jetstream) = (self.connection.client(), self.connection.jetstream());
+        let count = messages.len();
+        // No other batch may have it, of an earlier attempt neither.
+        let id = client.new_inbox();
+        for (n, message) in (1..).zip(messages) {
+            let mut headers = message.headers.clone();
+            if n == 1 {
+                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+            }
+            if 1 < count {
+                headers.insert(NATS_BATCH_ID, id.as_str());
+                headers.insert(NATS_BATCH_SEQUENCE, n.to_string());
+            }
+            let (subject, payload) = (self.subject.clone(), message.payload.clone());
+            if n < count {
+                let sent = client.publish_with_headers(subject, headers, payload);
+                sent.await.map_err(not_sent)?;
+                continue;
+            }
+            if 1 < count {
+                headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
+            }
+            let last = PublishMessage::build().headers(headers).payload(payload);
+            let ack = jetstream.send_publish(subject, last).await?.await?;
+            return Ok(ack.sequence);
+        }
+        Ok(expected)
+    }
 }
 
-/// Publishes one message after the other.
+/// Publishes messages in their order.
 pub(crate) struct Publisher<'a> {
     options: &'a SinkOptions,
     link: Option<Link>,
@@ -123,6 +180,8 @@ pub(crate) struct Publisher<'a> {
     expected: u64,
     /// The last seq of this epoch that is stored.
     stored: u64,
+    /// A batch up to this seq of this epoch was not accepted: what it has goes message by message.
+    singly_to: u64,
     /// How many attempts have failed since the last one that succeeded.
     failures: usize,
     backoff: Backoff,
@@ -131,7 +190,7 @@ pub(crate) struct Publisher<'a> {
     stop: StopSignal,
 }
 
-/// What is to be done about a message that was not accepted.
+/// What is to be done about messages that were not accepted.
 enum Fault {
     /// Publish it again over this connection.
     Again,
@@ -139,8 +198,10 @@ enum Fault {
     Connect,
     /// The last message of the subject is another one.
     Last,
-    /// It is too large.
+    /// One is too large.
     TooLarge,
+    /// The server takes no such batch.
+    NoBatch,
 }
 
 impl<'a> Publisher<'a> {
@@ -159,6 +220,7 @@ impl<'a> Publisher<'a> {
             found: None,
             expected: 0,
             stored: 0,
+            singly_to: 0,
             failures: 0,
             backoff: Backoff::new(options.first_pause, options.last_pause),
             report: Report::new(progress.clone(), options.nats.urls()),
@@ -237,93 +299,118 @@ impl<'a> Publisher<'a> {
     fn begin_epoch(&mut self, epoch: Epoch, stored: u64) {
         self.epoch = epoch;
         self.stored = stored;
+        self.singly_to = 0;
         self.encoder = Encoder::new(self.options.instance.clone(), epoch);
     }
 
     async fn publish_archived(&mut self, mut refill: Refill) -> Result<(), SinkError> {
-        let mut batch = Batch::default();
-        while !refill.is_done() {
-            let limit = ReadLimit {
-                bytes: batch.bytes_left().max(1),
-                ..ReadLimit::default()
-            };
-            for content in refill.next(limit, &self.progress).await {
-                batch.push(Entry {
-                    content,
-                    settles: None,
-                });
+        let progress = self.progress.clone();
+        let mut encoder = Encoder::new(self.options.instance.clone(), self.epoch);
+        let mut previous = self.stored;
+        let (messages, received) = mpsc::channel(MAX_BATCH);
+        let read = async move {
+            let mut block = Block::default();
+            while !refill.is_done() {
+                let limit = ReadLimit {
+                    bytes: block.bytes_left().max(1),
+                    ..ReadLimit::default()
+                };
+                for content in refill.next(limit, &progress).await {
+                    block.push(Entry {
+                        content,
+                        settles: None,
+                    });
+                }
+                if block.is_full() || (refill.is_done() && !block.is_empty()) {
+                    let message = encoder.encode(block.take(), previous).await;
+                    previous = message.last;
+                    if messages.send(message).await.is_err() {
+                        break;
+                    }
+                }
             }
-            if batch.is_full() || (refill.is_done() && !batch.is_empty()) {
-                let message = self.encoder.encode(batch.take(), self.stored).await;
-                self.publish(message).await?;
-            }
+            Ok(())
+        };
+        tokio::try_join!(read, self.publish(received)).map(|((), ())| ())
+    }
+
+    /// Stores the messages that come, and settles what they have, until their senders are gone. Tries again until that
+    /// succeeds.
+    pub(crate) async fn publish(
+        &mut self,
+        mut messages: Receiver<Encoded>,
+    ) -> Result<(), SinkError> {
+        let mut received = Vec::new();
+        while 0 < messages.recv_many(&mut received, MAX_BATCH).await {
+            self.publish_all(received.drain(..).collect()).await?;
         }
         Ok(())
     }
 
-    /// Stores a message, and settles what it has. Tries again until that succeeds.
-    pub(crate) async fn publish(&mut self, message: Encoded) -> Result<(), SinkError> {
-        let mut left = VecDeque::from([message]);
+    async fn publish_all(&mut self, mut left: VecDeque<Encoded>) -> Result<(), SinkError> {
         while let Some(message) = left.pop_front() {
             if message.last <= self.stored {
                 self.failures = 0;
                 message
-                    .batch
+                    .block
                     .settle(&self.progress)
                     .map_err(SinkError::new)?;
                 continue;
             }
             if message.first <= self.stored {
-                let (done, rest) = message.batch.split_after(self.stored);
+                let (done, rest) = message.block.split_after(self.stored);
                 done.settle(&self.progress).map_err(SinkError::new)?;
                 left.push_front(self.encoder.encode(rest, self.stored).await);
                 continue;
             }
-            match self.attempt(&message).await {
+            left.push_front(message);
+            let batch = self.batch(left.make_contiguous());
+            let (count, last) = (batch.len(), batch.last().map_or(0, |it| it.last));
+            let fault = match self.attempt(batch).await {
                 Ok(sequence) => {
                     self.expected = sequence;
-                    self.stored = message.last;
-                    self.failures = 0;
+                    self.stored = last;
                     self.backoff.reset();
                     self.report.success();
-                    message
-                        .batch
-                        .settle(&self.progress)
-                        .map_err(SinkError::new)?;
+                    continue;
                 }
-                Err(Fault::TooLarge) => self.split(message, &mut left).await,
-                Err(fault) => {
-                    self.recover(fault).await;
-                    left.push_front(message);
-                }
+                Err(fault) => fault,
+            };
+            if 1 < count {
+                self.singly_to = last;
+            }
+            match fault {
+                Fault::TooLarge | Fault::NoBatch if 1 < count => {}
+                Fault::TooLarge => self.split(&mut left).await,
+                fault => self.recover(fault).await,
             }
         }
         Ok(())
     }
 
-    /// Publishes it once, and gives its place in the stream.
-    async fn attempt(&mut self, message: &Encoded) -> Result<u64, Fault> {
-        let Some(link) = &self.link else {
+    /// Which of these messages go at once: the first one, and those behind it that fit into a batch.
+    fn batch<'m>(&self, messages: &'m [Encoded]) -> &'m [Encoded] {
+        let mut bytes = 0;
+        let fit = messages.iter().take(MAX_BATCH).take_while(|message| {
+            bytes += message.payload.len();
+            bytes <= MAX_BATCH_BYTES
+        });
+        let may_be_several = self.link.as_ref().is_some_and(|it| it.allows_batches)
+            && messages.first().is_some_and(|it| self.singly_to < it.first);
+        match may_be_several {
+            true => &messages[..fit.count().max(1)],
+            false => &messages[..1],
+        }
+    }
+
+    /// Publishes them once, and gives the place of the last one in the stream.
+    async fn attempt(&mut self, messages: &[Encoded]) -> Result<u64, Fault> {
+        let Some(link) = &mut self.link else {
             return Err(Fault::Connect);
         };
-        let mut headers = message.headers.clone();
-        headers.insert(
-            NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-            self.expected.to_string(),
-        );
-        let publish = PublishMessage::build()
-            .headers(headers)
-            .payload(message.payload.clone());
-        let jetstream = link.connection.jetstream();
-        let publishing = async {
-            let ack = jetstream
-                .send_publish(link.subject.clone(), publish)
-                .await?;
-            ack.await
-        };
         let error = tokio::select! {
-            answer = publishing => match answer {
-                Ok(ack) => return Ok(ack.sequence),
+            answer = link.publish(messages, self.expected) => match answer {
+                Ok(sequence) => return Ok(sequence),
                 Err(error) => error,
             },
             () = link.connection.disconnected() => {
@@ -332,12 +419,25 @@ impl<'a> Publisher<'a> {
             }
         };
         let fault = fault_of(&error);
-        if !matches!(fault, Fault::Last | Fault::TooLarge) {
-            let mut text = with_sources(&error);
-            if let Some(more) = link.connection.server_error() {
-                text = format!("{text}; the last error of the server: {more}");
+        let mut text = with_sources(&error);
+        match fault {
+            Fault::Last | Fault::TooLarge => {}
+            Fault::NoBatch => {
+                if code_of(&error) == Some(ErrorCode::ATOMIC_PUBLISH_DISABLED) {
+                    link.allows_batches = false;
+                }
+                self.report.no_batch(&format!(
+                    "the NATS stream {} does not accept blocks as a batch, so they are stored one by one, which is slower \
+                     over a distance: {text}",
+                    link.stream_name
+                ));
             }
-            self.report.text(&text);
+            Fault::Again | Fault::Connect => {
+                if let Some(more) = link.connection.server_error() {
+                    text = format!("{text}; the last error of the server: {more}");
+                }
+                self.report.text(&text);
+            }
         }
         Err(fault)
     }
@@ -357,7 +457,7 @@ impl<'a> Publisher<'a> {
                 return;
             }
             Fault::Connect => self.link = None,
-            Fault::Last | Fault::TooLarge => {}
+            Fault::Last | Fault::TooLarge | Fault::NoBatch => {}
         }
         let (expected, stored) = (self.expected, self.stored);
         if let Err(error) = self.look().await {
@@ -379,9 +479,12 @@ impl<'a> Publisher<'a> {
         self.link.as_ref().map_or("", |link| &link.subject)
     }
 
-    /// Two messages instead of one that is too large, or a gap instead of an event that is.
-    async fn split(&mut self, message: Encoded, left: &mut VecDeque<Encoded>) {
-        match message.batch.halves() {
+    /// Two messages instead of the first one, which is too large, or a gap instead of an event that is.
+    async fn split(&mut self, left: &mut VecDeque<Encoded>) {
+        let Some(message) = left.pop_front() else {
+            return;
+        };
+        match message.block.halves() {
             Ok((first, second)) => {
                 let first = self.encoder.encode(first, self.stored).await;
                 let second = self.encoder.encode(second, first.last).await;
@@ -401,16 +504,42 @@ impl<'a> Publisher<'a> {
     }
 }
 
+/// As the client of JetStream says it.
+fn not_sent(error: async_nats::PublishError) -> PublishError {
+    let kind = match error.kind() {
+        async_nats::client::PublishErrorKind::MaxPayloadExceeded => {
+            PublishErrorKind::MaxPayloadExceeded
+        }
+        _ => PublishErrorKind::Other,
+    };
+    PublishError::with_source(kind, error)
+}
+
+fn code_of(error: &PublishError) -> Option<ErrorCode> {
+    let source = std::error::Error::source(error)?;
+    let reason = source.downcast_ref::<async_nats::jetstream::Error>()?;
+    Some(reason.error_code())
+}
+
 fn fault_of(error: &PublishError) -> Fault {
-    let source = std::error::Error::source(error);
-    let reason = source.and_then(|it| it.downcast_ref::<async_nats::jetstream::Error>());
-    if let Some(reason) = reason {
-        return match reason.error_code() {
+    match code_of(error) {
+        // A batch with a message that is stored is refused as a whole, before its condition is looked at.
+        Some(
             ErrorCode::STREAM_WRONG_LAST_SEQUENCE
-            | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Fault::Last,
-            ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => Fault::TooLarge,
-            _ => Fault::Again,
-        };
+            | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
+            | ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE,
+        ) => return Fault::Last,
+        Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => return Fault::TooLarge,
+        // Incomplete: the server has refused a message of it before, for too many open batches or for its size, or it is
+        // another server now.
+        Some(
+            ErrorCode::ATOMIC_PUBLISH_DISABLED
+            | ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH
+            | ErrorCode::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT
+            | ErrorCode::ATOMIC_PUBLISH_TOO_LARGE_BATCH,
+        ) => return Fault::NoBatch,
+        Some(_) => return Fault::Again,
+        None => {}
     }
     match error.kind() {
         PublishErrorKind::WrongLastSequence => Fault::Last,
@@ -425,6 +554,8 @@ struct Report {
     progress: Progress,
     url: String,
     last: Option<(String, Instant)>,
+    /// That a batch was refused is logged.
+    has_no_batch: bool,
 }
 
 impl Report {
@@ -433,6 +564,7 @@ impl Report {
             progress,
             url,
             last: None,
+            has_no_batch: false,
         }
     }
 
@@ -449,6 +581,15 @@ impl Report {
         } else {
             tracing::warn!(sink = "nats", url = self.url, error, "the export failed");
             self.last = Some((error.to_owned(), now));
+        }
+    }
+
+    /// Nothing is lost by it, so it is logged once.
+    fn no_batch(&mut self, error: &str) {
+        self.progress.report(error);
+        match std::mem::replace(&mut self.has_no_batch, true) {
+            true => tracing::debug!(sink = "nats", url = self.url, error),
+            false => tracing::warn!(sink = "nats", url = self.url, error),
         }
     }
 

@@ -8,7 +8,7 @@ use tapline_api::{Filter, History, HistoryQuery, Order, Progress, ReadLimit};
 use tapline_events::Epoch;
 use tokio::time::{Instant, sleep};
 
-use crate::batch::Content;
+use crate::block::Content;
 use crate::error::with_sources;
 
 /// How long an archive may lack what the ring has lost, or fail: it stores an event some milliseconds after it was

@@ -7,12 +7,12 @@ use tapline_api::{BoxFuture, History, Sink, SinkError, SinkReader, StopSignal};
 use tapline_events::Cursor;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::batch::Encoder;
+use crate::block::Encoder;
 use crate::collect::Collector;
 use crate::error::{NatsError, with_sources};
 use crate::name::InstanceName;
 use crate::options::{NatsOptions, StreamOptions};
-use crate::publish::{Link, Publisher};
+use crate::publish::{Link, MAX_BATCH, Publisher};
 
 /// The name of the sink.
 pub(crate) const NAME: &str = "nats";
@@ -27,7 +27,8 @@ pub struct SinkOptions {
     pub instance: InstanceName,
     /// What the streams are to be like.
     pub streams: StreamOptions,
-    /// How long an event may wait for others to share a message with. 20 ms by default.
+    /// How long an event may wait for others to share a message with, at most [`MAX_LINGER`](Self::MAX_LINGER). 20 ms by
+    /// default.
     pub linger: Duration,
     /// The bound of the first pause after a failed attempt. Each bound is twice the one before, and the pause
     /// is a random part of it. 100 ms by default.
@@ -37,6 +38,9 @@ pub struct SinkOptions {
 }
 
 impl SinkOptions {
+    /// The longest [`linger`](Self::linger).
+    pub const MAX_LINGER: Duration = Duration::from_secs(60);
+
     /// Stores the stream of this instance with these servers.
     pub fn new(nats: NatsOptions, instance: InstanceName) -> Self {
         Self {
@@ -57,7 +61,7 @@ impl SinkOptions {
                 "the first pause has to be above 0, and not above the last one",
             ),
             (
-                self.linger <= Duration::from_secs(60),
+                self.linger <= Self::MAX_LINGER,
                 "an event may wait for others for at most 60 s",
             ),
             (
@@ -174,11 +178,11 @@ impl Sink for NatsSink {
             }
             let mut collector = Collector::new(reader, self.archive.clone(), options.linger);
             let mut encoder = Encoder::new(options.instance.clone(), epoch);
-            // While one message is on its way, another one waits, and a third is collected.
-            let (messages, mut received) = mpsc::channel(1);
+            // While a batch is on its way, another one waits, and a block is collected.
+            let (messages, received) = mpsc::channel(MAX_BATCH);
             let collect = async move {
-                while let Some(batch) = collector.next(&messages).await {
-                    let message = encoder.encode(batch, previous).await;
+                while let Some(block) = collector.next(&messages).await {
+                    let message = encoder.encode(block, previous).await;
                     previous = message.last;
                     if messages.send(message).await.is_err() {
                         break;
@@ -186,13 +190,7 @@ impl Sink for NatsSink {
                 }
                 Ok(())
             };
-            let publish = async move {
-                while let Some(message) = received.recv().await {
-                    publisher.publish(message).await?;
-                }
-                Ok(())
-            };
-            tokio::try_join!(collect, publish).map(|((), ())| ())
+            tokio::try_join!(collect, publisher.publish(received)).map(|((), ())| ())
         })
     }
 }

@@ -44,8 +44,12 @@ pub struct SinkInfo {
     pub failed: u64,
     /// Of these, those that are on their way.
     pub pending: u64,
-    /// Events that were evicted before it could read them; they are not in `read`. At most, if that is not known
-    /// exactly.
+    /// Events that were evicted before it could read them, and that it has recovered from the archive; they are not in
+    /// `read`.
+    #[serde(default)]
+    pub recovered: u64,
+    /// Events that were evicted before it could read them, and that it has not recovered; they are not in `read`. At
+    /// most, if that is not known exactly.
     pub lost: u64,
     /// What became of the spans that it has made of events. Absent if it made none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

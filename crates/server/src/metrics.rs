@@ -588,9 +588,16 @@ fn write_sinks(text: &mut Text, sinks: &[SinkInfo]) {
             events.sample([("sink", &*sink.name), ("result", result)], count);
         }
     }
+    let mut recovered = text.counter(
+        "sink_recovered_total",
+        "Events that were evicted before a sink could read them, and that it has recovered from the archive, by sink.",
+    );
+    for sink in sinks {
+        recovered.sample([("sink", &*sink.name)], sink.recovered);
+    }
     let mut lost = text.counter(
         "sink_lost_total",
-        "Events that were evicted before a sink could read them, by sink.",
+        "Events that were evicted before a sink could read them, and that it has not recovered, by sink.",
     );
     for sink in sinks {
         lost.sample([("sink", &*sink.name)], sink.lost);

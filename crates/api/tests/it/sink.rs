@@ -456,3 +456,56 @@ fn spans_that_are_pending_when_a_run_ends_have_failed() {
     }
     block_on(handle.shutdown(Instant::now()));
 }
+
+/// Reads half of each gap from elsewhere. The first run fails before it settles one.
+struct Recovers(AtomicUsize);
+
+impl Sink for Recovers {
+    fn name(&self) -> &str {
+        "recovers"
+    }
+
+    fn run(&self, mut reader: SinkReader, _: StopSignal) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            let progress = reader.progress();
+            let run = self.0.fetch_add(1, SeqCst);
+            while let Some(items) = reader.read(ReadLimit::default()).await {
+                for item in items {
+                    if let SinkItem::Gap(gap) = item {
+                        progress.recover(gap.count() / 2);
+                        if run == 0 {
+                            return Err(SinkError::new("busy"));
+                        }
+                    }
+                    progress.settle(Settled::Exported, 1).unwrap();
+                    // The next item is an event, or there is none.
+                    progress.recover(7);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn what_a_sink_recovers_is_not_lost_and_counts_once() {
+    let session = session(16);
+    session.start("s-1", TelemetryConfig::default()).unwrap();
+    let sink = Recovers(AtomicUsize::new(0));
+    let (handle, task) = SinkHandle::new(session.stream().clone(), sink);
+    handle.on();
+    for _ in 0..40 {
+        let event = Event::known(KnownType::PageLoad, None);
+        session.publish(event).unwrap();
+    }
+    spawn_thread(Box::pin(task));
+    block_on(handle.off(Instant::now() + Duration::from_secs(20)));
+    let ledger = handle.status().ledger;
+    let evicted = 40 - ledger.read;
+    assert!(1 < evicted, "{ledger:?}");
+    assert_eq!(
+        (ledger.exported, ledger.recovered, ledger.lost),
+        (40 - evicted, evicted / 2, evicted - evicted / 2)
+    );
+    block_on(handle.shutdown(Instant::now()));
+}

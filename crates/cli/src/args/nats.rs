@@ -50,6 +50,13 @@ pub(crate) struct Nats {
     #[arg(long, value_name = "BYTES", requires = "nats", value_parser = units::bytes)]
     #[arg(env = "TAPLINE_NATS_BYTES", hide_env_values = true)]
     pub(crate) nats_bytes: Option<usize>,
+
+    /// Let an event wait this long for others to share a message with, from 0ms to 60s. Longer means fewer messages for
+    /// the servers, and events that are seen there later
+    #[arg(long, value_name = "TIME", requires = "nats", value_parser = linger)]
+    #[arg(default_value = "20ms")]
+    #[arg(env = "TAPLINE_NATS_LINGER", hide_env_values = true)]
+    pub(crate) nats_linger: Duration,
 }
 
 /// How to connect to the servers.
@@ -114,6 +121,7 @@ impl Nats {
         options.streams.replicas = self.nats_replicas;
         options.streams.max_age = self.nats_age;
         options.streams.max_bytes = self.nats_bytes.map(|it| it as u64);
+        options.linger = self.nats_linger;
         Ok(Some(NatsSink::new(options, archive)?))
     }
 }
@@ -131,6 +139,14 @@ fn host_name() -> Result<InstanceName, Failure> {
 fn partitions(text: &str) -> Result<Partitions, String> {
     let count = text.parse().ok().and_then(Partitions::new);
     count.ok_or_else(|| format!("it must be a number from 1 to {}", Partitions::MAX))
+}
+
+fn linger(text: &str) -> Result<Duration, String> {
+    match units::time(text) {
+        Ok(time) if time <= SinkOptions::MAX_LINGER => Ok(time),
+        Ok(_) => Err("it must be from 0ms to 60s".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn replicas(text: &str) -> Result<usize, String> {

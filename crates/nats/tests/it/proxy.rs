@@ -1,16 +1,19 @@
-//! A proxy in front of the server, which loses what the test asks it to lose.
+//! A proxy in front of the server, which loses what the test asks it to lose, and [one](distant) that only delays.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tapline_nats::NatsOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
 pub(crate) struct Proxy {
-    port: u16,
+    pub(crate) port: u16,
     faults: Arc<Faults>,
     accepting: JoinHandle<()>,
 }
@@ -159,4 +162,40 @@ async fn pass(client: TcpStream, server: u16, faults: Arc<Faults>) {
 fn has_block(bytes: &[u8]) -> bool {
     let subject = b"HPUB tapline.blocks.";
     bytes.windows(subject.len()).any(|it| it == subject)
+}
+
+/// A server from and to which each byte takes that long.
+pub(crate) async fn distant(server: u16, delay: Duration) -> NatsOptions {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
+                continue;
+            };
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            later(from_client, to_server, delay);
+            later(from_server, to_client, delay);
+        }
+    });
+    NatsOptions::new(&format!("nats://127.0.0.1:{port}")).unwrap()
+}
+
+fn later(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+    let (arrived, mut under_way) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(len @ 1..) = from.read(&mut buffer).await {
+            let _ = arrived.send((Instant::now() + delay, buffer[..len].to_vec()));
+        }
+    });
+    tokio::spawn(async move {
+        while let Some((due, bytes)) = under_way.recv().await {
+            sleep_until(due).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
 }

@@ -43,12 +43,7 @@ impl Server {
         let dir = dir.join(format!("nats-{}-{n}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
-        let mut config = format!("ports_file_dir: {dir:?}\n{more}\n");
-        if !more.contains("jetstream") {
-            config += &format!("jetstream {{ store_dir: {dir:?} }}\n");
-        }
-        let config = config.replace("$DIR", dir.to_str().unwrap());
-        fs::write(dir.join("nats.conf"), config).unwrap();
+        configure(&dir, more);
         let process = spawn(&program, &dir, -1);
         let mut server = Self {
             program,
@@ -132,6 +127,12 @@ impl Server {
         self.wait_until_it_listens();
     }
 
+    /// As [`restart`](Self::restart), with other further lines of configuration.
+    pub(crate) fn restart_with(&mut self, more: &str) {
+        configure(&self.dir, more);
+        self.restart();
+    }
+
     fn wait_until_it_listens(&mut self) -> u16 {
         let name = format!("nats-server_{}.ports", self.process.id());
         let path = self.dir.join(name);
@@ -197,6 +198,15 @@ impl Drop for Server {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+fn configure(dir: &Path, more: &str) {
+    let mut config = format!("ports_file_dir: {dir:?}\n{more}\n");
+    if !more.contains("jetstream") {
+        config += &format!("jetstream {{ store_dir: {dir:?} }}\n");
+    }
+    let config = config.replace("$DIR", dir.to_str().unwrap());
+    fs::write(dir.join("nats.conf"), config).unwrap();
 }
 
 fn spawn(program: &Path, dir: &Path, port: i32) -> Child {

@@ -89,8 +89,7 @@ pub(crate) fn ledger(exported: u64, excluded: u64, rejected: u64, failed: u64) -
         excluded,
         rejected,
         failed,
-        pending: 0,
-        lost: 0,
+        ..SinkLedger::default()
     }
 }
 

@@ -163,9 +163,10 @@ export function mount(root, { store, source, live }) {
     if (!sinkBody.parentElement.open) return;
     sinkBody.replaceChildren(all.length === 0
       ? make("p", { class: "quiet" }, "Events are in this server's memory only. --archive, --otlp-endpoint and others add sinks.")
-      : grid(["sink", "on", "lag", "exported", "excluded", "rejected", "failed", "pending", "lost", "last error"],
+      : grid(["sink", "on", "lag", "exported", "excluded", "rejected", "failed", "pending", "recovered", "lost", "last error"],
         all.map((sink) => [sink.name, sink.on ? "on" : "off", count(sink.lag), count(sink.exported), count(sink.excluded),
-          count(sink.rejected), count(sink.failed), count(sink.pending), count(sink.lost), sink.last_error || ""])));
+          count(sink.rejected), count(sink.failed), count(sink.pending), count(sink.recovered),
+          count(sink.lost), sink.last_error || ""])));
   }
 
   function drawReaders({ readers: all }) {

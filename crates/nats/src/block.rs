@@ -1,4 +1,4 @@
-//! What becomes one message: [`Batch`], and the message of it: [`Encoded`].
+//! What becomes one message: [`Block`], and the message of it: [`Encoded`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use tapline_telemetry::{Envelope, SessionState};
 use crate::message::{Head, SessionChange};
 use crate::name::InstanceName;
 
-/// A batch is complete at this size, in bytes of NDJSON: a block of an archive.
+/// A block is complete at this size, in bytes of NDJSON: a block of an archive.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// Or with so many changes of the session, since they are in a header.
@@ -77,7 +77,7 @@ impl Entry {
 
 /// Entries whose seqs follow each other.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub(crate) struct Block {
     entries: Vec<Entry>,
     bytes: usize,
     /// The state of the session before the first entry, if it is known.
@@ -87,7 +87,7 @@ pub(crate) struct Batch {
     changes: usize,
 }
 
-impl Batch {
+impl Block {
     /// Empty, and the session has this state.
     fn after(state: Option<SessionState>) -> Self {
         Self {
@@ -136,11 +136,11 @@ impl Batch {
     }
 
     fn of(before: Option<SessionState>, entries: impl IntoIterator<Item = Entry>) -> Self {
-        let mut batch = Self::after(before);
+        let mut block = Self::after(before);
         for entry in entries {
-            batch.push(entry);
+            block.push(entry);
         }
-        batch
+        block
     }
 
     /// Its two halves; `None` where it has one entry only.
@@ -184,14 +184,21 @@ impl Batch {
         Self::of(self.before, entries)
     }
 
+    /// What is from an archive is recovered: it belongs to the gap that comes next, or is settled with it.
     pub(crate) fn settle(&self, progress: &Progress) -> Result<(), NotPending> {
-        let mut settled = self.entries.iter().filter_map(|it| it.settles).peekable();
-        while let Some(what) = settled.next() {
-            let mut items = 1;
-            while settled.next_if_eq(&what).is_some() {
-                items += 1;
+        let is_archived = |it: &Entry| matches!(it.content, Content::Archived(_));
+        let is_same = |a: &Entry, b: &Entry| {
+            a.settles == b.settles && is_archived(a) == is_archived(b)
+                // A gap ends with an entry of the archive.
+                && !(is_archived(a) && a.settles.is_some())
+        };
+        for run in self.entries.chunk_by(is_same) {
+            if is_archived(&run[0]) {
+                progress.recover(run.len() as u64);
             }
-            progress.settle(what, items)?;
+            if let Some(settled) = run[0].settles {
+                progress.settle(settled, run.len())?;
+            }
         }
         Ok(())
     }
@@ -216,17 +223,17 @@ impl Batch {
     }
 }
 
-/// A batch and its message.
+/// A block and its message.
 #[derive(Debug)]
 pub(crate) struct Encoded {
-    pub(crate) batch: Batch,
+    pub(crate) block: Block,
     pub(crate) first: u64,
     pub(crate) last: u64,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Bytes,
 }
 
-/// Makes messages of batches.
+/// Makes messages of blocks.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     builder: Option<BlockBuilder>,
@@ -243,13 +250,13 @@ impl Encoder {
         }
     }
 
-    /// The message of a batch that is not empty. `previous`: the last seq that was stored before.
-    pub(crate) async fn encode(&mut self, batch: Batch, previous: u64) -> Encoded {
+    /// The message of a block that is not empty. `previous`: the last seq that was stored before.
+    pub(crate) async fn encode(&mut self, block: Block, previous: u64) -> Encoded {
         let builder = self.builder.take().unwrap_or_default();
         let epoch = self.epoch;
         let instance = self.instance.clone();
-        let is_small = batch.bytes < INLINE_BYTES;
-        let work = move || encode(builder, batch, previous, epoch, &instance);
+        let is_small = block.bytes < INLINE_BYTES;
+        let work = move || encode(builder, block, previous, epoch, &instance);
         let (builder, encoded) = match is_small {
             true => work(),
             false => match tokio::task::spawn_blocking(work).await {
@@ -268,12 +275,12 @@ impl Encoder {
 
 fn encode(
     mut builder: BlockBuilder,
-    batch: Batch,
+    block: Block,
     previous: u64,
     epoch: Epoch,
     instance: &InstanceName,
 ) -> (BlockBuilder, Encoded) {
-    for entry in &batch.entries {
+    for entry in &block.entries {
         match &entry.content {
             Content::Event(envelope) => {
                 let event = envelope.event();
@@ -302,10 +309,10 @@ fn encode(
     let now = now.map_or(0, |it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX));
     let mut payload = Vec::new();
     let meta = builder.finish(epoch, previous, now, &mut payload);
-    let meta = meta.expect("a batch that is encoded has an entry");
-    let headers = Head::headers(&meta, instance, &batch.sessions());
+    let meta = meta.expect("a block that is encoded has an entry");
+    let headers = Head::headers(&meta, instance, &block.sessions());
     let encoded = Encoded {
-        batch,
+        block,
         first: meta.first,
         last: meta.last,
         headers,
