@@ -27,6 +27,7 @@ pub struct Connection {
     is_connected: watch::Receiver<bool>,
     last_error: watch::Receiver<Option<String>>,
     url: String,
+    request_timeout: Duration,
 }
 
 impl Connection {
@@ -108,6 +109,7 @@ impl Connection {
             is_connected,
             last_error,
             url,
+            request_timeout: options.request_timeout,
         })
     }
 
@@ -124,6 +126,11 @@ impl Connection {
     /// The servers, joined by commas.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How long the server may take for an answer.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
     }
 
     /// What the server has complained about last, such as a right that these credentials lack. A request that it does

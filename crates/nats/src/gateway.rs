@@ -13,7 +13,7 @@ mod registry;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tapline_api::{ApiError, Fleet, FleetQuery, FleetReader, NotReady, Retention};
+use tapline_api::{ApiError, Fleet, FleetQuery, FleetReader, HistoryError, NotReady, Retention};
 use tapline_oapi::InstanceInfo;
 use tokio::task::JoinHandle;
 
@@ -106,15 +106,17 @@ impl NatsFleet {
     }
 
     async fn begin(&self, name: &InstanceName) -> Result<Instance, ApiError> {
-        let blocks = Blocks::new(&self.connection, self.partitions, name).await?;
+        let blocks = Blocks::new(&self.connection, self.partitions, name)
+            .await
+            .map_err(broker)?;
         // Cheap, and most names that are wrong are found here.
         let epoch = self.registry.epoch(name);
-        if epoch.is_none() && blocks.last().await?.is_none() {
+        if epoch.is_none() && blocks.last().await.map_err(broker)?.is_none() {
             return Err(ApiError::UnknownInstance(name.to_string()));
         }
         // Everything that is stored from here on is delivered; what was stored before is read.
-        let watch = self.follower(self.partitions.of(name)).watch(name).await;
-        let last = blocks.last().await?;
+        let watch = self.follower(self.partitions.of(name)).watch(name).await?;
+        let last = blocks.newest().await.map_err(broker)?;
         let epoch = match &last {
             Some(_) => epoch.unwrap_or(tapline_api::Epoch::from_bits(0)),
             None => epoch.ok_or_else(|| ApiError::UnknownInstance(name.to_string()))?,
@@ -180,6 +182,10 @@ impl Fleet for NatsFleet {
             }
         }
     }
+}
+
+fn broker(error: HistoryError) -> ApiError {
+    ApiError::Broker(error.into())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

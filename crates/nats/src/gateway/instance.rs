@@ -29,6 +29,7 @@ use tokio::time::sleep;
 
 use crate::control::{Answer, Caller, Operation};
 use crate::error::with_sources;
+use crate::gateway::broker;
 use crate::gateway::follow::{News, Watch};
 use crate::gateway::history::{Blocks, Stored};
 use crate::message::{Head, SessionChange};
@@ -70,8 +71,8 @@ enum Over {
 }
 
 impl Instance {
-    /// Begins with the newest blocks, or before the first where there is none; `epoch` is what the instance says of
-    /// itself then.
+    /// Begins with the newest blocks of the run that began last, or before the first where there is none; `epoch` is what
+    /// the instance says of itself then.
     pub(crate) async fn new(
         name: InstanceName,
         retention: Retention,
@@ -90,6 +91,7 @@ impl Instance {
             ring,
             blocks,
             position,
+            earlier: Vec::new(),
         };
         let feed = tokio::spawn(async move {
             let reason = feed.run(watch).await;
@@ -142,13 +144,34 @@ async fn begin(
     let head = last.head.clone();
     let head = head.map_err(|error| ApiError::Broker(error.into()))?;
     let first = head.last.saturating_sub(capacity(retention, last));
-    let mut next = blocks.first_behind(head.epoch, first, last.at).await?;
+    let mut next = blocks
+        .first_behind(head.epoch, first, last.at)
+        .await
+        .map_err(broker)?;
     let mut begun: Option<(EventStream<SessionState>, Position)> = None;
+    // Runs that have stored something within this one.
+    let mut others = Vec::new();
     while let Some(stored) = next
         && stored.at <= last.at
     {
+        if let Ok(other) = &stored.head
+            && other.epoch != head.epoch
+        {
+            if !others.contains(&other.epoch) {
+                others.push(other.epoch);
+                let is_earlier = blocks.began_before(&stored, other, head.epoch).await;
+                if !is_earlier.map_err(broker)?
+                    && let Some(later) = blocks.newest().await.map_err(broker)?
+                    && later.head.as_ref().is_ok_and(|it| it.epoch != head.epoch)
+                {
+                    return Box::pin(begin(retention, blocks, Some(&later), epoch)).await;
+                }
+            }
+            next = blocks.next(stored.at + 1).await.map_err(broker)?;
+            continue;
+        }
         let continued = match (&mut begun, stored.head.as_ref(), stored.decode()) {
-            (Some((ring, position)), Ok(head), Ok(block)) if head.epoch == position.epoch => {
+            (Some((ring, position)), Ok(head), Ok(block)) => {
                 let is_next = head.first <= position.seq + 1;
                 let continued = is_next && append(ring, position, head, &block).is_ok();
                 position.at = stored.at;
@@ -159,7 +182,7 @@ async fn begin(
         if !continued {
             begun = Some(begin_in(retention, &stored)?);
         }
-        next = blocks.next(stored.at + 1).await?;
+        next = blocks.next(stored.at + 1).await.map_err(broker)?;
     }
     match begun {
         Some(begun) => Ok(begun),
@@ -288,6 +311,8 @@ struct Feed {
     ring: EventStream<SessionState>,
     blocks: Blocks,
     position: Position,
+    /// Runs that have begun before this one. What they still store is in the history only.
+    earlier: Vec<Epoch>,
 }
 
 impl Feed {
@@ -307,7 +332,7 @@ impl Feed {
 
     /// Takes a block, after those between the position and it.
     async fn take(&mut self, stored: Stored) -> Result<(), Over> {
-        let Some((head, block)) = self.read(&stored)? else {
+        let Some((head, block)) = self.read(&stored).await? else {
             self.position.at = self.position.at.max(stored.at);
             return Ok(());
         };
@@ -318,26 +343,51 @@ impl Feed {
     }
 
     /// The block, unless it has nothing new.
-    fn read(&self, stored: &Stored) -> Result<Option<(Head, DecodedBlock)>, Over> {
+    async fn read(&mut self, stored: &Stored) -> Result<Option<(Head, DecodedBlock)>, Over> {
         if stored.at <= self.position.at {
             return Ok(None);
         }
+        let name = self.name.clone();
         let unreadable = |error: &dyn std::error::Error| {
-            let (instance, at) = (&self.name, stored.at);
+            let (instance, at) = (&name, stored.at);
             let error = with_sources(error);
             tracing::warn!(%instance, at, error, "a block cannot be read");
             Over::Unreadable { at }
         };
         let head = stored.head.clone().map_err(|error| unreadable(&error))?;
         if head.epoch != self.position.epoch {
-            // Nothing of this epoch comes behind it.
-            return Err(Over::Epoch);
+            return match self.is_earlier(stored, &head).await {
+                true => Ok(None),
+                false => Err(Over::Epoch),
+            };
         }
         if head.last <= self.position.seq {
             return Ok(None);
         }
         let block = stored.decode().map_err(|error| unreadable(&error))?;
         Ok(Some((head, block)))
+    }
+
+    /// Whether the run of that block has begun before this one.
+    async fn is_earlier(&mut self, stored: &Stored, head: &Head) -> bool {
+        let (epoch, present) = (head.epoch, self.position.epoch);
+        if self.earlier.contains(&epoch) {
+            return true;
+        }
+        let is_earlier = self.blocks.began_before(stored, head, present).await;
+        let is_earlier = is_earlier.unwrap_or_else(|error| {
+            self.report(&error);
+            false
+        });
+        if is_earlier {
+            let instance = &self.name;
+            tracing::warn!(
+                %instance, %epoch,
+                "a run stores events when the next one has begun: two programs may have this name"
+            );
+            self.earlier.push(epoch);
+        }
+        is_earlier
     }
 
     fn apply(&mut self, stored: &Stored, head: &Head, block: &DecodedBlock) -> Result<(), Over> {
@@ -357,7 +407,7 @@ impl Feed {
         loop {
             match self.blocks.next(self.position.at + 1).await {
                 Ok(Some(stored)) if stored.at < before => {
-                    if let Some((head, block)) = self.read(&stored)? {
+                    if let Some((head, block)) = self.read(&stored).await? {
                         self.apply(&stored, &head, &block)?;
                     }
                     self.position.at = stored.at;
@@ -449,7 +499,11 @@ impl Backend for Instance {
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
-        Backend::page(&self.api, query).await
+        let page = Backend::page(&self.api, query).await;
+        page.map_err(|error| match error {
+            ApiError::History(error) => broker(error),
+            other => other,
+        })
     }
 
     async fn subscribe(

@@ -21,12 +21,12 @@ use crate::rig::{PATIENCE, Rig, event, noise, options, stream};
 use crate::server::Server;
 
 /// A gateway that keeps only few events itself.
-const SMALL: Retention = Retention {
+pub(crate) const SMALL: Retention = Retention {
     events: 16,
     ..GATEWAY_RETENTION
 };
 
-async fn fleet(server: &Server) -> NatsFleet {
+pub(crate) async fn fleet(server: &Server) -> NatsFleet {
     NatsFleet::open(&server.options(), GATEWAY_RETENTION)
         .await
         .unwrap()
@@ -34,21 +34,21 @@ async fn fleet(server: &Server) -> NatsFleet {
 
 /// What a stream delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Got {
+pub(crate) enum Got {
     Event(u64, String),
     Lost(Lost),
     Epoch(Epoch),
 }
 
 /// A client of one instance.
-struct Client {
-    instance: Arc<Instance>,
-    subscription: SessionSubscription,
-    hello: tapline_oapi::Hello,
+pub(crate) struct Client {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) subscription: SessionSubscription,
+    pub(crate) hello: tapline_oapi::Hello,
 }
 
 impl Client {
-    async fn open(fleet: &NatsFleet, name: &str, query: &StreamQuery) -> Self {
+    pub(crate) async fn open(fleet: &NatsFleet, name: &str, query: &StreamQuery) -> Self {
         let instance = fleet.open(name).await.unwrap();
         let Opened {
             subscription,
@@ -61,12 +61,12 @@ impl Client {
         }
     }
 
-    async fn all(fleet: &NatsFleet, name: &str) -> Self {
+    pub(crate) async fn all(fleet: &NatsFleet, name: &str) -> Self {
         Self::open(fleet, name, &after("0")).await
     }
 
     /// The next things that it gets, at least so many.
-    async fn next(&mut self, count: usize) -> Vec<Got> {
+    pub(crate) async fn next(&mut self, count: usize) -> Vec<Got> {
         let mut got = Vec::new();
         let read = async {
             while got.len() < count {
@@ -92,7 +92,7 @@ impl Client {
         got
     }
 
-    async fn events(&mut self, count: usize) -> Vec<(u64, String)> {
+    pub(crate) async fn events(&mut self, count: usize) -> Vec<(u64, String)> {
         let got = self.next(count).await.into_iter();
         got.map(|it| match it {
             Got::Event(seq, json) => (seq, json),
@@ -101,13 +101,13 @@ impl Client {
         .collect()
     }
 
-    async fn ended(&self, fleet: &NatsFleet) {
+    pub(crate) async fn ended(&self, fleet: &NatsFleet) {
         let ended = timeout(PATIENCE, fleet.ended(&self.instance));
         ended.await.expect("the instance ends");
     }
 }
 
-fn after(cursor: &str) -> StreamQuery {
+pub(crate) fn after(cursor: &str) -> StreamQuery {
     StreamQuery {
         after: Some(cursor.to_owned()),
         ..StreamQuery::default()
@@ -390,15 +390,15 @@ async fn a_filter_holds_in_the_broker_as_in_memory() {
 
 /// What a stream of many instances has delivered, by instance: seqs, and what was lost.
 #[derive(Debug, Default)]
-struct Account {
-    events: BTreeMap<String, Vec<u64>>,
-    lost: BTreeMap<String, u64>,
-    cursors: Vec<String>,
+pub(crate) struct Account {
+    pub(crate) events: BTreeMap<String, Vec<u64>>,
+    pub(crate) lost: BTreeMap<String, u64>,
+    pub(crate) cursors: Vec<String>,
 }
 
 impl Account {
     /// Reads until it has so many events and lost ones.
-    async fn read(&mut self, reader: &mut dyn FleetReader, count: u64) {
+    pub(crate) async fn read(&mut self, reader: &mut dyn FleetReader, count: u64) {
         let sum = |it: &Self| {
             let events = it.events.values().map(|it| it.len() as u64).sum::<u64>();
             events + it.lost.values().sum::<u64>()
@@ -421,7 +421,7 @@ impl Account {
     }
 }
 
-fn many(pairs: &[(&str, &str)]) -> FleetQuery {
+pub(crate) fn many(pairs: &[(&str, &str)]) -> FleetQuery {
     FleetQuery::from_pairs(pairs.iter().copied()).unwrap()
 }
 
@@ -541,7 +541,7 @@ fn whole(nats: NatsOptions, name: &str) -> Whole {
     Whole { api, leave, left }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < PATIENCE, "{what}");

@@ -21,3 +21,6 @@ mod writers;
 mod cluster;
 mod access;
 mod gateway;
+mod forge;
+mod disorder;
+mod places;
