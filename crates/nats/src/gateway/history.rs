@@ -7,10 +7,9 @@
 //! # Runs that overlap
 //!
 //! A run follows another one, as a rule: the place where the next one begins is found by halving, too. But a run may store
-//! its last blocks when the next one has begun, and two programs may have one name. So the blocks that follow the beginning
-//! of a run are looked at one by one until [`NEAR`] in a row are of that run, and every search for a block of one run passes
-//! over those of others. The order of runs is that of their first blocks. What an earlier run stores later than that is read
-//! by its epoch, once a look comes to it.
+//! its last blocks when the next one has begun, and two programs may have one name. So the blocks on both sides of the place
+//! that was found are looked at one by one until [`NEAR`] in a row are of one run, and every search for a block of one run
+//! passes over those of others. The order of runs is that of their first blocks.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +29,8 @@ use crate::name::{InstanceName, Partitions, stream_name};
 /// One read asks for so many blocks: some milliseconds.
 const MAX_BLOCKS: usize = 32;
 
-/// So many blocks in a row have to be of a run that has begun before those of the run before it are not looked for any more.
-const NEAR: u64 = 16;
+/// Where so many blocks in a row are of one run, those behind them are taken for blocks of the same.
+const NEAR: u64 = 8;
 
 /// One look passes at most so many blocks one by one: with two programs of one name, each block may be of another run.
 const MOST_NEAR: u64 = 512;
@@ -201,6 +200,15 @@ impl Blocks {
         Ok(of.is_some_and(|of| began_before(&spans, head.epoch, of)))
     }
 
+    /// A block that was come to within another run.
+    pub(crate) fn note(&self, stored: &Stored, head: &Head) {
+        let mut spans = self.known();
+        // What is behind them is looked at by the next look.
+        if spans.iter().any(|it| stored.at < it.last) {
+            add(&mut spans, stored, head);
+        }
+    }
+
     /// The first block of this epoch with an event behind that seq, up to this place.
     pub(crate) async fn first_behind(
         &self,
@@ -324,7 +332,7 @@ impl Blocks {
         Ok((found, before))
     }
 
-    /// What is stored of each epoch, in the order of their first blocks.
+    /// What is stored of each epoch, in the order in which they began.
     async fn spans(&self) -> Result<Vec<Span>, HistoryError> {
         let (Some(first), Some(newest)) = (self.next_read(1).await?, self.last_read().await?)
         else {
@@ -371,11 +379,14 @@ impl Blocks {
             let (mut at, mut near) = (begun.at, NEAR);
             while 0 < near
                 && 0 < left
-                && spans.iter().any(|it| it.epoch == epoch && !it.is_whole)
                 && let Some((stored, head)) = self.previous(None, at, low).await?
             {
                 at = stored.at;
-                near = if head.epoch == epoch { NEAR } else { near - 1 };
+                near = if head.epoch == end.epoch {
+                    near - 1
+                } else {
+                    NEAR
+                };
                 left -= 1;
                 add(&mut spans, &stored, &head);
             }
@@ -390,7 +401,8 @@ impl Blocks {
                 add(&mut spans, &stored, &head);
             }
         }
-        spans.sort_unstable_by_key(|it| it.first);
+        // What is deleted comes before all that is left, so a run of which something is deleted began earlier.
+        spans.sort_unstable_by_key(|it| (it.is_whole, it.first));
         self.known().clone_from(&spans);
         Ok(spans)
     }

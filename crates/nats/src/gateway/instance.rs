@@ -157,6 +157,7 @@ async fn begin(
         if let Ok(other) = &stored.head
             && other.epoch != head.epoch
         {
+            blocks.note(&stored, other);
             if !others.contains(&other.epoch) {
                 others.push(other.epoch);
                 let is_earlier = blocks.began_before(&stored, other, head.epoch).await;
@@ -372,6 +373,7 @@ impl Feed {
     async fn is_earlier(&mut self, stored: &Stored, head: &Head) -> bool {
         let (epoch, present) = (head.epoch, self.position.epoch);
         if self.earlier.contains(&epoch) {
+            self.blocks.note(stored, head);
             return true;
         }
         let is_earlier = self.blocks.began_before(stored, head, present).await;

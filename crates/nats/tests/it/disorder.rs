@@ -4,13 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use serde::Deserialize;
 use tapline_api::{Backend, Cursor, Fleet, Order, PageQuery, Subscription};
 use tapline_nats::{Instance, NatsFleet};
 use tokio::time::timeout;
 
-use crate::forge::{Forge, block, epoch};
+use crate::forge::{Block, Forge, block, epoch};
 use crate::gateway::{Account, Client, Got, SMALL, after, fleet, many};
 use crate::rig::PATIENCE;
 use crate::server::Server;
@@ -225,5 +228,236 @@ async fn a_block_that_is_stored_twice_is_delivered_once() {
         let expected: Vec<_> = (1..=10).chain(1..=30).collect();
         assert_eq!(account.events["shop"], expected);
         assert!(account.lost.is_empty(), "{account:?}");
+    }
+}
+
+/// What a program does next to a stream, in a layout.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Another run begins.
+    Run,
+    /// The run, or the one before it, stores a block of so many events. So many before it were never stored, and it has so
+    /// many of the block before once more.
+    Block {
+        is_late: bool,
+        events: u64,
+        hole: u64,
+        again: u64,
+    },
+    /// The block that was stored last is stored once more.
+    Again,
+    /// Another instance stores something.
+    Other,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let hole = prop_oneof![4 => Just(0), 1 => 1..4_u64];
+    let again = prop_oneof![6 => Just(0), 1 => 1..3_u64];
+    let block = (prop::bool::weighted(0.2), 1..12_u64, hole, again);
+    let step = prop_oneof![
+        2 => Just(Step::Run),
+        8 => block.prop_map(|(is_late, events, hole, again)| Step::Block { is_late, events, hole, again }),
+        1 => Just(Step::Again),
+        2 => Just(Step::Other),
+    ];
+    prop::collection::vec(step, 1..24)
+}
+
+/// What is stored of an instance.
+#[derive(Debug, Default)]
+struct Layout {
+    /// `None` is a block of another instance.
+    blocks: Vec<Option<Block>>,
+    runs: u64,
+    last: BTreeMap<u64, u64>,
+    late: BTreeMap<u64, u64>,
+}
+
+impl Layout {
+    fn of(steps: &[Step]) -> Self {
+        let mut layout = Self {
+            runs: 1,
+            ..Self::default()
+        };
+        layout.add(1, 3, 0, 0);
+        for step in steps {
+            match *step {
+                Step::Run => {
+                    layout.runs += 1;
+                    layout.add(layout.runs, 2, 0, 0);
+                }
+                Step::Block {
+                    is_late: true,
+                    events,
+                    ..
+                } if 1 < layout.runs => {
+                    let run = layout.runs - 1;
+                    let late = layout.late.entry(run).or_default();
+                    *late += 1;
+                    if *late <= 3 {
+                        layout.add(run, events, 0, 0);
+                    }
+                }
+                Step::Block {
+                    events,
+                    hole,
+                    again,
+                    ..
+                } => layout.add(layout.runs, events, hole, again),
+                Step::Again => {
+                    let last = layout.blocks.iter().rev().flatten().next();
+                    let last = last.cloned();
+                    layout.blocks.push(last);
+                }
+                Step::Other => layout.blocks.push(None),
+            }
+        }
+        layout.add(layout.runs, 1, 0, 0);
+        layout
+    }
+
+    fn add(&mut self, run: u64, events: u64, hole: u64, again: u64) {
+        let last = self.last.entry(run).or_default();
+        let first = (*last + 1 + hole).saturating_sub(again).max(1);
+        let seqs = first..=first + events + again - 1;
+        let block = block(run, (*last).min(first - 1), seqs);
+        *last = (*last).max(*block.seqs.end());
+        self.blocks.push(Some(block));
+    }
+}
+
+/// A clock that is another one in each run, and that is set back within some.
+fn time(run: u64, seq: u64) -> u64 {
+    match run % 3 {
+        0 => 10_000 - 7 * seq,
+        1 => 5_000 + 10 * seq,
+        _ => 5_000 + 10 * (seq % 13),
+    }
+}
+
+async fn check(
+    server: &Server,
+    forge: &Forge,
+    name: &str,
+    layout: &Layout,
+    deleted: usize,
+    since: u64,
+) {
+    let mut places = Vec::new();
+    for block in &layout.blocks {
+        places.push(match block {
+            Some(block) => {
+                forge
+                    .store_at(name, block, |seq| time(block.run, seq))
+                    .await
+            }
+            None => forge.store("other", &block_of_other()).await,
+        });
+    }
+    // The last block stays, so that the instance is known.
+    let deleted = deleted.min(layout.blocks.len() - 1);
+    forge
+        .stream()
+        .await
+        .purge()
+        .sequence(places[deleted])
+        .await
+        .unwrap();
+    let mut model = BTreeMap::<u64, BTreeSet<u64>>::new();
+    // A run whose first block is deleted began before all that is left.
+    let mut order = Vec::new();
+    for (n, block) in layout.blocks.iter().enumerate().skip(deleted) {
+        let Some(block) = block else {
+            continue;
+        };
+        if !model.contains_key(&block.run) {
+            order.push((block.previous == 0, n, block.run));
+        }
+        let seqs = model.entry(block.run).or_default();
+        seqs.extend(block.seqs.clone());
+    }
+    order.sort_unstable();
+    let order: Vec<_> = order.into_iter().map(|it| it.2).collect();
+    let lost = |run: u64| model[&run].last().unwrap() - model[&run].len() as u64;
+    let small = NatsFleet::open(&server.options(), SMALL).await.unwrap();
+    let instance = small.open(name).await.unwrap();
+    for (run, seqs) in &model {
+        let up: Vec<_> = seqs.iter().copied().collect();
+        assert_eq!(
+            pages(&instance, *run, Order::Asc).await,
+            (up.clone(), lost(*run)),
+            "{run}"
+        );
+        let down: Vec<_> = up.into_iter().rev().collect();
+        assert_eq!(
+            pages(&instance, *run, Order::Desc).await,
+            (down, lost(*run)),
+            "{run}"
+        );
+    }
+    // A client that follows from the beginning.
+    let last = (layout.runs, *model[&layout.runs].last().unwrap());
+    let begin = format!("0-{}", epoch(order[0]));
+    let received = Received::follow(&small, name, &begin, last).await;
+    let all = || {
+        let runs = order.iter();
+        runs.flat_map(|run| model[run].iter().map(|seq| (*run, *seq)))
+    };
+    assert_eq!(received.events, all().collect::<Vec<_>>());
+    assert_eq!(
+        received.lost,
+        model.keys().map(|run| lost(*run)).sum::<u64>()
+    );
+    // And by time: whatever the clocks of the runs were, no event is hidden.
+    let mut query = PageQuery {
+        since: Some(since),
+        limit: 9,
+        ..PageQuery::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = instance.page(&query).await.unwrap();
+        found.extend(
+            page.envelopes
+                .iter()
+                .map(|it| of_run(&it.json().to_string())),
+        );
+        match page.next_offset {
+            Some(next) => query.offset = Some(next),
+            None => break,
+        }
+    }
+    let expected: Vec<_> = all()
+        .filter(|(run, seq)| since <= time(*run, *seq))
+        .collect();
+    assert_eq!(found, expected, "since {since}");
+}
+
+fn block_of_other() -> Block {
+    block(9, 0, 1..=1)
+}
+
+#[test]
+fn whatever_is_stored_is_read_once_and_the_rest_is_lost() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let forge = runtime.block_on(Forge::new(&server));
+    let case = AtomicUsize::new(0);
+    let config = Config {
+        cases: 24,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let layouts = (steps(), 0..6_usize, 4_800..10_000_u64);
+    let checked = TestRunner::new(config).run(&layouts, |(steps, deleted, since)| {
+        let name = format!("shop-{}", case.fetch_add(1, Ordering::Relaxed));
+        let layout = Layout::of(&steps);
+        runtime.block_on(check(&server, &forge, &name, &layout, deleted, since));
+        Ok(())
+    });
+    if let Err(failure) = checked {
+        panic!("{failure}");
     }
 }
