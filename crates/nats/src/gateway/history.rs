@@ -12,7 +12,7 @@
 //! passes over those of others. The order of runs is that of their first blocks.
 
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
@@ -105,6 +105,8 @@ struct Shared {
     instance: InstanceName,
     /// The runs, as of the last look.
     spans: Mutex<Vec<Span>>,
+    /// The run that is served from memory.
+    present: OnceLock<Epoch>,
     /// Behind which place reading ended last, and at which seq: it continues there, mostly.
     hint: Mutex<Option<(Epoch, u64, u64)>>,
 }
@@ -135,8 +137,14 @@ impl Blocks {
             subject: instance.blocks_subject(partitions),
             instance: instance.clone(),
             spans: Mutex::default(),
+            present: OnceLock::new(),
             hint: Mutex::default(),
         })))
+    }
+
+    /// This run is served from memory from now on: no other one follows it.
+    pub(crate) fn serve(&self, epoch: Epoch) {
+        let _ = self.0.present.set(epoch);
     }
 
     /// The first block at that place or behind it.
@@ -645,7 +653,8 @@ impl Walk<'_> {
 impl History for Blocks {
     fn bounds(&self) -> BoxFuture<'_, Result<Vec<HistoryBounds>, HistoryError>> {
         Box::pin(async {
-            let spans = self.spans().await?;
+            let mut spans = self.spans().await?;
+            spans.sort_by_key(|it| self.0.present.get() == Some(&it.epoch));
             Ok(spans
                 .iter()
                 .map(|span| HistoryBounds {

@@ -83,6 +83,7 @@ impl Instance {
         caller: Caller,
     ) -> Result<Self, ApiError> {
         let (ring, position) = begin(retention, &blocks, last, epoch).await?;
+        blocks.serve(position.epoch);
         let session = TelemetrySession::new(ring.clone());
         let api = ApiService::new(session).with_archive(blocks.clone());
         let (over, is_over) = watch::channel(false);

@@ -364,20 +364,21 @@ async fn check(
         .await
         .unwrap();
     let mut model = BTreeMap::<u64, BTreeSet<u64>>::new();
-    // A run whose first block is deleted began before all that is left.
+    // A run whose first block is deleted began before all that is left. The last one is served from memory.
     let mut order = Vec::new();
     for (n, block) in layout.blocks.iter().enumerate().skip(deleted) {
         let Some(block) = block else {
             continue;
         };
         if !model.contains_key(&block.run) {
-            order.push((block.previous == 0, n, block.run));
+            let is_last = block.run == layout.runs;
+            order.push((is_last, block.previous == 0, n, block.run));
         }
         let seqs = model.entry(block.run).or_default();
         seqs.extend(block.seqs.clone());
     }
     order.sort_unstable();
-    let order: Vec<_> = order.into_iter().map(|it| it.2).collect();
+    let order: Vec<_> = order.into_iter().map(|it| it.3).collect();
     let lost = |run: u64| model[&run].last().unwrap() - model[&run].len() as u64;
     let small = NatsFleet::open(&server.options(), SMALL).await.unwrap();
     let instance = small.open(name).await.unwrap();
