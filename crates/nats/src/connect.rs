@@ -162,6 +162,11 @@ impl Connection {
         *self.is_connected.borrow()
     }
 
+    /// What is to be said while it is broken.
+    pub(crate) fn unreachable(&self) -> String {
+        format!("the NATS server {} cannot be reached", self.url)
+    }
+
     /// Waits until the connection is there.
     ///
     /// # Cancel safety

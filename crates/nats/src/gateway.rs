@@ -176,10 +176,7 @@ impl Fleet for NatsFleet {
     fn readiness(&self) -> Result<(), NotReady> {
         match self.connection.is_connected() {
             true => Ok(()),
-            false => {
-                let url = self.connection.url();
-                Err(NotReady(format!("the NATS server {url} cannot be reached")))
-            }
+            false => Err(NotReady(self.connection.unreachable())),
         }
     }
 }

@@ -363,10 +363,11 @@ impl Blocks {
             spans.push(span);
         }
         // And with what was stored since.
-        if spans.is_empty() {
-            add(&mut spans, &first.0, &first.1);
-        }
         let mut left = MOST_NEAR;
+        if spans.is_empty() {
+            self.look_ahead(&mut spans, first, newest.0.at, &mut left)
+                .await?;
+        }
         while let Some(end) = spans.iter().max_by_key(|it| it.last).copied()
             && end.last < newest.0.at
         {
@@ -377,14 +378,14 @@ impl Blocks {
             let (low, high) = (end.last + 1, newest.0.at);
             let is_next = |it: &Head| it.epoch != end.epoch;
             let (next, before) = self.find(None, low, high, is_next).await?;
-            for (stored, head) in before.iter().chain(&next) {
-                add(&mut spans, stored, head);
+            if let Some((stored, head)) = before {
+                add(&mut spans, &stored, &head);
             }
-            let Some((begun, Head { epoch, .. })) = next else {
+            let Some(begun) = next else {
                 break;
             };
             // The run may have begun before the place that was found, and the one before it end behind that.
-            let (mut at, mut near) = (begun.at, NEAR);
+            let (mut at, mut near) = (begun.0.at, NEAR);
             while 0 < near
                 && 0 < left
                 && let Some((stored, head)) = self.previous(None, at, low).await?
@@ -398,21 +399,34 @@ impl Blocks {
                 left -= 1;
                 add(&mut spans, &stored, &head);
             }
-            (at, near) = (begun.at, NEAR);
-            while 0 < near
-                && 0 < left
-                && let Some((stored, head)) = self.next_of(None, at + 1, high).await?
-            {
-                at = stored.at;
-                near = if head.epoch == epoch { near - 1 } else { NEAR };
-                left -= 1;
-                add(&mut spans, &stored, &head);
-            }
+            self.look_ahead(&mut spans, begun, high, &mut left).await?;
         }
         // What is deleted comes before all that is left, so a run of which something is deleted began earlier.
         spans.sort_unstable_by_key(|it| (it.is_whole, it.first));
         self.known().clone_from(&spans);
         Ok(spans)
+    }
+
+    /// Adds a block, and those behind it until some in a row are of its run.
+    async fn look_ahead(
+        &self,
+        spans: &mut Vec<Span>,
+        (stored, head): (Stored, Head),
+        last: u64,
+        left: &mut u64,
+    ) -> Result<(), HistoryError> {
+        add(spans, &stored, &head);
+        let (epoch, mut at, mut near) = (head.epoch, stored.at, NEAR);
+        while 0 < near
+            && 0 < *left
+            && let Some((stored, head)) = self.next_of(None, at + 1, last).await?
+        {
+            at = stored.at;
+            near = if head.epoch == epoch { near - 1 } else { NEAR };
+            *left -= 1;
+            add(spans, &stored, &head);
+        }
+        Ok(())
     }
 
     async fn read_now(&self, query: &HistoryQuery) -> Result<HistoryBatch, HistoryError> {

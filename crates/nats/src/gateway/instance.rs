@@ -17,7 +17,7 @@ use tapline_api::{
     StreamQuery, Trace,
 };
 use tapline_archive::block::{DecodedBlock, Meta};
-use tapline_events::{EventStream, Filter};
+use tapline_events::{Cursor, EventStream, Filter};
 use tapline_oapi::data::PlatformApiCall;
 use tapline_oapi::{
     BatchResult, Category, ConfigRequest, Envelope, LineError, PublishRequest, State,
@@ -25,7 +25,7 @@ use tapline_oapi::{
 use tapline_telemetry::{Session, SessionState, TelemetryConfig, TelemetrySession};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::control::{Answer, Caller, Operation};
 use crate::error::with_sources;
@@ -38,6 +38,10 @@ use crate::name::InstanceName;
 /// How often the broker is asked for blocks that it has and that were not delivered, and after which pause.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// A cursor ahead of the newest event is waited for so long, and looked at so often.
+const LAG: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// An instance. Dropped, it is watched no more.
 pub struct Instance {
@@ -513,6 +517,7 @@ impl Backend for Instance {
         &self,
         query: &StreamQuery,
     ) -> Result<Opened<SessionSubscription>, ApiError> {
+        self.reached(query).await?;
         Backend::subscribe(&self.api, query).await
     }
 
@@ -529,6 +534,32 @@ impl Backend for Instance {
 }
 
 impl Instance {
+    /// Waits for the event at the cursor: another gateway, or the instance itself, may have given it to the client before
+    /// the broker has delivered it here.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Broker`] where the broker cannot be reached, so that the client asks another gateway.
+    async fn reached(&self, query: &StreamQuery) -> Result<(), ApiError> {
+        let asked = query.after.as_deref().and_then(|it| it.parse().ok());
+        let Some(Cursor { seq, epoch }) = asked else {
+            return Ok(());
+        };
+        if epoch.is_some_and(|it| it != Backend::epoch(self)) {
+            return Ok(());
+        }
+        let is_ahead = || Backend::retained(self).head < seq;
+        let deadline = Instant::now() + LAG;
+        while is_ahead() && Instant::now() < deadline && !self.is_over() {
+            sleep(LOOK).await;
+        }
+        let connection = &self.caller.0;
+        match is_ahead() && !connection.is_connected() {
+            true => Err(ApiError::Broker(connection.unreachable().into())),
+            false => Ok(()),
+        }
+    }
+
     async fn call(
         &self,
         operation: Operation,

@@ -17,6 +17,7 @@ use tapline_telemetry::TelemetrySession;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::proxy::Proxy;
 use crate::rig::{PATIENCE, Rig, event, noise, options, stream};
 use crate::server::Server;
 
@@ -327,6 +328,52 @@ async fn a_gateway_outlives_the_broker() {
         assert!(Arc::ptr_eq(&same, &client.instance));
     }
     assert!(fleet.readiness().is_ok());
+}
+
+#[tokio::test]
+async fn a_client_that_comes_from_a_faster_gateway_gets_what_follows() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    rig.publish_some(100);
+    rig.settled(100).await;
+    let fast = fleet(&server).await;
+    let proxy = Proxy::new(server.port).await;
+    let slow = NatsFleet::open(&proxy.options(), GATEWAY_RETENTION).await;
+    let slow = slow.unwrap();
+    let mut client = Client::all(&fast, "shop").await;
+    let mut other = Client::all(&slow, "shop").await;
+    assert_eq!(client.events(100).await, other.events(100).await);
+    for (round, form) in [(0, true), (1, false)] {
+        proxy.cut();
+        rig.publish_some(50);
+        let head = 150 + 50 * round;
+        rig.settled(head).await;
+        assert_eq!(client.events(50).await.len(), 50);
+        let cursor = match form {
+            true => format!("{head}-{}", rig.epoch()),
+            false => head.to_string(),
+        };
+        // Without the broker it says so, rather than that there is no such event.
+        let refused = other.instance.subscribe(&after(&cursor)).await.err();
+        assert_eq!(refused.unwrap().code().as_str(), "unavailable");
+        proxy.mend();
+        let resumed = loop {
+            match other.instance.subscribe(&after(&cursor)).await {
+                Ok(opened) => break opened.hello,
+                Err(error) => assert_eq!(error.code().as_str(), "unavailable"),
+            }
+        };
+        assert_eq!(
+            (resumed.reason, resumed.used),
+            (HelloReason::Resumed, head),
+            "{resumed:?}"
+        );
+    }
+    // One that nothing has, after a while.
+    let hello = Client::open(&slow, "shop", &after("900")).await.hello;
+    assert_eq!(hello.reason, HelloReason::Ahead);
 }
 
 #[tokio::test]
