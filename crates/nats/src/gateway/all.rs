@@ -2,7 +2,8 @@
 //!
 //! A task for each partition reads its blocks in their order: first what is stored, then what the gateway's consumer
 //! delivers. A position in it is a place in each partition, so a cursor is as long as there are partitions, however many
-//! instances there are.
+//! instances there are. Where whole names are asked for, only their partitions are read, and of what is stored in a partition
+//! with one of them only its blocks.
 //!
 //! # What is deleted
 //!
@@ -11,10 +12,11 @@
 //! one, the reader ends, and one that begins at its cursor says that something is missing. There is no account of it: of
 //! which instances the blocks were is not known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Info, Stream};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -166,6 +168,7 @@ impl AllReader {
         let asked = asked
             .map(|text| Cursor::parse(text, partitions))
             .transpose()?;
+        let names = whole_names(query);
         let query = Arc::new(query.clone());
         let (sender, batches) = mpsc::channel(QUEUE);
         let mut tasks = JoinSet::new();
@@ -175,8 +178,20 @@ impl AllReader {
         };
         let mut is_evicted = false;
         for partition in partitions.iter() {
+            let here = names.as_ref().map(|names| {
+                let names = names.iter().filter(|it| partitions.of(it) == partition);
+                names.collect::<Vec<_>>()
+            });
+            let subject = match here.as_deref() {
+                Some([name]) => name.blocks_subject(partitions),
+                _ => stream_subject(partition),
+            };
+            let is_read = here.is_none_or(|names| !names.is_empty());
             let follower = follower(partition);
-            let live = follower.all().await?;
+            let live = match is_read {
+                true => Some(follower.all().await?),
+                false => None,
+            };
             let stream = connection
                 .jetstream()
                 .get_stream_no_info(stream_name(partition))
@@ -186,6 +201,11 @@ impl AllReader {
             let of = created(&info);
             let oldest = info.state.first_sequence.saturating_sub(1);
             let newest = info.state.last_sequence;
+            let Some(live) = live else {
+                // Nothing of it is asked for.
+                cursor.at.push(At { of, place: newest });
+                continue;
+            };
             let mut begins_at_oldest = false;
             let place = match (&asked, query.replay) {
                 (Some(cursor), _) => {
@@ -214,7 +234,7 @@ impl AllReader {
                 partition,
                 stream,
                 of,
-                subject: stream_subject(partition),
+                subject,
                 at: place,
                 begins_at_oldest,
                 within: within.map(|(_, seq)| (place + 1, seq)),
@@ -290,6 +310,13 @@ impl FleetReader for AllReader {
     }
 }
 
+/// The names that are asked for, where none is a pattern.
+fn whole_names(query: &FleetQuery) -> Option<BTreeSet<InstanceName>> {
+    let names = query.instances.iter().map(|it| it.as_str().parse().ok());
+    let names: BTreeSet<_> = names.collect::<Option<_>>()?;
+    (!names.is_empty()).then_some(names)
+}
+
 async fn info(stream: &Stream<()>) -> Result<Info, HistoryError> {
     stream.get_info().await.map_err(HistoryError::new)
 }
@@ -306,8 +333,9 @@ struct Reading {
     stream: Stream<()>,
     /// When it was created.
     of: u64,
+    /// Of what is read, unless it is delivered.
     subject: String,
-    /// The place of the last block that was read.
+    /// Up to this place, everything was read.
     at: u64,
     /// Whether nothing was read yet, and it is to begin at the oldest block, whichever that is by then.
     begins_at_oldest: bool,
@@ -353,55 +381,69 @@ impl Reading {
         }
     }
 
-    /// Reads what is stored behind the position.
+    /// Reads what is stored behind the position, for as long as that takes.
     async fn catch_up(
         &mut self,
         live: &broadcast::Receiver<(InstanceName, Stored)>,
     ) -> Result<(), End> {
         loop {
-            if live.is_closed() {
-                return Err(End::Stream);
-            }
-            match self.read_next().await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
+            let error = match self.read_stored(live).await {
+                Ok(()) => return Ok(()),
                 Err(Fault::End(end)) => return Err(end),
-                Err(Fault::Broker(error)) => {
-                    let (partition, error) = (self.partition, with_sources(&error));
-                    tracing::warn!(
-                        partition,
-                        error,
-                        "stored blocks cannot be read; trying again"
-                    );
-                    if self.sender.is_closed() {
-                        return Err(End::Left);
-                    }
-                    sleep(PAUSE).await;
-                }
+                Err(Fault::Broker(error)) => error,
+            };
+            let (partition, error) = (self.partition, with_sources(&error));
+            tracing::warn!(
+                partition,
+                error,
+                "stored blocks cannot be read; trying again"
+            );
+            if self.sender.is_closed() {
+                return Err(End::Left);
             }
+            sleep(PAUSE).await;
         }
     }
 
-    /// Reads the next block that is stored. Whether there is one.
-    async fn read_next(&mut self) -> Result<bool, Fault> {
+    /// Reads what is stored behind the position.
+    async fn read_stored(
+        &mut self,
+        live: &broadcast::Receiver<(InstanceName, Stored)>,
+    ) -> Result<(), Fault> {
+        let last = self.check().await?;
+        while let Some(message) = self.next_stored(live).await? {
+            let stored = Stored::new(message.sequence, message.headers, message.payload);
+            match InstanceName::of_subject(&message.subject) {
+                Ok(instance) => self.pass(instance, stored).await?,
+                Err(_) => self.at = stored.at,
+            }
+        }
+        self.check().await?;
+        // The others up to there are of instances that are not asked for.
+        self.at = self.at.max(last);
+        Ok(())
+    }
+
+    async fn next_stored(
+        &self,
+        live: &broadcast::Receiver<(InstanceName, Stored)>,
+    ) -> Result<Option<StreamMessage>, Fault> {
+        if live.is_closed() {
+            return Err(End::Stream.into());
+        }
         let next = next_message(&self.stream, &self.subject, self.at + 1).await?;
-        if next.as_ref().is_none_or(|it| it.sequence != self.at + 1) {
-            // Those in between were deleted, or the places are of another stream.
+        // Those in between were deleted, or are of others. What is deleted of an instance that was read is counted by its
+        // next block.
+        let is_far = next.as_ref().is_some_and(|it| it.sequence != self.at + 1);
+        let reads_all = self.subject == stream_subject(self.partition);
+        if is_far && (reads_all || self.known.is_empty()) {
             self.check().await?;
         }
-        let Some(message) = next else {
-            return Ok(false);
-        };
-        let stored = Stored::new(message.sequence, message.headers, message.payload);
-        match InstanceName::of_subject(&message.subject) {
-            Ok(instance) => self.pass(instance, stored).await?,
-            Err(_) => self.at = stored.at,
-        }
-        Ok(true)
+        Ok(next)
     }
 
-    /// Whether the stream is the same, and has all that follows the position.
-    async fn check(&self) -> Result<(), Fault> {
+    /// Whether the stream is the same, and has all that follows the position. Gives its last place.
+    async fn check(&self) -> Result<u64, Fault> {
         let info = info(&self.stream).await?;
         if created(&info) != self.of || info.state.last_sequence < self.at {
             return Err(End::Stream.into());
@@ -409,7 +451,7 @@ impl Reading {
         let is_evicted = self.at + 1 < info.state.first_sequence;
         match is_evicted && !self.begins_at_oldest {
             true => Err(End::Evicted.into()),
-            false => Ok(()),
+            false => Ok(info.state.last_sequence),
         }
     }
 

@@ -317,8 +317,10 @@ impl Layout {
     }
 
     fn add(&mut self, run: u64, events: u64, hole: u64, again: u64) {
+        let before = self.blocks.iter().rev().flatten().find(|it| it.run == run);
+        let again = again.min(before.map_or(0, |it| 1 + it.seqs.end() - it.seqs.start()));
         let last = self.last.entry(run).or_default();
-        let first = (*last + 1 + hole).saturating_sub(again).max(1);
+        let first = (*last + 1 + hole) - again;
         let seqs = first..=first + events + again - 1;
         let block = block(run, (*last).min(first - 1), seqs);
         *last = (*last).max(*block.seqs.end());

@@ -189,3 +189,44 @@ async fn without_the_broker_a_reader_is_refused_in_time() {
     let mut account = Account::default();
     account.read(&mut *reader, 1).await;
 }
+
+#[tokio::test]
+async fn only_the_blocks_of_a_whole_name_are_read_and_all_of_them() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let forge = Forge::new(&server).await;
+    for n in 1..=40 {
+        forge.store("other", &block(2, n - 1, n..=n)).await;
+        if n % 10 == 0 {
+            let n = n / 10;
+            forge.store("shop", &block(1, n - 1, n..=n)).await;
+        }
+    }
+    let fleet = fleet(&server).await;
+    let of_one = |after: Option<&str>| FleetQuery {
+        after: after.map(str::to_owned),
+        ..many(&[("replay", "all"), ("instances", "shop")])
+    };
+    let mut reader = fleet.read(&of_one(None)).await.unwrap();
+    let mut account = Account::default();
+    account.read(&mut *reader, 4).await;
+    for n in 5..=8 {
+        forge.store("shop", &block(1, n - 1, n..=n)).await;
+        forge
+            .store("other", &block(2, 35 + n, 36 + n..=36 + n))
+            .await;
+    }
+    account.read(&mut *reader, 8).await;
+    assert_eq!(account.events.len(), 1);
+    assert_eq!(account.events["shop"], (1..=8).collect::<Vec<_>>());
+    assert!(account.lost.is_empty());
+    for (n, cursor) in account.cursors.iter().enumerate().take(7) {
+        let mut resumed = fleet.read(&of_one(Some(cursor))).await.unwrap();
+        assert!(!resumed.is_evicted());
+        let mut rest = Account::default();
+        rest.read(&mut *resumed, 7 - n as u64).await;
+        assert_eq!(rest.events["shop"], (n as u64 + 2..=8).collect::<Vec<_>>());
+        assert!(rest.lost.is_empty());
+    }
+}
