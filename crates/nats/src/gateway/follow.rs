@@ -37,6 +37,10 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// For how long the server is asked for messages at a time.
 const PULL: Duration = Duration::from_secs(30);
 
+/// So many bytes are on their way at a time, and half as much again: more than the largest message has, and with 16
+/// partitions less than the 64 MiB behind which a server closes a connection as too slow.
+const PULL_BYTES: usize = 2 * 1024 * 1024;
+
 /// The server forgets a consumer that has asked for nothing for so long.
 const ABANDONED: Duration = Duration::from_secs(60);
 
@@ -296,6 +300,7 @@ impl Shared {
             .await?;
         let name = consumer.cached_info().name.clone();
         let messages = consumer.stream().heartbeat(HEARTBEAT).expires(PULL);
+        let messages = messages.max_bytes_per_batch(PULL_BYTES);
         let mut messages = messages.messages().await?;
         *next = Some(Next { of, at: start });
         self.applied.send_replace(number);
