@@ -160,10 +160,12 @@ impl Past {
                 filter,
                 ..
             } = self;
-            let next = ledger.position() + 1;
-            if found.end < next {
+            // A cursor of an earlier epoch may be any number.
+            let position = ledger.position();
+            if found.end <= position {
                 break;
             }
+            let next = position + 1;
             if let Some(gone) = found.missing.front()
                 && *gone.start() <= next
             {
@@ -264,7 +266,7 @@ impl Past {
         let position = self.ledger.position();
         let mut query = HistoryQuery {
             epoch: self.epoch,
-            seqs: position + 1..=u64::MAX,
+            seqs: position.saturating_add(1)..=u64::MAX,
             order: Order::Asc,
             filter: self.filter.clone(),
             since: None,
@@ -319,7 +321,7 @@ pub(crate) fn evicted_after(
         0 => retained.head + 1,
         oldest => oldest,
     };
-    let evicted = position + 1..=oldest - 1;
+    let evicted = position.saturating_add(1)..=oldest - 1;
     (!evicted.is_empty()).then_some(evicted)
 }
 

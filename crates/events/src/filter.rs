@@ -194,6 +194,11 @@ impl TypePattern {
             .sum()
     }
 
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Whether the whole of `name` fits.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.text.split_once('*') else {

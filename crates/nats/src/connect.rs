@@ -29,6 +29,7 @@ pub struct Connection {
     is_connected: watch::Receiver<bool>,
     last_error: watch::Receiver<Option<String>>,
     url: String,
+    request_timeout: Duration,
 }
 
 impl Connection {
@@ -106,6 +107,7 @@ impl Connection {
             is_connected,
             last_error,
             url,
+            request_timeout: options.request_timeout,
         })
     }
 
@@ -122,6 +124,11 @@ impl Connection {
     /// The servers, joined by commas.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How long the server may take for an answer.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
     }
 
     /// What the server has complained about last, such as a right that these credentials lack. A request that it does
@@ -151,6 +158,11 @@ impl Connection {
     /// Whether it is not broken now.
     pub fn is_connected(&self) -> bool {
         *self.is_connected.borrow()
+    }
+
+    /// What is to be said while it is broken.
+    pub(crate) fn unreachable(&self) -> String {
+        format!("the NATS server {} cannot be reached", self.url)
     }
 
     /// Waits until the connection is there.

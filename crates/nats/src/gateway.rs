@@ -14,7 +14,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tapline_api::{
-    ApiError, Fleet, FleetQuery, FleetReader, InstancePart, InstanceQuery, NotReady, Retention,
+    ApiError, Fleet, FleetQuery, FleetReader, HistoryError, InstancePart, InstanceQuery, NotReady,
+    Retention,
 };
 use tokio::task::JoinHandle;
 
@@ -107,15 +108,17 @@ impl NatsFleet {
     }
 
     async fn begin(&self, name: &InstanceName) -> Result<Instance, ApiError> {
-        let blocks = Blocks::new(&self.connection, self.partitions, name).await?;
+        let blocks = Blocks::new(&self.connection, self.partitions, name)
+            .await
+            .map_err(broker)?;
         // Cheap, and most names that are wrong are found here.
         let epoch = self.registry.epoch(name);
-        if epoch.is_none() && blocks.last().await?.is_none() {
+        if epoch.is_none() && blocks.last().await.map_err(broker)?.is_none() {
             return Err(ApiError::UnknownInstance(name.to_string()));
         }
         // Everything that is stored from here on is delivered; what was stored before is read.
-        let watch = self.follower(self.partitions.of(name)).watch(name).await;
-        let last = blocks.last().await?;
+        let watch = self.follower(self.partitions.of(name)).watch(name).await?;
+        let last = blocks.newest().await.map_err(broker)?;
         let epoch = match &last {
             Some(_) => epoch.unwrap_or(tapline_api::Epoch::from_bits(0)),
             None => epoch.ok_or_else(|| ApiError::UnknownInstance(name.to_string()))?,
@@ -175,12 +178,13 @@ impl Fleet for NatsFleet {
     fn readiness(&self) -> Result<(), NotReady> {
         match self.connection.is_connected() {
             true => Ok(()),
-            false => {
-                let url = self.connection.url();
-                Err(NotReady(format!("the NATS server {url} cannot be reached")))
-            }
+            false => Err(NotReady(self.connection.unreachable())),
         }
     }
+}
+
+fn broker(error: HistoryError) -> ApiError {
+    ApiError::Broker(error.into())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -101,7 +101,7 @@ impl<'a> Archive<'a> {
             };
             let is_present = at.epoch == self.present;
             let seqs = match is_present {
-                false => after + 1..=u64::MAX,
+                false => after.saturating_add(1)..=u64::MAX,
                 true => match evicted_after(stream, after) {
                     Some(evicted) if bounds.oldest <= *evicted.end() => evicted,
                     _ => return Ok(ControlFlow::Continue(())),
@@ -149,8 +149,8 @@ impl<'a> Archive<'a> {
                 // Without a bound of its own, a walk asks for what is there.
                 let is_bounded = query.after_seq().is_some() && at.after.is_some();
                 let first = match at.after {
-                    Some(after) if is_bounded => after + 1,
-                    _ => bounds.oldest.max(at.after.unwrap_or(0) + 1),
+                    Some(after) if is_bounded => after.saturating_add(1),
+                    _ => bounds.oldest.max(at.after.unwrap_or(0).saturating_add(1)),
                 };
                 let below = at.bound.unwrap_or(u64::MAX);
                 let seqs = first..=below.saturating_sub(1);

@@ -453,7 +453,7 @@ fn a_cursor_of_an_earlier_run_resumes_there_and_continues_in_each_later_one() {
     );
 
     // At the end of its run, and beyond what the archive has of it.
-    for seq in [30, 31, 1000] {
+    for seq in [30, 31, 1000, u64::MAX] {
         let (_, _, got, _) = follow(&third, &of(seq, &second));
         assert_eq!(got[0], Got::Epoch(third.epoch(), seq, true));
         assert_eq!(got[1..], events(1..=50));
@@ -675,6 +675,13 @@ fn pages_reach_back_to_earlier_runs_by_time_and_by_cursor() {
         // Without either, a page is of the present run.
         let (got, _) = walk(&api, &format!("limit={limit}&order=desc"));
         assert_eq!(got.len(), 50);
+    }
+    // Beyond what the archive has of that run, there is nothing of it.
+    for seq in [1000, u64::MAX] {
+        for order in ["", "&order=desc"] {
+            let (got, lost) = walk(&api, &format!("after={seq}-{}{order}", first.epoch()));
+            assert_eq!((got.len(), lost), (80, 0), "{seq}{order}");
+        }
     }
     let unknown = query::page("after=3-0000000000000007").unwrap();
     let refused = block_on(api.page(&unknown)).unwrap_err();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -181,6 +182,80 @@ async fn clients_lose_nothing_while_gateways_and_the_broker_are_killed() {
         exported(server, last);
     }
     drop(first);
+}
+
+/// An event of some 2,000 bytes that hardly compresses.
+fn noise(seed: u64) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        format!("{state:016x}")
+    };
+    let text: String = (0..125).map(|_| next()).collect();
+    format!("{{\"type\":\"step\",\"category\":\"control\",\"data\":\"{text}\"}}\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_stood_still_loses_nothing_and_stays_small() {
+    const BATCHES: u64 = 20;
+    const LINES: u64 = 100;
+    // The server closes the connection of a client that does not answer for a second.
+    let limits = "ping_interval: \"500ms\"\nping_max: 2\n";
+    let Some(nats) = Nats::start_with("fleet-slow", limits) else {
+        return;
+    };
+    let names = ["one", "two", "three"];
+    let instances = names.map(|name| instance(&nats, name, &[]));
+    let gateway = gateway(&nats, "127.0.0.1:0", &[]);
+    listed(&gateway, 3);
+    let gateways = [gateway.address().to_owned(), gateway.address().to_owned()];
+    let last = BATCHES * LINES;
+    let following = names.map(|name| tokio::spawn(follow_all(gateways.clone(), name, last)));
+    let fleet = tokio::spawn(follow_fleet(gateways.clone(), 3 * last));
+    // A client that reads nothing before the end.
+    let at = format!("{}/instances/one", gateway.address());
+    let mut narrow = in_time(Follower::open_narrow(&at, "&replay=all"))
+        .await
+        .unwrap();
+    sleep(Duration::from_millis(300)).await;
+    let before = gateway.running.resident();
+    gateway.running.signal(Signal::STOP);
+    let publishing = instances.each_ref().map(|server| {
+        let address = server.address().to_owned();
+        tokio::spawn(async move {
+            let mut caller = in_time(Caller::connect(&address)).await.unwrap();
+            for batch in 0..BATCHES {
+                let lines: String = (0..LINES).map(|n| noise(batch * LINES + n)).collect();
+                in_time(caller.publish(&lines)).await.unwrap();
+            }
+        })
+    });
+    for publishing in publishing {
+        in_time(publishing).await.unwrap();
+    }
+    for server in &instances {
+        exported(server, last);
+    }
+    sleep(Duration::from_secs(2)).await;
+    gateway.running.signal(Signal::CONT);
+    for following in following {
+        in_time(following).await.unwrap();
+    }
+    in_time(fleet).await.unwrap();
+    let mut position = 0;
+    while position < last {
+        let frame = narrow.expect().await;
+        assert_ne!(frame.name, "gap", "{}", frame.data);
+        if let Some(seq) = frame.seq() {
+            assert_eq!(seq, position + 1);
+            position = seq;
+        }
+    }
+    // Three rings of 16 MiB at most, and what is on its way.
+    let more = gateway.running.resident().saturating_sub(before) / 1024 / 1024;
+    assert!(more < 160, "{more} MiB more");
 }
 
 #[test]

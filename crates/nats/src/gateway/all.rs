@@ -2,17 +2,27 @@
 //!
 //! A task for each partition reads its blocks in their order: first what is stored, then what the gateway's consumer
 //! delivers. A position in it is a place in each partition, so a cursor is as long as there are partitions, however many
-//! instances there are.
+//! instances there are. Where whole names are asked for, only their partitions are read, and of what is stored in a partition
+//! with one of them only its blocks.
+//!
+//! # What is deleted
+//!
+//! Places in a stream say nothing about another stream that has its name, and nothing of what was deleted behind them. So a
+//! cursor also says when each stream was created. Where blocks are deleted before they are read, or the stream is another
+//! one, the reader ends, and one that begins at its cursor says that something is missing. There is no account of it: of
+//! which instances the blocks were is not known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{Info, Stream};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use tapline_api::{
-    ApiError, BoxFuture, FleetEvent, FleetItem, FleetQuery, FleetReader, QueryError, Replay,
+    ApiError, BoxFuture, FleetEvent, FleetItem, FleetQuery, FleetReader, HistoryError, QueryError,
+    Replay,
 };
 use tapline_events::{Epoch, Filter, Lost};
 use tokio::sync::{broadcast, mpsc};
@@ -21,6 +31,7 @@ use tokio::time::sleep;
 
 use crate::connect::Connection;
 use crate::error::with_sources;
+use crate::gateway::broker;
 use crate::gateway::follow::Follower;
 use crate::gateway::history::{Stored, next_message};
 use crate::name::{InstanceName, Partitions, stream_name, stream_subject};
@@ -32,15 +43,23 @@ const QUEUE: usize = 8;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The first byte of a cursor.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A position in all partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// In each partition, the place of the last block that was read whole.
-    at: Vec<u64>,
+    at: Vec<At>,
     /// Of one partition also the block behind that, up to this seq.
     within: Option<(u32, u64)>,
+}
+
+/// A position in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct At {
+    /// When its stream was created, in milliseconds since the Unix epoch.
+    of: u64,
+    /// The place of the last block that was read whole.
+    place: u64,
 }
 
 impl Cursor {
@@ -59,7 +78,14 @@ impl Cursor {
         if count != u64::from(partitions.count()) {
             return Err(wrong("it is of a fleet with another number of partitions"));
         }
-        let at = (0..count).map(|_| next()).collect::<Result<_, _>>()?;
+        let base = next()?;
+        let mut at = || {
+            Ok(At {
+                of: base.saturating_add(next()?),
+                place: next()?,
+            })
+        };
+        let at = (0..count).map(|_| at()).collect::<Result<_, _>>()?;
         let within = match next()? {
             0 => None,
             partition => Some((u32::try_from(partition - 1).unwrap_or(u32::MAX), next()?)),
@@ -75,8 +101,12 @@ impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut bytes = vec![VERSION];
         write(&mut bytes, self.at.len() as u64);
+        // They were created at about the same time.
+        let base = self.at.iter().map(|it| it.of).min().unwrap_or(0);
+        write(&mut bytes, base);
         for at in &self.at {
-            write(&mut bytes, *at);
+            write(&mut bytes, at.of - base);
+            write(&mut bytes, at.place);
         }
         match self.within {
             None => write(&mut bytes, 0),
@@ -123,7 +153,7 @@ pub(crate) struct AllReader {
     cursor: Cursor,
     is_evicted: bool,
     batches: mpsc::Receiver<Batch>,
-    #[expect(dead_code, reason = "aborted when it is dropped")]
+    /// One for each partition that is read. The first that ends ends the reader.
     tasks: JoinSet<()>,
 }
 
@@ -138,7 +168,7 @@ impl AllReader {
         let asked = asked
             .map(|text| Cursor::parse(text, partitions))
             .transpose()?;
-        let broker = |error: async_nats::Error| ApiError::Broker(error);
+        let names = whole_names(query);
         let query = Arc::new(query.clone());
         let (sender, batches) = mpsc::channel(QUEUE);
         let mut tasks = JoinSet::new();
@@ -148,42 +178,80 @@ impl AllReader {
         };
         let mut is_evicted = false;
         for partition in partitions.iter() {
+            let here = names.as_ref().map(|names| {
+                let names = names.iter().filter(|it| partitions.of(it) == partition);
+                names.collect::<Vec<_>>()
+            });
+            let subject = match here.as_deref() {
+                Some([name]) => name.blocks_subject(partitions),
+                _ => stream_subject(partition),
+            };
+            let is_read = here.is_none_or(|names| !names.is_empty());
             let follower = follower(partition);
-            let live = follower.all().await;
+            let live = match is_read {
+                true => Some(follower.all().await?),
+                false => None,
+            };
             let stream = connection
                 .jetstream()
                 .get_stream_no_info(stream_name(partition))
-                .await;
-            let stream = stream.map_err(|error| broker(error.into()))?;
-            let state = stream
-                .get_info()
                 .await
-                .map_err(|error| broker(error.into()))?
-                .state;
-            let at = match (&asked, query.replay) {
+                .map_err(|error| broker(HistoryError::new(error)))?;
+            let info = info(&stream).await.map_err(broker)?;
+            let of = created(&info);
+            let oldest = info.state.first_sequence.saturating_sub(1);
+            let newest = info.state.last_sequence;
+            let Some(live) = live else {
+                // Nothing of it is asked for.
+                cursor.at.push(At { of, place: newest });
+                continue;
+            };
+            let mut begins_at_oldest = false;
+            let place = match (&asked, query.replay) {
                 (Some(cursor), _) => {
                     let at = cursor.at[partition as usize];
-                    is_evicted |= at + 1 < state.first_sequence || state.last_sequence < at;
-                    // Of a stream that begins anew, everything is new.
-                    if state.last_sequence < at { 0 } else { at }
+                    // Of another stream, everything is new.
+                    begins_at_oldest = at.of != of || at.place < oldest || newest < at.place;
+                    at.place
                 }
-                (None, Some(Replay::All)) => 0,
-                (None, Some(Replay::Live) | None) => state.last_sequence,
+                (None, Some(Replay::All)) => {
+                    begins_at_oldest = true;
+                    oldest
+                }
+                (None, Some(Replay::Live) | None) => newest,
             };
-            cursor.at.push(at);
-            let within = cursor.within.filter(|(it, _)| *it == partition);
+            is_evicted |= asked.is_some() && begins_at_oldest;
+            let mut within = cursor.within.filter(|(it, _)| *it == partition);
+            let place = match begins_at_oldest {
+                true => {
+                    within = None;
+                    oldest
+                }
+                false => place,
+            };
+            cursor.at.push(At { of, place });
             let reading = Reading {
                 partition,
                 stream,
-                subject: stream_subject(partition),
-                at,
-                within: within.map(|(_, seq)| (at + 1, seq)),
+                of,
+                subject,
+                at: place,
+                begins_at_oldest,
+                within: within.map(|(_, seq)| (place + 1, seq)),
                 query: query.clone(),
                 known: HashMap::new(),
                 sender: sender.clone(),
                 _follower: follower,
             };
-            tasks.spawn(reading.run(live));
+            tasks.spawn(async move {
+                let partition = reading.partition;
+                let reason = reading.run(live).await;
+                tracing::debug!(partition, %reason, "a stream of many instances ends");
+            });
+        }
+        if is_evicted {
+            // It is a place in what is not there any more.
+            cursor.within = None;
         }
         Ok(Self {
             cursor,
@@ -198,18 +266,22 @@ impl FleetReader for AllReader {
     fn next(&mut self) -> BoxFuture<'_, Option<Vec<FleetItem>>> {
         Box::pin(async {
             loop {
+                let batch = tokio::select! {
+                    batch = self.batches.recv() => batch,
+                    _ = self.tasks.join_next() => None,
+                };
                 let Batch {
                     partition,
                     at,
                     items,
-                } = self.batches.recv().await?;
+                } = batch?;
                 let mut read = Vec::with_capacity(items.len());
                 let last = items.len().saturating_sub(1);
-                self.cursor.at[partition as usize] = at - 1;
+                self.cursor.at[partition as usize].place = at - 1;
                 for (n, (instance, epoch, seq, what)) in items.into_iter().enumerate() {
                     self.cursor.within = Some((partition, seq));
                     if n == last {
-                        self.cursor.at[partition as usize] = at;
+                        self.cursor.at[partition as usize].place = at;
                         self.cursor.within = None;
                     }
                     let cursor = self.cursor.to_string();
@@ -220,7 +292,7 @@ impl FleetReader for AllReader {
                         cursor,
                     });
                 }
-                self.cursor.at[partition as usize] = at;
+                self.cursor.at[partition as usize].place = at;
                 self.cursor.within = None;
                 if !read.is_empty() {
                     return Some(read);
@@ -238,75 +310,155 @@ impl FleetReader for AllReader {
     }
 }
 
+/// The names that are asked for, where none is a pattern.
+fn whole_names(query: &FleetQuery) -> Option<BTreeSet<InstanceName>> {
+    let names = query.instances.iter().map(|it| it.as_str().parse().ok());
+    let names: BTreeSet<_> = names.collect::<Option<_>>()?;
+    (!names.is_empty()).then_some(names)
+}
+
+async fn info(stream: &Stream<()>) -> Result<Info, HistoryError> {
+    stream.get_info().await.map_err(HistoryError::new)
+}
+
+/// In milliseconds since the Unix epoch.
+fn created(info: &Info) -> u64 {
+    let nanos = info.created.unix_timestamp_nanos();
+    u64::try_from(nanos / 1_000_000).unwrap_or(0)
+}
+
 /// The blocks of one partition.
 struct Reading {
     partition: u32,
     stream: Stream<()>,
+    /// When it was created.
+    of: u64,
+    /// Of what is read, unless it is delivered.
     subject: String,
-    /// The place of the last block that was read.
+    /// Up to this place, everything was read.
     at: u64,
+    /// Whether nothing was read yet, and it is to begin at the oldest block, whichever that is by then.
+    begins_at_oldest: bool,
     /// Of the block at this place, what comes up to this seq was read before.
     within: Option<(u64, u64)>,
     query: Arc<FleetQuery>,
-    /// Up to where each instance was read.
-    known: HashMap<InstanceName, (Epoch, u64)>,
+    /// Up to where each run of each instance was read. The run that was read last is the last one.
+    known: HashMap<InstanceName, Vec<(Epoch, u64)>>,
     sender: mpsc::Sender<Batch>,
     _follower: Arc<Follower>,
 }
 
+/// Why a partition is not read on.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum End {
+    #[error("the client has left")]
+    Left,
+    #[error("blocks were deleted before they were read")]
+    Evicted,
+    #[error("the stream of the broker begins anew")]
+    Stream,
+}
+
 impl Reading {
-    /// Until the client leaves, or the stream cannot be continued.
-    async fn run(mut self, mut live: broadcast::Receiver<(InstanceName, Stored)>) {
+    async fn run(mut self, mut live: broadcast::Receiver<(InstanceName, Stored)>) -> End {
         loop {
-            if self.catch_up().await.is_err() {
-                return;
+            if let Err(end) = self.catch_up(&live).await {
+                return end;
             }
             loop {
                 match live.recv().await {
-                    Ok((instance, stored)) if self.at < stored.at => {
-                        if self.pass(instance, stored).await.is_err() {
-                            return;
+                    Ok((_, stored)) if stored.at <= self.at => {}
+                    Ok((instance, stored)) if stored.at == self.at + 1 => {
+                        if let Err(end) = self.pass(instance, stored).await {
+                            return end;
                         }
                     }
-                    Ok(_) => {}
-                    Err(broadcast::error::RecvError::Lagged(_)) => break,
-                    Err(broadcast::error::RecvError::Closed) => return,
+                    // What is in between was not delivered.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Err(broadcast::error::RecvError::Closed) => return End::Stream,
                 }
             }
+        }
+    }
+
+    /// Reads what is stored behind the position, for as long as that takes.
+    async fn catch_up(
+        &mut self,
+        live: &broadcast::Receiver<(InstanceName, Stored)>,
+    ) -> Result<(), End> {
+        loop {
+            let error = match self.read_stored(live).await {
+                Ok(()) => return Ok(()),
+                Err(Fault::End(end)) => return Err(end),
+                Err(Fault::Broker(error)) => error,
+            };
+            let (partition, error) = (self.partition, with_sources(&error));
+            tracing::warn!(
+                partition,
+                error,
+                "stored blocks cannot be read; trying again"
+            );
+            if self.sender.is_closed() {
+                return Err(End::Left);
+            }
+            sleep(PAUSE).await;
         }
     }
 
     /// Reads what is stored behind the position.
-    async fn catch_up(&mut self) -> Result<(), Closed> {
-        loop {
-            match next_message(&self.stream, &self.subject, self.at + 1).await {
-                Ok(Some(message)) => {
-                    let stored = Stored::new(message.sequence, message.headers, message.payload);
-                    match InstanceName::of_subject(&message.subject) {
-                        Ok(instance) => self.pass(instance, stored).await?,
-                        Err(_) => self.at = stored.at,
-                    }
-                }
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    let (partition, error) = (self.partition, with_sources(&error));
-                    tracing::warn!(
-                        partition,
-                        error,
-                        "stored blocks cannot be read; trying again"
-                    );
-                    if self.sender.is_closed() {
-                        return Err(Closed);
-                    }
-                    sleep(PAUSE).await;
-                }
+    async fn read_stored(
+        &mut self,
+        live: &broadcast::Receiver<(InstanceName, Stored)>,
+    ) -> Result<(), Fault> {
+        let last = self.check().await?;
+        while let Some(message) = self.next_stored(live).await? {
+            let stored = Stored::new(message.sequence, message.headers, message.payload);
+            match InstanceName::of_subject(&message.subject) {
+                Ok(instance) => self.pass(instance, stored).await?,
+                Err(_) => self.at = stored.at,
             }
+        }
+        self.check().await?;
+        // The others up to there are of instances that are not asked for.
+        self.at = self.at.max(last);
+        Ok(())
+    }
+
+    async fn next_stored(
+        &self,
+        live: &broadcast::Receiver<(InstanceName, Stored)>,
+    ) -> Result<Option<StreamMessage>, Fault> {
+        if live.is_closed() {
+            return Err(End::Stream.into());
+        }
+        let next = next_message(&self.stream, &self.subject, self.at + 1).await?;
+        // Those in between were deleted, or are of others. What is deleted of an instance that was read is counted by its
+        // next block.
+        let is_far = next.as_ref().is_some_and(|it| it.sequence != self.at + 1);
+        let reads_all = self.subject == stream_subject(self.partition);
+        if is_far && (reads_all || self.known.is_empty()) {
+            self.check().await?;
+        }
+        Ok(next)
+    }
+
+    /// Whether the stream is the same, and has all that follows the position. Gives its last place.
+    async fn check(&self) -> Result<u64, Fault> {
+        let info = info(&self.stream).await?;
+        if created(&info) != self.of || info.state.last_sequence < self.at {
+            return Err(End::Stream.into());
+        }
+        let is_evicted = self.at + 1 < info.state.first_sequence;
+        match is_evicted && !self.begins_at_oldest {
+            true => Err(End::Evicted.into()),
+            false => Ok(info.state.last_sequence),
         }
     }
 
     /// Passes on what the block has for the client.
-    async fn pass(&mut self, instance: InstanceName, stored: Stored) -> Result<(), Closed> {
+    async fn pass(&mut self, instance: InstanceName, stored: Stored) -> Result<(), End> {
         self.at = stored.at;
+        self.begins_at_oldest = false;
         let within = self.within.take().filter(|(at, _)| *at == stored.at);
         let items = match self.query.has(instance.as_str()) {
             true => self.items(instance, &stored, within.map_or(0, |(_, seq)| seq)),
@@ -318,7 +470,7 @@ impl Reading {
             at: stored.at,
             items,
         };
-        self.sender.send(batch).await.map_err(|_| Closed)
+        self.sender.send(batch).await.map_err(|_| End::Left)
     }
 
     fn items(
@@ -346,29 +498,30 @@ impl Reading {
             })
         };
         let block = stored.decode();
+        let runs = self.known.entry(instance).or_default();
+        if let Some((from, _)) = runs.last()
+            && *from != epoch
+        {
+            add(0, FleetEvent::Epoch { from: *from });
+        }
         // The last seq of this epoch that was read, or that another reader has had before this one began.
-        let mut position = match self.known.get(&instance) {
-            Some((of, last)) if *of == epoch => *last,
-            before => {
-                if let Some((from, _)) = before {
-                    add(0, FleetEvent::Epoch { from: *from });
-                }
-                match &block {
-                    Ok(block) => block.meta().previous.max(read),
-                    Err(_) => read.max(head.first - 1),
-                }
-            }
+        let known = runs.iter().position(|(of, _)| *of == epoch);
+        let read = read.min(head.last);
+        let mut position = match (known, &block) {
+            (Some(at), _) => runs.remove(at).1,
+            (None, Ok(block)) => block.meta().previous.min(head.first - 1).max(read),
+            (None, Err(_)) => read.max(head.first - 1),
         };
-        self.known
-            .insert(instance, (epoch, head.last.max(position)));
-        if position + 1 < head.first {
+        runs.push((epoch, head.last.max(position)));
+        if position < head.first - 1 {
             add(head.first - 1, lost(position + 1, head.first - 1));
             position = head.first - 1;
         }
+        if head.last <= position {
+            return items;
+        }
         let Ok(block) = block else {
-            if position < head.last {
-                add(head.last, lost(position + 1, head.last));
-            }
+            add(head.last, lost(position + 1, head.last));
             return items;
         };
         let mut gaps = block.meta().gaps.iter().peekable();
@@ -390,8 +543,24 @@ impl Reading {
     }
 }
 
-/// The client has left.
-struct Closed;
+/// Why a block is not read.
+enum Fault {
+    End(End),
+    /// A later attempt may succeed.
+    Broker(HistoryError),
+}
+
+impl From<End> for Fault {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}
+
+impl From<HistoryError> for Fault {
+    fn from(error: HistoryError) -> Self {
+        Self::Broker(error)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -401,8 +570,9 @@ mod tests {
     fn a_cursor_is_read_back() {
         let partitions = Partitions::new(3).unwrap();
         for within in [None, Some((0, 1)), Some((2, u64::MAX))] {
+            let at = [(1 << 40, 0), (1 << 40, 127), (1 << 50, 1 << 60)];
             let cursor = Cursor {
-                at: vec![0, 127, 1 << 60],
+                at: at.map(|(of, place)| At { of, place }).into(),
                 within,
             };
             let text = cursor.to_string();
@@ -416,7 +586,7 @@ mod tests {
                 );
             }
         }
-        for wrong in ["5", "12-00000000c0ffee00", "AQ", "_", "AgMAAAA"] {
+        for wrong in ["5", "12-00000000c0ffee00", "AQ", "_", "AQMAAAA", "AgMAAAA"] {
             assert!(Cursor::parse(wrong, partitions).is_err(), "{wrong}");
         }
     }

@@ -13,8 +13,9 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures_util::StreamExt;
+use tapline_api::ApiError;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::connect::Connection;
 use crate::error::{ClientError, with_sources};
@@ -36,6 +37,10 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// For how long the server is asked for messages at a time.
 const PULL: Duration = Duration::from_secs(30);
 
+/// So many bytes are on their way at a time, and half as much again: more than the largest message has, and with 16
+/// partitions less than the 64 MiB behind which a server closes a connection as too slow.
+const PULL_BYTES: usize = 2 * 1024 * 1024;
+
 /// The server forgets a consumer that has asked for nothing for so long.
 const ABANDONED: Duration = Duration::from_secs(60);
 
@@ -50,8 +55,8 @@ struct Shared {
     partitions: Partitions,
     partition: u32,
     watched: Mutex<Watched>,
-    /// All blocks of the partition, while there are readers of them.
-    all: broadcast::Sender<(InstanceName, Stored)>,
+    /// All blocks of the partition, while there are readers of them. Another one when the stream begins anew.
+    all: Mutex<broadcast::Sender<(InstanceName, Stored)>>,
     /// How often `watched` has changed.
     changed: watch::Sender<u64>,
     /// Up to which of these changes the consumer is as asked for.
@@ -103,7 +108,7 @@ impl Follower {
             partitions,
             partition,
             watched: Mutex::default(),
-            all: broadcast::Sender::new(QUEUE),
+            all: Mutex::new(broadcast::Sender::new(QUEUE)),
             changed: watch::Sender::new(0),
             applied: watch::Sender::new(0),
         });
@@ -112,7 +117,11 @@ impl Follower {
     }
 
     /// Watches an instance. Once this returns, every block that is stored from then on is delivered.
-    pub(crate) async fn watch(&self, instance: &InstanceName) -> Watch {
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Broker`] where that takes longer than a request may.
+    pub(crate) async fn watch(&self, instance: &InstanceName) -> Result<Watch, ApiError> {
         let (sender, blocks) = mpsc::channel(QUEUE);
         let has_more = Arc::new(AtomicBool::new(false));
         let sending = Sending {
@@ -128,23 +137,33 @@ impl Follower {
             instance: instance.clone(),
             shared: self.shared.clone(),
         };
-        self.applied(change).await;
-        watch
+        self.applied(change).await?;
+        Ok(watch)
     }
 
-    /// The blocks of all instances of the partition that are stored once this returns, until one is slow: it misses some
-    /// then.
-    pub(crate) async fn all(&self) -> broadcast::Receiver<(InstanceName, Stored)> {
-        let blocks = self.shared.all.subscribe();
+    /// The blocks of all instances of the partition that are stored once this returns. A receiver that is slow misses
+    /// some, and it is closed where the stream was deleted, or lost what it had: places in it begin anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`watch`](Self::watch).
+    pub(crate) async fn all(
+        &self,
+    ) -> Result<broadcast::Receiver<(InstanceName, Stored)>, ApiError> {
+        let blocks = self.shared.all().subscribe();
         let change = self.shared.change(|_| {});
-        self.applied(change).await;
-        blocks
+        self.applied(change).await?;
+        Ok(blocks)
     }
 
-    async fn applied(&self, change: u64) {
+    async fn applied(&self, change: u64) -> Result<(), ApiError> {
         let mut applied = self.shared.applied.subscribe();
-        // Its sender is in what this holds.
-        let _ = applied.wait_for(|applied| change <= *applied).await;
+        let applied = applied.wait_for(|applied| change <= *applied);
+        match timeout(self.shared.connection.request_timeout(), applied).await {
+            // Its sender is in what this holds.
+            Ok(_) => Ok(()),
+            Err(late) => Err(ApiError::Broker(late.into())),
+        }
     }
 }
 
@@ -195,6 +214,10 @@ impl Shared {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn all(&self) -> MutexGuard<'_, broadcast::Sender<(InstanceName, Stored)>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes a change, and gives its number.
     fn change(&self, change: impl FnOnce(&mut Watched)) -> u64 {
         let mut watched = self.watched();
@@ -222,7 +245,7 @@ impl Shared {
     /// Of which blocks are to be delivered, in order.
     fn subjects(&self) -> Vec<String> {
         let watched = self.watched();
-        if 0 < self.all.receiver_count() || MAX_SUBJECTS < watched.of.len() {
+        if 0 < self.all().receiver_count() || MAX_SUBJECTS < watched.of.len() {
             return vec![stream_subject(self.partition)];
         }
         let names = watched.of.keys();
@@ -256,6 +279,7 @@ impl Shared {
             Some(_) => {
                 // All that is known of places in it is of another stream.
                 self.watched().of.clear();
+                *self.all() = broadcast::Sender::new(QUEUE);
                 *next = None;
                 return Ok(());
             }
@@ -276,6 +300,7 @@ impl Shared {
             .await?;
         let name = consumer.cached_info().name.clone();
         let messages = consumer.stream().heartbeat(HEARTBEAT).expires(PULL);
+        let messages = messages.max_bytes_per_batch(PULL_BYTES);
         let mut messages = messages.messages().await?;
         *next = Some(Next { of, at: start });
         self.applied.send_replace(number);
@@ -333,7 +358,7 @@ impl Shared {
         };
         let stored = Stored::new(at, message.headers.unwrap_or_default(), message.payload);
         // An error says that there is no reader of all.
-        let _ = self.all.send((instance.clone(), stored.clone()));
+        let _ = self.all().send((instance.clone(), stored.clone()));
         let mut watched = self.watched();
         let Some(sending) = watched.of.get(&instance) else {
             return;

@@ -1,19 +1,25 @@
 //! What the broker has stored of one instance, as a [`History`].
 //!
-//! A block is found by its place in the stream of its partition. Nothing is kept of where blocks are but the boundaries
-//! of epochs: the blocks of an instance are in the order of their seqs, so a seq is found by halving, and the next block
-//! by its subject. Halving takes a request for each step: some twenty for a million messages.
+//! A block is found by its place in the stream of its partition. Nothing is kept of where blocks are but where each run of
+//! the instance begins and ends: the blocks of a run are in the order of their seqs, so a seq is found by halving, and the
+//! next block by its subject. Halving takes a request for each step: some twenty for a million messages.
+//!
+//! # Runs that overlap
+//!
+//! A run follows another one, as a rule: the place where the next one begins is found by halving, too. But a run may store
+//! its last blocks when the next one has begun, and two programs may have one name. So the blocks on both sides of the place
+//! that was found are looked at one by one until [`NEAR`] in a row are of one run, and every search for a block of one run
+//! passes over those of others. The order of runs is that of their first blocks.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
 use tapline_api::{
     BoxFuture, History, HistoryBatch, HistoryBounds, HistoryError, HistoryQuery, Order,
 };
-use tapline_archive::block::DecodedBlock;
+use tapline_archive::block::{DecodedBlock, Meta};
 use tapline_events::Epoch;
 
 use crate::connect::Connection;
@@ -22,6 +28,12 @@ use crate::name::{InstanceName, Partitions, stream_name};
 
 /// One read asks for so many blocks: some milliseconds.
 const MAX_BLOCKS: usize = 32;
+
+/// Where so many blocks in a row are of one run, those behind them are taken for blocks of the same.
+const NEAR: u64 = 8;
+
+/// One look passes at most so many blocks one by one: with two programs of one name, each block may be of another run.
+const MOST_NEAR: u64 = 512;
 
 /// A message with a block of the instance.
 #[derive(Debug, Clone)]
@@ -91,21 +103,25 @@ struct Shared {
     stream: Stream<()>,
     subject: String,
     instance: InstanceName,
-    /// Where each epoch begins that was come to, by its place in the stream. What is before the first block that is
-    /// stored is forgotten.
-    begins: Mutex<BTreeMap<u64, Epoch>>,
+    /// The runs, as of the last look.
+    spans: Mutex<Vec<Span>>,
+    /// The run that is served from memory.
+    present: OnceLock<Epoch>,
     /// Behind which place reading ended last, and at which seq: it continues there, mostly.
     hint: Mutex<Option<(Epoch, u64, u64)>>,
 }
 
-/// The blocks of one epoch.
-#[derive(Debug, Clone)]
+/// The blocks of one epoch. Those of others may be between them.
+#[derive(Debug, Clone, Copy)]
 struct Span {
     epoch: Epoch,
-    first: Stored,
-    last: Stored,
+    /// The places of its first and its last block.
+    first: u64,
+    last: u64,
     oldest: u64,
     head: u64,
+    /// Whether its first block is the first that the run has stored, so that the run began there.
+    is_whole: bool,
 }
 
 impl Blocks {
@@ -120,9 +136,15 @@ impl Blocks {
             stream: stream.map_err(HistoryError::new)?,
             subject: instance.blocks_subject(partitions),
             instance: instance.clone(),
-            begins: Mutex::default(),
+            spans: Mutex::default(),
+            present: OnceLock::new(),
             hint: Mutex::default(),
         })))
+    }
+
+    /// This run is served from memory from now on: no other one follows it.
+    pub(crate) fn serve(&self, epoch: Epoch) {
+        let _ = self.0.present.set(epoch);
     }
 
     /// The first block at that place or behind it.
@@ -152,6 +174,49 @@ impl Blocks {
         }
     }
 
+    /// The newest block of the run that began last. The newest block of all may be of one before.
+    pub(crate) async fn newest(&self) -> Result<Option<Stored>, HistoryError> {
+        let Some(last) = self.last().await? else {
+            return Ok(None);
+        };
+        let Ok(head) = &last.head else {
+            return Ok(Some(last));
+        };
+        let spans = self.spans().await?;
+        let later = spans
+            .iter()
+            .rev()
+            .find(|it| began_before(&spans, head.epoch, it));
+        let Some(later) = later else {
+            return Ok(Some(last));
+        };
+        let newest = self.next_of(Some(later.epoch), later.last, later.last);
+        Ok(Some(newest.await?.map_or(last, |(stored, _)| stored)))
+    }
+
+    /// Whether the run of this block is known to have begun before that one. A look may have missed the block.
+    pub(crate) async fn began_before(
+        &self,
+        stored: &Stored,
+        head: &Head,
+        of: Epoch,
+    ) -> Result<bool, HistoryError> {
+        let mut spans = self.spans().await?;
+        add(&mut spans, stored, head);
+        self.known().clone_from(&spans);
+        let of = spans.iter().find(|it| it.epoch == of);
+        Ok(of.is_some_and(|of| began_before(&spans, head.epoch, of)))
+    }
+
+    /// A block that was come to within another run.
+    pub(crate) fn note(&self, stored: &Stored, head: &Head) {
+        let mut spans = self.known();
+        // What is behind them is looked at by the next look.
+        if spans.iter().any(|it| stored.at < it.last) {
+            add(&mut spans, stored, head);
+        }
+    }
+
     /// The first block of this epoch with an event behind that seq, up to this place.
     pub(crate) async fn first_behind(
         &self,
@@ -159,8 +224,14 @@ impl Blocks {
         seq: u64,
         last: u64,
     ) -> Result<Option<Stored>, HistoryError> {
+        let first = self
+            .known()
+            .iter()
+            .find(|it| it.epoch == epoch)
+            .map(|it| it.first);
+        let first = first.unwrap_or(1);
         let found = self
-            .find(1, last, |it| it.epoch == epoch && seq < it.last)
+            .find(Some(epoch), first, last, |it| seq < it.last)
             .await?;
         Ok(found.0.map(|(stored, _)| stored))
     }
@@ -183,6 +254,26 @@ impl Blocks {
         Ok(None)
     }
 
+    /// The first block in `low..=high` of this epoch, or of any.
+    async fn next_of(
+        &self,
+        epoch: Option<Epoch>,
+        low: u64,
+        high: u64,
+    ) -> Result<Option<(Stored, Head)>, HistoryError> {
+        let mut at = low;
+        while at <= high
+            && let Some((stored, head)) = self.next_read(at).await?
+            && stored.at <= high
+        {
+            if epoch.is_none_or(|epoch| epoch == head.epoch) {
+                return Ok(Some((stored, head)));
+            }
+            at = stored.at + 1;
+        }
+        Ok(None)
+    }
+
     /// The newest block whose headers can be read.
     async fn last_read(&self) -> Result<Option<(Stored, Head)>, HistoryError> {
         let Some(last) = self.last().await? else {
@@ -193,37 +284,37 @@ impl Blocks {
                 let head = head.clone();
                 Ok(Some((last, head)))
             }
-            Err(_) => self.previous(last.at, 1).await,
+            Err(_) => self.previous(None, last.at, 1).await,
         }
     }
 
-    /// The last block before that place, and not before `from`.
+    /// The last block of this epoch, or of any, before that place, and not before `from`.
     async fn previous(
         &self,
+        epoch: Option<Epoch>,
         before: u64,
         from: u64,
     ) -> Result<Option<(Stored, Head)>, HistoryError> {
         let mut step = 1;
         let mut found = loop {
             let at = before.saturating_sub(step).max(from);
-            match self.next_read(at).await? {
-                Some(found) if found.0.at < before => break found,
-                _ if at == from => return Ok(None),
-                _ => step *= 4,
+            match self.next_of(epoch, at, before - 1).await? {
+                Some(found) => break found,
+                None if at == from => return Ok(None),
+                None => step *= 4,
             }
         };
-        while let Some(later) = self.next_read(found.0.at + 1).await?
-            && later.0.at < before
-        {
+        while let Some(later) = self.next_of(epoch, found.0.at + 1, before - 1).await? {
             found = later;
         }
         Ok(Some(found))
     }
 
-    /// The first block in `low..=high` for which `is_far` holds, and the last one before it. It has to hold for all
-    /// behind the first.
+    /// Of the blocks of this epoch, or of all, the first in `low..=high` for which `is_far` holds, and the last one before
+    /// it. It has to hold for all behind the first.
     async fn find(
         &self,
+        epoch: Option<Epoch>,
         mut low: u64,
         mut high: u64,
         is_far: impl Fn(&Head) -> bool + Send,
@@ -231,73 +322,111 @@ impl Blocks {
         let (mut before, mut found) = (None, None);
         while low <= high {
             let middle = low + (high - low) / 2;
-            match self.next_read(middle).await? {
-                Some((stored, head)) if stored.at <= high && !is_far(&head) => {
+            match self.next_of(epoch, middle, high).await? {
+                Some((stored, head)) if !is_far(&head) => {
                     low = stored.at + 1;
                     before = Some((stored, head));
+                    continue;
                 }
-                Some((stored, head)) if stored.at <= high => {
-                    found = Some((stored, head));
-                    if middle == 0 {
-                        break;
-                    }
-                    high = middle - 1;
-                }
+                Some(far) => found = Some(far),
                 // None at the middle or behind it.
-                _ if middle == 0 => break,
-                _ => high = middle - 1,
+                None => {}
             }
+            if middle == 0 {
+                break;
+            }
+            high = middle - 1;
         }
         Ok((found, before))
     }
 
-    /// What is stored of each epoch, the oldest first.
+    /// What is stored of each epoch, in the order in which they began.
     async fn spans(&self) -> Result<Vec<Span>, HistoryError> {
         let (Some(first), Some(newest)) = (self.next_read(1).await?, self.last_read().await?)
         else {
+            self.known().clear();
             return Ok(Vec::new());
         };
-        let known = {
-            let mut begins = self.begins();
-            begins.retain(|at, _| first.0.at < *at);
-            begins.clone()
-        };
         let mut spans = Vec::new();
-        let mut begin = first;
-        loop {
-            let epoch = begin.1.epoch;
-            let (next, last) = if epoch == newest.1.epoch {
-                (None, newest.clone())
-            } else {
-                let guess = known
-                    .iter()
-                    .find(|(at, of)| begin.0.at < **at && **of != epoch);
-                let found = match guess {
-                    Some((at, _)) => self.find(begin.0.at, *at, |it| it.epoch != epoch).await?,
-                    None => {
-                        let end = newest.0.at;
-                        self.find(begin.0.at, end, |it| it.epoch != epoch).await?
-                    }
+        // Without what was deleted since.
+        let known = self.known().clone();
+        for mut span in known {
+            if span.first < first.0.at {
+                let left = self.next_of(Some(span.epoch), first.0.at, span.last);
+                let Some((stored, head)) = left.await? else {
+                    continue;
                 };
-                (found.0, found.1.unwrap_or_else(|| begin.clone()))
-            };
-            spans.push(Span {
-                epoch,
-                oldest: begin.1.first,
-                head: last.1.last,
-                first: begin.0,
-                last: last.0,
-            });
-            match next {
-                Some(next) => begin = next,
-                None => break,
+                span.first = stored.at;
+                span.oldest = head.first;
+                span.is_whole = false;
             }
+            spans.push(span);
         }
-        let mut begins = self.begins();
-        for span in spans.iter().skip(1) {
-            begins.insert(span.first.at, span.epoch);
+        // And with what was stored since.
+        let mut left = MOST_NEAR;
+        if spans.is_empty() {
+            self.look_ahead(&mut spans, first, newest.0.at, &mut left)
+                .await?;
         }
+        while let Some(end) = spans.iter().max_by_key(|it| it.last).copied()
+            && end.last < newest.0.at
+        {
+            if end.epoch == newest.1.epoch || left == 0 {
+                add(&mut spans, &newest.0, &newest.1);
+                break;
+            }
+            let (low, high) = (end.last + 1, newest.0.at);
+            let is_next = |it: &Head| it.epoch != end.epoch;
+            let (next, before) = self.find(None, low, high, is_next).await?;
+            if let Some((stored, head)) = before {
+                add(&mut spans, &stored, &head);
+            }
+            let Some(begun) = next else {
+                break;
+            };
+            // The run may have begun before the place that was found, and the one before it end behind that.
+            let (mut at, mut near) = (begun.0.at, NEAR);
+            while 0 < near
+                && 0 < left
+                && let Some((stored, head)) = self.previous(None, at, low).await?
+            {
+                at = stored.at;
+                near = if head.epoch == end.epoch {
+                    near - 1
+                } else {
+                    NEAR
+                };
+                left -= 1;
+                add(&mut spans, &stored, &head);
+            }
+            self.look_ahead(&mut spans, begun, high, &mut left).await?;
+        }
+        // What is deleted comes before all that is left, so a run of which something is deleted began earlier.
+        spans.sort_unstable_by_key(|it| (it.is_whole, it.first));
+        self.known().clone_from(&spans);
         Ok(spans)
+    }
+
+    /// Adds a block, and those behind it until some in a row are of its run.
+    async fn look_ahead(
+        &self,
+        spans: &mut Vec<Span>,
+        (stored, head): (Stored, Head),
+        last: u64,
+        left: &mut u64,
+    ) -> Result<(), HistoryError> {
+        add(spans, &stored, &head);
+        let (epoch, mut at, mut near) = (head.epoch, stored.at, NEAR);
+        while 0 < near
+            && 0 < *left
+            && let Some((stored, head)) = self.next_of(None, at + 1, last).await?
+        {
+            at = stored.at;
+            near = if head.epoch == epoch { near - 1 } else { NEAR };
+            *left -= 1;
+            add(spans, &stored, &head);
+        }
+        Ok(())
     }
 
     async fn read_now(&self, query: &HistoryQuery) -> Result<HistoryBatch, HistoryError> {
@@ -333,14 +462,14 @@ impl Blocks {
     }
 
     async fn ascend(&self, span: &Span, walk: &mut Walk<'_>) -> Result<(), HistoryError> {
-        let low = walk.low;
+        let (of, low) = (Some(span.epoch), walk.low);
         let hint = self
             .hint()
             .filter(|(epoch, seq, _)| *epoch == span.epoch && *seq == low);
         let mut next = match hint {
-            Some((_, _, at)) if span.first.at <= at => self.next_read(at).await?,
+            Some((_, _, at)) if span.first <= at => self.next_of(of, at, span.last).await?,
             _ => {
-                let found = self.find(span.first.at, span.last.at, |it| low <= it.last);
+                let found = self.find(of, span.first, span.last, |it| low <= it.last);
                 found.await?.0
             }
         };
@@ -348,7 +477,7 @@ impl Blocks {
             let Some((stored, head)) = next.take() else {
                 break;
             };
-            if head.epoch != span.epoch || walk.is_done() {
+            if walk.is_done() {
                 break;
             }
             let is_whole = walk.take(&stored, &head);
@@ -356,10 +485,7 @@ impl Blocks {
             if !is_whole {
                 return Ok(());
             }
-            if stored.at == span.last.at {
-                break;
-            }
-            next = self.next_read(stored.at + 1).await?;
+            next = self.next_of(of, stored.at + 1, span.last).await?;
         }
         // Deleted since, all that is left.
         if next.is_none() && !walk.is_done() && walk.low <= span.head {
@@ -370,9 +496,9 @@ impl Blocks {
     }
 
     async fn descend(&self, span: &Span, walk: &mut Walk<'_>) -> Result<(), HistoryError> {
-        let high = walk.high;
+        let (of, high) = (Some(span.epoch), walk.high);
         let found = self
-            .find(span.first.at, span.last.at, |it| high <= it.last)
+            .find(of, span.first, span.last, |it| high <= it.last)
             .await?;
         let mut next = found.0;
         for _ in 0..MAX_BLOCKS {
@@ -382,10 +508,10 @@ impl Blocks {
             if walk.is_done() || !walk.take(&stored, &head) {
                 return Ok(());
             }
-            if stored.at == span.first.at {
+            if stored.at == span.first {
                 break;
             }
-            next = self.previous(stored.at, span.first.at).await?;
+            next = self.previous(of, stored.at, span.first).await?;
         }
         if next.is_none() && !walk.is_done() {
             let gone = walk.low..=walk.high;
@@ -394,8 +520,8 @@ impl Blocks {
         Ok(())
     }
 
-    fn begins(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Epoch>> {
-        self.0.begins.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> std::sync::MutexGuard<'_, Vec<Span>> {
+        self.0.spans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hint(&self) -> Option<(Epoch, u64, u64)> {
@@ -405,6 +531,37 @@ impl Blocks {
     fn set_hint(&self, epoch: Epoch, seq: u64, at: u64) {
         *self.0.hint.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch, seq, at));
     }
+}
+
+/// Adds a block to what is known of its run.
+fn add(spans: &mut Vec<Span>, stored: &Stored, head: &Head) {
+    let known = spans.iter().position(|it| it.epoch == head.epoch);
+    let at = known.unwrap_or(spans.len());
+    if known.is_none() {
+        spans.push(Span {
+            epoch: head.epoch,
+            first: u64::MAX,
+            last: 0,
+            oldest: 0,
+            head: 0,
+            is_whole: false,
+        });
+    }
+    let span = &mut spans[at];
+    if stored.at < span.first {
+        span.first = stored.at;
+        span.oldest = head.first;
+        let meta = Meta::read(&stored.message.payload);
+        span.is_whole = meta.is_ok_and(|it| it.previous == 0);
+    }
+    span.last = span.last.max(stored.at);
+    span.head = span.head.max(head.last);
+}
+
+/// Whether the run `earlier` had stored something when the run `of` began.
+fn began_before(spans: &[Span], earlier: Epoch, of: &Span) -> bool {
+    let earlier = spans.iter().find(|it| it.epoch == earlier);
+    of.is_whole && earlier.is_some_and(|it| it.first < of.first)
 }
 
 /// A read on its way through blocks: what is left is `low..=high`.
@@ -510,7 +667,8 @@ impl Walk<'_> {
 impl History for Blocks {
     fn bounds(&self) -> BoxFuture<'_, Result<Vec<HistoryBounds>, HistoryError>> {
         Box::pin(async {
-            let spans = self.spans().await?;
+            let mut spans = self.spans().await?;
+            spans.sort_by_key(|it| self.0.present.get() == Some(&it.epoch));
             Ok(spans
                 .iter()
                 .map(|span| HistoryBounds {

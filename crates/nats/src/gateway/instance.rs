@@ -17,7 +17,7 @@ use tapline_api::{
     StreamQuery, Trace,
 };
 use tapline_archive::block::{DecodedBlock, Meta};
-use tapline_events::{EventStream, Filter};
+use tapline_events::{Cursor, EventStream, Filter};
 use tapline_oapi::data::PlatformApiCall;
 use tapline_oapi::{
     BatchResult, Category, ConfigRequest, Envelope, LineError, PublishRequest, State,
@@ -25,10 +25,11 @@ use tapline_oapi::{
 use tapline_telemetry::{Session, SessionState, TelemetryConfig, TelemetrySession};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::control::{Answer, Caller, Operation};
 use crate::error::with_sources;
+use crate::gateway::broker;
 use crate::gateway::follow::{News, Watch};
 use crate::gateway::history::{Blocks, Stored};
 use crate::message::{Head, SessionChange};
@@ -37,6 +38,10 @@ use crate::name::InstanceName;
 /// How often the broker is asked for blocks that it has and that were not delivered, and after which pause.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// A cursor ahead of the newest event is waited for so long, and looked at so often.
+const LAG: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// An instance. Dropped, it is watched no more.
 pub struct Instance {
@@ -70,8 +75,8 @@ enum Over {
 }
 
 impl Instance {
-    /// Begins with the newest blocks, or before the first where there is none; `epoch` is what the instance says of
-    /// itself then.
+    /// Begins with the newest blocks of the run that began last, or before the first where there is none; `epoch` is what
+    /// the instance says of itself then.
     pub(crate) async fn new(
         name: InstanceName,
         retention: Retention,
@@ -82,6 +87,7 @@ impl Instance {
         caller: Caller,
     ) -> Result<Self, ApiError> {
         let (ring, position) = begin(retention, &blocks, last, epoch).await?;
+        blocks.serve(position.epoch);
         let session = TelemetrySession::new(ring.clone());
         let api = ApiService::new(session).with_archive(blocks.clone());
         let (over, is_over) = watch::channel(false);
@@ -90,6 +96,7 @@ impl Instance {
             ring,
             blocks,
             position,
+            earlier: Vec::new(),
         };
         let feed = tokio::spawn(async move {
             let reason = feed.run(watch).await;
@@ -142,13 +149,35 @@ async fn begin(
     let head = last.head.clone();
     let head = head.map_err(|error| ApiError::Broker(error.into()))?;
     let first = head.last.saturating_sub(capacity(retention, last));
-    let mut next = blocks.first_behind(head.epoch, first, last.at).await?;
+    let mut next = blocks
+        .first_behind(head.epoch, first, last.at)
+        .await
+        .map_err(broker)?;
     let mut begun: Option<(EventStream<SessionState>, Position)> = None;
+    // Runs that have stored something within this one.
+    let mut others = Vec::new();
     while let Some(stored) = next
         && stored.at <= last.at
     {
+        if let Ok(other) = &stored.head
+            && other.epoch != head.epoch
+        {
+            blocks.note(&stored, other);
+            if !others.contains(&other.epoch) {
+                others.push(other.epoch);
+                let is_earlier = blocks.began_before(&stored, other, head.epoch).await;
+                if !is_earlier.map_err(broker)?
+                    && let Some(later) = blocks.newest().await.map_err(broker)?
+                    && later.head.as_ref().is_ok_and(|it| it.epoch != head.epoch)
+                {
+                    return Box::pin(begin(retention, blocks, Some(&later), epoch)).await;
+                }
+            }
+            next = blocks.next(stored.at + 1).await.map_err(broker)?;
+            continue;
+        }
         let continued = match (&mut begun, stored.head.as_ref(), stored.decode()) {
-            (Some((ring, position)), Ok(head), Ok(block)) if head.epoch == position.epoch => {
+            (Some((ring, position)), Ok(head), Ok(block)) => {
                 let is_next = head.first <= position.seq + 1;
                 let continued = is_next && append(ring, position, head, &block).is_ok();
                 position.at = stored.at;
@@ -159,7 +188,7 @@ async fn begin(
         if !continued {
             begun = Some(begin_in(retention, &stored)?);
         }
-        next = blocks.next(stored.at + 1).await?;
+        next = blocks.next(stored.at + 1).await.map_err(broker)?;
     }
     match begun {
         Some(begun) => Ok(begun),
@@ -288,6 +317,8 @@ struct Feed {
     ring: EventStream<SessionState>,
     blocks: Blocks,
     position: Position,
+    /// Runs that have begun before this one. What they still store is in the history only.
+    earlier: Vec<Epoch>,
 }
 
 impl Feed {
@@ -307,7 +338,7 @@ impl Feed {
 
     /// Takes a block, after those between the position and it.
     async fn take(&mut self, stored: Stored) -> Result<(), Over> {
-        let Some((head, block)) = self.read(&stored)? else {
+        let Some((head, block)) = self.read(&stored).await? else {
             self.position.at = self.position.at.max(stored.at);
             return Ok(());
         };
@@ -318,26 +349,52 @@ impl Feed {
     }
 
     /// The block, unless it has nothing new.
-    fn read(&self, stored: &Stored) -> Result<Option<(Head, DecodedBlock)>, Over> {
+    async fn read(&mut self, stored: &Stored) -> Result<Option<(Head, DecodedBlock)>, Over> {
         if stored.at <= self.position.at {
             return Ok(None);
         }
+        let name = self.name.clone();
         let unreadable = |error: &dyn std::error::Error| {
-            let (instance, at) = (&self.name, stored.at);
+            let (instance, at) = (&name, stored.at);
             let error = with_sources(error);
             tracing::warn!(%instance, at, error, "a block cannot be read");
             Over::Unreadable { at }
         };
         let head = stored.head.clone().map_err(|error| unreadable(&error))?;
         if head.epoch != self.position.epoch {
-            // Nothing of this epoch comes behind it.
-            return Err(Over::Epoch);
+            return match self.is_earlier(stored, &head).await {
+                true => Ok(None),
+                false => Err(Over::Epoch),
+            };
         }
         if head.last <= self.position.seq {
             return Ok(None);
         }
         let block = stored.decode().map_err(|error| unreadable(&error))?;
         Ok(Some((head, block)))
+    }
+
+    /// Whether the run of that block has begun before this one.
+    async fn is_earlier(&mut self, stored: &Stored, head: &Head) -> bool {
+        let (epoch, present) = (head.epoch, self.position.epoch);
+        if self.earlier.contains(&epoch) {
+            self.blocks.note(stored, head);
+            return true;
+        }
+        let is_earlier = self.blocks.began_before(stored, head, present).await;
+        let is_earlier = is_earlier.unwrap_or_else(|error| {
+            self.report(&error);
+            false
+        });
+        if is_earlier {
+            let instance = &self.name;
+            tracing::warn!(
+                %instance, %epoch,
+                "a run stores events when the next one has begun: two programs may have this name"
+            );
+            self.earlier.push(epoch);
+        }
+        is_earlier
     }
 
     fn apply(&mut self, stored: &Stored, head: &Head, block: &DecodedBlock) -> Result<(), Over> {
@@ -357,7 +414,7 @@ impl Feed {
         loop {
             match self.blocks.next(self.position.at + 1).await {
                 Ok(Some(stored)) if stored.at < before => {
-                    if let Some((head, block)) = self.read(&stored)? {
+                    if let Some((head, block)) = self.read(&stored).await? {
                         self.apply(&stored, &head, &block)?;
                     }
                     self.position.at = stored.at;
@@ -449,13 +506,18 @@ impl Backend for Instance {
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
-        Backend::page(&self.api, query).await
+        let page = Backend::page(&self.api, query).await;
+        page.map_err(|error| match error {
+            ApiError::History(error) => broker(error),
+            other => other,
+        })
     }
 
     async fn subscribe(
         &self,
         query: &StreamQuery,
     ) -> Result<Opened<SessionSubscription>, ApiError> {
+        self.reached(query).await?;
         Backend::subscribe(&self.api, query).await
     }
 
@@ -472,6 +534,32 @@ impl Backend for Instance {
 }
 
 impl Instance {
+    /// Waits for the event at the cursor: another gateway, or the instance itself, may have given it to the client before
+    /// the broker has delivered it here.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Broker`] where the broker cannot be reached, so that the client asks another gateway.
+    async fn reached(&self, query: &StreamQuery) -> Result<(), ApiError> {
+        let asked = query.after.as_deref().and_then(|it| it.parse().ok());
+        let Some(Cursor { seq, epoch }) = asked else {
+            return Ok(());
+        };
+        if epoch.is_some_and(|it| it != Backend::epoch(self)) {
+            return Ok(());
+        }
+        let is_ahead = || Backend::retained(self).head < seq;
+        let deadline = Instant::now() + LAG;
+        while is_ahead() && Instant::now() < deadline && !self.is_over() {
+            sleep(LOOK).await;
+        }
+        let connection = &self.caller.0;
+        match is_ahead() && !connection.is_connected() {
+            true => Err(ApiError::Broker(connection.unreachable().into())),
+            false => Ok(()),
+        }
+    }
+
     async fn call(
         &self,
         operation: Operation,

@@ -19,16 +19,17 @@ use tapline_telemetry::TelemetrySession;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::proxy::Proxy;
 use crate::rig::{PATIENCE, Rig, event, noise, options, stream};
 use crate::server::Server;
 
 /// A gateway that keeps only few events itself.
-const SMALL: Retention = Retention {
+pub(crate) const SMALL: Retention = Retention {
     events: 16,
     ..GATEWAY_RETENTION
 };
 
-async fn fleet(server: &Server) -> NatsFleet {
+pub(crate) async fn fleet(server: &Server) -> NatsFleet {
     NatsFleet::open(&server.options(), GATEWAY_RETENTION)
         .await
         .unwrap()
@@ -36,21 +37,21 @@ async fn fleet(server: &Server) -> NatsFleet {
 
 /// What a stream delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Got {
+pub(crate) enum Got {
     Event(u64, String),
     Lost(Lost),
     Epoch(Epoch),
 }
 
 /// A client of one instance.
-struct Client {
-    instance: Arc<Instance>,
-    subscription: SessionSubscription,
-    hello: tapline_oapi::Hello,
+pub(crate) struct Client {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) subscription: SessionSubscription,
+    pub(crate) hello: tapline_oapi::Hello,
 }
 
 impl Client {
-    async fn open(fleet: &NatsFleet, name: &str, query: &StreamQuery) -> Self {
+    pub(crate) async fn open(fleet: &NatsFleet, name: &str, query: &StreamQuery) -> Self {
         let instance = fleet.open(name).await.unwrap();
         let Opened {
             subscription,
@@ -63,12 +64,12 @@ impl Client {
         }
     }
 
-    async fn all(fleet: &NatsFleet, name: &str) -> Self {
+    pub(crate) async fn all(fleet: &NatsFleet, name: &str) -> Self {
         Self::open(fleet, name, &after("0")).await
     }
 
     /// The next things that it gets, at least so many.
-    async fn next(&mut self, count: usize) -> Vec<Got> {
+    pub(crate) async fn next(&mut self, count: usize) -> Vec<Got> {
         let mut got = Vec::new();
         let read = async {
             while got.len() < count {
@@ -94,7 +95,7 @@ impl Client {
         got
     }
 
-    async fn events(&mut self, count: usize) -> Vec<(u64, String)> {
+    pub(crate) async fn events(&mut self, count: usize) -> Vec<(u64, String)> {
         let got = self.next(count).await.into_iter();
         got.map(|it| match it {
             Got::Event(seq, json) => (seq, json),
@@ -103,13 +104,13 @@ impl Client {
         .collect()
     }
 
-    async fn ended(&self, fleet: &NatsFleet) {
+    pub(crate) async fn ended(&self, fleet: &NatsFleet) {
         let ended = timeout(PATIENCE, fleet.ended(&self.instance));
         ended.await.expect("the instance ends");
     }
 }
 
-fn after(cursor: &str) -> StreamQuery {
+pub(crate) fn after(cursor: &str) -> StreamQuery {
     StreamQuery {
         after: Some(cursor.to_owned()),
         ..StreamQuery::default()
@@ -332,6 +333,52 @@ async fn a_gateway_outlives_the_broker() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_from_a_faster_gateway_gets_what_follows() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::new(options(server.options(), "shop"));
+    rig.publish_some(100);
+    rig.settled(100).await;
+    let fast = fleet(&server).await;
+    let proxy = Proxy::new(server.port).await;
+    let slow = NatsFleet::open(&proxy.options(), GATEWAY_RETENTION).await;
+    let slow = slow.unwrap();
+    let mut client = Client::all(&fast, "shop").await;
+    let mut other = Client::all(&slow, "shop").await;
+    assert_eq!(client.events(100).await, other.events(100).await);
+    for (round, form) in [(0, true), (1, false)] {
+        proxy.cut();
+        rig.publish_some(50);
+        let head = 150 + 50 * round;
+        rig.settled(head).await;
+        assert_eq!(client.events(50).await.len(), 50);
+        let cursor = match form {
+            true => format!("{head}-{}", rig.epoch()),
+            false => head.to_string(),
+        };
+        // Without the broker it says so, rather than that there is no such event.
+        let refused = other.instance.subscribe(&after(&cursor)).await.err();
+        assert_eq!(refused.unwrap().code().as_str(), "unavailable");
+        proxy.mend();
+        let resumed = loop {
+            match other.instance.subscribe(&after(&cursor)).await {
+                Ok(opened) => break opened.hello,
+                Err(error) => assert_eq!(error.code().as_str(), "unavailable"),
+            }
+        };
+        assert_eq!(
+            (resumed.reason, resumed.used),
+            (HelloReason::Resumed, head),
+            "{resumed:?}"
+        );
+    }
+    // One that nothing has, after a while.
+    let hello = Client::open(&slow, "shop", &after("900")).await.hello;
+    assert_eq!(hello.reason, HelloReason::Ahead);
+}
+
+#[tokio::test]
 async fn a_stream_that_was_deleted_begins_anew() {
     let Some(server) = Server::start() else {
         return;
@@ -392,15 +439,15 @@ async fn a_filter_holds_in_the_broker_as_in_memory() {
 
 /// What a stream of many instances has delivered, by instance: seqs, and what was lost.
 #[derive(Debug, Default)]
-struct Account {
-    events: BTreeMap<String, Vec<u64>>,
-    lost: BTreeMap<String, u64>,
-    cursors: Vec<String>,
+pub(crate) struct Account {
+    pub(crate) events: BTreeMap<String, Vec<u64>>,
+    pub(crate) lost: BTreeMap<String, u64>,
+    pub(crate) cursors: Vec<String>,
 }
 
 impl Account {
     /// Reads until it has so many events and lost ones.
-    async fn read(&mut self, reader: &mut dyn FleetReader, count: u64) {
+    pub(crate) async fn read(&mut self, reader: &mut dyn FleetReader, count: u64) {
         let sum = |it: &Self| {
             let events = it.events.values().map(|it| it.len() as u64).sum::<u64>();
             events + it.lost.values().sum::<u64>()
@@ -423,7 +470,7 @@ impl Account {
     }
 }
 
-fn many(pairs: &[(&str, &str)]) -> FleetQuery {
+pub(crate) fn many(pairs: &[(&str, &str)]) -> FleetQuery {
     FleetQuery::from_pairs(pairs.iter().copied()).unwrap()
 }
 
@@ -543,7 +590,7 @@ fn whole(nats: NatsOptions, name: &str) -> Whole {
     Whole { api, leave, left }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < PATIENCE, "{what}");

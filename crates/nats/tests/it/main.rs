@@ -23,3 +23,6 @@ mod cluster;
 mod access;
 mod credentials;
 mod gateway;
+mod forge;
+mod disorder;
+mod places;
