@@ -29,6 +29,8 @@ pub struct InstanceInfo {
     pub alive: bool,
     /// When it has last said so, in microseconds since the Unix epoch, by its own clock.
     pub seen: u64,
+    /// How many milliseconds ago that was, by the clock of the gateway.
+    pub silent_ms: u64,
     /// The epoch: the random id of this run of its stream.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub epoch: Epoch,

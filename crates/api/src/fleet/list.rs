@@ -243,6 +243,7 @@ mod tests {
             name: name.to_owned(),
             alive,
             seen: 1,
+            silent_ms: 0,
             epoch: tapline_oapi::Epoch::from_bits(1),
             head: name.len() as u64,
             stored: 0,

@@ -125,6 +125,7 @@ impl Report {
                 name: name.to_string(),
                 alive: true,
                 seen: alive.at,
+                silent_ms: 0,
                 epoch: alive.epoch,
                 head: alive.head,
                 stored: alive.stored,
@@ -160,6 +161,7 @@ impl Report {
     fn describe(&self, now: Instant) -> InstanceInfo {
         InstanceInfo {
             alive: self.is_alive(now),
+            silent_ms: now.duration_since(self.when).as_millis() as u64,
             events_per_second: self.events_per_second(now),
             ..self.info.clone()
         }

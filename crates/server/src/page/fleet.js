@@ -127,7 +127,7 @@ async function poll() {
 function fail(error) {
   const isReached = !["TypeError", "TimeoutError", "AbortError", "SyntaxError"].includes(error.name);
   const reason = isReached ? error.message : "The gateway cannot be reached.";
-  say("failed", answeredAt ? `${reason} The list is ${ago(answeredAt * 1000)} old.` : reason);
+  say("failed", answeredAt ? `${reason} The list is ${ago(Date.now() - answeredAt)} old.` : reason);
   main.dataset.stale = String(answeredAt > 0);
   if (!answeredAt) empty.textContent = "";
 }
@@ -184,20 +184,23 @@ function add(name) {
 function update(row, one) {
   const [, runs, rate, lag, problems, last, session] = row.children;
   const behind = Math.max(0, one.head - one.stored);
+  const silent = one.silent_ms + Date.now() - answeredAt;
+  // The clock of the instance may differ from this one: its last report is at the same time in both.
+  const since = (micros) => ago(silent + (one.seen - micros) / 1000);
   row.dataset.alive = String(one.alive);
-  write(runs, one.alive ? "runs" : `silent for ${ago(one.seen)}`);
-  runs.title = `last report ${ago(one.seen)} ago, version ${one.version}`;
+  write(runs, one.alive ? "runs" : `silent for ${ago(silent)}`);
+  runs.title = `last report ${ago(silent)} ago, version ${one.version}`;
   write(rate, one.events_per_second.toFixed(0 < one.events_per_second && one.events_per_second < 10 ? 1 : 0));
   rate.title = `${events(one.head)} in all`;
   write(lag, count(behind));
   lag.classList.toggle("late", LATE <= behind);
-  drawProblems(problems, one.problems);
-  write(last, one.last_event ? `${one.last_event.type}, ${ago(one.last_event.ts)} ago` : "none");
+  drawProblems(problems, one.problems, since);
+  write(last, one.last_event ? `${one.last_event.type}, ${since(one.last_event.ts)} ago` : "none");
   write(session, one.session_id || "none");
   return row;
 }
 
-function drawProblems(cell, problems) {
+function drawProblems(cell, problems, since) {
   cell.classList.toggle("bad", problems?.count > 0);
   if (!problems) {
     write(cell, "not reported");
@@ -207,7 +210,7 @@ function drawProblems(cell, problems) {
   const most = unread > 0 ? `at least ${count(problems.count)}` : count(problems.count);
   write(cell, newest ? `${most}: ${newest.text}` : most);
   cell.title = [
-    newest && `${newest.kind}, ${ago(newest.ts)} ago: ${newest.text}`,
+    newest && `${newest.kind}, ${since(newest.ts)} ago: ${newest.text}`,
     unread > 0 && `${events(unread)} were not searched for problems`,
   ].filter(Boolean).join("\n");
 }
@@ -216,9 +219,9 @@ function write(cell, text) {
   if (cell.textContent !== text) cell.textContent = text;
 }
 
-// How long ago that is, in the largest unit that fits. A clock that is ahead is now.
-function ago(micros) {
-  const seconds = Math.max(0, Date.now() / 1000 - micros / 1_000_000);
+// A time in the largest unit that fits. What is ahead is now.
+function ago(millis) {
+  const seconds = Math.max(0, millis / 1000);
   const [unit, length] = [["d", 86_400], ["h", 3600], ["min", 60]].find(([, length]) => length <= seconds) || ["s", 1];
   return `${count(Math.floor(seconds / length))} ${unit}`;
 }

@@ -79,6 +79,7 @@ impl Fleet for Instances {
                 name: name.clone(),
                 alive: true,
                 seen: 1,
+                silent_ms: 0,
                 epoch: api.epoch(),
                 head: api.retained().head,
                 stored: 0,
