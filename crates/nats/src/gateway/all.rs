@@ -310,11 +310,15 @@ impl FleetReader for AllReader {
     }
 }
 
-/// The names that are asked for, where none is a pattern.
+/// The names that are asked for, or those that are permitted, where none is a pattern. Among them are all that match.
 fn whole_names(query: &FleetQuery) -> Option<BTreeSet<InstanceName>> {
-    let names = query.instances.iter().map(|it| it.as_str().parse().ok());
-    let names: BTreeSet<_> = names.collect::<Option<_>>()?;
-    (!names.is_empty()).then_some(names)
+    std::iter::once(&query.instances)
+        .chain(&query.permitted)
+        .find_map(|names| {
+            let names = names.iter().map(|it| it.as_str().parse().ok());
+            let names: BTreeSet<_> = names.collect::<Option<_>>()?;
+            (!names.is_empty()).then_some(names)
+        })
 }
 
 async fn info(stream: &Stream<()>) -> Result<Info, HistoryError> {
@@ -564,7 +568,37 @@ impl From<HistoryError> for Fault {
 
 #[cfg(test)]
 mod tests {
+    use tapline_events::TypePattern;
+
     use super::*;
+
+    #[test]
+    fn whole_names_of_any_list_are_all_that_is_read() {
+        let list = |names: &str| names.split(',').map(TypePattern::new).collect();
+        for (asked, permitted, expected) in [
+            ("", &[][..], None),
+            ("a,b", &[], Some("a b")),
+            ("a,b*", &[], None),
+            ("a,b*", &["b-1,b-2"], Some("b-1 b-2")),
+            ("", &["b*", "c"], Some("c")),
+            ("a", &["b"], Some("a")),
+        ] {
+            let query = FleetQuery {
+                instances: if asked.is_empty() {
+                    Vec::new()
+                } else {
+                    list(asked)
+                },
+                permitted: permitted.iter().map(|names| list(names)).collect(),
+                ..FleetQuery::default()
+            };
+            let names = whole_names(&query).map(|names| {
+                let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+                names.join(" ")
+            });
+            assert_eq!(names.as_deref(), expected, "{asked} {permitted:?}");
+        }
+    }
 
     #[test]
     fn a_cursor_is_read_back() {
