@@ -182,6 +182,9 @@ impl Blocks {
         let Ok(head) = &last.head else {
             return Ok(Some(last));
         };
+        if self.began_last(&last, head).await? {
+            return Ok(Some(last));
+        }
         let spans = self.spans().await?;
         let later = spans
             .iter()
@@ -192,6 +195,25 @@ impl Blocks {
         };
         let newest = self.next_of(Some(later.epoch), later.last, later.last);
         Ok(Some(newest.await?.map_or(last, |(stored, _)| stored)))
+    }
+
+    /// Whether the run of the newest block began last, as far as the blocks near it say so: without looking at every run that
+    /// there was.
+    async fn began_last(&self, newest: &Stored, head: &Head) -> Result<bool, HistoryError> {
+        let (mut begins, mut at) = (begins_run(newest), newest.at);
+        for _ in 0..NEAR {
+            if begins {
+                return Ok(true);
+            }
+            match self.previous(None, at, 1).await? {
+                Some((stored, before)) if before.epoch == head.epoch => {
+                    (begins, at) = (begins_run(&stored), stored.at);
+                }
+                Some(_) => return Ok(false),
+                None => return Ok(true),
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the run of this block is known to have begun before that one. A look may have missed the block.
@@ -224,12 +246,15 @@ impl Blocks {
         seq: u64,
         last: u64,
     ) -> Result<Option<Stored>, HistoryError> {
-        let first = self
-            .known()
-            .iter()
-            .find(|it| it.epoch == epoch)
-            .map(|it| it.first);
-        let first = first.unwrap_or(1);
+        let known = self.known().iter().find(|it| it.epoch == epoch).copied();
+        let first = match known {
+            Some(span) => span.first,
+            // Otherwise the blocks of all runs before it would be passed one by one.
+            None => {
+                let begun = self.find(None, 1, last, |it| it.epoch == epoch).await?;
+                begun.0.map_or(1, |(stored, _)| stored.at)
+            }
+        };
         let found = self
             .find(Some(epoch), first, last, |it| seq < it.last)
             .await?;
@@ -551,11 +576,15 @@ fn add(spans: &mut Vec<Span>, stored: &Stored, head: &Head) {
     if stored.at < span.first {
         span.first = stored.at;
         span.oldest = head.first;
-        let meta = Meta::read(&stored.message.payload);
-        span.is_whole = meta.is_ok_and(|it| it.previous == 0);
+        span.is_whole = begins_run(stored);
     }
     span.last = span.last.max(stored.at);
     span.head = span.head.max(head.last);
+}
+
+/// Whether nothing of its run was stored before this block.
+fn begins_run(stored: &Stored) -> bool {
+    Meta::read(&stored.message.payload).is_ok_and(|it| it.previous == 0)
 }
 
 /// Whether the run `earlier` had stored something when the run `of` began.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::StreamExt;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde::Deserialize;
@@ -188,6 +189,35 @@ async fn two_programs_with_one_name_give_no_client_an_event_twice() {
     let mut expected: Vec<u64> = (1..=120).chain(1..=123).collect();
     expected.sort_unstable();
     assert_eq!((seqs, account.lost), (expected, BTreeMap::new()));
+}
+
+/// A sandbox that was restarted often is opened in the time that one takes that was never restarted.
+#[tokio::test]
+async fn opening_an_instance_does_not_look_at_all_of_its_runs() {
+    const RUNS: u64 = 100;
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let forge = Forge::new(&server).await;
+    for run in 1..=RUNS {
+        let blocks = [block(run, 0, 1..=2), block(run, 2, 3..=4)];
+        forge.store_all("shop", &blocks).await;
+    }
+    let fleet = fleet(&server).await;
+    let client = server.client().await;
+    let mut requests = client.subscribe("$JS.API.>").await.unwrap();
+    client.flush().await.unwrap();
+    let instance = fleet.open("shop").await.unwrap();
+    assert_eq!(Backend::epoch(&*instance), epoch(RUNS));
+    assert_eq!(instance.retained().head, 4);
+    client.publish("$JS.API.END", "".into()).await.unwrap();
+    let mut asked = 0;
+    while &*requests.next().await.unwrap().subject != "$JS.API.END" {
+        asked += 1;
+    }
+    assert!((1..=60).contains(&asked), "{asked} requests");
+    // Its history has all of them.
+    assert_eq!(pages(&instance, 1, Order::Asc).await, (vec![1, 2, 3, 4], 0));
 }
 
 #[tokio::test]
