@@ -216,13 +216,18 @@ impl Blocks {
         Ok(true)
     }
 
-    /// Whether the run of this block is known to have begun before that one. A look may have missed the block.
+    /// Whether the run of this block is known to have begun before that one, which has stored something before this block.
+    /// A look may have missed the block.
     pub(crate) async fn began_before(
         &self,
         stored: &Stored,
         head: &Head,
         of: Epoch,
     ) -> Result<bool, HistoryError> {
+        // As a rule: an instance was started anew. It costs no request, since all of a fleet may be at once.
+        if begins_run(stored) {
+            return Ok(false);
+        }
         let mut spans = self.spans().await?;
         add(&mut spans, stored, head);
         self.known().clone_from(&spans);
@@ -239,7 +244,7 @@ impl Blocks {
         }
     }
 
-    /// The first block of this epoch with an event behind that seq, up to this place.
+    /// The first block of this epoch with an event behind that seq, up to this place, as far as its run is known.
     pub(crate) async fn first_behind(
         &self,
         epoch: Epoch,
@@ -247,18 +252,19 @@ impl Blocks {
         last: u64,
     ) -> Result<Option<Stored>, HistoryError> {
         let known = self.known().iter().find(|it| it.epoch == epoch).copied();
-        let first = match known {
-            Some(span) => span.first,
-            // Otherwise the blocks of all runs before it would be passed one by one.
+        let (found, _) = match known {
+            Some(span) => {
+                let is_far = |it: &Head| seq < it.last;
+                self.find(Some(epoch), span.first, last, is_far).await?
+            }
+            // The blocks of all runs before it would be passed one by one. Where another run is between its blocks, this may
+            // be a later one.
             None => {
-                let begun = self.find(None, 1, last, |it| it.epoch == epoch).await?;
-                begun.0.map_or(1, |(stored, _)| stored.at)
+                let is_far = |it: &Head| it.epoch == epoch && seq < it.last;
+                self.find(None, 1, last, is_far).await?
             }
         };
-        let found = self
-            .find(Some(epoch), first, last, |it| seq < it.last)
-            .await?;
-        Ok(found.0.map(|(stored, _)| stored))
+        Ok(found.map(|(stored, _)| stored))
     }
 
     /// As [`next`](Self::next), of those whose headers can be read.
