@@ -155,10 +155,11 @@ async fn run(options: &Options) -> Result<bool, Box<dyn std::error::Error>> {
     let following = FuturesUnordered::new();
     if let Some(gateway) = &options.gateway {
         for n in 0..options.viewers {
-            let target = format!(
-                "/instances/{}/telemetry/stream?after=1",
-                name(n % options.instances)
-            );
+            let followed = n % options.instances;
+            // Of this run: an instance of that name may have run before.
+            let epoch = instances[followed].session.stream().epoch();
+            let name = name(followed);
+            let target = format!("/instances/{name}/telemetry/stream?after=1-{epoch}");
             following.push(tokio::spawn(follow(
                 gateway.clone(),
                 target,

@@ -72,6 +72,9 @@ pub enum ApiError {
     /// The instance answered with this error.
     #[error("{}", .0.message)]
     OfInstance(ErrorBody),
+    /// The cursor is of a run of this instance that a gateway has not come to.
+    #[error("the cursor is of a run of `{0}` that this gateway has not come to yet: ask again")]
+    LaterRun(String),
     /// The broker cannot be reached.
     #[error("the broker cannot be reached: the server's log has the cause")]
     Broker(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -98,7 +101,7 @@ impl ApiError {
             Self::NoAnswer(_) => ErrorCode::NoAnswer,
             Self::OnlyAtInstance(_) => ErrorCode::MethodNotAllowed,
             Self::OfInstance(body) => body.code,
-            Self::Broker(_) => ErrorCode::Unavailable,
+            Self::LaterRun(_) | Self::Broker(_) => ErrorCode::Unavailable,
         }
     }
 }

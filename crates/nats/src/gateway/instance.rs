@@ -48,6 +48,7 @@ pub struct Instance {
     name: InstanceName,
     api: ApiService,
     caller: Caller,
+    blocks: Blocks,
     is_over: watch::Receiver<bool>,
     feed: JoinHandle<()>,
 }
@@ -94,7 +95,7 @@ impl Instance {
         let feed = Feed {
             name: name.clone(),
             ring,
-            blocks,
+            blocks: blocks.clone(),
             position,
             earlier: Vec::new(),
         };
@@ -107,6 +108,7 @@ impl Instance {
             name,
             api,
             caller,
+            blocks,
             is_over,
             feed,
         })
@@ -506,6 +508,7 @@ impl Backend for Instance {
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, ApiError> {
+        self.reached(query.after).await?;
         let page = Backend::page(&self.api, query).await;
         page.map_err(|error| match error {
             ApiError::History(error) => broker(error),
@@ -517,7 +520,8 @@ impl Backend for Instance {
         &self,
         query: &StreamQuery,
     ) -> Result<Opened<SessionSubscription>, ApiError> {
-        self.reached(query).await?;
+        let cursor = query.after.as_deref().and_then(|it| it.parse().ok());
+        self.reached(cursor).await?;
         Backend::subscribe(&self.api, query).await
     }
 
@@ -540,23 +544,44 @@ impl Instance {
     /// # Errors
     ///
     /// [`ApiError::Broker`] where the broker cannot be reached, so that the client asks another gateway.
-    async fn reached(&self, query: &StreamQuery) -> Result<(), ApiError> {
-        let asked = query.after.as_deref().and_then(|it| it.parse().ok());
-        let Some(Cursor { seq, epoch }) = asked else {
+    /// [`ApiError::LaterRun`] where the cursor is of a run that follows this one: asked again, the fleet opens that one.
+    async fn reached(&self, cursor: Option<Cursor>) -> Result<(), ApiError> {
+        let Some(Cursor { seq, epoch }) = cursor else {
             return Ok(());
         };
-        if epoch.is_some_and(|it| it != Backend::epoch(self)) {
+        let other = epoch.filter(|it| *it != Backend::epoch(self));
+        if let Some(epoch) = other
+            && !self.is_followed_by(epoch).await.map_err(broker)?
+        {
             return Ok(());
         }
-        let is_ahead = || Backend::retained(self).head < seq;
+        let is_ahead = || other.is_some() || Backend::retained(self).head < seq;
         let deadline = Instant::now() + LAG;
         while is_ahead() && Instant::now() < deadline && !self.is_over() {
             sleep(LOOK).await;
         }
         let connection = &self.caller.0;
-        match is_ahead() && !connection.is_connected() {
-            true => Err(ApiError::Broker(connection.unreachable().into())),
-            false => Ok(()),
+        match other {
+            Some(_) => Err(ApiError::LaterRun(self.name.to_string())),
+            None if is_ahead() && !connection.is_connected() => {
+                Err(ApiError::Broker(connection.unreachable().into()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the newest block is of that run, and it began after the one in memory.
+    async fn is_followed_by(&self, epoch: Epoch) -> Result<bool, HistoryError> {
+        let Some(newest) = self.blocks.last().await? else {
+            return Ok(false);
+        };
+        match &newest.head {
+            Ok(head) if head.epoch == epoch => {
+                let present = Backend::epoch(self);
+                let is_earlier = self.blocks.began_before(&newest, head, present);
+                Ok(!is_earlier.await?)
+            }
+            _ => Ok(false),
         }
     }
 

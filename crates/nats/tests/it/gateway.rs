@@ -379,6 +379,45 @@ async fn a_client_that_comes_from_a_faster_gateway_gets_what_follows() {
 }
 
 #[tokio::test]
+async fn a_client_that_comes_from_a_gateway_with_a_later_run_is_not_given_the_one_before() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let proxy = Proxy::new(server.port).await;
+    let rig = Rig::new(options(server.options(), "shop"));
+    rig.publish_some(10);
+    rig.settled(10).await;
+    let slow = NatsFleet::open(&proxy.options(), GATEWAY_RETENTION).await;
+    let slow = slow.unwrap();
+    let before = Client::all(&slow, "shop").await.instance;
+    let first = rig.epoch();
+    rig.stop().await;
+    let rig = Rig::new(options(server.options(), "shop"));
+    proxy.cut();
+    rig.publish_some(10);
+    rig.settled(10).await;
+    let cursor = format!("10-{}", rig.epoch());
+    let refused = before.subscribe(&after(&cursor)).await.err().unwrap();
+    assert_eq!(refused.code().as_str(), "unavailable");
+    proxy.mend();
+    let hello = loop {
+        let instance = slow.open("shop").await.unwrap();
+        match instance.subscribe(&after(&cursor)).await {
+            Ok(opened) => break opened.hello,
+            Err(error) => assert_eq!(error.code().as_str(), "unavailable"),
+        }
+    };
+    assert_eq!((hello.reason, hello.used), (HelloReason::Resumed, 10));
+    // The run before and an unknown one are answered as by a server.
+    let instance = slow.open("shop").await.unwrap();
+    let hello = async |cursor: &str| instance.subscribe(&after(cursor)).await.unwrap().hello;
+    let earlier = hello(&format!("10-{first}")).await;
+    assert_eq!(earlier.reason, HelloReason::Resumed, "{earlier:?}");
+    let unknown = hello("10-00000000c0ffee00").await;
+    assert_ne!(unknown.reason, HelloReason::Resumed, "{unknown:?}");
+}
+
+#[tokio::test]
 async fn a_stream_that_was_deleted_begins_anew() {
     let Some(server) = Server::start() else {
         return;
