@@ -487,6 +487,11 @@ pub(crate) struct Account {
 impl Account {
     /// Reads until it has so many events and lost ones.
     pub(crate) async fn read(&mut self, reader: &mut dyn FleetReader, count: u64) {
+        assert!(self.has_read(reader, count).await, "{self:?} of {count}");
+    }
+
+    /// As [`read`](Self::read). `false` if the reader ends before.
+    pub(crate) async fn has_read(&mut self, reader: &mut dyn FleetReader, count: u64) -> bool {
         let sum = |it: &Self| {
             let events = it.events.values().map(|it| it.len() as u64).sum::<u64>();
             events + it.lost.values().sum::<u64>()
@@ -494,7 +499,10 @@ impl Account {
         while sum(self) < count {
             let items = timeout(PATIENCE, reader.next()).await;
             let items = items.unwrap_or_else(|_| panic!("{} of {count}", sum(self)));
-            for item in items.unwrap() {
+            let Some(items) = items else {
+                return false;
+            };
+            for item in items {
                 let name = item.instance.to_string();
                 match item.what {
                     FleetEvent::Event(envelope) => {
@@ -506,6 +514,7 @@ impl Account {
                 }
             }
         }
+        true
     }
 }
 
