@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::peer;
@@ -268,6 +269,9 @@ fn check_on_site(case: &str) {
 fn pictures_of_the_live_page_are_taken_in_both_themes() {
     let server = Server::with(&["demo", "--listen", "127.0.0.1:0"]);
     check_on(&server, "pictures", &[], nothing);
+    // Killed, it would leave its browser behind.
+    server.running.signal(Signal::TERM);
+    assert_eq!(server.running.end().code, Some(0));
     if std::env::var_os("TAPLINE_WRITE_IMAGES").is_some() {
         for image in fs::read_dir(IMAGES).unwrap() {
             let image = image.unwrap();
