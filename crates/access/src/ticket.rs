@@ -99,8 +99,13 @@ impl Tickets {
         claims.check().map_err(IssueError)?;
         let ticket = self.sign(r#"{"alg":"HS256","typ":"JWT"}"#, &json(&claims));
         if MAX_BYTES < ticket.len() {
+            let types: usize = claims.types().iter().map(String::len).sum();
+            let (field, what) = match claims.instance {
+                Some(names) if types < names.len() => ("instances", "names"),
+                _ => ("type", "types"),
+            };
             return Err(IssueError(format!(
-                "field `type`: with so many types the ticket is longer than {MAX_BYTES} bytes"
+                "field `{field}`: with so many {what} the ticket is longer than {MAX_BYTES} bytes"
             )));
         }
         Ok(Ticket {
@@ -407,6 +412,33 @@ mod tests {
         let claims = tickets().verify_at(&ticket.ticket, NOW).unwrap();
         let names: Vec<_> = claims.instances().unwrap().collect();
         assert_eq!(names, ["sandbox-1"]);
+    }
+
+    #[test]
+    fn a_ticket_that_is_too_long_names_the_field_that_makes_it_so() {
+        let long = |n: usize| format!("{n:0>60}");
+        let types = |count| TicketRequest {
+            r#type: Some((0..count).map(long).collect()),
+            ..TicketRequest::default()
+        };
+        let names = |count| (0..count).map(long).collect::<Vec<_>>().join(",");
+        for (request, instance, field) in [
+            (types(90), None, "field `type`: with so many types"),
+            (
+                types(90),
+                Some(names(1)),
+                "field `type`: with so many types",
+            ),
+            (
+                types(1),
+                Some(names(90)),
+                "field `instances`: with so many names",
+            ),
+        ] {
+            let issued = tickets().issue_at(&request, EPOCH, instance.as_deref(), NOW);
+            let error = issued.unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
+        }
     }
 
     #[test]
